@@ -1,0 +1,39 @@
+# Two commands are enough on a fresh machine: make demo, make test. Both set up .venv themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+STAMP  := $(VENV)/.stamp
+
+.PHONY: demo test lint bench train clean
+
+demo: $(STAMP)-run
+	$(BIN)/spheroidd demo
+
+test: $(STAMP)-dev
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=tests/_typeroot $(BIN)/lint-imports
+
+bench: $(STAMP)-bench
+	$(BIN)/python -m bench
+
+$(STAMP)-run: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(STAMP)-dev: $(STAMP)-run
+	$(PIP) install -c constraints.txt -e '.[train,test,lint]'
+	touch $@
+
+$(STAMP)-bench: $(STAMP)-dev
+	$(PIP) install -c constraints.txt -e '.[train,test,bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info demo-data

@@ -1,0 +1,68 @@
+"""The error tree, sorted by who must act.
+
+SpheroiddError
+├── ConfigError      the person who starts it: refused before any thread starts (exit 2)
+├── InstrumentError  the person at the microscope: retried, then the plate pauses (exit 3)
+├── StackError       nobody now: this well's row says failed or incomplete, and why; the plate goes on (exit 1)
+├── StorageError     the person at the disk: no slice is taken until there is space again (exit 4)
+└── ModelError       the person who chose the model: refused at the start, never in the middle of a plate (exit 2)
+
+Every message says what happened, where, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class SpheroiddError(Exception):
+    """A failure told to a person: what happened, where it happened, and what to do about it.
+
+    >>> str(ConfigError("row 7: dose_um is '1O'", where="map.csv", do="write a number"))
+    "map.csv: row 7: dose_um is '1O'; write a number"
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
+        self.what, self.where, self.do = what, where, do
+        super().__init__(what, where, do)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}; {self.do}" if self.do else head
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.where, self.do))
+
+
+def _rebuild(kind: type[SpheroiddError], what: str, where: str, do: str) -> SpheroiddError:
+    return kind(what, where=where, do=do)
+
+
+class ConfigError(SpheroiddError):
+    """A setting, plate map or argument that cannot be right."""
+
+    exit_code = 2
+
+
+class InstrumentError(SpheroiddError):
+    """The microscope, its software or its files did not do what the plan promised."""
+
+    exit_code = 3
+
+
+class StackError(SpheroiddError):
+    """One stack cannot be used; the rest of the plate can."""
+
+    exit_code = 1
+
+
+class StorageError(SpheroiddError):
+    """The disk refused, filled up, or gave back other bytes than it was given."""
+
+    exit_code = 4
+
+
+class ModelError(SpheroiddError):
+    """Weights that are missing, altered, or do not fit the code that would run them."""
+
+    exit_code = 2

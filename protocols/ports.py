@@ -1,0 +1,145 @@
+"""The ports: what a source, a store, a preprocessor and a segmenter owe to whoever holds them.
+
+A new one is one file, one row in a table, and one contract-test class that inherits `tests/contracts/`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.results import Limits
+from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
+
+
+class Clock(Protocol):
+    """Time as an argument, so that a test can run an hour in a second."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after that long; at once where the clock runs as fast as possible."""
+        ...
+
+
+class StackSource(Protocol):
+    """An instrument, or what stands in for one. Built as `Source(settings, plate_map, plate_name, clock)`."""
+
+    @property
+    def plate_map(self) -> PlateMap:
+        """The plate it images: the map it was given, or its own design where it was given none."""
+        ...
+
+    def check(self) -> None:
+        """Raise InstrumentError or ConfigError where a run could not start now."""
+        ...
+
+    def plans(self) -> Iterable[StackPlan]:
+        """The stacks it will deliver, in order. A watching source yields each when it learns of it."""
+        ...
+
+    def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        """Acquire one stack: more than `wanted` (the store knows what it has) or just that; less only with an error.
+
+        Any order; a frame's pixels stay valid and unchanged for good. Raises InstrumentError (the instrument needs a
+        person) or StackError (this stack is lost, the next may work). Closing the iterator aborts the acquisition.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the instrument go; may be called twice."""
+        ...
+
+
+class StackStore(Protocol):
+    """Where slices become durable. One thread appends; any process may read what was announced."""
+
+    def open(self, plan: StackPlan) -> Mapping[SliceIndex, int]:
+        """Create the stack, or take up one that was interrupted: the crc32c of every slice that is durable in it."""
+        ...
+
+    def append(self, frame: Frame) -> None:
+        """Take a frame; its SliceDurable follows on the event channel once its bytes are fsynced.
+
+        A slice that the stack already holds is left as it is. StorageError where it cannot be stored: nothing was
+        acknowledged, and the same frame may be given again.
+        """
+        ...
+
+    def seal(self, key: StackKey) -> None:
+        """Write out what is buffered, the pyramid and the end mark; StackSealed follows. May be called again."""
+        ...
+
+    def read(self, block: Block) -> Pixels:
+        """The pixels (z, y, x) of a block that was announced."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was appended; may be called twice."""
+        ...
+
+
+class Preprocessor(Protocol):
+    """Raw slices in, normalised volume at the model's spacing out; one stack's life long."""
+
+    def feed(self, channel: str, z: int, pixels: Pixels) -> None:
+        """Take the next slices (n, y, x) of a channel, in z order, starting at z."""
+        ...
+
+    def finish(self) -> None:
+        """Every slice was fed."""
+        ...
+
+    def limits(self) -> dict[str, Limits]:
+        """The stack's own limits per channel, of what was fed so far; exact after `finish`."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The volume's (z, y, x) at the model's spacing."""
+        ...
+
+    @property
+    def ready_z(self) -> int:
+        """How many z-planes of the volume can be had now, from 0."""
+        ...
+
+    def volume(self, z_start: int, z_stop: int, limits: Mapping[str, Limits]) -> NDArray[np.float32]:
+        """The normalised planes (channel, z, y, x) at the model's spacing; z_stop <= ready_z."""
+        ...
+
+
+class Prediction(NamedTuple):
+    """What a segmenter says of a region, each (z, y, x) float32: probabilities 0 to 1, density in cells per um3."""
+
+    live: NDArray[np.float32]
+    dead: NDArray[np.float32]
+    live_density: NDArray[np.float32]
+    dead_density: NDArray[np.float32]
+
+
+class Segmenter(Protocol):
+    """A normalised region in, probabilities and densities out: the 3-D U-Net, a 2-D baseline, a threshold."""
+
+    @property
+    def spacing_um(self) -> tuple[float, float, float]:
+        """The voxel size (z, y, x) it wants."""
+        ...
+
+    @property
+    def halo(self) -> int:
+        """How many voxels of context it wants on each side."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """The digest that names its weights in every result row."""
+        ...
+
+    def predict(self, region: NDArray[np.float32]) -> Prediction:
+        """Segment a region (channel, z, y, x) whole, its halo included."""
+        ...

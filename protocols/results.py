@@ -1,0 +1,90 @@
+"""What is measured of one stack, and what is said of one well."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WellStatus(StrEnum):
+    """How far a well has come."""
+
+    QUEUED = "queued"
+    ACQUIRING = "acquiring"
+    STORED = "stored"
+    SCORING = "scoring"
+    PROVISIONAL = "provisional"  # scored; its controls may still change
+    FINAL = "final"
+    FAILED = "failed"
+    INCOMPLETE = "incomplete"
+
+
+class Normalisation(StrEnum):
+    """Where a stack's intensity limits come from."""
+
+    STACK = "stack"  # its own 2nd and 98th percentiles, as in the study
+    PLATE = "plate"  # locked from the plate's control wells, or given
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One channel's transform: clip to [low, high], then subtract mean and divide by sd, both of the clipped data."""
+
+    low: float
+    high: float
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class StackMeasurement:
+    """What the masks of one stack say, in physical units, before any control is known.
+
+    The dead figures are None where the stack has no dead channel, and the live ones where it has no live channel.
+    `live_um3_by_z` holds the live volume of each slice, in z order.
+    """
+
+    live_um3: float | None
+    dead_um3: float | None
+    n_live: int | None
+    n_dead: int | None
+    live_um3_by_z: tuple[float, ...]
+    limits: dict[str, Limits]
+    normalisation: Normalisation
+    model_sha256: str
+    cpu_s: float
+    quantiles: dict[str, dict[str, float]]  # per channel: raw intensity quantiles "0.02", "0.5", "0.98", "0.999"
+
+    @property
+    def v_count(self) -> float | None:
+        """N_live / (N_live + N_dead), 0 to 1; None where either is unknown or the field holds no cell."""
+        if self.n_live is None or self.n_dead is None or self.n_live + self.n_dead == 0:
+            return None
+        return self.n_live / (self.n_live + self.n_dead)
+
+
+@dataclass(frozen=True, slots=True)
+class WellResult:
+    """One row of the results: one well, one stack, one model.
+
+    v_count is 0 to 1; v_control and v_score (with its 90 % interval) are percent of the plate's untreated median and
+    None, with `reason`, where there is none.
+    """
+
+    plate: str
+    well: str
+    stack: int
+    status: WellStatus
+    reason: str | None
+    n_slices_expected: int
+    n_slices_acked: int
+    live_um3: float | None
+    dead_um3: float | None
+    n_live: int | None
+    n_dead: int | None
+    v_count: float | None
+    v_control: float | None
+    v_score: float | None
+    v_score_lo: float | None
+    v_score_hi: float | None
+    model_sha256: str | None
+    normalisation: str | None
+    latency_s: float | None

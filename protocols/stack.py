@@ -1,0 +1,121 @@
+"""What one acquisition consists of: the plan promised in advance, the frames that arrive, the blocks on disk."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.well import WellId
+
+LIVE_CHANNEL, DEAD_CHANNEL = "488", "561"  # Calcein-AM in the body of live cells, propidium iodide in dead nuclei
+CHANNELS = (LIVE_CHANNEL, DEAD_CHANNEL)
+Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
+
+
+class SliceIndex(NamedTuple):
+    """One camera image of a stack: its channel name and its zero-based z."""
+
+    channel: str
+    z: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StackKey:
+    """Names one stack of one well: `stack` counts a well's stacks from 0."""
+
+    plate: str
+    well: WellId
+    stack: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.plate}/{self.well}/{self.stack}"
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """The geometry of a stack, promised before its first frame: channels, slices, shape (y, x), voxel size, dtype."""
+
+    key: StackKey
+    channels: tuple[str, ...]
+    n_z: int
+    height: int
+    width: int
+    pixel_um: float
+    z_step_um: float
+    dtype: str = "uint16"
+    slice_period_s: float | None = None  # the time one z-step takes in all its channels, where the instrument says so
+
+    def __post_init__(self) -> None:
+        where = str(self.key)
+        if not self.channels or len(set(self.channels)) < len(self.channels) or not set(self.channels) <= set(CHANNELS):
+            raise ConfigError(f"channels are {self.channels}", where=where, do=f"use each of {CHANNELS} at most once")
+        for name in ("n_z", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}", where=where, do=f"a stack needs {name} of 1 or more"
+                )
+        for name in ("pixel_um", "z_step_um"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}", where=where, do="give it in micrometres, above 0")
+        if self.dtype not in ("uint8", "uint16"):
+            raise ConfigError(f"dtype is {self.dtype}", where=where, do="only uint8 and uint16 cameras are supported")
+
+    @property
+    def n_slices(self) -> int:
+        """Camera images in the whole stack, all channels together."""
+        return self.n_z * len(self.channels)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the raw stack, uncompressed."""
+        return self.n_slices * self.height * self.width * np.dtype(self.dtype).itemsize
+
+    @property
+    def voxel_um3(self) -> float:
+        """Volume of one voxel in cubic micrometres."""
+        return self.pixel_um**2 * self.z_step_um
+
+    def indices(self) -> Iterator[SliceIndex]:
+        """Every slice, z by z, all channels of a z together: the order in which the instrument takes them."""
+        return (SliceIndex(channel, z) for z in range(self.n_z) for channel in self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera image: pixels (y, x), read-only, with the instrument's time (seconds since 1970) and its metadata."""
+
+    key: StackKey
+    index: SliceIndex
+    pixels: Pixels
+    acquired_s: float
+    metadata: Mapping[str, float | str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        self.pixels.flags.writeable = False
+
+    def check(self, plan: StackPlan) -> None:
+        """Raise StackError where this frame is not one that the plan promised."""
+        index, shape = self.index, (plan.height, plan.width)
+        if self.key != plan.key or index.channel not in plan.channels or not 0 <= index.z < plan.n_z:
+            what = f"a frame {self.key} channel {index.channel} z {index.z} came, which is not in the plan"
+            raise StackError(what, where=str(plan.key), do="make the instrument's plan and the configuration agree")
+        if self.pixels.shape != shape or self.pixels.dtype.name != plan.dtype:
+            what = f"channel {index.channel} z {index.z} is {self.pixels.dtype} {self.pixels.shape}"
+            raise StackError(
+                what, where=str(plan.key), do=f"the plan says {plan.dtype} {shape}: check binning and region"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A reference without pixels: slices z_start <= z < z_stop of one channel are whole and on disk."""
+
+    key: StackKey
+    channel: str
+    z_start: int
+    z_stop: int
