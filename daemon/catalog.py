@@ -1,0 +1,435 @@
+"""The catalog: what was promised, acknowledged, stored, scored and what failed, in one SQLite file.
+
+One process writes it, in one thread. WAL with synchronous=FULL: what a commit returned from survives a power cut.
+Every write may be given again; the same facts in any order make the same rows.
+"""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader, parameters
+from spheroidd.daemon.rows import (
+    Related,
+    RunState,
+    StackState,
+    dump,
+    dump_limits,
+    dump_plan,
+    geometry_differences,
+)
+from spheroidd.daemon.schema import check_version, migrate
+from spheroidd.daemon.sqlite_errors import translated
+from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.results import Limits, StackMeasurement, WellStatus
+from spheroidd.protocols.stack import Block, StackKey, StackPlan
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+__all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "Related", "RunState", "StackState"]
+
+BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
+
+
+class Catalog(CatalogReader):
+    """The writer, or with `read_only` a reader whose writes are refused by SQLite itself."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
+        super().__init__(connection, path, now)
+        self._database: Database | None = None
+
+    @classmethod
+    def create_or_open(cls, data_dir: Path, *, now: Callable[[], float] = time.time, busy_s: float = BUSY_S) -> Self:
+        """Open the catalog of a data directory for writing; directory and catalog are made where missing.
+
+        ConfigError where the directory cannot be made or holds another kind of catalog; StorageError where the disk
+        refuses.
+        """
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            do = "choose a directory you may write to"
+            raise ConfigError(
+                f"cannot make the data directory: {error.strerror}", where=str(data_dir), do=do
+            ) from error
+        path = data_dir / CATALOG_NAME
+        with translated(path):
+            connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+            try:
+                _set_pragmas(connection, path)
+                migrate(connection, str(path))
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, path, now)
+
+    @classmethod
+    def read_only(cls, data_dir: Path, *, busy_s: float = BUSY_S) -> Self:
+        """Open an existing catalog for reading, a daemon running or not; ConfigError where there is none."""
+        path = data_dir / CATALOG_NAME
+        if not path.is_file():
+            do = "give the directory that `spheroidd run` wrote to ([data] dir in its configuration)"
+            raise ConfigError("no plate was ever run here: there is no catalog.sqlite", where=str(data_dir), do=do)
+        with translated(path):
+            connection = _connect_to_read(path, busy_s)
+            try:
+                check_version(connection, str(path))
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, path, time.time)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside become durable together, or none does. Inside another one it is a savepoint.
+
+        StorageError where the disk is full or fails, or another process holds the file for longer than it should.
+        """
+        nested = self._connection.in_transaction
+        begin, commit, undo = _SAVEPOINT if nested else _OUTERMOST
+        with translated(self.path):
+            self._connection.execute(begin)
+            try:
+                yield
+                self._connection.execute(commit)
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have rolled it back already
+                    for statement in undo:
+                        self._connection.execute(statement)
+                raise
+
+    @property
+    def _tables(self) -> "Database":
+        if self._database is None:
+            from sqlite_utils import Database  # takes 0.3 s, which a reader need not wait for
+
+            self._database = Database(self._connection, execute_plugins=False)
+        return self._database
+
+    def _write(self, sql: str, values: Mapping[str, object]) -> int:
+        with self.transaction():
+            return self._connection.execute(sql, dict(values)).rowcount
+
+    # Plates
+
+    def register_plate(self, plate_map: PlateMap, config_json: str) -> None:
+        """Write a plate and its wells down; again is harmless, and keeps the newest configuration and paths.
+
+        ConfigError where the name stands for a plate with other wells or treatments.
+        """
+        with self.transaction():
+            if plate_map.name in self.plates():
+                self._check_same_plate(plate_map)
+                self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
+            else:
+                row = {"plate": plate_map.name, "created_s": self._now(), "config_json": config_json}
+                self._tables.table("plates").insert(row)
+            rows = [_well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
+            self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))
+
+    def _check_same_plate(self, plate_map: PlateMap) -> None:
+        known = {entry.well: entry.treatment for entry in self.plate_map(plate_map.name)}
+        given = {entry.well: entry.treatment for entry in plate_map}
+        differences = [f"{well} is gone" for well in sorted(known.keys() - given.keys())]
+        differences += [f"{well} is new" for well in sorted(given.keys() - known.keys())]
+        differences += [
+            f"{well}: {name} {getattr(known[well], name)} -> {getattr(given[well], name)}"
+            for well in sorted(known.keys() & given.keys())
+            for name in ("role", "compound", "dose_um", "patient")
+            if getattr(known[well], name) != getattr(given[well], name)
+        ]
+        if differences:
+            listed = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if differences[5:] else "")
+            what = f"plate {plate_map.name} was run with another map: {listed}"
+            raise ConfigError(what, where=str(self.path), do="restore the map, or give the plate another name")
+
+    def lock_limits(self, plate: str, limits: Mapping[str, Limits]) -> None:
+        """Fix the plate's intensity limits for good; ConfigError where others are locked already."""
+        with self.transaction():
+            locked = self.locked_limits(plate)
+            if locked is not None and locked != dict(limits):
+                what = f"plate {plate} is locked to other intensity limits"
+                do = "remove [inference.limits] or give the plate another name: its rows would not be comparable"
+                raise ConfigError(what, where=str(self.path), do=do)
+            values = {"plate": plate, "limits": dump_limits(limits)}
+            if not self._write("UPDATE plates SET limits_json = :limits WHERE plate = :plate", values):
+                raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do="register it first")
+
+    # Stacks and their ledger
+
+    def expect(self, plan: StackPlan) -> None:
+        """Write a promised stack down as queued; again is harmless. ConfigError for another geometry."""
+        with self.transaction():
+            row = {**parameters(plan.key), "plan": dump_plan(plan), "n": plan.n_slices}
+            if self._write(_EXPECT, row):
+                return
+            differences = geometry_differences(self.plan(plan.key), plan)
+            if differences:
+                what = f"the stack was planned with another geometry: {', '.join(differences)}"
+                raise ConfigError(what, where=str(plan.key), do="restore the geometry, or give the plate another name")
+
+    def acknowledge(self, event: SliceDurable, acked_s: float) -> None:
+        """Enter a durable slice into the ledger; again is harmless.
+
+        StorageError where the slice is acknowledged with other bytes. Ask `transaction` to commit many at once.
+        """
+        values = {
+            **parameters(event.key),
+            "channel": event.index.channel,
+            "z": event.index.z,
+            "crc32c": event.crc32c,
+            "acquired_s": event.acquired_s,
+            "acked_s": acked_s,
+            "metadata": dump(dict(event.metadata)),
+        }
+        with self.transaction():
+            if self._write(_ACKNOWLEDGE, values):
+                self._write(_LAST_ACKED, values)
+                return
+            known = self._rows(_KNOWN_CRC, values)[0]["crc32c"]
+            if known != event.crc32c:
+                what = f"{event.index} has crc32c {event.crc32c:08x} and was acknowledged with {known:08x}"
+                do = "check the disk: acknowledged bytes never change"
+                raise StorageError(what, where=str(event.key), do=do)
+
+    def block_stored(self, block: Block) -> None:
+        """Announce a block to readers; again is harmless."""
+        extent = {"channel": block.channel, "z_start": block.z_start, "z_stop": block.z_stop}
+        self._write(_BLOCK, {**parameters(block.key), **extent})
+
+    def set_stack_state(self, key: StackKey, state: StackState, reason: str | None = None) -> None:
+        """Write down how far a stack has come, and why. ACQUIRING sets opened_s, the end of acquisition sealed_s, and
+        SCORING counts an attempt. ConfigError for an unplanned stack, StackError for SCORED without a measurement.
+        """
+        with self.transaction():
+            row = self.stack(key)
+            measured = self._rows(_MEASURED, parameters(key))
+            if state is StackState.SCORED and not (row.complete and measured):
+                raise StackError("it has no measurement", where=str(key), do="score the stack first")
+            if state is StackState.STORED and not row.complete:
+                missing = row.plan.n_slices - row.n_slices_acked
+                raise StackError(f"{missing} slices are missing", where=str(key), do="mark it incomplete")
+            self._write(_SET_STATE, {**parameters(key), "state": state, "reason": reason, "now": self._now()})
+
+    # Results
+
+    def record_measurement(
+        self, key: StackKey, measurement: StackMeasurement, latency_s: float | None, reason: str = "scored"
+    ) -> bool:
+        """Write a stack's measurement as a provisional row and the stack as scored; True where the row is new or other.
+
+        The same measurement again changes nothing, not even what it was related to; another one is logged.
+        StackError where the ledger lacks slices: such a stack gets no viability.
+        """
+        with self.transaction():
+            stack = self.stack(key)
+            if not stack.complete:
+                what = f"{stack.n_slices_acked} of {stack.plan.n_slices} slices are acknowledged"
+                raise StackError(what, where=str(key), do="image the missing slices before scoring")
+            old = self._result_row(key, measurement.model_sha256)
+            new = _measurement_columns(measurement)
+            changed = old is None or any(old[name] != value for name, value in new.items())
+            if changed:
+                row = {
+                    **parameters(key),
+                    **_UNRELATED,
+                    **new,
+                    "model_sha256": measurement.model_sha256,
+                    "cpu_s": measurement.cpu_s,
+                    "latency_s": latency_s,
+                    "measured_s": self._now(),
+                }
+                self._tables.table("results").upsert(row, pk=("plate", "well", "stack", "model_sha256"))
+                self._log_change(key, old, row, reason)
+            self.set_stack_state(key, StackState.SCORED)
+            return changed
+
+    def update_related(self, key: StackKey, model_sha256: str, related: Related, reason: str) -> bool:
+        """Write what a measurement is beside its controls; True where that changed the row. Every change is logged
+        with `reason`. ConfigError where there is no such row.
+        """
+        if related.status not in (WellStatus.PROVISIONAL, WellStatus.FINAL):
+            raise ConfigError(f"a result cannot be {related.status}", where=str(key), do="say provisional or final")
+        with self.transaction():
+            old = self._result_row(key, model_sha256)
+            if old is None:
+                what = f"there is no result of model {model_sha256[:12]}"
+                raise ConfigError(what, where=str(key), do="record its measurement first")
+            new = {**asdict(related), "status": related.status.value}
+            if all(old[name] == value for name, value in new.items()):
+                return False
+            primary_key = (key.plate, str(key.well), key.stack, model_sha256)
+            self._tables.table("results").update(primary_key, new)
+            self._log_change(key, old, {**old, **new}, reason)
+            return True
+
+    def put_histograms(self, key: StackKey, counts: Mapping[str, NDArray[np.integer[Any]]]) -> None:
+        """Keep a stack's raw intensity counts per channel (one count for each grey value); again replaces them."""
+        with self.transaction():
+            for channel, values in counts.items():
+                blob = zlib.compress(np.ascontiguousarray(values, "<i8").tobytes(), level=1)
+                row = {**parameters(key), "channel": channel, "counts": blob}
+                self._tables.table("histograms").upsert(row, pk=("plate", "well", "stack", "channel"))
+
+    def _result_row(self, key: StackKey, model_sha256: str) -> dict[str, Any] | None:
+        rows = self._rows(_RESULT, {**parameters(key), "model": model_sha256})
+        return dict(rows[0]) if rows else None
+
+    def _log_change(self, key: StackKey, old: Mapping[str, Any] | None, new: Mapping[str, Any], reason: str) -> None:
+        entry = {
+            **parameters(key),
+            "changed_s": self._now(),
+            "model_sha256": new["model_sha256"],
+            "old_json": None if old is None else dump(dict(old)),
+            "new_json": dump(dict(new)),
+            "reason": reason,
+        }
+        self._tables.table("result_changes").insert(entry)
+
+    # The run
+
+    def raise_fault(self, code: str, error: SpheroiddError, key: StackKey | None = None) -> None:
+        """Write down what a person must know. A fault that stands keeps its time and takes the newest words."""
+        values = {
+            "code": code,
+            "key": str(key or ""),
+            "kind": type(error).__name__,
+            "what": error.what,
+            "location": error.where,
+            "todo": error.do,
+            "now": self._now(),
+        }
+        self._write(_RAISE_FAULT, values)
+
+    def clear_fault(self, code: str, key: StackKey | None = None) -> None:
+        """End a fault; harmless where none stands."""
+        self._write(_CLEAR_FAULT, {"code": code, "key": str(key or ""), "now": self._now()})
+
+    def set_run_state(self, state: RunState) -> None:
+        """Replace what the daemon says of itself."""
+        names = [field.name for field in fields(RunState)]
+        columns, slots = ", ".join(names), ", ".join(f":{name}" for name in names)
+        self._write(f"REPLACE INTO run_state (id, {columns}) VALUES (1, {slots})", asdict(state))
+
+
+_SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+_OUTERMOST = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+
+_EXPECT = """
+INSERT INTO stacks (plate, well, stack, plan_json, n_slices, state)
+VALUES (:plate, :well, :stack, :plan, :n, 'queued') ON CONFLICT DO NOTHING
+"""
+_ACKNOWLEDGE = """
+INSERT INTO slices (plate, well, stack, channel, z, crc32c, acquired_s, acked_s, metadata_json)
+VALUES (:plate, :well, :stack, :channel, :z, :crc32c, :acquired_s, :acked_s, :metadata) ON CONFLICT DO NOTHING
+"""
+_KNOWN_CRC = """
+SELECT crc32c FROM slices
+WHERE plate = :plate AND well = :well AND stack = :stack AND channel = :channel AND z = :z
+"""
+_LAST_ACKED = """
+UPDATE stacks SET last_acked_s = max(coalesce(last_acked_s, :acked_s), :acked_s)
+WHERE plate = :plate AND well = :well AND stack = :stack
+"""
+_BLOCK = """
+INSERT INTO blocks (plate, well, stack, channel, z_start, z_stop)
+VALUES (:plate, :well, :stack, :channel, :z_start, :z_stop) ON CONFLICT DO NOTHING
+"""
+_SET_STATE = """
+UPDATE stacks SET state = :state, reason = :reason,
+  opened_s = CASE WHEN :state = 'acquiring' THEN coalesce(opened_s, :now) ELSE opened_s END,
+  sealed_s = CASE WHEN :state IN ('stored', 'incomplete') THEN coalesce(sealed_s, :now) ELSE sealed_s END,
+  attempts = attempts + (:state = 'scoring')
+WHERE plate = :plate AND well = :well AND stack = :stack
+"""
+_MEASURED = "SELECT 1 FROM results WHERE plate = :plate AND well = :well AND stack = :stack LIMIT 1"
+_RESULT = """
+SELECT * FROM results WHERE plate = :plate AND well = :well AND stack = :stack AND model_sha256 = :model
+"""
+_RAISE_FAULT = """
+INSERT INTO faults (code, key, kind, what, location, todo, raised_s)
+VALUES (:code, :key, :kind, :what, :location, :todo, :now)
+ON CONFLICT (code, key) WHERE cleared_s IS NULL
+DO UPDATE SET kind = excluded.kind, what = excluded.what, location = excluded.location, todo = excluded.todo
+"""
+_CLEAR_FAULT = "UPDATE faults SET cleared_s = :now WHERE code = :code AND key = :key AND cleared_s IS NULL"
+_UNRELATED: dict[str, object] = {
+    "status": "provisional",
+    "reason": None,
+    "v_control": None,
+    "v_score": None,
+    "v_score_lo": None,
+    "v_score_hi": None,
+}
+
+
+def _measurement_columns(measurement: StackMeasurement) -> dict[str, Any]:
+    """What makes two measurements the same: all but the time they took."""
+    return {
+        "live_um3": measurement.live_um3,
+        "dead_um3": measurement.dead_um3,
+        "n_live": measurement.n_live,
+        "n_dead": measurement.n_dead,
+        "v_count": measurement.v_count,
+        "live_um3_by_z_json": dump(list(measurement.live_um3_by_z)),
+        "limits_json": dump_limits(measurement.limits),
+        "quantiles_json": dump(measurement.quantiles),
+        "normalisation": measurement.normalisation.value,
+    }
+
+
+def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
+    return {
+        "plate": plate,
+        "well": str(entry.well),
+        "ordinal": ordinal,
+        "role": entry.treatment.role.value,
+        "compound": entry.treatment.compound,
+        "dose_um": entry.treatment.dose_um,
+        "patient": entry.treatment.patient,
+        "paths_json": dump({channel: str(path.absolute()) for channel, path in entry.paths.items()}),
+        "pixel_um": entry.pixel_um,
+        "z_step_um": entry.z_step_um,
+    }
+
+
+def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:
+    """Set what durability rests on, and read it back: SQLite ignores what it cannot do without a word."""
+    for name, value, expected in (
+        ("journal_mode", "WAL", "wal"),
+        ("synchronous", "FULL", 2),
+        ("foreign_keys", "ON", 1),
+    ):
+        connection.execute(f"PRAGMA {name} = {value}").fetchone()
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != expected:
+            do = "put the data directory on a local disk"
+            raise StorageError(f"SQLite refuses {name} = {value} (it stays {found})", where=str(path), do=do)
+
+
+def _connect_to_read(path: Path, busy_s: float) -> sqlite3.Connection:
+    """A connection that cannot write. In a directory that cannot be written either, WAL's shared memory cannot be made;
+    then, where no writer left a log behind, the file is read as one that never changes.
+    """
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+    return connection

@@ -1,0 +1,332 @@
+"""The questions that can be asked of a catalog. Plain sqlite3: a table is printed without importing anything heavy."""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.daemon.rows import (
+    Fault,
+    MeasurementRow,
+    Related,
+    ResultChange,
+    ResultRow,
+    RunState,
+    StackRow,
+    StackState,
+    load_limits,
+    load_plan,
+    stack_key,
+)
+from spheroidd.daemon.sqlite_errors import translated
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+CATALOG_NAME = "catalog.sqlite"
+Row = Mapping[str, Any]
+_OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
+
+
+def parameters(key: StackKey) -> dict[str, str | int]:
+    """A key as the named parameters :plate, :well and :stack."""
+    return {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+
+
+class CatalogReader:
+    """Reads a catalog over a connection of its own; use it in the thread that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
+        self._connection, self.path, self._now = connection, path, now
+        connection.row_factory = sqlite3.Row
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self._connection.close()
+
+    def _rows(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[sqlite3.Row]:
+        with translated(self.path):
+            return self._connection.execute(sql, dict(arguments)).fetchall()
+
+    # Plates
+
+    def plates(self) -> list[str]:
+        """The names of the plates, oldest first."""
+        return [row["plate"] for row in self._rows("SELECT plate FROM plates ORDER BY created_s, plate")]
+
+    def plate_map(self, plate: str) -> PlateMap:
+        """The map a plate was registered with; ConfigError for a plate that was not."""
+        rows = self._rows("SELECT * FROM wells WHERE plate = :plate ORDER BY ordinal", {"plate": plate})
+        if not rows:
+            raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
+        return PlateMap(plate, tuple(_plate_well(row) for row in rows))
+
+    def plate_config(self, plate: str) -> str:
+        """The configuration (JSON) that a plate was last run with."""
+        rows = self._rows("SELECT config_json FROM plates WHERE plate = :plate", {"plate": plate})
+        if not rows:
+            raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
+        return str(rows[0]["config_json"])
+
+    def locked_limits(self, plate: str) -> dict[str, Limits] | None:
+        """The plate's intensity limits per channel; None as long as none are locked."""
+        rows = self._rows("SELECT limits_json FROM plates WHERE plate = :plate", {"plate": plate})
+        return load_limits(rows[0]["limits_json"]) if rows and rows[0]["limits_json"] else None
+
+    # Stacks and their ledger
+
+    def stacks(self, plate: str | None = None) -> list[StackRow]:
+        """Every planned stack, by plate, in the map's order of wells."""
+        return [_stack_row(row) for row in self._rows(_STACKS, {"plate": plate, "well": None, "stack": None})]
+
+    def stack(self, key: StackKey) -> StackRow:
+        """One planned stack; ConfigError where none was planned."""
+        rows = self._rows(_STACKS, parameters(key))
+        if not rows:
+            raise ConfigError(f"no stack {key} was planned", where=str(self.path), do="plan it before its first slice")
+        return _stack_row(rows[0])
+
+    def plan(self, key: StackKey) -> StackPlan:
+        """A stack's promised geometry; ConfigError where none was planned."""
+        rows = self._rows(f"SELECT plan_json FROM stacks WHERE {_OF_STACK}", parameters(key))
+        if not rows:
+            raise ConfigError(f"no stack {key} was planned", where=str(self.path), do="plan it before its first slice")
+        return load_plan(key, rows[0]["plan_json"])
+
+    def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
+        """The ledger of a stack: every acknowledged slice and its crc32c."""
+        rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {_OF_STACK}", parameters(key))
+        return {SliceIndex(row["channel"], row["z"]): row["crc32c"] for row in rows}
+
+    def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
+        """The blocks announced since the cursor `after`, oldest first, each with its cursor; each block comes once."""
+        sql = f"SELECT * FROM blocks WHERE {_OF_STACK} AND id > :after ORDER BY id"
+        rows = self._rows(sql, {**parameters(key), "after": after})
+        return [(row["id"], Block(key, row["channel"], row["z_start"], row["z_stop"])) for row in rows]
+
+    # Results
+
+    def measurements(self, plate: str, model_sha256: str) -> list[MeasurementRow]:
+        """Every measurement of a plate by one model, in the map's order of wells: what controls are computed from."""
+        rows = self._rows(_MEASUREMENTS, {"plate": plate, "model": model_sha256})
+        return [MeasurementRow(stack_key(row), _treatment(row), _measurement(row), _related(row)) for row in rows]
+
+    def models(self, plate: str | None = None) -> list[str]:
+        """The digests of the models that have rows, the latest used first."""
+        sql = """SELECT model_sha256 FROM results WHERE :plate IS NULL OR plate = :plate
+                 GROUP BY model_sha256 ORDER BY max(measured_s) DESC, model_sha256"""
+        return [row["model_sha256"] for row in self._rows(sql, {"plate": plate})]
+
+    def results(self, plate: str | None = None, model_sha256: str | None = None) -> list[WellResult]:
+        """One result for each planned stack of every imaged well; see `result_rows`."""
+        return [row.result for row in self.result_rows(plate, model_sha256)]
+
+    def result_rows(self, plate: str | None = None, model_sha256: str | None = None) -> list[ResultRow]:
+        """One row for each planned stack of every imaged well, in the map's order, by one model or each stack's latest.
+
+        Where there is no measurement the state of the stack stands with its reason, and every figure is None.
+        """
+        return [ResultRow(_result(row), _treatment(row)) for row in self._rows(_RESULTS, _which(plate, model_sha256))]
+
+    def result_changes(self, key: StackKey | None = None) -> list[ResultChange]:
+        """The history of every result row, or of one stack's, oldest first."""
+        where = _OF_STACK if key else "1"
+        rows = self._rows(f"SELECT * FROM result_changes WHERE {where} ORDER BY id", parameters(key) if key else {})
+        return [_change(row) for row in rows]
+
+    def histograms(self, key: StackKey) -> dict[str, NDArray[np.int64]]:
+        """A stack's raw intensity counts per channel, for pooling plate limits; empty where none were put."""
+        rows = self._rows(f"SELECT channel, counts FROM histograms WHERE {_OF_STACK}", parameters(key))
+        return {
+            row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
+            for row in rows
+        }
+
+    # The run
+
+    def faults(self, open_only: bool = True) -> list[Fault]:
+        """Faults, oldest first: those that stand, or all there ever were."""
+        where = "WHERE cleared_s IS NULL" if open_only else ""
+        rows = self._rows(f"SELECT * FROM faults {where} ORDER BY id")
+        return [
+            Fault(r["code"], r["key"], r["kind"], r["what"], r["location"], r["todo"], r["raised_s"], r["cleared_s"])
+            for r in rows
+        ]
+
+    def run_state(self) -> RunState | None:
+        """What the last daemon said of itself; None before the first run."""
+        rows = self._rows("SELECT * FROM run_state")
+        return RunState(**{name: rows[0][name] for name in RunState.__slots__}) if rows else None
+
+    def verify(self) -> list[str]:
+        """Check the file and the ledger's rules; what is wrong, in words, and nothing where all is well."""
+        problems = [f"sqlite: {row[0]}" for row in self._connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        for row in self._connection.execute("PRAGMA foreign_key_check"):
+            problems.append(f"a row of {row[0]} belongs to nothing in {row[2]}")
+        for stack in self.stacks():
+            problems += self._verify_stack(stack)
+        return problems
+
+    def _verify_stack(self, stack: StackRow) -> list[str]:
+        promised = set(stack.plan.indices())
+        found = self.acknowledged(stack.key)
+        problems = [f"{stack.key}: {index} is in the ledger but not in the plan" for index in found.keys() - promised]
+        missing = len(promised - found.keys())
+        if missing and stack.state in (StackState.STORED, StackState.SCORING, StackState.SCORED):
+            problems.append(f"{stack.key}: it is {stack.state} although {missing} slices are missing")
+        for _, block in self.blocks(stack.key):
+            if not {SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)} <= promised:
+                problems.append(f"{stack.key}: {block} is not in the plan")
+        scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {_OF_STACK}", parameters(stack.key))[0]["n"]
+        if stack.state is StackState.SCORED and not scored:
+            problems.append(f"{stack.key}: it is scored but has no result")
+        if scored and missing:
+            problems.append(f"{stack.key}: it has a result although {missing} slices are missing")
+        return problems
+
+
+_STACKS = """
+SELECT stacks.*, (SELECT count(*) FROM slices
+  WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked
+FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
+WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
+ORDER BY plates.created_s, plate, wells.ordinal, stack
+"""
+
+_MEASUREMENTS = """
+SELECT * FROM results JOIN wells USING (plate, well)
+WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
+"""
+
+# A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
+# by name; a stack with missing slices never does.
+_RESULTS = """
+SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.reason AS stack_reason,
+  stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
+  (SELECT count(*) FROM slices
+    WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
+  results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
+  v_score_hi, model_sha256, normalisation, latency_s
+FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
+LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
+  AND stacks.state <> 'incomplete'
+  AND CASE WHEN :model IS NULL
+    THEN stacks.state = 'scored' AND results.model_sha256 = (SELECT latest.model_sha256 FROM results AS latest
+      WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
+      ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
+    ELSE results.model_sha256 = :model END
+WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate)
+ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
+"""
+
+
+def _which(plate: str | None, model_sha256: str | None) -> dict[str, str | None]:
+    return {"plate": plate, "model": model_sha256}
+
+
+def _plate_well(row: Row) -> PlateWell:
+    paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
+    return PlateWell(WellId.parse(row["well"]), _treatment(row), paths, row["pixel_um"], row["z_step_um"])
+
+
+def _treatment(row: Row) -> Treatment:
+    return Treatment(WellRole(row["role"]), row["compound"], row["dose_um"], row["patient"])
+
+
+def _stack_row(row: Row) -> StackRow:
+    key = stack_key(row)
+    return StackRow(
+        key,
+        load_plan(key, row["plan_json"]),
+        StackState(row["state"]),
+        row["reason"],
+        row["opened_s"],
+        row["last_acked_s"],
+        row["sealed_s"],
+        row["attempts"],
+        row["n_acked"],
+    )
+
+
+def _related(row: Row) -> Related:
+    figures = (row["v_control"], row["v_score"], row["v_score_lo"], row["v_score_hi"])
+    return Related(WellStatus(row["status"]), row["reason"], *figures)
+
+
+def _measurement(row: Row) -> StackMeasurement:
+    return StackMeasurement(
+        live_um3=row["live_um3"],
+        dead_um3=row["dead_um3"],
+        n_live=row["n_live"],
+        n_dead=row["n_dead"],
+        live_um3_by_z=tuple(json.loads(row["live_um3_by_z_json"])),
+        limits=load_limits(row["limits_json"]),
+        normalisation=Normalisation(row["normalisation"]),
+        model_sha256=row["model_sha256"],
+        cpu_s=row["cpu_s"],
+        quantiles=json.loads(row["quantiles_json"]),
+    )
+
+
+def _result(row: Row) -> WellResult:
+    measured = row["status"] is not None
+    status, reason = (row["status"], row["reason"]) if measured else _unmeasured(row)
+    return WellResult(
+        plate=row["plate"],
+        well=row["well"],
+        stack=row["stack"],
+        status=WellStatus(status),
+        reason=reason,
+        n_slices_expected=row["n_slices"],
+        n_slices_acked=row["n_acked"],
+        **{name: row[name] for name in _FIGURES},
+    )
+
+
+def _unmeasured(row: Row) -> tuple[str, str | None]:
+    state = StackState(row["state"] or StackState.QUEUED)
+    if state is StackState.SCORED:  # by another model than the one asked for
+        return WellStatus.STORED, "not scored by this model"
+    return state.value, row["stack_reason"] or _WAITING.get(state)
+
+
+def _change(row: Row) -> ResultChange:
+    old = json.loads(row["old_json"]) if row["old_json"] else None
+    new = json.loads(row["new_json"])
+    return ResultChange(row["changed_s"], stack_key(row), row["model_sha256"], old, new, row["reason"])
+
+
+_WAITING = {
+    StackState.QUEUED: "not imaged yet",
+    StackState.ACQUIRING: "its slices are arriving",
+    StackState.STORED: "waits for the model",
+    StackState.SCORING: "the model is at work",
+}
+_FIGURES = (
+    "live_um3",
+    "dead_um3",
+    "n_live",
+    "n_dead",
+    "v_count",
+    "v_control",
+    "v_score",
+    "v_score_lo",
+    "v_score_hi",
+    "model_sha256",
+    "normalisation",
+    "latency_s",
+)

@@ -1,0 +1,200 @@
+"""The catalog's tables, as numbered steps. A step that has shipped is never edited; a change is a new step.
+
+Tables are STRICT, so that a wrong type is refused at the door. Times are seconds since 1970.
+"""
+
+import sqlite3
+
+from spheroidd.protocols.errors import ConfigError
+
+_PLATES = """
+CREATE TABLE plates (
+  plate TEXT PRIMARY KEY,
+  created_s REAL NOT NULL,
+  config_json TEXT NOT NULL,
+  limits_json TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE wells (
+  plate TEXT NOT NULL REFERENCES plates,
+  well TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  role TEXT NOT NULL,
+  compound TEXT,
+  dose_um REAL,
+  patient TEXT,
+  paths_json TEXT NOT NULL,
+  pixel_um REAL,
+  z_step_um REAL,
+  PRIMARY KEY (plate, well)
+) STRICT, WITHOUT ROWID;
+"""
+
+_STACKS = """
+CREATE TABLE stacks (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL CHECK (stack >= 0),
+  plan_json TEXT NOT NULL,
+  n_slices INTEGER NOT NULL CHECK (n_slices > 0),
+  state TEXT NOT NULL CHECK (state IN ('queued','acquiring','stored','scoring','scored','failed','incomplete')),
+  reason TEXT,
+  opened_s REAL,
+  last_acked_s REAL,
+  sealed_s REAL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well) REFERENCES wells
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slices (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  z INTEGER NOT NULL CHECK (z >= 0),
+  crc32c INTEGER NOT NULL CHECK (crc32c BETWEEN 0 AND 4294967295),
+  acquired_s REAL NOT NULL,
+  acked_s REAL NOT NULL,
+  metadata_json TEXT NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel, z),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  z_start INTEGER NOT NULL CHECK (z_start >= 0),
+  z_stop INTEGER NOT NULL CHECK (z_stop > z_start),
+  UNIQUE (plate, well, stack, channel, z_start, z_stop),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT;
+"""
+
+_RESULTS = """
+CREATE TABLE results (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('provisional','final')),
+  reason TEXT,
+  live_um3 REAL,
+  dead_um3 REAL,
+  n_live INTEGER,
+  n_dead INTEGER,
+  v_count REAL,
+  v_control REAL,
+  v_score REAL,
+  v_score_lo REAL,
+  v_score_hi REAL,
+  live_um3_by_z_json TEXT NOT NULL,
+  limits_json TEXT NOT NULL,
+  quantiles_json TEXT NOT NULL,
+  normalisation TEXT NOT NULL,
+  cpu_s REAL NOT NULL,
+  latency_s REAL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack, model_sha256),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE result_changes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  changed_s REAL NOT NULL,
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  old_json TEXT,
+  new_json TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  FOREIGN KEY (plate, well, stack, model_sha256) REFERENCES results
+) STRICT;
+CREATE TRIGGER result_changes_keep BEFORE DELETE ON result_changes
+  BEGIN SELECT RAISE(ABORT, 'the history of results is append-only'); END;
+CREATE TRIGGER result_changes_fixed BEFORE UPDATE ON result_changes
+  BEGIN SELECT RAISE(ABORT, 'the history of results is append-only'); END;
+CREATE TABLE histograms (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  counts BLOB NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT;
+"""
+
+_RUN = """
+CREATE TABLE faults (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  code TEXT NOT NULL,
+  key TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  what TEXT NOT NULL,
+  location TEXT NOT NULL,
+  todo TEXT NOT NULL,
+  raised_s REAL NOT NULL,
+  cleared_s REAL
+) STRICT;
+CREATE UNIQUE INDEX open_faults ON faults (code, key) WHERE cleared_s IS NULL;
+CREATE TABLE run_state (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  version TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  started_s REAL NOT NULL,
+  heartbeat_s REAL NOT NULL,
+  plate TEXT,
+  well TEXT,
+  stack INTEGER,
+  slices_done INTEGER NOT NULL,
+  slices_total INTEGER NOT NULL,
+  slices_per_s REAL,
+  eta_s REAL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN,)
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring a catalog up to date, each step in one transaction with its number; ConfigError for a newer catalog."""
+    check_version(connection, where)
+    for number, script in enumerate(MIGRATIONS, start=1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if schema_version(connection) < number:  # asked inside: another process may have been quicker
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """How many steps a catalog has taken."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_version(connection: sqlite3.Connection, where: str) -> None:
+    """ConfigError where the catalog was written by a newer program."""
+    found = schema_version(connection)
+    if found > len(MIGRATIONS):
+        what = f"the catalog has schema {found}, this program knows up to {len(MIGRATIONS)}"
+        raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script at the semicolons that end a statement (a trigger's body has some of its own)."""
+    statements, pending = [], ""
+    for line in script.strip().splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements
