@@ -30,6 +30,7 @@ _MAX_BINS = 1 << 24  # 200 MB for the four maps; a larger field gets coarser bin
 _SMOOTH_UM = 1.0  # widens the peak by 12 %, and takes most of a network's voxel noise
 _PEAK_FRACTION = 0.3  # of a lone cell's peak: a cell that the network doubts still counts, a tail does not
 _MIN_DISTANCE_UM = 3.0  # the closest nuclei of a dense spheroid are 5 um apart
+_BORDER_BASELINE_UM = 2.0  # one sigma: far enough to beat the noise, near enough to stay within one cell
 _MIN_OBJECT_UM3 = 60.0  # half the volume of the smallest (condensed) nucleus
 
 
@@ -75,7 +76,7 @@ def find_markers(
     # A cell centred between voxels has a flat top: neighbours of equal height are one peak.
     tied = ndimage.label(tops, ndimage.generate_binary_structure(3, 3))[0][tops]
     peaks = np.argwhere(tops)[np.unique(tied, return_index=True)[1]]
-    centred: NDArray[np.intp] = peaks[_centred_inside(smooth, peaks, spacing_um)]
+    centred: NDArray[np.intp] = peaks[_centred_inside(density, peaks, spacing_um)]
     return centred
 
 
@@ -96,22 +97,31 @@ def _unit_peak(spacing_um: Spacing) -> float:
     return math.prod(1 / (math.sqrt(2 * math.pi) * sigma) for sigma in _sigmas_um(spacing_um))
 
 
-def _centred_inside(smooth: NDArray[np.float32], peaks: NDArray[np.intp], spacing_um: Spacing) -> NDArray[np.bool_]:
-    """Which peaks are not the tail of a cell centred beyond the border.
+def _centred_inside(
+    density: NDArray[np.floating[Any]], peaks: NDArray[np.intp], spacing_um: Spacing
+) -> NDArray[np.bool_]:
+    """Which peaks are not the tail of a cell that is centred beyond the border.
 
-    Of a Gaussian centred on the volume's edge, the outermost voxel is exp(step^2 / sigma^2) times its inner neighbour;
-    a steeper fall means that the centre is further out.
+    Along a line, the logarithm of a Gaussian's ratio at two places tells where its centre lies. The two planes are
+    smoothed only within themselves, because smoothing across the border would bend what is measured here.
     """
     inside = np.ones(len(peaks), bool)
-    for axis, (step, sigma, n) in enumerate(zip(spacing_um, _sigmas_um(spacing_um), smooth.shape, strict=True)):
-        steepest = math.exp((step / sigma) ** 2)
-        for border, inward in ((0, 1), (n - 1, -1)):
-            if n < 2:
-                continue
+    for axis, (step, n) in enumerate(zip(spacing_um, density.shape, strict=True)):
+        baseline = min(max(1, round(_BORDER_BASELINE_UM / step)), n - 1)
+        sides = [_SMOOTH_UM / other for at, other in enumerate(spacing_um) if at != axis]
+        for border, inward in ((0, baseline), (n - 1, n - 1 - baseline)):
             here = peaks[:, axis] == border
-            inner = peaks[here].copy()
-            inner[:, axis] += inward
-            inside[here] &= smooth[tuple(peaks[here].T)] <= steepest * smooth[tuple(inner.T)]
+            if border == inward or not here.any():
+                continue
+            columns = tuple(np.delete(peaks[here], axis, 1).T)
+            outer, inner = (
+                ndimage.gaussian_filter(density.take(z, axis).astype(np.float64), sides, mode="nearest")[columns]
+                for z in (border, inward)
+            )
+            length_um = baseline * step
+            variance = DENSITY_SIGMA_UM**2 + step**2 / 12
+            beyond_um = variance * np.log(outer / np.maximum(inner, 1e-12)) / length_um - length_um / 2
+            inside[here] &= beyond_um <= step / 2
     return inside
 
 

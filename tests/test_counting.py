@@ -98,7 +98,7 @@ def test_noise_alone_holds_no_cell():
 @settings(deadline=None, max_examples=40)
 @given(
     at=st.tuples(*[st.floats(0.2, 19.8)] * 3),
-    spacing_um=st.sampled_from([(1.0, 1.0, 1.0), (0.5, 0.25, 0.25), (2.0, 1.0, 1.0)]),
+    spacing_um=st.sampled_from([(1.0, 1.0, 1.0), (0.5, 0.4, 0.4), (2.0, 1.0, 1.0)]),
 )
 def test_one_cell_is_one_object_wherever_it_lies(at, spacing_um):
     shape = tuple(int(20 / s) for s in spacing_um)
@@ -106,7 +106,8 @@ def test_one_cell_is_one_object_wherever_it_lies(at, spacing_um):
     everywhere = np.ones(shape, np.float32)
     assert count_objects(everywhere, density, spacing_um) == 1
     markers = (find_markers(everywhere, density, spacing_um) + 0.5) * spacing_um
-    assert np.abs(markers - at).max() <= 1.01 * max(spacing_um)
+    assert len(markers) == 1
+    assert np.abs(markers - at).max() <= 0.5 * max(spacing_um) + 0.7
 
 
 @pytest.mark.parametrize("axis", range(3))
