@@ -58,9 +58,9 @@ class CatalogReader:
         """Let the file go; may be called twice."""
         self._connection.close()
 
-    def _rows(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[sqlite3.Row]:
+    def _rows(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[dict[str, Any]]:
         with translated(self.path):
-            return self._connection.execute(sql, dict(arguments)).fetchall()
+            return [dict(row) for row in self._connection.execute(sql, dict(arguments))]
 
     # Plates
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from spheroidd.daemon.config_faults import ConfigFault, explain
+from spheroidd.daemon.config_faults import ConfigFault, explain, line_of
 from spheroidd.daemon.sources import SOURCES, settings_class
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
@@ -153,7 +153,8 @@ def build_config(table: Mapping[str, Any], *, base: Path, where: str = "options"
         faults.append(ConfigFault(("source", "kind"), "the kind of source is missing", do))
         tables["source"] = Section()
     else:
-        chosen = settings_class(source["kind"], where=where)
+        line = line_of(text, ("source", "kind"))
+        chosen = settings_class(source["kind"], where=f"{where}, line {line}" if line else where)
         try:
             tables["source"] = chosen.model_validate(source)
         except ValidationError as error:
