@@ -89,7 +89,7 @@ def v_norm(live_um3: float, untreated_um3: Sequence[float], killed_um3: Sequence
     return 100 * (live_um3 - killed) / span if span > 0 else None
 
 
-def relate_plate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
+def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
     """Relate every scored stack to the untreated controls of the plate that the same model scored.
 
     `stacks` are all stacks of one plate, the controls that were not scored included: as long as one of those is not
