@@ -82,6 +82,10 @@ class CatalogReader:
             raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
         return str(rows[0]["config_json"])
 
+    def plate_inference(self, plate: str) -> dict[str, Any]:
+        """The [inference] table of that configuration."""
+        return dict(json.loads(self.plate_config(plate)).get("inference", {}))
+
     def locked_limits(self, plate: str) -> dict[str, Limits] | None:
         """The plate's intensity limits per channel; None as long as none are locked."""
         rows = self._rows("SELECT limits_json FROM plates WHERE plate = :plate", {"plate": plate})

@@ -7,16 +7,17 @@ is a StackSource with a class attribute `Settings`, a frozen pydantic model with
 
 import difflib
 import importlib
-import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock, StackSource
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.config import Config
 
 _BUILT_IN = {
     "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
@@ -44,18 +45,6 @@ class _Sources(Mapping[str, str]):
 SOURCES: Mapping[str, str] = _Sources()
 
 
-class SystemClock:
-    """The computer's own time: implements Clock at the true pace."""
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        """Return after that long."""
-        time.sleep(max(0.0, seconds))
-
-
 def source_class(kind: str, *, where: str = "") -> Any:
     """Import the class of a kind of source; ConfigError for an unknown kind or one that cannot be imported."""
     if kind not in SOURCES:
@@ -75,10 +64,7 @@ def settings_class(kind: str, *, where: str = "") -> type[BaseModel]:
     return cast(type[BaseModel], source_class(kind, where=where).Settings)
 
 
-def build_source(
-    settings: BaseModel, plate_map: PlateMap | None, plate_name: str, clock: Clock | None = None
-) -> StackSource:
-    """The source that the settings ask for; ConfigError where it cannot be built from them."""
-    kind = str(settings.model_dump(include={"kind"})["kind"])
-    built = source_class(kind)(settings, plate_map, plate_name, clock or SystemClock())
-    return cast(StackSource, built)
+def open_source(config: "Config", clock: Clock) -> StackSource:
+    """The source that a configuration asks for; ConfigError where it cannot be built from its settings and its map."""
+    source = source_class(config.source_kind)
+    return cast(StackSource, source(config.source, config.plate_map(), config.plate_name, clock))
