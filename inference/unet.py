@@ -1,0 +1,207 @@
+"""The residual 3-D U-Net of the study: one encoder, a segmentation decoder and a density decoder. Needs only torch.
+
+Input (batch, 2, z, y, x): normalised 488 and 561. Every side must be a multiple of `UNetSettings.multiple`.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spheroidd.protocols.errors import ModelError
+
+DENSITY_UNIT_PER_UM3 = 8e-3
+"""One unit of the density outputs, in cells per um3: about the peak of one cell drawn as a Gaussian of 2 um."""
+
+ABSENT_CHANNEL = -1.0
+"""The normalised value that stands for a channel which a stack does not have; training shows it to the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSettings:
+    """All that decides the network's shape, and the voxel size (z, y, x) it was made for.
+
+    Level i works at 1 / 2**i of the input's resolution with base * 2**i features, at most `max_features`. The density
+    branch ends at `density_level`: a density has no edges, and its full-resolution half would double the time.
+    """
+
+    base: int = 8
+    levels: int = 3
+    spacing_um: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    in_channels: int = 2
+    max_features: int = 128
+    density_level: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing_um", tuple(float(v) for v in self.spacing_um))  # JSON knows lists only
+        if self.base < 1 or not 2 <= self.levels <= 4 or not 0 <= self.density_level < self.levels - 1:
+            what = f"a U-Net of base {self.base}, {self.levels} levels and density level {self.density_level}"
+            raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
+        if len(self.spacing_um) != 3 or min(self.spacing_um) <= 0:
+            raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
+
+    @property
+    def multiple(self) -> int:
+        """Every side of an input, and every tile's origin, is a multiple of this, so that the pooling grids agree."""
+        return 2 ** (self.levels - 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features at each level, finest first."""
+        return tuple(min(self.base * 2**level, self.max_features) for level in range(self.levels))
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a JSON object; `UNetSettings(**settings.as_json())` gives them back."""
+        return asdict(self)
+
+
+class UNetOutput(NamedTuple):
+    """What the network says: logits of the merged map, of every decoder stage, and the density.
+
+    `merged` (batch, 2, z, y, x): live and dead logits. `stages`: the same per decoder stage, finest first, each at its
+    own resolution. `density` (batch, 2, ...) at 1 / 2**density_level, in DENSITY_UNIT_PER_UM3, never negative.
+    """
+
+    merged: Tensor
+    stages: tuple[Tensor, ...]
+    density: Tensor
+
+
+class Pointwise(nn.Linear):
+    """A 1x1x1 convolution as a matrix product: on CPUs torch sends a 1x1x1 Conv3d to its slow path."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, n_in, z, y, x) -> (batch, n_out, z, y, x)."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions with BatchNorm and ReLU, and a skip: projected by 1x1x1 where the widths differ."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(n_in, n_out, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm3d(n_out)
+        self.conv2 = nn.Conv3d(n_out, n_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm3d(n_out)
+        self.skip = nn.Identity() if n_in == n_out else Pointwise(n_in, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, n_in, z, y, x) -> (batch, n_out, z, y, x)."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(y))
+        y += self.skip(x)
+        return F.relu(y, inplace=True)
+
+
+class DecoderStage(nn.Module):
+    """Brings the coarser features up by 2, adds the encoder's at this level, and refines them in a residual block.
+
+    The skip is an addition, not a concatenation: it costs half the multiplications of the block's first convolution.
+    """
+
+    def __init__(self, n_coarse: int, n_fine: int) -> None:
+        super().__init__()
+        self.narrow = Pointwise(n_coarse, n_fine)
+        self.block = ResidualBlock(n_fine, n_fine)
+
+    def forward(self, coarse: Tensor, encoded: Tensor) -> Tensor:
+        """(batch, n_coarse, z/2, y/2, x/2) and (batch, n_fine, z, y, x) -> (batch, n_fine, z, y, x)."""
+        up = F.interpolate(self.narrow(coarse), scale_factor=2.0, mode="nearest")
+        up += encoded
+        out: Tensor = self.block(up)
+        return out
+
+
+class ResidualUNet(nn.Module):
+    """The network. `forward` for training; `infer` gives what a segmenter needs."""
+
+    def __init__(self, settings: UNetSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        widths = settings.widths
+        self.encoder = nn.ModuleList(
+            [ResidualBlock(settings.in_channels, widths[0]), *(ResidualBlock(a, b) for a, b in pairwise(widths))]
+        )
+        fine_to_coarse = list(pairwise(widths))
+        self.decoder = nn.ModuleList(DecoderStage(coarse, fine) for fine, coarse in fine_to_coarse)
+        self.heads = nn.ModuleList(Pointwise(fine, 2) for fine, _ in fine_to_coarse)
+        branch = fine_to_coarse[settings.density_level :]
+        self.density_decoder = nn.ModuleList(DecoderStage(coarse, fine) for fine, coarse in branch)
+        self.density_head = Pointwise(widths[settings.density_level], 2)
+        self.merge = nn.Parameter(torch.tensor([2.0] + [0.0] * (len(fine_to_coarse) - 1)))
+
+    def forward(self, x: Tensor) -> UNetOutput:
+        """(batch, in_channels, z, y, x), each side a multiple of `settings.multiple`."""
+        encoded: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(F.max_pool3d(x, 2) if level else x)
+            encoded.append(x)
+        stages = self._segment(encoded)
+        return UNetOutput(self._merged(stages), tuple(stages), self._density(encoded))
+
+    def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Live and dead probabilities, and densities in DENSITY_UNIT_PER_UM3, both (batch, 2, z, y, x) float32."""
+        out = self(x)
+        density = out.density.float()
+        if self.settings.density_level:
+            scale = float(2**self.settings.density_level)
+            density = F.interpolate(density, scale_factor=scale, mode="trilinear", align_corners=False)
+        return torch.sigmoid(out.merged.float()), density
+
+    def _segment(self, encoded: list[Tensor]) -> list[Tensor]:
+        """Logits of every stage, finest first."""
+        x, stages = encoded[-1], []
+        for level in reversed(range(len(self.decoder))):
+            x = self.decoder[level](x, encoded[level])
+            stages.append(self.heads[level](x))
+        return stages[::-1]
+
+    def _merged(self, stages: list[Tensor]) -> Tensor:
+        """The weighted average of all stages' logits; the weights are learned and sum to 1.
+
+        Going up by 2 at a time and adding is the same as bringing each stage up by itself: interpolation is linear.
+        """
+        weights = torch.softmax(self.merge, dim=0)
+        merged = weights[-1] * stages[-1]
+        for weight, stage in zip(reversed(weights[:-1]), reversed(stages[:-1]), strict=True):
+            merged = F.interpolate(merged, scale_factor=2.0, mode="trilinear", align_corners=False) + weight * stage
+        return merged
+
+    def _density(self, encoded: list[Tensor]) -> Tensor:
+        x = encoded[-1]
+        first = self.settings.density_level
+        for offset in reversed(range(len(self.density_decoder))):
+            x = self.density_decoder[offset](x, encoded[first + offset])
+        return F.softplus(self.density_head(x))
+
+
+class FoldedConv3d(nn.Conv3d):
+    """A 3x3x3 convolution that always takes oneDNN on a CPU: torch sends small inputs of batch 1 to a slow path."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, n_in, z, y, x) -> (batch, n_out, z, y, x)."""
+        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+            return super().forward(x)
+        out: Tensor = torch.mkldnn_convolution(x, self.weight, self.bias, (1, 1, 1), (1, 1, 1), (1, 1, 1), 1)
+        return out
+
+
+def fold_batchnorm(model: ResidualUNet) -> ResidualUNet:
+    """An inference copy: each BatchNorm folded into the convolution before it, so that it costs nothing."""
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for block in folded.modules():
+        if isinstance(block, ResidualBlock):
+            for number in (1, 2):
+                conv, norm = getattr(block, f"conv{number}"), getattr(block, f"norm{number}")
+                fused = nn.utils.fuse_conv_bn_eval(conv, norm)
+                fused.__class__ = FoldedConv3d  # the same parameters, another way to run them
+                setattr(block, f"conv{number}", fused)
+                setattr(block, f"norm{number}", nn.Identity())
+    return folded
