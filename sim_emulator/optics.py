@@ -1,0 +1,284 @@
+"""From cells to light on the camera: dyes that do not reach the middle, light lost on its way, blur, haze, bleed-through.
+
+All intensities are camera counts above the offset until `Optics.expected` divides by the gain. Channel 0 is 488 nm
+(calcein), channel 1 is 561 nm (propidium iodide).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E
+from spheroidd.sim_emulator.draws import Draws, Floats
+from spheroidd.sim_emulator.phantom import Cells, Phantom, Shape
+from spheroidd.sim_emulator.plate import WellSpec
+from spheroidd.sim_emulator.presets import Preset
+from spheroidd.sim_emulator.raster import F32, compiled
+
+NUCLEUS_CALCEIN = 0.7  # the nucleus is so bright in calcein, relative to the body
+BODY_PI = 0.05  # the dead cell's body in PI (RNA), relative to its nucleus
+AUTO_561 = 0.4  # autofluorescence in 561, relative to 488
+RED_REACH = 1.15  # 561 nm light reaches so much deeper
+HAZE_GRID_UM, HAZE_MARGIN_UM = 4.0, 40.0
+HAZE_BLURS_UM = ((6.0, 5.0), (15.0, 13.0))  # two halves: sigma along z, and along y and x
+
+
+def emission(spec: WellSpec, cells: Cells) -> Floats:
+    """What each cell emits (n, 4): body 488, nucleus 488, body 561, nucleus 561, in counts at full light."""
+    below = np.maximum(cells.depth_um, 0)
+    calcein = spec.calcein_adu * cells.calcein * np.exp(-below / spec.calcein_lp_um)
+    pi = spec.pi_adu * cells.pi * np.exp(-below / spec.pi_lp_um)
+    auto = spec.autofluorescence * spec.calcein_adu
+    green = np.stack([calcein, NUCLEUS_CALCEIN * calcein], 1)
+    red = np.stack([BODY_PI * pi, pi], 1)
+    glow = np.array([auto, 0.6 * auto])
+    return np.concatenate([green + spec.bleed_pi * red + glow, red + spec.bleed_calcein * green + AUTO_561 * glow], 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The stage creeps while the stack is taken: a straight line with a small wobble, micrometres."""
+
+    creep_um: tuple[float, float]
+    wobble_um: float
+    phase: float
+
+    @classmethod
+    def drawn(cls, draws: Draws) -> "Drift":
+        """Up to 0.6 um over a stack, along y and x."""
+        creep = draws.uniform("creep y", -0.6, 0.6), draws.uniform("creep x", -0.6, 0.6)
+        return cls(creep, draws.uniform("wobble", 0.0, 0.1), draws.uniform("wobble phase", 0, 2 * math.pi))
+
+    def at(self, share: float) -> tuple[float, float]:
+        """Where the field has moved (y, x) after that share of the stack."""
+        wave = self.wobble_um * math.sin(9 * share + self.phase)
+        return self.creep_um[0] * share + wave, self.creep_um[1] * share - wave
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How light fades below the spheroid's surface in one channel: min(1, rising * exp(-z/length)), not below floor."""
+
+    rising: F32  # (y, x): exp(surface height / length)
+    floor: F32  # (y, x): what is left above the spheroid
+    length_um: float
+
+    @classmethod
+    def through(cls, shape: Shape, y_um: Floats, x_um: Floats, length_um: float) -> "Sight":
+        """Straight up through the spheroid at each pixel (y, x)."""
+        low, chord = _entry_um(shape, y_um, x_um)
+        return cls(np.exp(low / length_um).astype(np.float32), np.exp(-chord / length_um).astype(np.float32), length_um)
+
+    def at_points(self, shape: Shape, points: Floats) -> Floats:
+        """The share of light that is left at points (n, 3)."""
+        low, chord = _entry_um(shape, points[:, 1], points[:, 2])
+        left: Floats = np.exp(-np.clip(points[:, 0] - low, 0, chord) / self.length_um)
+        return left
+
+
+def _entry_um(shape: Shape, y_um: Floats, x_um: Floats) -> tuple[Floats, Floats]:
+    """Where a vertical ray enters the spheroid, and how long it stays inside (0 beside it)."""
+    radius = shape.radius_um
+    out = y_um**2 + x_um**2
+    half = np.sqrt(np.maximum(radius**2 - out, 0))
+    around = shape.surface_um(np.stack([-half, y_um, x_um], -1))
+    half = np.sqrt(np.maximum(around**2 - out, 0))
+    return radius - half, 2 * half
+
+
+@dataclass(frozen=True, slots=True)
+class Haze:
+    """Light from out of focus on a coarse grid (channel, z, y, x), counts."""
+
+    grid: F32
+    origin_um: Floats
+
+    @classmethod
+    def of(
+        cls, phantom: Phantom, shine: Floats, sights: tuple[Sight, Sight], low_um: Floats, high_um: Floats
+    ) -> "Haze":
+        """Blur every cell near the box over tens of micrometres."""
+        origin, top = low_um - HAZE_MARGIN_UM, high_um + HAZE_MARGIN_UM
+        shape = tuple(int(n) for n in np.ceil((top - origin) / HAZE_GRID_UM).astype(int) + 2)
+        near = phantom.cells.within(origin, top)
+        cells, shine = phantom.cells.take(near), shine[near]
+        volume = 4 / 3 * np.pi * np.stack([0.7 * cells.radius_um**3, cells.nucleus_radius_um**3], 1)
+        volume[:, 0] = np.maximum(volume[:, 0] - volume[:, 1], 0.3 * volume[:, 0])
+        grid = np.zeros((2, *shape), np.float32)
+        place = (cells.centre_um - origin) / HAZE_GRID_UM
+        for channel in range(2):
+            light = sights[channel].at_points(phantom.shape, cells.centre_um)
+            total = (shine[:, 2 * channel : 2 * channel + 2] * volume).sum(1) * light / HAZE_GRID_UM**3
+            sharp = _splat(place, total, shape)
+            for z_um, xy_um in HAZE_BLURS_UM:
+                sigma = tuple(s / HAZE_GRID_UM for s in (z_um, xy_um, xy_um))
+                grid[channel] += (0.5 * phantom.spec.haze * gaussian_filter(sharp, sigma, truncate=3)).astype(
+                    np.float32
+                )
+        return cls(grid, origin)
+
+    def plane(self, channel: int, z_um: float) -> F32:
+        """The coarse plane (y, x) at that height."""
+        at = min(max((z_um - self.origin_um[0]) / HAZE_GRID_UM, 0.0), self.grid.shape[1] - 1.001)
+        low = int(at)
+        share = np.float32(at - low)
+        mixed: F32 = self.grid[channel, low] * (1 - share) + self.grid[channel, low + 1] * share
+        return mixed
+
+
+def _splat(place: Floats, amount: Floats, shape: tuple[int, ...]) -> Floats:
+    """Spread amounts at fractional grid places over the eight nearest grid points."""
+    low = np.floor(place).astype(np.int64)
+    share = place - low
+    grid = np.zeros(int(np.prod(shape)))
+    for corner in range(8):
+        step = np.array([corner >> 2, (corner >> 1) & 1, corner & 1])
+        weight = np.where(step == 1, share, 1 - share).prod(1) * amount
+        index = np.ravel_multi_index(tuple((low + step).T), shape)
+        grid += np.bincount(index, weight, len(grid))
+    return grid.reshape(shape)
+
+
+@dataclass(slots=True)
+class Optics:
+    """One field of one well: turns sharp planes into expected photoelectrons.
+
+    `sharp` planes are given as a ring of `2 * reach + 1` planes (slot, channel, y, x).
+    """
+
+    preset: Preset
+    spec: WellSpec
+    sights: tuple[Sight, Sight]
+    haze: Haze
+    y_um: Floats
+    x_um: Floats
+    reach: int
+    weights: F32
+    _taps: tuple[F32, F32]
+    _rough: F32
+    _blurred: F32
+    _row: F32
+
+    @classmethod
+    def of(cls, phantom: Phantom, shine: Floats, preset: Preset, y_um: Floats, x_um: Floats) -> "Optics":
+        """The optics over pixels at y_um (height,) and x_um (width,)."""
+        spec = phantom.spec
+        yy, xx = np.meshgrid(y_um, x_um, indexing="ij")
+        sights = (
+            Sight.through(phantom.shape, yy, xx, spec.light_um),
+            Sight.through(phantom.shape, yy, xx, RED_REACH * spec.light_um),
+        )
+        low = np.array([preset.field_z_um, y_um[0], x_um[0]])
+        haze = Haze.of(phantom, shine, sights, low, low + np.array(preset.extent_um))
+        weights = _gaussian(preset.sigma_z_um / preset.z_step_um)
+        taps = tuple(_gaussian(grow * preset.sigma_xy_um / preset.pixel_um) for grow in (1.0, RED_REACH))
+        plane = np.empty((2, preset.height, preset.width), np.float32)
+        row = np.empty(preset.width + 2 * max(len(t) for t in taps), np.float32)
+        return cls(
+            preset,
+            spec,
+            sights,
+            haze,
+            y_um,
+            x_um,
+            len(weights) // 2,
+            weights,
+            (taps[0], taps[1]),
+            plane[0],
+            plane[1],
+            row,
+        )
+
+    def expected(self, ring: F32, slots: NDArray[np.int64], channel: int, z: int, out: F32) -> None:
+        """Expected photoelectrons (y, x) of slice z; `slots` lists the ring's planes from z - reach to z + reach."""
+        z_um = self.preset.field_z_um + z * self.preset.z_step_um
+        sight = self.sights[channel]
+        _focus(ring, slots, self.weights, channel, self._taps[channel], self._rough, self._row, self._blurred)
+        haze = self.haze.plane(channel, z_um)
+        rows = (self.y_um - self.haze.origin_um[1]) / HAZE_GRID_UM
+        columns = (self.x_um - self.haze.origin_um[2]) / HAZE_GRID_UM
+        bleached = (1 - self.spec.bleaching) ** (z / self.preset.n_z)
+        background = self.spec.background_adu * (1.0, 0.7)[channel]
+        _gather(
+            self._blurred,
+            sight.rising,
+            sight.floor,
+            np.float32(math.exp(-z_um / sight.length_um)),
+            haze,
+            rows.astype(np.float32),
+            columns.astype(np.float32),
+            np.float32(background),
+            np.float32(bleached / GAIN_ADU_PER_E),
+            out,
+        )
+
+
+def _gaussian(sigma: float) -> F32:
+    """Weights of a Gaussian over whole steps, to 2.5 sigma, with sum 1."""
+    reach = math.ceil(2.5 * sigma) if sigma > 0.2 else 0
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+@compiled
+def _focus(
+    ring: F32, slots: NDArray[np.int64], weights: F32, channel: int, taps: F32, rough: F32, row: F32, out: F32
+) -> None:
+    """Blur along z (over the ring), then along y, then along x; edges are repeated."""
+    height, width = out.shape
+    half = len(taps) // 2
+    for j in range(height):
+        for i in range(width):
+            rough[j, i] = 0
+        for s in range(len(slots)):
+            weight, plane = weights[s], slots[s]
+            for i in range(width):
+                rough[j, i] += weight * ring[plane, channel, j, i]
+    for j in range(height):
+        for i in range(width):
+            row[half + i] = 0
+            out[j, i] = 0
+        for t in range(len(taps)):
+            source = min(max(j + t - half, 0), height - 1)
+            tap = taps[t]
+            for i in range(width):
+                row[half + i] += tap * rough[source, i]
+        for i in range(half):
+            row[i] = row[half]
+            row[half + width + i] = row[half + width - 1]
+        for t in range(len(taps)):
+            tap = taps[t]
+            for i in range(width):
+                out[j, i] += tap * row[i + t]
+
+
+@compiled
+def _gather(
+    blurred: F32,
+    rising: F32,
+    floor: F32,
+    falling: float,
+    haze: F32,
+    rows: F32,
+    columns: F32,
+    background: float,
+    scale: float,
+    out: F32,
+) -> None:
+    """Light left at each pixel times what is in focus, plus haze between its grid points, plus the medium's own."""
+    height, width = out.shape
+    one = np.float32(1)
+    for j in range(height):
+        top = int(rows[j])
+        down = rows[j] - np.float32(top)
+        for i in range(width):
+            left = int(columns[i])
+            across = columns[i] - np.float32(left)
+            upper = haze[top, left] * (one - across) + haze[top, left + 1] * across
+            lower = haze[top + 1, left] * (one - across) + haze[top + 1, left + 1] * across
+            light = max(min(rising[j, i] * falling, one), floor[j, i])
+            total = blurred[j, i] * light + upper * (one - down) + lower * down + background
+            out[j, i] = total * scale

@@ -1,0 +1,207 @@
+"""One field of one well under the microscope: slices and their truth, one at a time, in any order.
+
+Slices are rendered when asked for; memory holds the cells and a ring of sharp planes as deep as the focus, no volume.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E, READ_NOISE_E, Camera
+from spheroidd.sim_emulator.draws import Draws, Floats
+from spheroidd.sim_emulator.optics import Drift, Optics, emission
+from spheroidd.sim_emulator.phantom import CellState, Phantom, count_states, grow, live_fraction
+from spheroidd.sim_emulator.plate import WellSpec
+from spheroidd.sim_emulator.presets import Preset
+from spheroidd.sim_emulator.raster import F32, Canvas, Table, texture
+from spheroidd.sim_emulator.truth import CELL_COLUMNS, PlaneTruth, WellTruth
+
+_MARGIN_UM = 10.0  # cells this far outside still reach into the field
+_ESTIMATE_VOXELS = 6e5  # for volumes in `well_truth`
+
+
+@dataclass(slots=True)
+class Scene:
+    """A well's spheroid in a preset's field. `swapped` puts calcein into 561 and PI into 488."""
+
+    phantom: Phantom
+    preset: Preset
+    swapped: bool
+    drift: Drift
+    _canvas: Canvas
+    _optics: Optics
+    _camera: Camera
+    _noise: Draws
+    _ring: F32
+    _held: NDArray[np.int64]
+    _expected: F32
+
+    @classmethod
+    def of(cls, spec: WellSpec, preset: Preset, *, stack: int = 0, swapped: bool = False) -> "Scene":
+        """Grow the spheroid and set the microscope up over it; `stack` counts the images taken of the well."""
+        phantom = grow(spec)
+        y_um, x_um = _axes(preset)
+        shine = emission(spec, phantom.cells)
+        near = _near(phantom, preset)
+        table = Table.of(phantom.cells.take(near), phantom.bend, shine[near])
+        grain = texture(Draws.of(spec.seed, "grain"))
+        canvas = Canvas.blank(table, phantom.bend, grain, preset.height, preset.width, preset.pixel_um)
+        optics = Optics.of(phantom, shine, preset, y_um, x_um)
+        depth = 2 * optics.reach + 1
+        return cls(
+            phantom,
+            preset,
+            swapped,
+            Drift.drawn(Draws.of(spec.draws.scope, stack)),
+            canvas,
+            optics,
+            Camera.drawn(preset.height, preset.width, Draws.of(spec.seed, "camera")),
+            Draws.of(spec.draws.scope, "noise", stack),
+            np.empty((depth, 2, preset.height, preset.width), np.float32),
+            np.full(depth, np.iinfo(np.int64).min),
+            np.empty((preset.height, preset.width), np.float32),
+        )
+
+    def expected_e(self, channel: str, z: int) -> F32:
+        """Expected photoelectrons (y, x) of one slice, without noise; valid until the next call."""
+        depth = len(self._held)
+        planes = np.arange(z - self._optics.reach, z + self._optics.reach + 1)
+        for plane in planes:
+            if self._held[plane % depth] != plane:
+                self._aim(int(plane))
+                self._canvas.paint(self._ring[plane % depth])
+                self._held[plane % depth] = plane
+        dye = int(channel == "561") ^ int(self.swapped)
+        self._optics.expected(self._ring, planes % depth, dye, z, self._expected)
+        return self._expected
+
+    def image(self, channel: str, z: int) -> NDArray[np.uint16]:
+        """One camera image (y, x); the same bytes whenever and in whatever order it is asked for."""
+        return self._camera.expose(self.expected_e(channel, z), self._noise.key(f"{channel} {z}"))
+
+    def plane_truth(self, z: int) -> PlaneTruth:
+        """The true masks and cell numbers (y, x) of one slice."""
+        shape = (self.preset.height, self.preset.width)
+        live, dead, ids = np.empty(shape, bool), np.empty(shape, bool), np.empty(shape, np.uint32)
+        self._aim(z)
+        self._canvas.label(live, dead, ids)
+        return PlaneTruth(live, dead, ids)
+
+    def planes_truth(self) -> Iterator[PlaneTruth]:
+        """The truth of every slice in turn."""
+        return (self.plane_truth(z) for z in range(self.preset.n_z))
+
+    def _aim(self, z: int) -> None:
+        preset = self.preset
+        move_y, move_x = self.drift.at(z / preset.n_z)
+        y_um, x_um = _axes(preset)
+        self._canvas.aim(preset.field_z_um + z * preset.z_step_um, y_um[0] + move_y, x_um[0] + move_x)
+
+    def cells(self) -> NDArray[np.void]:
+        """Every cell whose body can reach into the field, one row each; columns in `truth.CELL_COLUMNS`.
+
+        Positions count from the centre of the stack's first voxel, in micrometres, drift included.
+        """
+        phantom, preset = self.phantom, self.preset
+        near = _near(phantom, preset) & (phantom.cells.state != CellState.DEBRIS)
+        cells = phantom.cells.take(near)
+        y_um, x_um = _axes(preset)
+        place = cells.centre_um - np.array([preset.field_z_um, y_um[0], x_um[0]])
+        share = np.clip(place[:, 0] / (preset.n_z * preset.z_step_um), 0, 1)
+        place[:, 1:] -= np.array([self.drift.at(s) for s in share]).reshape(-1, 2)
+        low = -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um])
+        rows = np.zeros(len(cells), CELL_COLUMNS)
+        rows["id"], rows["state"] = cells.ids, cells.state
+        rows["z_um"], rows["y_um"], rows["x_um"] = place.T
+        rows["body_radius_um"], rows["nucleus_radius_um"] = cells.radius_um, cells.nucleus_radius_um
+        rows["depth_um"] = cells.depth_um
+        rows["in_fov"] = ((place >= low) & (place < low + np.array(preset.extent_um))).all(1)
+        rows["visible_488"], rows["visible_561"] = self._visible(near).T
+        return rows
+
+    def _visible(self, near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether a cell's own light is above twice one pixel's noise in each channel (n, 2)."""
+        spec = self.phantom.spec
+        cells = self.phantom.cells.take(near)
+        below = np.maximum(cells.depth_um, 0)
+        own = np.stack(
+            [
+                spec.calcein_adu * cells.calcein * np.exp(-below / spec.calcein_lp_um),
+                spec.pi_adu * cells.pi * np.exp(-below / spec.pi_lp_um),
+            ],
+            1,
+        )
+        light = np.stack([s.at_points(self.phantom.shape, cells.centre_um) for s in self._optics.sights], 1)
+        signal = own * light / GAIN_ADU_PER_E
+        back = (spec.background_adu + spec.autofluorescence * spec.calcein_adu * light) / GAIN_ADU_PER_E
+        seen: NDArray[np.bool_] = signal > 2 * np.sqrt(back + READ_NOISE_E**2)
+        return seen[:, ::-1] if self.swapped else seen
+
+
+def well_truth(spec: WellSpec, preset: Preset, drift: Drift | None = None) -> WellTruth:
+    """The per-well row of the truth. Counts are exact; the volumes are sampled at about a micrometre (within 1 %)."""
+    phantom = grow(spec)
+    cells = phantom.cells
+    y_um, x_um = _axes(preset)
+    low = np.array(
+        [preset.field_z_um - preset.z_step_um / 2, y_um[0] - preset.pixel_um / 2, x_um[0] - preset.pixel_um / 2]
+    )
+    inside = cells.state[cells.within(low, low + np.array(preset.extent_um))]
+    n_live, n_dead = count_states(inside)
+    live_um3, dead_um3 = _volumes(phantom, preset, low)
+    treatment = spec.treatment
+    return WellTruth(
+        well=str(spec.well),
+        role=treatment.role.value,
+        compound=treatment.compound,
+        dose_um=treatment.dose_um,
+        patient=treatment.patient,
+        mode=spec.mode.value,
+        ic50_um=spec.ic50_um,
+        v_true_fov=live_fraction(inside),
+        v_true_whole=live_fraction(cells.state),
+        live_um3_true=live_um3,
+        dead_um3_true=dead_um3,
+        n_live=n_live,
+        n_dead=n_dead,
+        diameter_um=spec.diameter_um,
+        seed=spec.seed,
+    )
+
+
+def _volumes(phantom: Phantom, preset: Preset, low: Floats) -> tuple[float, float]:
+    """Live and dead volume in the field, from a coarse raster."""
+    extent = np.array(preset.extent_um)
+    pitch = max(0.5, float((extent.prod() / _ESTIMATE_VOXELS) ** (1 / 3)))
+    n_z, height, width = (max(1, round(e / pitch)) for e in extent)
+    near = _near(phantom, preset)
+    cells = phantom.cells.take(near)
+    table = Table.of(cells, phantom.bend, np.zeros((len(cells), 4)))
+    canvas = Canvas.blank(table, phantom.bend, np.empty((0, 0, 0), np.float32), height, width, pitch)
+    live, dead = np.empty((2, height, width), bool)
+    ids = np.empty((height, width), np.uint32)
+    count = np.zeros(2)
+    for z in range(n_z):
+        canvas.aim(low[0] + (z + 0.5) * extent[0] / n_z, low[1] + pitch / 2, low[2] + pitch / 2)
+        canvas.label(live, dead, ids)
+        count += live.sum(), dead.sum()
+    volume = count / (n_z * height * width) * extent.prod()
+    return float(volume[0]), float(volume[1])
+
+
+def _axes(preset: Preset) -> tuple[Floats, Floats]:
+    """The pixels' centres along y and x, before drift."""
+    y = preset.field_y_um + (np.arange(preset.height) - (preset.height - 1) / 2) * preset.pixel_um
+    x = preset.field_x_um + (np.arange(preset.width) - (preset.width - 1) / 2) * preset.pixel_um
+    return y, x
+
+
+def _near(phantom: Phantom, preset: Preset) -> NDArray[np.bool_]:
+    y_um, x_um = _axes(preset)
+    low = np.array([preset.field_z_um, y_um[0], x_um[0]])
+    high = low + np.array(preset.extent_um)
+    focus = 2.5 * preset.sigma_z_um + preset.z_step_um
+    margin = np.array([_MARGIN_UM + focus, _MARGIN_UM, _MARGIN_UM])
+    return phantom.cells.within(low - margin, high + margin)
