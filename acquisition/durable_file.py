@@ -1,0 +1,102 @@
+"""Bytes that survive a power cut. The only module that knows what each operating system needs for that."""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from spheroidd.protocols.errors import StorageError
+
+PARTIAL = ".partial"  # what an interrupted write leaves behind; never read, removed on recovery
+_REPLACE_ATTEMPTS, _REPLACE_PAUSE_S = 50, 0.02  # a Windows reader that holds the old file lets go within a second
+
+sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path | str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        place = str(error.filename or where)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            what, do = "the disk is full", "free some space; the run goes on where it stopped"
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            what, do = "no right to write", "give the account that runs this write access"
+        else:
+            what, do = f"the disk reports: {error.strerror or error}", "check the disk and its cable or network"
+        raise StorageError(what, where=place, do=do) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Windows has no such call; its journal keeps names in order."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename over the target, patient with Windows readers that hold it open for a moment."""
+    for attempt in range(_REPLACE_ATTEMPTS):
+        try:
+            source.replace(target)
+        except PermissionError:
+            if os.name != "nt" or attempt == _REPLACE_ATTEMPTS - 1:
+                raise
+            time.sleep(_REPLACE_PAUSE_S)
+        else:
+            return
+
+
+def write_durably(path: Path, parts: Iterable[bytes], *, sync: bool = True) -> None:
+    """Write a whole file: readers see the old one or the new one, and after return the new one is durable.
+
+    With `sync=False` it is atomic for readers only. An OSError leaves the old file as it was.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with partial.open("wb", buffering=0) as file:
+            for part in parts:
+                write_all(file.fileno(), part)
+            if sync:
+                sync_data(file.fileno())
+        replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell; recovery removes leftovers too
+            partial.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """os.write until all is written: a nearly full disk takes a part first and refuses the rest."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def make_directories(top: Path, folders: Sequence[Path]) -> None:
+    """Create folders below `top` and make every name on the way durable."""
+    created: dict[Path, None] = {}
+    for folder in folders:
+        missing = folder
+        while missing != top and missing not in created and not missing.is_dir():
+            created[missing] = None
+            missing = missing.parent
+        folder.mkdir(parents=True, exist_ok=True)
+    for parent in dict.fromkeys([*(folder.parent for folder in created), *created]):
+        sync_directory(parent)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what interrupted writes left in a folder and below."""
+    for path in folder.rglob("*" + PARTIAL):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,242 @@
+"""Slabs: a few z-planes of one channel in one file. The only module that knows what the bytes of a shard mean.
+
+A slab is one Zarr v3 shard (codec `sharding_indexed`): a header of our own, the compressed tiles, and the index of
+(offset, length) pairs with its crc32c at the end. The header, which Zarr readers skip because no index entry points
+at it, says which planes are really there and what their crc32c is: a plane of zeros is never taken for a slice.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.stack import Pixels
+
+SLAB_Z = 8  # planes: small enough to be written at once, large enough to compress and read well in 3-D
+TILE = 200  # pixels: a tile of 8 planes is then 640 kB, which stays in a core's cache
+MAX_DEPTH = 64
+_MAGIC = b"sphslab1"
+_FIXED = struct.Struct("<8s16sIIQ")  # magic, stack id, z_start, depth, mask of the planes that are there
+_SHUFFLES: dict[str, int] = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
+
+Rows = Callable[[int, int], Pixels]
+"""Gives the rows y_start <= y < y_stop of all planes of a slab: (depth, rows, width)."""
+
+
+def crc32c(pixels: NDArray[Any] | bytes) -> int:
+    """The crc32c of an array's bytes in C order."""
+    data = np.ascontiguousarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    return int(google_crc32c.value(data))
+
+
+@dataclass(frozen=True, slots=True)
+class SlabCodec:
+    """How tiles are compressed: always blosc, which every Zarr v3 reader has."""
+
+    cname: Literal["lz4", "zstd"] = "lz4"
+    clevel: int = 1
+    shuffle: Literal["noshuffle", "shuffle", "bitshuffle"] = "shuffle"
+
+    def encode(self, tile: Pixels) -> bytes:
+        """Compress a C-contiguous tile."""
+        encoded: bytes = blosc.compress(
+            tile, self.cname.encode(), self.clevel, _SHUFFLES[self.shuffle], typesize=tile.itemsize
+        )
+        return encoded
+
+    def to_zarr(self, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
+        """The codec chain of a tile in Zarr v3 metadata."""
+        config = {
+            "cname": self.cname,
+            "clevel": self.clevel,
+            "shuffle": self.shuffle,
+            "typesize": dtype.itemsize,
+            "blocksize": 0,
+        }
+        return [_LITTLE_ENDIAN, {"name": "blosc", "configuration": config}]
+
+
+_LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+IMAGE_CODEC = SlabCodec()
+LABEL_CODEC = SlabCodec("lz4", 1, "noshuffle")
+
+
+@dataclass(frozen=True, slots=True)
+class SlabGrid:
+    """How a slab of (depth, height, width) is cut into equal tiles (depth, tile_y, tile_x); edge tiles are padded.
+
+    Tiles have even sides wherever there are several, so that 2x2 means never straddle two tiles.
+    """
+
+    depth: int
+    height: int
+    width: int
+    tile_y: int
+    tile_x: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def fit(cls, height: int, width: int, dtype: np.dtype[Any], depth: int = SLAB_Z) -> "SlabGrid":
+        """The grid with tiles of about TILE pixels a side."""
+        if not 1 <= depth <= MAX_DEPTH:
+            raise ValueError(f"a slab holds 1 to {MAX_DEPTH} planes, not {depth}")
+        return cls(depth, height, width, _side(height), _side(width), dtype)
+
+    @property
+    def n_y(self) -> int:
+        """Tiles from top to bottom."""
+        return math.ceil(self.height / self.tile_y)
+
+    @property
+    def n_x(self) -> int:
+        """Tiles from left to right."""
+        return math.ceil(self.width / self.tile_x)
+
+    @property
+    def tile_shape(self) -> tuple[int, int, int]:
+        """(depth, tile_y, tile_x): Zarr's inner chunk."""
+        return self.depth, self.tile_y, self.tile_x
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int]:
+        """(depth, y, x) with the padding of the edge tiles: Zarr's shard."""
+        return self.depth, self.n_y * self.tile_y, self.n_x * self.tile_x
+
+
+def _side(length: int) -> int:
+    count = max(1, round(length / TILE))
+    return length if count == 1 else 2 * math.ceil(length / (2 * count))
+
+
+@dataclass(frozen=True, slots=True)
+class SlabHeader:
+    """Which planes a slab really holds: {z: crc32c}, z_start <= z < z_start + depth, of the stack with this id."""
+
+    stack_id: bytes
+    z_start: int
+    depth: int
+    crcs: Mapping[int, int]
+
+    def pack(self) -> bytes:
+        """The header's bytes, its own crc32c included."""
+        mask = sum(1 << (z - self.z_start) for z in self.crcs)
+        crcs = (self.crcs.get(self.z_start + i, 0) for i in range(self.depth))
+        body = _FIXED.pack(_MAGIC, self.stack_id, self.z_start, self.depth, mask)
+        body += struct.pack(f"<{self.depth}I", *crcs)
+        return body + struct.pack("<I", crc32c(body))
+
+    @classmethod
+    def unpack(cls, data: bytes | memoryview, where: str) -> "SlabHeader":
+        """Read a header at the start of a slab; StorageError where it is damaged."""
+        if len(data) < _FIXED.size:
+            raise _damaged(where, "it is too short")
+        magic, stack_id, z_start, depth, mask = _FIXED.unpack_from(data)
+        size = _FIXED.size + 4 * depth
+        if magic != _MAGIC or depth > MAX_DEPTH or len(data) < size + 4:
+            raise _damaged(where, "it does not start with a slab header")
+        if struct.unpack_from("<I", data, size)[0] != crc32c(bytes(data[:size])):
+            raise _damaged(where, "the header's checksum is wrong")
+        crcs = struct.unpack_from(f"<{depth}I", data, _FIXED.size)
+        return cls(stack_id, z_start, depth, {z_start + i: crcs[i] for i in range(depth) if mask >> i & 1})
+
+
+def encode_slab(grid: SlabGrid, codec: SlabCodec, header: SlabHeader, rows: Rows) -> Iterator[bytes]:
+    """The bytes of a slab's file, part by part; `rows` is asked for each row of tiles once, from top to bottom."""
+    head = header.pack()
+    yield head
+    index = np.empty((grid.n_y * grid.n_x, 2), "<u8")
+    tile = np.zeros(grid.tile_shape, grid.dtype)
+    offset, number = len(head), 0
+    for y in range(0, grid.height, grid.tile_y):
+        strip = rows(y, min(y + grid.tile_y, grid.height))
+        for x in range(0, grid.width, grid.tile_x):
+            part = strip[:, :, x : x + grid.tile_x]
+            if part.shape != tile.shape:
+                tile[:] = 0
+            tile[: part.shape[0], : part.shape[1], : part.shape[2]] = part
+            encoded = codec.encode(tile)
+            index[number] = offset, len(encoded)
+            offset, number = offset + len(encoded), number + 1
+            yield encoded
+    table = index.tobytes()
+    yield table + struct.pack("<I", crc32c(table))
+
+
+def decode_slab(path: Path, grid: SlabGrid, z_start: int = 0, z_stop: int | None = None) -> tuple[SlabHeader, Pixels]:
+    """Read planes z_start <= z < z_stop, counted from the slab's first: its header and the pixels (z, y, x).
+
+    StorageError where the file is damaged; OSError where it cannot be read.
+    """
+    data = memoryview(path.read_bytes())
+    header = SlabHeader.unpack(data, str(path))
+    index = _read_index(data, grid, path)
+    z_stop = grid.depth if z_stop is None else z_stop
+    out = np.empty((z_stop - z_start, grid.height, grid.width), grid.dtype)
+    tile = np.empty(grid.tile_shape, grid.dtype)
+    for number, (offset, length) in enumerate(index):
+        y, x = (n * side for n, side in zip(divmod(number, grid.n_x), (grid.tile_y, grid.tile_x), strict=True))
+        _decode_tile(data[offset : offset + length], tile, path)
+        target = out[:, y : y + grid.tile_y, x : x + grid.tile_x]
+        target[:] = tile[z_start:z_stop, : target.shape[1], : target.shape[2]]
+    return header, out
+
+
+def read_header(path: Path) -> SlabHeader:
+    """Read only which planes a slab holds."""
+    with path.open("rb") as file:
+        return SlabHeader.unpack(file.read(_FIXED.size + 4 * MAX_DEPTH + 4), str(path))
+
+
+def _read_index(data: memoryview, grid: SlabGrid, path: Path) -> list[tuple[int, int]]:
+    size = grid.n_y * grid.n_x * 16
+    if len(data) < size + 4:
+        raise _damaged(str(path), "it is too short")
+    table = bytes(data[-size - 4 : -4])
+    if struct.unpack("<I", data[-4:])[0] != crc32c(table):
+        raise _damaged(str(path), "the index's checksum is wrong")
+    return [(int(offset), int(length)) for offset, length in np.frombuffer(table, "<u8").reshape(-1, 2)]
+
+
+def _decode_tile(encoded: memoryview, tile: Pixels, path: Path) -> None:
+    # Blosc's own header declares the size: checked first, so that damaged bytes cannot ask for more memory.
+    if len(encoded) < 16 or struct.unpack_from("<I", encoded, 4)[0] != tile.nbytes:
+        raise _damaged(str(path), "a tile has the wrong size")
+    try:
+        blosc.decompress(encoded, tile)
+    except RuntimeError as error:
+        raise _damaged(str(path), "a tile cannot be decompressed") from error
+
+
+def _damaged(where: str, why: str) -> StorageError:
+    return StorageError(f"the slab is damaged: {why}", where=where, do="check the disk and acquire the stack again")
+
+
+def halve(planes: Pixels) -> Pixels:
+    """The mean of each 2x2 of pixels of (z, y, x), rounded half up; an odd edge is repeated."""
+    planes = _even(planes)
+    rows = planes[:, 0::2].astype(np.uint32)
+    rows += planes[:, 1::2]
+    means = rows[:, :, 0::2] + rows[:, :, 1::2]
+    means += 2
+    means >>= 2
+    return means.astype(planes.dtype)
+
+
+def halve_mask(planes: Pixels) -> Pixels:
+    """The maximum of each 2x2 of pixels of (z, y, x): an object never vanishes from a coarser level."""
+    planes = _even(planes)
+    rows = np.maximum(planes[:, 0::2], planes[:, 1::2])
+    return np.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
+
+
+def _even(planes: Pixels) -> Pixels:
+    odd = [(0, side % 2) for side in planes.shape[1:]]
+    return np.pad(planes, ((0, 0), *odd), mode="edge") if any(pad for _, pad in odd) else planes

@@ -1,0 +1,217 @@
+"""One stack on disk: its folders, metadata, slabs and pyramid. Knows no threads and no ring."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spheroidd.acquisition import ngff
+from spheroidd.acquisition.durable_file import make_directories, remove_partials, sync_directory, write_durably
+from spheroidd.acquisition.slab import Rows, SlabCodec, SlabGrid, SlabHeader, crc32c, decode_slab, encode_slab, halve
+from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.stack import Block, Pixels, StackKey, StackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StackFiles:
+    """The files of one stack. `stack_id` tells it from any other stack that ever had its name."""
+
+    plan: StackPlan
+    image: Path
+    stack_id: bytes
+    grids: tuple[SlabGrid, ...]  # one a pyramid level, the full one first
+    codec: SlabCodec
+
+    @classmethod
+    def open(cls, root: Path, plate_map: PlateMap, plan: StackPlan, codec: SlabCodec, depth: int) -> "StackFiles":
+        """Take up the stack that is there, else create it durably. StorageError where another geometry is there."""
+        plate_map[plan.key.well]
+        image = ngff.image_path(root, plan.key)
+        shapes = ngff.level_shapes(plan.height, plan.width)
+        if not (image / "zarr.json").exists():
+            grids = tuple(SlabGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
+            files = cls(plan, image, secrets.token_bytes(16), grids, codec)
+            files._create(root)
+        else:
+            own = ngff.read_attributes(image).get(ngff.OWN, {})
+            _check_same(plan, ngff.plan_from(own, plan.key, image), own.get("slab_z"), depth, image)
+            grids = tuple(ngff.grid_from(image / str(level)) for level in range(len(shapes)))
+            files = cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec)
+        ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
+        return files
+
+    def _create(self, root: Path) -> None:
+        # The image's zarr.json is written last: without it the stack does not exist, and is made anew.
+        plan = self.plan
+        slabs = range(self.n_slabs)
+        folders = [
+            self.shard(level, c, k).parent
+            for level in range(len(self.grids))
+            for c in range(len(plan.channels))
+            for k in slabs
+        ]
+        make_directories(root, folders)
+        for level, grid in enumerate(self.grids):
+            shape = (len(plan.channels), plan.n_z, grid.height, grid.width)
+            ngff.write_node(self.image / str(level), ngff.array_node(shape, grid, self.codec))
+        self.write_attributes(dict.fromkeys(plan.channels, 0), complete=False, sealed=False, windows={})
+
+    @property
+    def depth(self) -> int:
+        """Planes in a slab."""
+        return self.grids[0].depth
+
+    @property
+    def n_slabs(self) -> int:
+        """Slabs of one channel."""
+        return -(-self.plan.n_z // self.depth)
+
+    def planes(self, slab: int) -> range:
+        """The z-planes of a slab; fewer than `depth` at the stack's end."""
+        return range(slab * self.depth, min((slab + 1) * self.depth, self.plan.n_z))
+
+    def shard(self, level: int, channel: int, slab: int) -> Path:
+        """The file of a slab."""
+        return ngff.shard_path(self.image / str(level), channel, slab)
+
+    def write_attributes(
+        self,
+        committed: Mapping[str, int],
+        *,
+        complete: bool,
+        sealed: bool,
+        windows: Mapping[str, tuple[int, int]],
+    ) -> None:
+        """Say how far the stack has come: `committed` counts the planes from z 0 that can be read, by channel."""
+        own = {
+            "stack_id": self.stack_id.hex(),
+            "slab_z": self.depth,
+            **ngff.plan_attributes(self.plan),
+            "committed": dict(committed),
+            "complete": complete,
+            "sealed": sealed,
+        }
+        ngff.write_group(self.image, ngff.image_attributes(self.plan, own, windows))
+
+    def write_slab(self, channel: int, slab: int, crcs: Mapping[int, int], rows: Rows) -> None:
+        """Write a full-resolution slab, atomically and durably."""
+        header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
+        write_durably(self.shard(0, channel, slab), encode_slab(self.grids[0], self.codec, header, rows))
+
+    def write_pyramid(self, channel: int, slab: int, crcs: Mapping[int, int], half: Pixels) -> None:
+        """Write the coarser levels of a slab; `half` is its first one."""
+        header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
+        for level, grid in enumerate(self.grids[1:], start=1):
+            parts = encode_slab(grid, self.codec, header, lambda start, stop, now=half: now[:, start:stop])
+            write_durably(self.shard(level, channel, slab), parts)
+            half = halve(half) if level + 1 < len(self.grids) else half
+
+    def read_slab(self, channel: int, slab: int) -> tuple[SlabHeader, Pixels]:
+        """A slab's header and all its planes (depth, y, x)."""
+        return decode_slab(self.shard(0, channel, slab), self.grids[0])
+
+    def recover(self) -> Iterator[tuple[int, int, dict[int, int]] | StorageError]:
+        """Every full-resolution slab on disk as (channel, slab, {z: crc32c of its decoded pixels}).
+
+        What interrupted writes left is removed. A damaged slab is yielded as an error and set aside, so that its
+        slices can be taken again and nothing is overwritten.
+        """
+        remove_partials(self.image)
+        for channel in range(len(self.plan.channels)):
+            for slab in range(self.n_slabs):
+                path = self.shard(0, channel, slab)
+                if not path.exists():
+                    continue
+                try:
+                    yield channel, slab, self._verify(channel, slab)
+                except StorageError as error:
+                    path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+                    sync_directory(path.parent)
+                    yield error
+
+    def _verify(self, channel: int, slab: int) -> dict[int, int]:
+        header, planes = self.read_slab(channel, slab)
+        crcs = {z: crc32c(planes[z - header.z_start]) for z in header.crcs}
+        if header.stack_id != self.stack_id or crcs != dict(header.crcs):
+            what = "the slab does not hold the slices that it was written with"
+            where = str(self.shard(0, channel, slab))
+            raise StorageError(what, where=where, do="check the disk; its slices will be taken again")
+        return crcs
+
+    def display_windows(self) -> dict[str, tuple[int, int]]:
+        """Display limits by channel: the 1st and 99.9th percentile of the middle slab's coarsest level."""
+        windows = {}
+        for number, name in enumerate(self.plan.channels):
+            path = self.shard(len(self.grids) - 1, number, self.n_slabs // 2)
+            if path.exists():
+                header, planes = decode_slab(path, self.grids[-1])
+                held = planes[[z - header.z_start for z in header.crcs]]
+                low, high = (int(value) for value in np.percentile(held, [1, 99.9]))
+                windows[name] = (low, max(high, low + 1))
+        return windows
+
+
+def _check_same(plan: StackPlan, found: StackPlan, found_depth: Any, depth: int, image: Path) -> None:
+    for name in ("channels", "n_z", "height", "width", "pixel_um", "z_step_um", "dtype"):
+        new, old = getattr(plan, name), getattr(found, name)
+        if new != old:
+            what = f"the stack on disk has {name} {old}, the plan says {new}"
+            do = "use the plan it was begun with, or another stack number"
+            raise StorageError(what, where=str(image), do=do)
+    if found_depth != depth:
+        what = f"the stack on disk has slabs of {found_depth} planes, not {depth}"
+        raise StorageError(what, where=str(image), do="finish it with the version that began it")
+
+
+def read_plan(root: Path, key: StackKey) -> StackPlan:
+    """The plan of a stack on disk; StorageError where there is none."""
+    image = ngff.image_path(root, key)
+    return ngff.plan_from(ngff.read_attributes(image).get(ngff.OWN, {}), key, image)
+
+
+def read_block(root: Path, block: Block) -> Pixels:
+    """The pixels (z, y, x) of a block that was announced, from any process.
+
+    StorageError where a slice of it is not stored: zeros are never given for one that is missing.
+    """
+    image = ngff.image_path(root, block.key)
+    plan = read_plan(root, block.key)
+    if block.channel not in plan.channels or not 0 <= block.z_start < block.z_stop <= plan.n_z:
+        raise StorageError(f"the stack has no {block}", where=str(image), do="ask for slices of its plan")
+    grid = ngff.grid_from(image / "0")
+    channel = plan.channels.index(block.channel)
+    shards = ngff.block_shards(block, grid.depth)
+    parts = [_read_part(image, channel, grid, *shard) for shard in shards]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _read_part(image: Path, channel: int, grid: SlabGrid, slab: int, first: int, last: int) -> Pixels:
+    path = ngff.shard_path(image / "0", channel, slab)
+    try:
+        header, planes = decode_slab(path, grid, first, last)
+    except FileNotFoundError as error:
+        what = f"slices {slab * grid.depth + first} to {slab * grid.depth + last - 1} are not stored"
+        raise StorageError(what, where=str(path), do="read a block only once it was announced") from error
+    except OSError as error:
+        raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error
+    missing = set(range(slab * grid.depth + first, slab * grid.depth + last)) - set(header.crcs)
+    if missing:
+        raise StorageError(f"slices {sorted(missing)} are not stored", where=str(path), do="acquire them")
+    return planes
+
+
+def read_stack(root: Path, key: StackKey) -> Pixels:
+    """All pixels (channel, z, y, x) of a whole stack; StorageError where one slice is not stored."""
+    plan = read_plan(root, key)
+    return np.stack([read_block(root, Block(key, channel, 0, plan.n_z)) for channel in plan.channels])
+
+
+def open_image(root: Path, key: StackKey) -> Any:
+    """The full-resolution array (c, z, y, x) as a read-only `zarr.Array`. Slices that are missing read as zeros."""
+    import zarr  # heavy, and only for those who want lazy slicing
+
+    return zarr.open_array(ngff.image_path(root, key) / "0", mode="r")
