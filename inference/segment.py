@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.normalise import moved
 from spheroidd.inference.tiles import Tile, tile_axis
 from spheroidd.inference.unet import ABSENT_CHANNEL, DENSITY_UNIT_PER_UM3, ResidualUNet, fold_batchnorm
-from spheroidd.inference.weights_file import ModelCard, load_model
+from spheroidd.inference.weights_file import load_model
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
 from spheroidd.protocols.results import Limits

@@ -21,8 +21,8 @@ class Tile(NamedTuple):
 def tile_axis(length: int, longest: int, halo: int) -> tuple[Tile, ...]:
     """Cut `length` voxels into the fewest tiles of one even size, at most `longest`, with `halo` voxels of context.
 
-    Starts and sizes are multiples of GRID; the last tile may reach up to GRID - 1 voxels beyond the end. Cores touch and
-    cover the axis once.
+    Starts and sizes are multiples of GRID; the last tile may reach up to GRID - 1 voxels beyond the end. Cores touch
+    and cover the axis once.
     """
     halo = _up(halo)
     padded = _up(length)

@@ -3,62 +3,21 @@
 Input (batch, 2, z, y, x): normalised 488 and 561. Every side must be a multiple of `UNetSettings.multiple`.
 """
 
-from __future__ import annotations
-
 import copy
-from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheroidd.protocols.errors import ModelError
+from spheroidd.inference.model_card import UNetSettings
 
 DENSITY_UNIT_PER_UM3 = 8e-3
 """One unit of the density outputs, in cells per um3: about the peak of one cell drawn as a Gaussian of 2 um."""
 
 ABSENT_CHANNEL = -1.0
 """The normalised value that stands for a channel which a stack does not have; training shows it to the network."""
-
-
-@dataclass(frozen=True, slots=True)
-class UNetSettings:
-    """All that decides the network's shape, and the voxel size (z, y, x) it was made for.
-
-    Level i works at 1 / 2**i of the input's resolution with base * 2**i features, at most `max_features`. The density
-    branch ends at `density_level`: a density has no edges, and its full-resolution half would double the time.
-    """
-
-    base: int = 8
-    levels: int = 3
-    spacing_um: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    in_channels: int = 2
-    max_features: int = 128
-    density_level: int = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "spacing_um", tuple(float(v) for v in self.spacing_um))  # JSON knows lists only
-        if self.base < 1 or not 2 <= self.levels <= 4 or not 0 <= self.density_level < self.levels - 1:
-            what = f"a U-Net of base {self.base}, {self.levels} levels and density level {self.density_level}"
-            raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
-        if len(self.spacing_um) != 3 or min(self.spacing_um) <= 0:
-            raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
-
-    @property
-    def multiple(self) -> int:
-        """Every side of an input, and every tile's origin, is a multiple of this, so that the pooling grids agree."""
-        return 2 ** (self.levels - 1)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Features at each level, finest first."""
-        return tuple(min(self.base * 2**level, self.max_features) for level in range(self.levels))
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings as a JSON object; `UNetSettings(**settings.as_json())` gives them back."""
-        return asdict(self)
 
 
 class UNetOutput(NamedTuple):
@@ -187,7 +146,7 @@ class FoldedConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, n_in, z, y, x) -> (batch, n_out, z, y, x)."""
-        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             return super().forward(x)
         out: Tensor = torch.mkldnn_convolution(x, self.weight, self.bias, (1, 1, 1), (1, 1, 1), (1, 1, 1), 1)
         return out

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pytest
 import torch
+from contracts.segmenter_contract import SegmenterContract, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from contracts.segmenter_contract import SegmenterContract, noise
+from spheroidd.inference.model_card import ModelCard, UNetSettings
 from spheroidd.inference.segment import SegmentedSlab, StreamingSegmentation, ThresholdSegmenter, UNetSegmenter
 from spheroidd.inference.tiles import GRID, tile_axis
-from spheroidd.inference.unet import ABSENT_CHANNEL, ResidualUNet, UNetSettings
-from spheroidd.inference.weights_file import ModelCard
+from spheroidd.inference.unet import ABSENT_CHANNEL, ResidualUNet
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Segmenter
 from spheroidd.protocols.results import Limits

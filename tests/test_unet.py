@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spheroidd.inference.unet import ResidualUNet, UNetSettings, fold_batchnorm
-from spheroidd.inference.weights_file import WEIGHTS_FOLDER, ModelCard, load_model, read_card, save_model
+from spheroidd.inference.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
+from spheroidd.inference.unet import ResidualUNet, fold_batchnorm
+from spheroidd.inference.weights_file import load_model, save_model
 from spheroidd.protocols.errors import ModelError
 
 SETTINGS = [UNetSettings(base=3, levels=2, density_level=0), UNetSettings(base=4, levels=3), UNetSettings(3, 4)]
@@ -171,5 +172,5 @@ def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
 @pytest.mark.parametrize("card", sorted(WEIGHTS_FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_every_model_that_ships_loads_and_its_card_carries_its_name(card: Path) -> None:
     _, loaded = load_model(card.stem)
-    assert loaded == read_card(card)
+    assert loaded == read_card(card.stem)
     assert loaded.name == card.stem

@@ -1,0 +1,116 @@
+"""What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spheroidd.protocols.errors import ModelError
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "untrained"
+
+_CARD_FORMAT = 1
+_MAX_CARD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UNetSettings:
+    """All that decides the network's shape, and the voxel size (z, y, x) it was made for.
+
+    Level i works at 1 / 2**i of the input's resolution with base * 2**i features, at most `max_features`. The density
+    branch ends at `density_level`: a density has no edges, and its full-resolution half would double the time.
+    """
+
+    base: int = 8
+    levels: int = 3
+    spacing_um: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    in_channels: int = 2
+    max_features: int = 128
+    density_level: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spacing_um", tuple(float(v) for v in self.spacing_um))  # JSON knows lists only
+        if self.base < 1 or not 2 <= self.levels <= 4 or not 0 <= self.density_level < self.levels - 1:
+            what = f"a U-Net of base {self.base}, {self.levels} levels and density level {self.density_level}"
+            raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
+        if len(self.spacing_um) != 3 or min(self.spacing_um) <= 0:
+            raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
+
+    @property
+    def multiple(self) -> int:
+        """Every side of an input, and every tile's origin, is a multiple of this, so that the pooling grids agree."""
+        return 1 << (self.levels - 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features at each level, finest first."""
+        return tuple(min(self.base * 2**level, self.max_features) for level in range(self.levels))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a set of weights is, how it came about and how good it was; the JSON beside the weights.
+
+    `background`: a region whose normalised voxels all stay below it holds no cell (None: never skip). `halo`: voxels of
+    context a tile needs on each side. `normalisation`: the kinds of limits it saw in training. `command`, `seeds`: what
+    made it. `metrics`: what the validation printed. `sha256`: of the safetensors file.
+    """
+
+    name: str
+    settings: UNetSettings
+    halo: int
+    sha256: str
+    background: float | None = None
+    normalisation: tuple[str, ...] = ("stack", "plate")
+    command: str = ""
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The card as a JSON object."""
+        content = {item: getattr(self, item) for item in self.__dataclass_fields__}
+        return {"format": _CARD_FORMAT, "architecture": "ResidualUNet", **content, "settings": asdict(self.settings)}
+
+
+def find_weights(name_or_path: str | Path | None = None) -> Path:
+    """The .safetensors file that is meant: a path to it or its card, a name that ships here, or None for the default.
+
+    ModelError where there is none.
+    """
+    name_or_path = DEFAULT_MODEL if name_or_path is None else name_or_path
+    path = Path(name_or_path)
+    if path.suffix not in (".safetensors", ".json"):
+        path = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+    path = path.with_suffix(".safetensors")
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))) or "none"
+        raise ModelError("there are no such weights", where=str(path), do=f"give a path, or one of: {shipped}")
+    return path
+
+
+def read_card(name_or_path: str | Path | None = None) -> ModelCard:
+    """The card of a model, named as in `find_weights`; ModelError names what is wrong with it."""
+    path = find_weights(name_or_path).with_suffix(".json")
+    try:
+        content = json.loads(read_bounded(path, _MAX_CARD_BYTES))
+        if content.pop("format") != _CARD_FORMAT or content.pop("architecture") != "ResidualUNet":
+            raise ValueError("it is for another network or of another format")
+        content["settings"] = UNetSettings(**content["settings"])
+        content["normalisation"] = tuple(content["normalisation"])
+        return ModelCard(**content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        do = "use the card that came with the weights"
+        raise ModelError(f"not a model card of this version: {error!r}", where=str(path), do=do) from error
+
+
+def read_bounded(path: Path, longest: int) -> bytes:
+    """A file's bytes, unless it is larger than any that could be meant; ModelError then, or where it is unreadable."""
+    try:
+        if path.stat().st_size > longest:
+            raise ModelError(f"larger than {longest} bytes", where=str(path), do="check that it is the right file")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
