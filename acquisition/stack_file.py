@@ -1,0 +1,240 @@
+"""Recorded stacks, read plane by plane: the only module that knows which channel of a file is which.
+
+TIFF is `tiff_file`, OME-Zarr `zarr_file`, NumPy's .npy is here. A file is checked whole before its first plane is
+given out, because the readers themselves give zeros or fewer planes for a damaged one.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Pixels, SliceIndex
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """What one file holds, as its metadata say; voxel sizes are None where they do not (0 counts as not said)."""
+
+    n_channels: int
+    n_z: int
+    height: int
+    width: int
+    dtype: str
+    channel_names: tuple[str, ...] = ()
+    pixel_um: float | None = None
+    z_step_um: float | None = None
+
+
+class StackFile(Protocol):
+    """One open file. Opening raises StackError where anything in it is missing or cannot be used."""
+
+    layout: FileLayout
+
+    def plane(self, channel: int, z: int) -> NDArray[Any]:
+        """Read the pixels (y, x) of one plane."""
+        ...
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        ...
+
+
+class NpyFile:
+    """A .npy array, (z, y, x), (channel, z, y, x) or (z, channel, y, x), where the
+    channel is the axis of length 1 or 2."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise StackError(f"not a whole .npy file: {error}", where=str(path), do="copy the file again") from error
+        self._array = _channel_first(path, array)
+        n_channels, n_z, height, width = self._array.shape
+        self.layout = FileLayout(n_channels, n_z, height, width, dtype_name(path, array.dtype))
+
+    def plane(self, channel: int, z: int) -> NDArray[Any]:
+        """Read the pixels (y, x) of one plane."""
+        pixels: NDArray[Any] = self._array[channel, z]
+        return pixels
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        del self._array
+        self._array = np.empty((0, 0, 0, 0))
+
+
+def _channel_first(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim == 3:
+        return array[np.newaxis]
+    if array.ndim == 4 and array.shape[0] <= len(CHANNELS):
+        return array
+    if array.ndim == 4 and array.shape[1] <= len(CHANNELS):
+        return np.moveaxis(array, 1, 0)
+    raise StackError(f"its shape is {array.shape}", where=str(path), do="save (z, y, x) or (channel, z, y, x)")
+
+
+def dtype_name(path: Path, dtype: np.dtype[Any]) -> str:
+    """Return "uint8" or "uint16" whatever the byte order; StackError for any other."""
+    if dtype.name in ("uint8", "uint16"):
+        return dtype.name
+    raise StackError(
+        f"its pixels are {dtype.name}, and only uint8 and uint16 can be read",
+        where=str(path),
+        do="save it as uint16 (whole numbers from 0 to 65535 keep their values)",
+    )
+
+
+def open_file(path: Path) -> StackFile:
+    """Open a recorded file by its name's ending; StackError says what is missing in it."""
+    if not path.exists():
+        raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
+    name = path.name.lower()
+    try:
+        if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
+            from spheroidd.acquisition.tiff_file import TiffFile
+
+            return TiffFile(path)
+        if name.endswith(".zarr") or path.is_dir():
+            from spheroidd.acquisition.zarr_file import ZarrFile
+
+            return ZarrFile(path)
+        if name.endswith(".npy"):
+            return NpyFile(path)
+    except OSError as error:
+        raise StackError(f"cannot be read: {error}", where=str(path), do="check the file and its rights") from error
+    raise StackError("not a kind of file that can be replayed", where=str(path), do="use .tif, .ome.zarr or .npy")
+
+
+_NAMED = {
+    LIVE_CHANNEL: re.compile(r"(?<!\d)488(?!\d)|calcein|\blive\b", re.IGNORECASE),
+    DEAD_CHANNEL: re.compile(r"(?<!\d)561(?!\d)|propidium|\bdead\b", re.IGNORECASE),
+}
+
+
+class RecordedStack:
+    """One well's recorded stack: one file with all channels, or one file for each.
+
+    `paths` is keyed by channel ("488", "561") or by "" for one file. `assignment` says how its channels were told
+    apart. Use it in a `with` statement.
+    """
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        with ExitStack() as opened:
+            self._planes: dict[str, tuple[StackFile, int]] = {}
+            self.assignment = "one file for each channel"
+            for key, path in paths.items():
+                file = open_file(path)
+                opened.callback(file.close)
+                if key:
+                    self._planes[key] = (file, _only_channel(path, file.layout, key))
+                else:
+                    found, self.assignment = _tell_apart(path, file.layout)
+                    self._planes |= {channel: (file, at) for channel, at in found.items()}
+            self.channels = tuple(channel for channel in CHANNELS if channel in self._planes)
+            self._check_alike(paths)
+            self._opened = opened.pop_all()
+        first = self._planes[self.channels[0]][0].layout
+        self.n_z, self.height, self.width, self.dtype = first.n_z, first.height, first.width, first.dtype
+        self.pixel_um = self._said("pixel_um")
+        self.z_step_um = self._said("z_step_um")
+
+    def _said(self, name: str) -> float | None:
+        sizes = (getattr(file.layout, name) for file, _ in self._planes.values())
+        return next((cast(float, size) for size in sizes if size is not None), None)
+
+    def _check_alike(self, paths: Mapping[str, Path]) -> None:
+        shapes = {
+            channel: (file.layout.n_z, file.layout.height, file.layout.width, file.layout.dtype)
+            for channel, (file, _) in self._planes.items()
+        }
+        if len(set(shapes.values())) > 1:
+            what = "its channels differ: " + ", ".join(f"{channel} is {shape}" for channel, shape in shapes.items())
+            where = ", ".join(str(path) for path in paths.values())
+            raise StackError(what, where=where, do="give two recordings of the same stack")
+
+    def plane(self, index: SliceIndex) -> Pixels:
+        """Read one plane (y, x), uint8 or uint16, in memory of its own; StackError where its data are damaged."""
+        file, channel = self._planes[index.channel]
+        try:
+            pixels = file.plane(channel, index.z)
+        except StackError:
+            raise
+        except Exception as error:  # decoders raise what they like; none of it may end the plate
+            what = f"channel {index.channel} z {index.z} cannot be decoded: {error}"
+            raise StackError(what, do="record or copy the file again") from error
+        return np.array(pixels, dtype=self.dtype, order="C")
+
+    def close(self) -> None:
+        """Let the files go; may be called twice."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _only_channel(path: Path, layout: FileLayout, channel: str) -> int:
+    """Which plane of a file that was given for one channel."""
+    if layout.n_channels == 1:
+        return 0
+    named = _named(layout)[channel]
+    if len(named) == 1:
+        return named[0]
+    what = f"it holds {layout.n_channels} channels, and none or several say {channel}"
+    raise StackError(what, where=str(path), do="give a file with one channel, or put the file under path")
+
+
+def _tell_apart(path: Path, layout: FileLayout) -> tuple[dict[str, int], str]:
+    """Which channel of one file is which: by name where the names say so, else live first, dead second."""
+    named = {channel: at[0] for channel, at in _named(layout).items() if len(at) == 1}
+    if len(named) == min(layout.n_channels, len(CHANNELS)) == len(set(named.values())):
+        return named, "by the channels' names in the file"
+    if layout.n_channels <= len(CHANNELS):
+        order = dict(zip(CHANNELS, range(layout.n_channels), strict=False))
+        return order, "by their order, live (488) first: the file does not name them"
+    what = f"it holds {layout.n_channels} channels, and their names do not say which are 488 and 561"
+    raise StackError(what, where=str(path), do="give one file for each channel under path_488 and path_561")
+
+
+def _named(layout: FileLayout) -> dict[str, list[int]]:
+    return {
+        channel: [at for at, name in enumerate(layout.channel_names) if pattern.search(name)]
+        for channel, pattern in _NAMED.items()
+    }
+
+
+_TO_UM = {"": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0}
+_TO_UM |= {"nm": 1e-3, "nanometer": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0}
+_TO_UM |= {"mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6}
+
+
+def length_um(size: float | str | None, unit: str | None) -> float | None:
+    """A length in micrometres; None where it is missing, 0, not a number, or in a unit that is none ("pixel").
+
+    >>> length_um("125", "nm"), length_um(0.0, "µm"), length_um(1, "pixel"), length_um("0.5", None)
+    (0.125, None, None, 0.5)
+    """
+    try:
+        value = float(size or 0.0) * _TO_UM[(unit or "").strip().lower()]
+    except (ValueError, KeyError):
+        return None
+    return value if np.isfinite(value) and value > 0 else None
+
+
+def square_pixel_um(path: Path, y_um: float | None, x_um: float | None) -> float | None:
+    """The one pixel size of both axes, None where either is unknown; StackError where they differ by over 1 %."""
+    if y_um is None or x_um is None:
+        return None
+    if abs(y_um - x_um) > 0.01 * x_um:
+        what = f"its pixels are {x_um} um wide and {y_um} um high"
+        raise StackError(what, where=str(path), do="resample it to square pixels")
+    return x_um

@@ -1,0 +1,167 @@
+"""Recorded TIFF stacks: OME-TIFF, ImageJ and plain multi-page files. The only module that knows tifffile.
+
+tifffile opens truncated files as valid, shorter ones; what it would only log is an error here.
+"""
+
+import logging
+import math
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from spheroidd.acquisition.stack_file import FileLayout, dtype_name, length_um, square_pixel_um
+from spheroidd.protocols.errors import StackError
+
+_PAGES_ARE_Z = "ZQI"  # what a plain list of pages is called; time (T) is not taken for depth
+
+
+class TiffFile:
+    """An open TIFF whose every plane is known to lie within its file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _quiet_tifffile():
+            try:
+                self._tiff = tifffile.TiffFile(path)
+            except (tifffile.TiffFileError, ValueError, struct.error) as error:
+                raise self._damaged(f"not a whole TIFF: {error}") from error
+            try:
+                self._read_structure()
+            except (tifffile.TiffFileError, struct.error, IndexError, KeyError, ElementTree.ParseError) as error:
+                self.close()
+                raise self._damaged(f"its structure is damaged: {error}") from error
+            except BaseException:
+                self.close()
+                raise
+
+    def _read_structure(self) -> None:
+        self._check_chain()
+        series = self._tiff.series[0]
+        self._axes, self._shape = _stack_axes(self._path, series.axes, series.shape)
+        self._series: Any = series
+        sizes = dict(zip(self._axes, self._shape, strict=True))
+        n_channels, n_z = sizes.get("C", 1), sizes.get("Z", 1)
+        names, pixel_um, z_step_um = self._metadata(n_channels, n_z)
+        dtype = dtype_name(self._path, series.dtype)
+        self.layout = FileLayout(n_channels, n_z, sizes["Y"], sizes["X"], dtype, names, pixel_um, z_step_um)
+        self._check_planes(n_channels * n_z)
+
+    def plane(self, channel: int, z: int) -> NDArray[Any]:
+        """Read the pixels (y, x) of one plane."""
+        at = self._plane_number(channel, z)
+        if self._is_one_page:
+            shape = (self.layout.height, self.layout.width)
+            dtype = np.dtype(self._series.dtype).newbyteorder(self._tiff.byteorder)
+            start = self._series.dataoffset + at * math.prod(shape) * dtype.itemsize
+            mapped: NDArray[Any] = np.memmap(self._path, dtype, "r", start, shape)
+            return mapped
+        pixels: NDArray[Any] = self._series[at].asarray()
+        return pixels
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self._tiff.close()
+
+    def _plane_number(self, channel: int, z: int) -> int:
+        n_channels, n_z = self.layout.n_channels, self.layout.n_z
+        return channel * n_z + z if self._axes.startswith("C") else z * n_channels + channel
+
+    def _check_chain(self) -> None:
+        """Follow the list of planes to its end, which is a 0; tifffile stops silently where it is broken."""
+        n_pages = len(self._tiff.pages)
+        end, offset_bytes = self._tiff.pages.next_page_offset, self._tiff.tiff.offsetsize
+        self._tiff.filehandle.seek(end or 0)
+        rest = self._tiff.filehandle.read(offset_bytes)
+        if len(rest) < offset_bytes or any(rest):
+            raise self._damaged(f"the list of its planes breaks off after {n_pages}")
+
+    def _check_planes(self, n_planes: int) -> None:
+        """Every plane is there, is one image of the promised size, and all its bytes lie within the file."""
+        series = self._series
+        self._is_one_page = len(series) == 1 < n_planes and series.dataoffset is not None
+        if self._is_one_page:
+            plane_bytes = self.layout.height * self.layout.width * np.dtype(series.dtype).itemsize
+            whole = max(0, self._tiff.filehandle.size - series.dataoffset) // plane_bytes
+            if whole < n_planes:
+                raise self._damaged(f"{n_planes - whole} of {n_planes} planes lie beyond its end")
+            return
+        missing = [at for at in range(n_planes) if at >= len(series) or not self._is_whole(series[at])]
+        if missing:
+            what = f"{len(missing)} of {n_planes} planes are missing or cut off, the first is plane {missing[0] + 1}"
+            raise self._damaged(what)
+
+    def _is_whole(self, page: Any) -> bool:
+        if page is None:
+            return False
+        if page.shape != (self.layout.height, self.layout.width):
+            what = f"one of its images is {page.shape}, not ({self.layout.height}, {self.layout.width})"
+            raise StackError(what, where=str(self._path), do="save one grey image per plane")
+        n_bytes = page.parent.filehandle.size
+        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        return bool(segments) and all(start > 0 < count and start + count <= n_bytes for start, count in segments)
+
+    def _metadata(self, n_channels: int, n_z: int) -> tuple[tuple[str, ...], float | None, float | None]:
+        """Channel names, pixel_um and z_step_um, as far as the file says them."""
+        if self._tiff.is_ome and self._tiff.ome_metadata:
+            return self._ome(self._tiff.ome_metadata, n_channels * n_z)
+        if self._tiff.is_imagej:
+            return self._imagej(self._tiff.imagej_metadata or {})
+        return (), None, None
+
+    def _ome(self, xml: str, n_planes: int) -> tuple[tuple[str, ...], float | None, float | None]:
+        pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
+        if pixels is None:
+            return (), None, None
+        promised = int(pixels.get("SizeC", 1)) * int(pixels.get("SizeZ", 1)) * int(pixels.get("SizeT", 1))
+        if promised > n_planes:
+            raise self._damaged(f"its OME-XML promises {promised} planes, and it holds {n_planes}")
+        x_um, y_um, z_um = (
+            length_um(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XYZ"
+        )
+        # A name says most, but some writers give only the laser line.
+        said = ("Name", "Fluor", "ExcitationWavelength")
+        names = tuple(" ".join(c.get(key, "") for key in said) for c in pixels.findall("{*}Channel"))
+        return names, square_pixel_um(self._path, y_um, x_um), z_um
+
+    def _imagej(self, metadata: dict[str, Any]) -> tuple[tuple[str, ...], float | None, float | None]:
+        unit = str(metadata.get("unit", "pixel")).replace("\\u00B5", "µ")
+        tags = self._tiff.pages.first.tags
+        y_um, x_um = (
+            length_um(over / per if per else None, unit)
+            for per, over in (tags.valueof(name, default=(0, 1)) for name in ("YResolution", "XResolution"))
+        )
+        return (), square_pixel_um(self._path, y_um, x_um), length_um(metadata.get("spacing"), unit)
+
+    def _damaged(self, what: str) -> StackError:
+        return StackError(what, where=str(self._path), do="copy it again, or record the well again")
+
+
+def _stack_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """A series' axes with depth called Z and without those of length 1, ending in YX; StackError for any other."""
+    kept = [(axis, n) for axis, n in zip(axes, shape, strict=True) if n > 1 or axis in "YX"]
+    named = "".join(axis for axis, _ in kept)
+    if "Z" not in named:
+        named = re.sub(f"[{_PAGES_ARE_Z}]", "Z", named, count=1)
+    if named not in ("YX", "ZYX", "CYX", "ZCYX", "CZYX"):
+        what = f"its axes are {axes} {shape}"
+        raise StackError(what, where=str(path), do="save one time point as ZYX, ZCYX or CZYX in grey")
+    return named, tuple(n for _, n in kept)
+
+
+@contextmanager
+def _quiet_tifffile() -> Iterator[None]:
+    """Keep tifffile's log lines off the terminal: what matters in them is raised as an error here."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
