@@ -48,7 +48,7 @@ class Camera:
 
 
 @compiled
-def _philox(c0: int, c1: int, c2: int, key: int) -> tuple[int, int]:
+def _philox(c0: int, c1: int, c2: int, key: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Two 64-bit words for a counter of three 32-bit words and a 64-bit key."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     x0, x1, x2, x3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(0)
@@ -69,14 +69,14 @@ def _expose(
     hot: F32,
     none: NDArray[np.float64],
     read: F32,
-    key: int,
+    key: np.uint64,
     image: NDArray[np.uint16],
 ) -> None:
     height, width = expected.shape
     unit = 1.0 / 4294967296.0
     for j in range(height):
         for i in range(width):
-            steps = int(math.floor(expected[j, i] * gain_map[j, i] * np.float32(_STEPS) + np.float32(0.5)))
+            steps = math.floor(expected[j, i] * gain_map[j, i] * np.float32(_STEPS) + np.float32(0.5))
             mean = max(steps, 0) / _STEPS
             first, second = _philox(j, i, 0, key)
             noise = read[int(second & np.uint64(0xFFFF))]
@@ -112,4 +112,4 @@ def _expose(
                     first, _unused = _philox(j, i, attempt, key)
                 electrons = int(k)
             counts = electrons * GAIN_ADU_PER_E + OFFSET_ADU + noise + hot[j, i]
-            image[j, i] = min(max(int(math.floor(counts + 0.5)), 0), 65535)
+            image[j, i] = min(max(math.floor(counts + 0.5), 0), 65535)

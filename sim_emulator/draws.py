@@ -1,7 +1,7 @@
 """Random numbers that have names: the same seed and name give the same number on every machine.
 
-Only uniform bits are taken from a generator (numpy's Philox, counter-based); normals come from them by the inverse of the
-distribution function. A number depends on nothing but its own name, so adding a new one leaves all others as they were.
+Only uniform bits are taken from a generator (numpy's Philox, counter-based); normals come from them by the inverse of
+the distribution function. A number depends on its own name alone: adding one leaves all others as they were.
 """
 
 import hashlib

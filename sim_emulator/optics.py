@@ -1,4 +1,4 @@
-"""From cells to light on the camera: dyes that do not reach the middle, light lost on its way, blur, haze, bleed-through.
+"""From cells to light on the camera: dyes that do not reach the middle, light lost on the way, blur, haze, bleeding.
 
 All intensities are camera counts above the offset until `Optics.expected` divides by the gain. Channel 0 is 488 nm
 (calcein), channel 1 is 561 nm (propidium iodide).
@@ -101,6 +101,7 @@ class Haze:
         cls, phantom: Phantom, shine: Floats, sights: tuple[Sight, Sight], low_um: Floats, high_um: Floats
     ) -> "Haze":
         """Blur every cell near the box over tens of micrometres."""
+        half = np.float32(phantom.spec.haze / 2)
         origin, top = low_um - HAZE_MARGIN_UM, high_um + HAZE_MARGIN_UM
         shape = tuple(int(n) for n in np.ceil((top - origin) / HAZE_GRID_UM).astype(int) + 2)
         near = phantom.cells.within(origin, top)
@@ -115,9 +116,7 @@ class Haze:
             sharp = _splat(place, total, shape)
             for z_um, xy_um in HAZE_BLURS_UM:
                 sigma = tuple(s / HAZE_GRID_UM for s in (z_um, xy_um, xy_um))
-                grid[channel] += (0.5 * phantom.spec.haze * gaussian_filter(sharp, sigma, truncate=3)).astype(
-                    np.float32
-                )
+                grid[channel] += half * gaussian_filter(sharp, sigma, truncate=3).astype(np.float32)
         return cls(grid, origin)
 
     def plane(self, channel: int, z_um: float) -> F32:
@@ -175,22 +174,10 @@ class Optics:
         haze = Haze.of(phantom, shine, sights, low, low + np.array(preset.extent_um))
         weights = _gaussian(preset.sigma_z_um / preset.z_step_um)
         taps = tuple(_gaussian(grow * preset.sigma_xy_um / preset.pixel_um) for grow in (1.0, RED_REACH))
-        plane = np.empty((2, preset.height, preset.width), np.float32)
+        rough, blurred = np.empty((2, preset.height, preset.width), np.float32)
         row = np.empty(preset.width + 2 * max(len(t) for t in taps), np.float32)
-        return cls(
-            preset,
-            spec,
-            sights,
-            haze,
-            y_um,
-            x_um,
-            len(weights) // 2,
-            weights,
-            (taps[0], taps[1]),
-            plane[0],
-            plane[1],
-            row,
-        )
+        both = taps[0], taps[1]
+        return cls(preset, spec, sights, haze, y_um, x_um, len(weights) // 2, weights, both, rough, blurred, row)
 
     def expected(self, ring: F32, slots: NDArray[np.int64], channel: int, z: int, out: F32) -> None:
         """Expected photoelectrons (y, x) of slice z; `slots` lists the ring's planes from z - reach to z + reach."""

@@ -55,13 +55,12 @@ class Shape:
         length = np.maximum(np.sqrt((offset**2).sum(-1, keepdims=True)), 1e-9)
         cosine = (offset / length) @ self.axes.T
         bumps = (self.waves[:, 0] * np.sin(self.waves[:, 1] * cosine * 2 + self.waves[:, 2])).sum(-1)
-        surface: Floats = self.radius_um * (1 + bumps)
-        return surface
+        return np.asarray(self.radius_um * (1 + bumps))
 
     def depth_um(self, points: Floats) -> Floats:
         """How far below the surface points (n, 3) lie; negative outside."""
         offset = points - self.centre_um
-        return self.surface_um(offset) - np.sqrt((offset**2).sum(-1))
+        return np.asarray(self.surface_um(offset) - np.sqrt((offset**2).sum(-1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Cells:
     ids: NDArray[np.uint32]  # from 1; debris has numbers too, but no label
     centre_um: Floats  # (n, 3) of the body
     radius_um: Floats  # the body's, before neighbours cut into it
-    stretch: Floats  # (n, 3, 3): metric with |stretch @ d| = |d| for a sphere
+    stretch: Floats  # (n, 3, 3): metric d @ stretch @ d, the unit matrix for a sphere
     nucleus_um: Floats  # (n, 3): the nucleus' place relative to the body's centre
     nucleus_radius_um: Floats
     state: NDArray[np.uint8]
@@ -118,8 +117,7 @@ class Cells:
 
     def within(self, low_um: Floats, high_um: Floats) -> NDArray[np.bool_]:
         """Which cells have their centre in the box."""
-        inside: NDArray[np.bool_] = ((self.centre_um >= low_um) & (self.centre_um < high_um)).all(1)
-        return inside
+        return np.asarray(((self.centre_um >= low_um) & (self.centre_um < high_um)).all(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ def _sites(spec: WellSpec, shape: Shape) -> Floats:
     turn = _rotation(draws.normals("turn", 4))
     points = lattice @ turn.T
     wave = draws.normals("long wave", 4, 3) * 0.06
-    phase, push = 2 * np.pi * draws.uniforms("long phase", 4), draws.normals("long push", 4, 3) * 2.5
+    phase, push = 2 * np.pi * draws.uniforms("long phase", 4), draws.normals("long push", 4, 3) * 1.6
     points = points + np.sin(points @ wave.T + phase) @ push
     jitter = draws.normals("jitter", len(points), 3)
     reach = 2.8 * draws.uniforms("jitter reach", len(points), 1) ** (1 / 3)

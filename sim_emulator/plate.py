@@ -39,7 +39,7 @@ class Compound:
         """b + (1-b)/(1+(c/IC50)^h), for the IC50 of one patient on one plate."""
         if dose_um <= 0:
             return 1.0
-        return self.floor + (1 - self.floor) / (1 + (dose_um / ic50_um) ** self.hill)
+        return self.floor + (1 - self.floor) / (1 + math.pow(dose_um / ic50_um, self.hill))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ multiplies, divides and takes roots, so that a plane is the same on every machin
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,7 +18,6 @@ from spheroidd.sim_emulator.draws import Draws
 from spheroidd.sim_emulator.phantom import Bend, Cells, CellState
 
 F32 = NDArray[np.float32]
-_F = TypeVar("_F", bound=Callable[..., object])
 _LIVE, _DEAD, _DOUBLE, _DEBRIS = (
     int(s) for s in (CellState.LIVE, CellState.DEAD, CellState.DOUBLE_POSITIVE, CellState.DEBRIS)
 )
@@ -26,9 +25,9 @@ TEXTURE = 64  # voxels of 0.5 um, repeating
 DIP_UM = 0.5  # over this distance two touching cells' dye falls off towards their common border
 
 
-def compiled(function: _F) -> _F:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba, without fast-math, keeping the machine code beside the source."""
-    jitted: _F = numba.njit(cache=True, nogil=True)(function)
+    jitted: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
     return jitted
 
 
@@ -89,9 +88,8 @@ class Canvas:
         """Buffers for planes (height, width)."""
         first, second = np.empty((2, height, width), np.float32)
         owner = np.empty((height, width), np.int32)
-        return cls(
-            table, bend, grain, height, width, pixel_um, np.empty((3, height, width), np.float32), first, second, owner
-        )
+        bent = np.empty((3, height, width), np.float32)
+        return cls(table, bend, grain, height, width, pixel_um, bent, first, second, owner)
 
     def aim(self, z_um: float, y_um: float, x_um: float) -> None:
         """Find every pixel's owner in the plane z whose first pixel's centre is at (y, x)."""
@@ -142,7 +140,7 @@ class Canvas:
         _label(self._bent, self._first, self._owner, t.centre, t.nucleus, t.size, t.state, t.ids, live, dead, ids)
 
 
-def _f32(values: NDArray[np.float64]) -> F32:
+def _f32(values: NDArray[np.floating[Any]]) -> F32:
     return np.ascontiguousarray(values, np.float32)
 
 
@@ -193,10 +191,10 @@ def _own(
         cz, cy, cx = centre[n, 0], centre[n, 1], centre[n, 2]
         mzz, myy, mxx = metric[n, 0], metric[n, 1], metric[n, 2]
         mzy, mzx, myx = two * metric[n, 3], two * metric[n, 4], two * metric[n, 5]
-        top = max(0, int(math.ceil((cy - reach[n, 1] - y0) / pixel)))
-        bottom = min(height, int(math.floor((cy + reach[n, 1] - y0) / pixel)) + 1)
-        left = max(0, int(math.ceil((cx - reach[n, 2] - x0) / pixel)))
-        right = min(width, int(math.floor((cx + reach[n, 2] - x0) / pixel)) + 1)
+        top = max(0, math.ceil((cy - reach[n, 1] - y0) / pixel))
+        bottom = min(height, math.floor((cy + reach[n, 1] - y0) / pixel) + 1)
+        left = max(0, math.ceil((cx - reach[n, 2] - x0) / pixel))
+        right = min(width, math.floor((cx + reach[n, 2] - x0) / pixel) + 1)
         for j in range(top, bottom):
             for i in range(left, right):
                 dz, dy, dx = bent[0, j, i] - cz, bent[1, j, i] - cy, bent[2, j, i] - cx

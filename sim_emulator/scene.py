@@ -145,9 +145,8 @@ def well_truth(spec: WellSpec, preset: Preset, drift: Drift | None = None) -> We
     phantom = grow(spec)
     cells = phantom.cells
     y_um, x_um = _axes(preset)
-    low = np.array(
-        [preset.field_z_um - preset.z_step_um / 2, y_um[0] - preset.pixel_um / 2, x_um[0] - preset.pixel_um / 2]
-    )
+    voxel_um = np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um])
+    low = np.array([preset.field_z_um, y_um[0], x_um[0]]) - voxel_um / 2
     inside = cells.state[cells.within(low, low + np.array(preset.extent_um))]
     n_live, n_dead = count_states(inside)
     live_um3, dead_um3 = _volumes(phantom, preset, low)
@@ -195,7 +194,7 @@ def _axes(preset: Preset) -> tuple[Floats, Floats]:
     """The pixels' centres along y and x, before drift."""
     y = preset.field_y_um + (np.arange(preset.height) - (preset.height - 1) / 2) * preset.pixel_um
     x = preset.field_x_um + (np.arange(preset.width) - (preset.width - 1) / 2) * preset.pixel_um
-    return y, x
+    return np.asarray(y, np.float64), np.asarray(x, np.float64)
 
 
 def _near(phantom: Phantom, preset: Preset) -> NDArray[np.bool_]:

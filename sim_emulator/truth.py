@@ -24,7 +24,7 @@ CELL_COLUMNS = np.dtype(
 
 
 class PlaneTruth(NamedTuple):
-    """One slice (y, x): bodies of live cells, nuclei of dead cells, and the number of the cell at every pixel (0 none)."""
+    """One slice (y, x): bodies of live cells, nuclei of dead cells, and each pixel's cell number (0 for none)."""
 
     live: NDArray[np.bool_]
     dead: NDArray[np.bool_]
