@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader, parameters
 from spheroidd.daemon.rows import (
-    Related,
     RunState,
     StackState,
     dump,
@@ -28,6 +27,7 @@ from spheroidd.daemon.rows import (
 )
 from spheroidd.daemon.schema import check_version, migrate
 from spheroidd.daemon.sqlite_errors import translated
+from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell

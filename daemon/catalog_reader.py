@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from spheroidd.daemon.rows import (
     Fault,
     MeasurementRow,
-    Related,
     ResultChange,
     ResultRow,
     RunState,
@@ -25,6 +24,7 @@ from spheroidd.daemon.rows import (
     stack_key,
 )
 from spheroidd.daemon.sqlite_errors import translated
+from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellResult, WellStatus

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from spheroidd.inference.viability import Related
 from spheroidd.protocols.plate import Treatment
-from spheroidd.protocols.results import Limits, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.results import Limits, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -42,18 +43,6 @@ class StackRow:
     def complete(self) -> bool:
         """Every promised slice is acknowledged."""
         return self.n_slices_acked == self.plan.n_slices
-
-
-@dataclass(frozen=True, slots=True)
-class Related:
-    """What a measurement becomes beside its plate's controls: v_control and v_score in percent, None with a reason."""
-
-    status: WellStatus  # PROVISIONAL or FINAL
-    reason: str | None = None
-    v_control: float | None = None
-    v_score: float | None = None
-    v_score_lo: float | None = None
-    v_score_hi: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

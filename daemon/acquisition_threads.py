@@ -1,0 +1,191 @@
+"""The two threads between the instrument and the disk, and the bounded channel that joins them.
+
+`source` asks main whether to take each stack, pulls its frames, and hands them on. `store` is the only writer of
+Zarr. Neither touches SQLite: they tell main what happened. A full disk stops `store`, a full channel stops `source`,
+and so the instrument: no frame is taken that could not be kept.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from spheroidd.acquisition.channel import Channel, ChannelClosedError
+from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackRejected
+from spheroidd.protocols.ports import StackSource, StackStore
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+
+T = TypeVar("T")
+STORAGE_RETRY_S = 1.0
+INSTRUMENT_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlanned:
+    """The source is about to take this stack and waits for a decision."""
+
+    plan: StackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadDied:
+    """A thread met an error that no one foresaw; the run must end, loudly."""
+
+    name: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    plan: StackPlan
+    found: Channel[Mapping[SliceIndex, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    key: StackKey
+
+
+class AcquisitionThreads:
+    """Runs one source into one store; every fact goes to `emit`, which may block and so slow the instrument down.
+
+    `has_room` raises StorageError while the disk has too little space left to begin anything.
+    """
+
+    def __init__(
+        self,
+        source: StackSource,
+        store: StackStore,
+        emit: Callable[[Event | StackPlanned | ThreadDied], None],
+        *,
+        has_room: Callable[[], None],
+        frames_capacity: int,
+        attempts: int,
+    ) -> None:
+        self._source, self._store, self._emit = source, store, emit
+        self._has_room, self._attempts = has_room, attempts
+        self._frames: Channel[Frame | _Open | _Close] = Channel(capacity=frames_capacity)
+        self._decisions: Channel[bool] = Channel(capacity=1)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(self._run_source,), name="source", daemon=True),
+            threading.Thread(target=self._guarded, args=(self._run_store,), name="store", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start both threads; StackPlanned for the first stack follows."""
+        for thread in self._threads:
+            thread.start()
+
+    def decide(self, take: bool) -> None:
+        """Answer the last StackPlanned."""
+        self._decisions.put(take)
+
+    def stop(self) -> None:
+        """Take no further frame; what was taken is still stored and told, and SourceFinished follows."""
+        self._stop.set()
+        self._decisions.close()
+
+    def join(self) -> None:
+        """Wait until both threads have ended; keep draining `emit`'s channel until SourceFinished before."""
+        for thread in self._threads:
+            thread.join()
+
+    def _run_source(self) -> None:
+        try:
+            for plan in self._source.plans():
+                if self._stop.is_set():
+                    break
+                self._emit(StackPlanned(plan))
+                if self._decisions.get():
+                    self._take(plan)
+        except ChannelClosedError:
+            pass  # stopped between two stacks
+        except SpheroiddError as error:
+            self._emit(FaultRaised("instrument", error))
+        finally:
+            self._source.close()
+            self._frames.close()
+
+    def _take(self, plan: StackPlan) -> None:
+        """Acquire one stack; an instrument that fails is tried again for just the slices that are still missing."""
+        for attempt in range(1, self._attempts + 1):
+            found: Channel[Mapping[SliceIndex, int]] = Channel(capacity=1)
+            self._frames.put(_Open(plan, found))
+            missing = set(plan.indices()) - set(found.get())
+            try:
+                self._pull(plan, missing)
+                break
+            except StackError as error:
+                self._emit(StackRejected(plan.key, error))
+                break
+            except InstrumentError as error:
+                self._emit(FaultRaised("instrument", error, plan.key))
+                if attempt == self._attempts:
+                    raise
+            finally:
+                self._frames.put(_Close(plan.key))
+            if self._stop.wait(INSTRUMENT_RETRY_S):
+                break
+
+    def _pull(self, plan: StackPlan, missing: set[SliceIndex]) -> None:
+        frames = self._source.frames(plan, missing)
+        try:
+            for frame in frames:
+                frame.check(plan)
+                self._frames.put(frame)
+                if self._stop.is_set():
+                    return
+        finally:
+            if isinstance(frames, Generator):
+                frames.close()  # aborts the acquisition
+
+    def _run_store(self) -> None:
+        try:
+            for item in self._frames:
+                match item:
+                    case _Open(plan, found):
+                        held = self._patiently(lambda plan=plan: self._store.open(plan))  # type: ignore[misc]
+                        found.put(held)
+                    case _Close(key):
+                        self._patiently(lambda key=key: self._store.seal(key))  # type: ignore[misc]
+                    case Frame() as frame:
+                        self._patiently(lambda frame=frame: self._store.append(frame))  # type: ignore[misc]
+            self._patiently(self._store.close)
+        except StorageError:
+            pass  # told before, when it began; stopped by a person while the disk was still full
+        finally:
+            self._dismiss()
+            self._emit(SourceFinished())
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do it, or wait until the disk lets us: the frame in hand is the one thing that must not be dropped."""
+        told = False
+        while True:
+            try:
+                self._has_room()
+                result = action()
+            except StorageError as error:
+                if not told:
+                    self._emit(FaultRaised("storage", error))
+                told = True
+                if self._stop.wait(STORAGE_RETRY_S):
+                    raise
+            else:
+                if told:
+                    self._emit(FaultRaised("storage", StorageError("the disk takes data again"), cleared=True))
+                return result
+
+    def _dismiss(self) -> None:
+        """Let the source go where the store has ended before it: nobody may wait for an answer that cannot come."""
+        self._frames.close()
+        for item in self._frames:
+            if isinstance(item, _Open):
+                item.found.close()
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            self._emit(ThreadDied(threading.current_thread().name, error))

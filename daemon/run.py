@@ -1,0 +1,163 @@
+"""Puts a run together: lock, source, model card, catalog, store, worker, threads; and takes it apart again."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from rich.console import Console
+
+from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.daemon.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.clock import SystemClock
+from spheroidd.daemon.config import Config, InferenceConfig
+from spheroidd.daemon.lock import acquire_lock
+from spheroidd.daemon.pace import Pace
+from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
+from spheroidd.daemon.progress import Progress
+from spheroidd.daemon.results import results_table
+from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
+from spheroidd.daemon.sources import open_source
+from spheroidd.daemon.worker import Worker, WorkerSettings
+from spheroidd.inference.model_card import read_card
+from spheroidd.inference.regressor import load_regressor
+from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.ports import StackSource
+from spheroidd.protocols.results import Normalisation, WellStatus
+from spheroidd.protocols.stack import StackPlan
+
+FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
+SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
+
+
+def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
+    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row.
+
+    Raises ConfigError or ModelError before anything starts, InstrumentError where the instrument gave up.
+    """
+    data_dir = config.data.dir
+    require(preflight(config))
+    with acquire_lock(data_dir), contextlib.closing(open_source(config, SystemClock())) as source:
+        with Catalog.create_or_open(data_dir) as catalog:
+            plate_map = source.plate_map
+            catalog.register_plate(plate_map, config.model_dump_json())
+            plans = _promised(source)
+            with catalog.transaction():
+                for plan in plans:
+                    catalog.expect(plan)
+            events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+            store = ZarrStackStore(data_dir, plate_map, events.put, slab_z=config.store.slab_z)
+            threads = AcquisitionThreads(
+                source,
+                store,
+                events.put,
+                has_room=lambda: _check_room(data_dir, config.store.min_free_gb),
+                frames_capacity=FRAMES_CAPACITY,
+                attempts=config.inference.max_attempts,
+            )
+            _run(catalog, plate_map, config.inference, events, threads, data_dir, console, live=live)
+            return _verdict(catalog, plate_map.name, data_dir, console)
+
+
+def score_plate(
+    data_dir: Path,
+    *,
+    model: str | None,
+    normalisation: str | None,
+    device: str,
+    threads: int | None,
+    console: Console,
+) -> int:
+    """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
+    with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog:
+        plates = catalog.plates()
+        if not plates:
+            raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
+        for plate in plates:
+            given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
+            before = InferenceConfig.model_validate(catalog.plate_inference(plate))
+            settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
+            events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+            _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, again=True)
+        return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
+
+
+def _run(
+    catalog: Catalog,
+    plate_map: PlateMap,
+    inference: InferenceConfig,
+    events: Channel[AnyEvent],
+    threads: AcquisitionThreads | None,
+    data_dir: Path,
+    console: Console,
+    *,
+    live: bool = True,
+    again: bool = False,
+) -> None:
+    card = read_card(inference.model)
+    settings = ScoringSettings(
+        model_sha256=card.sha256,
+        normalisation=Normalisation(inference.normalisation),
+        limits=inference.known_limits(),
+        tolerance=inference.limit_tolerance,
+        max_attempts=inference.max_attempts,
+        again=again,
+    )
+    rows = catalog.stacks(plate_map.name)
+    pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
+    desk = ScoringDesk(catalog, plate_map, settings, load_regressor())
+    worker = Worker(WorkerSettings(data_dir, str(inference.model), inference.device, inference.threads), events.put)
+    with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
+        run = PlateRun(catalog, desk, worker, events, pace, progress)
+        with _stopped_by_signals(run.stop, console):
+            run.run(threads)
+
+
+def _promised(source: StackSource) -> Sequence[StackPlan]:
+    """The stacks a source can name before it starts; a source that only watches names none yet."""
+    plans = source.plans()
+    return plans if isinstance(plans, Sequence) else ()
+
+
+def _check_room(data_dir: Path, min_free_gb: float) -> None:
+    free_gb = psutil.disk_usage(str(data_dir)).free / 1e9
+    if free_gb < min_free_gb:
+        what = f"{free_gb:.2f} GB are free, and no slice is taken below {min_free_gb:g} GB"
+        raise StorageError(what, where=str(data_dir), do="make room; the run goes on by itself")
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) stops in good order, the second at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        console.print("Stopping: slices in flight are being kept. Ctrl-C again to stop at once.")
+        stop()
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> int:
+    rows = catalog.result_rows(plate)
+    console.print(results_table(rows, f"plate {plate}"))
+    for row in rows:
+        if row.result.status not in SCORED:
+            console.print(
+                f"{row.result.well} {row.result.status}: {row.result.reason}", style="yellow", highlight=False
+            )
+    done = sum(row.result.status in SCORED for row in rows)
+    kept = sum(row.result.n_slices_acked for row in rows)
+    console.print(f"{done} of {len(rows)} wells have a row; {kept} slices are kept in {data_dir}", highlight=False)
+    return 0 if done == len(rows) else 1
