@@ -43,13 +43,11 @@ class PlateConfig(Section):
 class StoreConfig(Section):
     """[store]: how slices become durable."""
 
-    codec: Literal["zstd", "lz4", "none"] = Field(
-        default="zstd", description="zstd: smaller (byte shuffle, level 1); lz4: faster (bit shuffle); none: raw"
-    )
+    codec: Literal["lz4", "zstd"] = Field(default="lz4", description="lz4: faster; zstd: smaller; neither loses a bit")
     slab_z: int = Field(default=8, ge=1, le=64, description="slices of one channel in a file")
     ring_slots: int = Field(
-        default=64,
-        ge=2,
+        default=48,
+        ge=16,
         le=4096,
         description="slices that may wait, durable, for their slab; they ride out a slow disk",
     )
@@ -222,5 +220,10 @@ def _toml_table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
 
 
 def _toml_value(value: object) -> str:
-    """A plain value: JSON's texts, numbers, booleans and lists of them are TOML's as well."""
+    """A value on one line; JSON's texts, numbers and booleans are TOML's as well."""
+    if isinstance(value, Mapping):
+        given = (f"{key} = {_toml_value(part)}" for key, part in value.items() if part is not None)
+        return f"{{ {', '.join(given)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
     return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
+from spheroidd.daemon.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock, StackSource
 
 if TYPE_CHECKING:
@@ -66,5 +68,13 @@ def settings_class(kind: str, *, where: str = "") -> type[BaseModel]:
 
 def open_source(config: "Config", clock: Clock) -> StackSource:
     """The source that a configuration asks for; ConfigError where it cannot be built from its settings and its map."""
-    source = source_class(config.source_kind)
-    return cast(StackSource, source(config.source, config.plate_map(), config.plate_name, clock))
+    return build_source(config.source, config.plate_map(), config.plate_name, clock)
+
+
+def build_source(
+    settings: BaseModel, plate_map: PlateMap | None, plate_name: str, clock: Clock | None = None
+) -> StackSource:
+    """The source of one plate with its settings; without a clock it keeps the system's time."""
+    kind = str(settings.model_dump(include={"kind"})["kind"])
+    built = source_class(kind)(settings, plate_map, plate_name, clock or SystemClock())
+    return cast(StackSource, built)
