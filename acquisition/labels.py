@@ -26,6 +26,7 @@ from spheroidd.acquisition.slab import (
     decode_slab,
     encode_slab,
     halve_mask,
+    rows_of,
 )
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.stack import Pixels, StackKey, StackPlan
@@ -111,7 +112,7 @@ class LabelWriter:
             self._id, slab * SLAB_Z, SLAB_Z, {z: crc32c(planes[z % SLAB_Z]) for z in range(slab * SLAB_Z, self._next_z)}
         )
         for level, grid in enumerate(self._grids):
-            parts = encode_slab(grid, LABEL_CODEC, header, lambda start, stop, now=planes: now[:, start:stop])
+            parts = encode_slab(grid, LABEL_CODEC, header, rows_of(planes))
             write_durably(ngff.shard_path(self._folder / str(level), slab), parts)
             planes = halve_mask(planes) if level + 1 < len(self._grids) else planes
 

@@ -138,8 +138,11 @@ def image_attributes(plan: StackPlan, own: Mapping[str, Any], windows: Mapping[s
         start, end = windows.get(name, (0, top))
         window = {"min": 0, "max": top, "start": start, "end": end}
         channels.append({"label": _NAMES[name], "color": _COLOURS[name], "active": True, "window": window})
-    ome = {"version": VERSION, "multiscales": [_multiscale(str(plan.key.well), plan, "czyx")]}
-    ome["omero"] = {"channels": channels}
+    ome = {
+        "version": VERSION,
+        "multiscales": [_multiscale(str(plan.key.well), plan, "czyx")],
+        "omero": {"channels": channels},
+    }
     return {"ome": ome, OWN: dict(own)}
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Ring:
         """Put a plane into a slot; durable after the next `sync`."""
         head = _HEADER.pack(_MAGIC, stack_id, channel, z, pixels.nbytes, crc)
         head = (head + struct.pack("<I", crc32c(head))).ljust(PAGE, b"\0")
-        self._write_at(self._offset(group, slot), head, memoryview(pixels.reshape(-1).view(np.uint8)))
+        self._write_at(self._offset(group, slot), head, _bytes(pixels))
 
     def sync(self) -> None:
         """Make everything written so far durable."""
@@ -62,17 +63,17 @@ class Ring:
 
     def read_rows(self, group: int, slot: int, first_byte: int, out: Pixels) -> None:
         """Fill a C-contiguous array with a plane's bytes from `first_byte` on."""
-        self._read_at(self._offset(group, slot) + PAGE + first_byte, memoryview(out.reshape(-1).view(np.uint8)))
+        self._read_at(self._offset(group, slot) + PAGE + first_byte, _bytes(out))
 
-    def scan(self) -> Iterator[RingSlice]:
-        """Every slice in the ring whose header and pixels match their checksums."""
+    def scan(self, stack_id: bytes) -> Iterator[RingSlice]:
+        """Every slice of a stack in the ring whose header and pixels match their checksums."""
         plane = np.empty(self.plane_bytes, np.uint8)
         head = np.empty(_HEADER.size + 4, np.uint8)
         for group in range(self.n_groups):
             for slot in range(self.depth):
-                self._read_at(self._offset(group, slot), memoryview(head))
+                self._read_at(self._offset(group, slot), _bytes(head))
                 found = self._parse(head, group, slot)
-                if found is not None:
+                if found is not None and found.stack_id == stack_id:
                     self.read_rows(group, slot, 0, plane)
                     if crc32c(plane) == found.crc32c:
                         yield found
@@ -118,6 +119,11 @@ class Ring:
             out[:got] = data
         if got != len(out):
             raise OSError(f"{self.path} gave {got} of {len(out)} bytes")
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    """A C-contiguous array's own bytes, not a copy."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _preallocate(path: Path, size: int) -> None:

@@ -37,6 +37,11 @@ def crc32c(pixels: NDArray[Any] | bytes) -> int:
     return int(google_crc32c.value(data))
 
 
+def rows_of(planes: Pixels) -> Rows:
+    """Rows out of an array (depth, y, x)."""
+    return lambda start, stop: planes[:, start:stop]
+
+
 @dataclass(frozen=True, slots=True)
 class SlabCodec:
     """How tiles are compressed: always blosc, which every Zarr v3 reader has."""

@@ -10,7 +10,17 @@ import numpy as np
 
 from spheroidd.acquisition import ngff
 from spheroidd.acquisition.durable_file import make_directories, remove_partials, sync_directory, write_durably
-from spheroidd.acquisition.slab import Rows, SlabCodec, SlabGrid, SlabHeader, crc32c, decode_slab, encode_slab, halve
+from spheroidd.acquisition.slab import (
+    Rows,
+    SlabCodec,
+    SlabGrid,
+    SlabHeader,
+    crc32c,
+    decode_slab,
+    encode_slab,
+    halve,
+    rows_of,
+)
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Pixels, StackKey, StackPlan
@@ -38,9 +48,10 @@ class StackFiles:
             files._create(root)
         else:
             own = ngff.read_attributes(image).get(ngff.OWN, {})
-            _check_same(plan, ngff.plan_from(own, plan.key, image), own.get("slab_z"), depth, image)
+            found = ngff.plan_from(own, plan.key, image)
             grids = tuple(ngff.grid_from(image / str(level)) for level in range(len(shapes)))
-            files = cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec)
+            files = cls(found, image, bytes.fromhex(own["stack_id"]), grids, codec)
+            files.check_same(plan, depth)
         ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
         return files
 
@@ -60,6 +71,18 @@ class StackFiles:
             ngff.write_node(self.image / str(level), ngff.array_node(shape, grid, self.codec))
         self.write_attributes(dict.fromkeys(plan.channels, 0), complete=False, sealed=False, windows={})
 
+    def check_same(self, plan: StackPlan, depth: int | None = None) -> None:
+        """StorageError where a plan's geometry is not the one this stack was made with."""
+        for name in ("channels", "n_z", "height", "width", "pixel_um", "z_step_um", "dtype"):
+            new, old = getattr(plan, name), getattr(self.plan, name)
+            if new != old:
+                what = f"the stack on disk has {name} {old}, the plan says {new}"
+                do = "use the plan it was begun with, or another stack number"
+                raise StorageError(what, where=str(self.image), do=do)
+        if depth is not None and depth != self.depth:
+            what = f"the stack on disk has slabs of {self.depth} planes, not {depth}"
+            raise StorageError(what, where=str(self.image), do="finish it with the setting that began it")
+
     @property
     def depth(self) -> int:
         """Planes in a slab."""
@@ -77,6 +100,18 @@ class StackFiles:
     def shard(self, level: int, channel: int, slab: int) -> Path:
         """The file of a slab."""
         return ngff.shard_path(self.image / str(level), channel, slab)
+
+    def new_strip(self) -> Pixels:
+        """Zeros for one row of tiles of a full-resolution slab: (depth, tile_y, width)."""
+        grid = self.grids[0]
+        return np.zeros((grid.depth, min(grid.tile_y, grid.height), grid.width), grid.dtype)
+
+    def new_half(self) -> Pixels | None:
+        """Room for the first coarser level of a slab; None where the stack is too small to need one."""
+        if len(self.grids) == 1:
+            return None
+        grid = self.grids[1]
+        return np.zeros((grid.depth, grid.height, grid.width), grid.dtype)
 
     def write_attributes(
         self,
@@ -106,7 +141,7 @@ class StackFiles:
         """Write the coarser levels of a slab; `half` is its first one."""
         header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
         for level, grid in enumerate(self.grids[1:], start=1):
-            parts = encode_slab(grid, self.codec, header, lambda start, stop, now=half: now[:, start:stop])
+            parts = encode_slab(grid, self.codec, header, rows_of(half))
             write_durably(self.shard(level, channel, slab), parts)
             half = halve(half) if level + 1 < len(self.grids) else half
 
@@ -153,18 +188,6 @@ class StackFiles:
                 low, high = (int(value) for value in np.percentile(held, [1, 99.9]))
                 windows[name] = (low, max(high, low + 1))
         return windows
-
-
-def _check_same(plan: StackPlan, found: StackPlan, found_depth: Any, depth: int, image: Path) -> None:
-    for name in ("channels", "n_z", "height", "width", "pixel_um", "z_step_um", "dtype"):
-        new, old = getattr(plan, name), getattr(found, name)
-        if new != old:
-            what = f"the stack on disk has {name} {old}, the plan says {new}"
-            do = "use the plan it was begun with, or another stack number"
-            raise StorageError(what, where=str(image), do=do)
-    if found_depth != depth:
-        what = f"the stack on disk has slabs of {found_depth} planes, not {depth}"
-        raise StorageError(what, where=str(image), do="finish it with the version that began it")
 
 
 def read_plan(root: Path, key: StackKey) -> StackPlan:

@@ -1,0 +1,104 @@
+"""What the store knows of a stack while it grows. Plain state: the store's lock guards it, nothing here waits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from spheroidd.acquisition.ring import Ring
+from spheroidd.acquisition.slab import Rows
+from spheroidd.acquisition.stack_files import StackFiles
+from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackPlan
+
+Place = tuple[int, int]
+"""(channel number, slab number)."""
+
+
+@dataclass(eq=False, slots=True)
+class GrowingSlab:
+    """A slab that has a group of the ring; `crcs` ({z: crc32c}) are the planes that lie there durably."""
+
+    stack: "GrowingStack"
+    place: Place
+    group: int
+    crcs: dict[int, int] = field(default_factory=dict)
+    queued: bool = False  # on its way to Zarr; takes no further plane
+    failed: bool = False  # was on its way, and the disk refused
+
+    def rows(self) -> Rows:
+        """Give the slab's planes out of the ring, row of tiles by row of tiles; planes that are not there as zeros."""
+        grid, ring = self.stack.files.grids[0], self.stack.ring
+        line = grid.width * grid.dtype.itemsize
+        buffer = self.stack.files.new_strip()
+
+        def rows(start: int, stop: int) -> Pixels:
+            for z in self.crcs:
+                plane = z % grid.depth
+                ring.read_rows(self.group, plane, start * line, buffer[plane, : stop - start])
+            return buffer[:, : stop - start]
+
+        return rows
+
+
+@dataclass(eq=False, slots=True)
+class GrowingStack:
+    """An open stack: what was accepted, what of it is durable (in the ring or in Zarr), what is stored (in Zarr)."""
+
+    files: StackFiles
+    ring: Ring
+    accepted: dict[SliceIndex, int] = field(default_factory=dict)
+    durable: dict[SliceIndex, int] = field(default_factory=dict)
+    stored: dict[Place, dict[int, int]] = field(default_factory=dict)
+    filling: dict[Place, GrowingSlab] = field(default_factory=dict)
+    announced: list[int] = field(default_factory=list)  # by channel: every plane below this z was announced
+
+    def __post_init__(self) -> None:
+        self.announced = [0] * len(self.plan.channels)
+
+    @property
+    def plan(self) -> StackPlan:
+        """The stack's geometry."""
+        return self.files.plan
+
+    def place(self, index: SliceIndex) -> Place:
+        """Where a slice belongs."""
+        return self.plan.channels.index(index.channel), index.z // self.files.depth
+
+    def is_whole(self, slab: GrowingSlab) -> bool:
+        """Whether the ring and Zarr together hold every plane of a slab, durably."""
+        held = slab.crcs.keys() | self.stored.get(slab.place, {}).keys()
+        return held.issuperset(self.files.planes(slab.place[1]))
+
+    def write_to_ring(self, slab: GrowingSlab, frame: Frame, pixels: Pixels, crc: int) -> None:
+        """Put a frame into its slot."""
+        channel, z = slab.place[0], frame.index.z
+        self.ring.write(slab.group, z % self.files.depth, self.files.stack_id, channel, z, pixels, crc)
+
+    def announce(self, *, also_partial: bool) -> Iterator[Block]:
+        """The blocks that can be read and were not announced: slab by slab, each channel's without a gap from z 0.
+
+        The whole planes at the start of a slab that has gaps count only with `also_partial`.
+        """
+        for channel, name in enumerate(self.plan.channels):
+            while (start := self.announced[channel]) < self.plan.n_z:
+                slab = start // self.files.depth
+                stored = self.stored.get((channel, slab), {})
+                limit = self.files.planes(slab).stop
+                stop = next((z for z in range(start, limit) if z not in stored), limit)
+                if stop == start or (stop < limit and not also_partial):
+                    break
+                yield Block(self.plan.key, name, start, stop)
+                self.announced[channel] = stop
+
+    def adopt(self, free_groups: set[int]) -> None:
+        """Take over the slices that a stopped run left in the ring, where they lie; their groups are free no more."""
+        for found in self.ring.scan(self.files.stack_id):
+            if found.channel >= len(self.plan.channels) or found.z >= self.plan.n_z:
+                continue
+            index = SliceIndex(self.plan.channels[found.channel], found.z)
+            place = self.place(index)
+            slab = self.filling.get(place)
+            if index in self.durable or found.group not in (free_groups if slab is None else {slab.group}):
+                continue
+            if slab is None:
+                free_groups.remove(found.group)
+                slab = self.filling[place] = GrowingSlab(self, place, found.group)
+            slab.crcs[found.z] = self.durable[index] = found.crc32c
