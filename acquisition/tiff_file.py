@@ -28,22 +28,24 @@ class TiffFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _quiet_tifffile():
+        with _tifffile_faults() as faults:
             try:
                 self._tiff = tifffile.TiffFile(path)
             except (tifffile.TiffFileError, ValueError, struct.error) as error:
                 raise self._damaged(f"not a whole TIFF: {error}") from error
             try:
-                self._read_structure()
-            except (tifffile.TiffFileError, struct.error, IndexError, KeyError, ElementTree.ParseError) as error:
-                self.close()
-                raise self._damaged(f"its structure is damaged: {error}") from error
-            except BaseException:
+                self._read_structure(faults)
+            except StackError:
                 self.close()
                 raise
+            except Exception as error:  # a damaged file can make tifffile raise anything
+                self.close()
+                raise self._damaged(f"its structure is damaged: {error}") from error
 
-    def _read_structure(self) -> None:
+    def _read_structure(self, faults: list[str]) -> None:
         self._check_chain()
+        if faults:
+            raise self._damaged(f"its structure is damaged: {faults[0]}")
         series = self._tiff.series[0]
         self._axes, self._shape = _stack_axes(self._path, series.axes, series.shape)
         self._series: Any = series
@@ -75,12 +77,16 @@ class TiffFile:
         return channel * n_z + z if self._axes.startswith("C") else z * n_channels + channel
 
     def _check_chain(self) -> None:
-        """Follow the list of planes to its end, which is a 0; tifffile stops silently where it is broken."""
-        n_pages = len(self._tiff.pages)
-        end, offset_bytes = self._tiff.pages.next_page_offset, self._tiff.tiff.offsetsize
-        self._tiff.filehandle.seek(end or 0)
-        rest = self._tiff.filehandle.read(offset_bytes)
-        if len(rest) < offset_bytes or any(rest):
+        """Follow the list of planes, with every tag, to its end, which is a 0; tifffile stops silently where it breaks."""
+        tiff, n_pages = self._tiff, 0
+        tiff.pages.useframes = False  # frames would pass over tags that are cut off
+        for n_pages, page in enumerate(tiff.pages, 1):
+            if any(tag.valueoffset + tag.valuebytecount > tiff.filehandle.size for tag in getattr(page, "tags", ())):
+                raise self._damaged(f"the description of plane {n_pages} lies beyond its end")
+        tiff.pages.useframes = True
+        tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+        end = tiff.filehandle.read(tiff.tiff.offsetsize)
+        if len(end) < tiff.tiff.offsetsize or any(end):
             raise self._damaged(f"the list of its planes breaks off after {n_pages}")
 
     def _check_planes(self, n_planes: int) -> None:
@@ -157,11 +163,15 @@ def _stack_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tup
 
 
 @contextmanager
-def _quiet_tifffile() -> Iterator[None]:
-    """Keep tifffile's log lines off the terminal: what matters in them is raised as an error here."""
-    logger = logging.getLogger("tifffile")
-    before, logger.disabled = logger.disabled, True
+def _tifffile_faults() -> Iterator[list[str]]:
+    """Collect what tifffile logs as errors, where it goes on with less than the file promised."""
+    faults: list[str] = []
+    logger, watch = logging.getLogger("tifffile"), logging.Handler(logging.ERROR)
+    watch.emit = lambda record: faults.append(record.getMessage())  # type: ignore[method-assign]
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(watch)
     try:
-        yield
+        yield faults
     finally:
-        logger.disabled = before
+        logger.removeHandler(watch)
+        logger.propagate = propagated
