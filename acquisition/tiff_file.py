@@ -77,7 +77,7 @@ class TiffFile:
         return channel * n_z + z if self._axes.startswith("C") else z * n_channels + channel
 
     def _check_chain(self) -> None:
-        """Follow the list of planes, with every tag, to its end, which is a 0; tifffile stops silently where it breaks."""
+        """Follow the list of planes, with every tag, to its end, a 0; tifffile stops silently where it breaks."""
         tiff, n_pages = self._tiff, 0
         tiff.pages.useframes = False  # frames would pass over tags that are cut off
         for n_pages, page in enumerate(tiff.pages, 1):
