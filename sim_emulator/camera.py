@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import gammaln, ndtri
 
 from spheroidd.sim_emulator.draws import Draws
 from spheroidd.sim_emulator.raster import F32, compiled
@@ -21,6 +21,7 @@ _STEPS = 16  # expected electrons are rounded to 1/16
 _SMALL = 10  # below so many expected electrons the distribution is summed up, above it is drawn by rejection
 # exp(-k/16): the chance of no electron at all.
 _NONE = np.exp(-np.arange(_SMALL * _STEPS + 1) / _STEPS)
+_LOG_FACTORIAL = gammaln(np.arange(4096) + 1.0)
 # Read noise in counts at the middles of 65536 equal shares of its normal distribution.
 _READ = (READ_NOISE_E * GAIN_ADU_PER_E * ndtri((np.arange(65536) + 0.5) / 65536)).astype(np.float32)
 
@@ -43,7 +44,7 @@ class Camera:
     def expose(self, expected_e: F32, key: int) -> NDArray[np.uint16]:
         """One image (y, x) of expected photoelectrons (y, x); the same key gives the same noise."""
         image = np.empty(expected_e.shape, np.uint16)
-        _expose(expected_e, self.gain, self.hot_adu, _NONE, _READ, np.uint64(key & (2**64 - 1)), image)
+        _expose(expected_e, self.gain, self.hot_adu, _NONE, _LOG_FACTORIAL, _READ, np.uint64(key & (2**64 - 1)), image)
         return image
 
 
@@ -68,6 +69,7 @@ def _expose(
     gain_map: F32,
     hot: F32,
     none: NDArray[np.float64],
+    log_factorial: NDArray[np.float64],
     read: F32,
     key: np.uint64,
     image: NDArray[np.uint16],
@@ -106,7 +108,9 @@ def _expose(
                     if k >= 0 and not (us < 0.013 and v > us):
                         scale = 1.1239 + 1.1328 / (b - 3.4)
                         left = math.log(v * scale / (a / (us * us) + b))
-                        if left <= -mean + k * math.log(mean) - math.lgamma(k + 1):
+                        n = int(k)
+                        log_k = log_factorial[n] if n < len(log_factorial) else math.lgamma(k + 1.0)
+                        if left <= -mean + k * math.log(mean) - log_k:
                             break
                     attempt += 1
                     first, _unused = _philox(j, i, attempt, key)

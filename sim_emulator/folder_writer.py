@@ -147,7 +147,7 @@ def _write_ome_zarr(scene: Scene, plan: StackPlan, out: Path) -> Path:
     image = group.create_group("0")
     space: list[dict[str, Any]] = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
     scale = [1.0, plan.z_step_um, plan.pixel_um, plan.pixel_um]
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    level: Any = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     axes: list[Any] = [{"name": "c", "type": "channel"}, *space]
     colours: list[Any] = [
         {"label": c, "color": {"488": "00FF00", "561": "FF0000"}[c], "window": _window(), "active": True}

@@ -67,10 +67,10 @@ class Sight:
     length_um: float
 
     @classmethod
-    def through(cls, shape: Shape, y_um: Floats, x_um: Floats, length_um: float) -> "Sight":
-        """Straight up through the spheroid at each pixel (y, x)."""
-        low, chord = _entry_um(shape, y_um, x_um)
-        return cls(np.exp(low / length_um).astype(np.float32), np.exp(-chord / length_um).astype(np.float32), length_um)
+    def through(cls, low_um: Floats, chord_um: Floats, length_um: float) -> "Sight":
+        """Straight up through a spheroid that each pixel's ray enters at `low_um` and leaves `chord_um` above."""
+        rising, floor = np.exp(low_um / length_um), np.exp(-chord_um / length_um)
+        return cls(rising.astype(np.float32), floor.astype(np.float32), length_um)
 
     def at_points(self, shape: Shape, points: Floats) -> Floats:
         """The share of light that is left at points (n, 3)."""
@@ -166,10 +166,8 @@ class Optics:
         """The optics over pixels at y_um (height,) and x_um (width,)."""
         spec = phantom.spec
         yy, xx = np.meshgrid(y_um, x_um, indexing="ij")
-        sights = (
-            Sight.through(phantom.shape, yy, xx, spec.light_um),
-            Sight.through(phantom.shape, yy, xx, RED_REACH * spec.light_um),
-        )
+        entry = _entry_um(phantom.shape, yy, xx)
+        sights = Sight.through(*entry, spec.light_um), Sight.through(*entry, RED_REACH * spec.light_um)
         low = np.array([preset.field_z_um, y_um[0], x_um[0]])
         haze = Haze.of(phantom, shine, sights, low, low + np.array(preset.extent_um))
         weights = _gaussian(preset.sigma_z_um / preset.z_step_um)

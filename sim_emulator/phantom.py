@@ -267,7 +267,8 @@ def _shed(
     inside = shape.depth_um(points[gone]) > -8
     ray = points[gone] - shape.centre_um
     ray /= np.sqrt((ray**2).sum(1, keepdims=True))
-    moved = shape.centre_um + ray * (shape.surface_um(ray)[:, None] + 9)
+    clear = shape.surface_um(ray) + 8 + 35 * draws.uniforms("shed clear", len(gone)) ** 2
+    moved = shape.centre_um + ray * clear[:, None]
     points[gone] = np.where(inside[:, None], moved, points[gone])
     depth[gone] = 0.0
     return points, depth

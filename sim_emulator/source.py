@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Set
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from spheroidd.protocols.errors import InstrumentError, StackError
+from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
@@ -40,6 +40,14 @@ class Fault(BaseModel):
     channel: Literal["488", "561"] = "488"
     seconds: float = Field(default=5.0, ge=0)
     times: int = Field(default=1_000_000, ge=1)
+
+    @field_validator("well")
+    @classmethod
+    def _is_a_well(cls, text: str) -> str:
+        try:
+            return str(WellId.parse(text))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
 
 class EmulatorSettings(BaseModel):
@@ -196,7 +204,7 @@ class EmulatorSource:
 
     def _faults(self, well: WellId, index: SliceIndex) -> Iterator[Fault]:
         for fault in self.settings.faults:
-            here = WellId.parse(fault.well) == well and (fault.channel, fault.z) == index
+            here = fault.well == str(well) and (fault.channel, fault.z) == index
             if here and self._fired.get(fault, 0) < fault.times:
                 self._fired[fault] = self._fired.get(fault, 0) + 1
                 yield fault
