@@ -1,0 +1,103 @@
+"""Trains the viability regressor on cached profiles. Imports torch; only `regressor` is needed to use the result."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spheroidd.inference.regressor import BINS, FEATURES, KERNEL, MIN_SIGMA, POOL, features
+from spheroidd.protocols.errors import ConfigError
+
+COVERAGE = 0.9
+
+
+class RegressorRow(NamedTuple):
+    """One well: its slicewise live volumes and its controls' (um3), and what MTT said, percent of the controls."""
+
+    um3_by_z: Sequence[float]
+    z_step_um: float
+    control_um3_by_z: Sequence[Sequence[float]]
+    mtt_percent: float
+
+
+class RegressorNet(nn.Module):
+    """The network of `regressor.forward`, where the parity test compares the two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, FEATURES, KERNEL, padding=KERNEL // 2)
+        self.head = nn.Linear(FEATURES * BINS // POOL + 1, 2)
+        with torch.no_grad():  # start as V_control with a sigma of a tenth
+            self.head.weight.mul_(0.1)
+            self.head.weight[0, -1] = 1.0
+            self.head.bias.copy_(torch.tensor([0.0, -2.3]))
+
+    def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and sigma (n,) of inputs (n, 2, BINS)."""
+        pooled = nn.functional.avg_pool1d(torch.relu(self.conv(given)), POOL).flatten(1)
+        out = self.head(torch.cat([pooled, given[:, 0].mean(1, keepdim=True)], 1))
+        return out[:, 0], MIN_SIGMA + nn.functional.softplus(out[:, 1])
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The arrays that `regressor.forward` takes."""
+        return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class Trained(NamedTuple):
+    """Weights, and the conformal quantile of |error| / sigma."""
+
+    weights: dict[str, NDArray[np.float32]]
+    quantile: float
+
+
+def train_regressor(
+    rows: Iterable[RegressorRow], calibration: Iterable[RegressorRow], *, epochs: int = 1500, seed: int = 0
+) -> Trained:
+    """Fit on `rows` and calibrate the interval on `calibration`, which must come from other plates.
+
+    The loss is the Gaussian log-likelihood weighted by sigma (beta-NLL with beta 0.5, Seitzer et al. 2022): the plain
+    one lets the network call a badly fitted well noisy and leave it at that.
+    """
+    given, truth = arrays(rows)
+    held, held_truth = arrays(calibration)
+    if len(held) < 20:
+        raise ConfigError(f"only {len(held)} calibration wells", do="give 20 or more, from plates not trained on")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = RegressorNet()
+    inputs, targets = torch.from_numpy(given), torch.from_numpy(truth)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    for _ in range(epochs):
+        optimiser.zero_grad()
+        mean, sigma = net(inputs)
+        loss = (sigma.detach() * (torch.log(sigma) + 0.5 * ((targets - mean) / sigma) ** 2)).mean()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        mean, sigma = net(torch.from_numpy(held))
+    return Trained(net.weights(), conformal_quantile(np.abs(held_truth - mean.numpy()) / sigma.numpy()))
+
+
+def arrays(rows: Iterable[RegressorRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inputs (n, 2, BINS) and truths (n,) as fractions of 1; wells without a live control are left out."""
+    inputs, truths = [], []
+    for row in rows:
+        given = features(row.um3_by_z, row.z_step_um, row.control_um3_by_z)
+        if given is not None:
+            inputs.append(given)
+            truths.append(row.mtt_percent / 100)
+    if not inputs:
+        raise ConfigError("no row has a control with live volume", do="give rows of plates with untreated controls")
+    return np.stack(inputs), np.array(truths, np.float32)
+
+
+def conformal_quantile(scores: NDArray[np.floating[Any]], coverage: float = COVERAGE) -> float:
+    """The score that at least `coverage` of new, exchangeable scores stay below: rank ceil((n + 1) * coverage)."""
+    rank = min(math.ceil((len(scores) + 1) * coverage), len(scores))
+    return float(np.sort(scores)[rank - 1])
