@@ -101,14 +101,18 @@ class CatalogReader:
         """One planned stack; ConfigError where none was planned."""
         rows = self._rows(_STACKS, parameters(key))
         if not rows:
-            raise ConfigError(f"no stack {key} was planned", where=str(self.path), do="plan it before its first slice")
+            raise ConfigError(
+                f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
+            )
         return _stack_row(rows[0])
 
     def plan(self, key: StackKey) -> StackPlan:
         """A stack's promised geometry; ConfigError where none was planned."""
         rows = self._rows(f"SELECT plan_json FROM stacks WHERE {_OF_STACK}", parameters(key))
         if not rows:
-            raise ConfigError(f"no stack {key} was planned", where=str(self.path), do="plan it before its first slice")
+            raise ConfigError(
+                f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
+            )
         return load_plan(key, rows[0]["plan_json"])
 
     def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:

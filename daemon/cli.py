@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULT_DATA = Path("spheroidd-data")
+WIDTH = 140  # columns of what goes into a file or a pipe
 INTERRUPTED = 130  # the shell's own code for Ctrl-C
 
 
@@ -284,7 +285,7 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Conf
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def _given(**values: object) -> dict[str, object]:

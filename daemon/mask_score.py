@@ -1,10 +1,11 @@
 """`spheroidd evaluate`: a stored mask beside a true one."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from spheroidd.acquisition.labels import read_label
 from spheroidd.daemon.catalog import Catalog
-from spheroidd.inference.evaluate import mask_scores, read_truth
+from spheroidd.inference.evaluate import agreement, read_truth
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -26,10 +27,10 @@ def score_mask(
         if len(plates) != 1:
             raise ConfigError(f"{len(plates)} plates are there", where=str(data_dir), do=f"give --plate, of {plates}")
         key = StackKey(plates[0], WellId.parse(well), stack)
-        plan = catalog.plan(key)
+        catalog.plan(key)  # refuses a stack that was never planned
     found, true = read_label(data_dir, key, label), read_truth(truth)
     if true.shape != found.shape:
         what = f"the truth is {true.shape}, the stack is {found.shape} (z, y, x)"
         raise ConfigError(what, where=str(truth), do="give the truth at the stack's own sampling")
-    scores = mask_scores(found, true)
-    return {"plate": key.plate, "well": str(key.well), "stack": key.stack, "label": label, "n_z": plan.n_z, **scores}
+    scores = asdict(agreement(found, true))
+    return {"plate": key.plate, "well": str(key.well), "stack": key.stack, "label": label, **scores}

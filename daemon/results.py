@@ -5,13 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from spheroidd.daemon.rows import ResultRow
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.results import WellResult, WellStatus
 
 UNKNOWN = "—"
@@ -54,39 +55,66 @@ def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
 
 
 def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:
-    """The wells with their treatment, figures, state and, where a figure is missing, why."""
+    """The wells with their treatment, figures, state and, where a figure is missing, why.
+
+    A column that would be empty in every row is left out, so that the table fits a narrow terminal.
+    """
     table = Table(title=title, box=None, pad_edge=False, header_style="bold")
-    several = any(row.result.stack for row in rows)
-    for name in ("well", *(("stack",) if several else ()), "role", "compound", "patient"):
-        table.add_column(name)
-    for name in ("dose uM", "slices", "n live", "n dead", "V count", "V control", "V score", "s after"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for row in rows:
-        table.add_row(*_cells(row, several))
+    cells = [_cells(row) for row in rows]
+    shown = [name for name in _ALIGN if name in _ALWAYS or any(str(line[name]) not in ("", UNKNOWN) for line in cells)]
+    for name in shown:
+        wide = name in ("reason", "treatment")
+        table.add_column(name, justify=_ALIGN[name], no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+    for line in cells:
+        table.add_row(*(line[name] for name in shown))
     return table
 
 
-def _cells(row: ResultRow, several: bool) -> list[str | Text]:
-    result, treatment = row.result, row.treatment
-    return [
-        result.well,
-        *((str(result.stack),) if several else ()),
-        treatment.role.replace("_", " "),
-        treatment.compound or "",
-        treatment.patient or "",
-        "" if treatment.dose_um is None else f"{treatment.dose_um:g}",
-        f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
-        _number(result.n_live, "d"),
-        _number(result.n_dead, "d"),
-        _number(None if result.v_count is None else 100 * result.v_count, ".1f", " %"),
-        _number(result.v_control, ".1f", " %"),
-        _score(result),
-        _number(result.latency_s, ".1f"),
-        Text(result.status, style=STYLES[result.status]),
-        Text(result.reason or "", style="dim"),
-    ]
+_ALIGN: dict[str, Literal["left", "right"]] = {
+    "well": "left",
+    "stack": "right",
+    "treatment": "left",
+    "patient": "left",
+    "slices": "right",
+    "live": "right",
+    "dead": "right",
+    "V count": "right",
+    "V control": "right",
+    "V score": "right",
+    "after": "right",
+    "status": "left",
+    "reason": "left",
+}
+_ALWAYS = ("well", "treatment", "slices", "V count", "V control", "status")
+
+
+def _cells(row: ResultRow) -> dict[str, str | Text]:
+    result = row.result
+    return {
+        "well": result.well,
+        "stack": str(result.stack or ""),
+        "treatment": describe(row.treatment),
+        "patient": row.treatment.patient or "",
+        "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
+        "live": _number(result.n_live, "d"),
+        "dead": _number(result.n_dead, "d"),
+        "V count": _number(None if result.v_count is None else 100 * result.v_count, ".1f", " %"),
+        "V control": _number(result.v_control, ".1f", " %"),
+        "V score": _score(result),
+        "after": _number(result.latency_s, ".1f", " s"),
+        "status": Text(result.status, style=STYLES[result.status]),
+        "reason": Text(result.reason or "", style="dim"),
+    }
+
+
+def describe(treatment: Treatment) -> str:
+    """A treatment in a few words: "C01 15.8 uM", "untreated", "killed"."""
+    if treatment.role is not WellRole.SAMPLE:
+        return _ROLES[treatment.role]
+    return "sample" if treatment.compound is None else f"{treatment.compound} {treatment.dose_um:g} uM"
+
+
+_ROLES = {WellRole.NEGATIVE_CONTROL: "untreated", WellRole.POSITIVE_CONTROL: "killed", WellRole.EMPTY: "empty"}
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

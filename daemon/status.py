@@ -31,7 +31,8 @@ class Status:
     running: bool
     silent_s: float | None  # since the last sign of life of a daemon that runs
     run: RunState | None
-    slice: tuple[int, int] | None
+    slice: tuple[int, int] | None  # acknowledged, promised
+    slices: tuple[int, int]  # the same of all planned stacks
     wells: dict[str, int]
     failed: tuple[WellResult, ...]
     work_left: bool
@@ -59,6 +60,7 @@ def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status
         silent_s=max(0.0, now_s - run.heartbeat_s) if running and run else None,
         run=run,
         slice=(at_work.n_slices_acked, at_work.n_slices_expected) if running and at_work else None,
+        slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
         wells=dict(Counter(result.status.value for result in results)),
         failed=tuple(result for result in results if result.status in _ENDED_BADLY),
         work_left=any(result.status not in _ENDED for result in results),
@@ -92,7 +94,7 @@ def _lines(status: Status) -> list[tuple[str, str | Text]]:
         lines.append(("plate", _place(run)))
         if status.slice:
             lines.append(("stack", f"slice {status.slice[0]} of {status.slice[1]}"))
-        lines.append(("slices", f"{run.slices_done} of {run.slices_total}"))
+        lines.append(("slices", f"{status.slices[0]} of {status.slices[1]}"))
         lines.append(("rate", UNKNOWN if run.slices_per_s is None else f"{run.slices_per_s:.2f} slices/s"))
         lines.append(("time left", duration(run.eta_s)))
         lines.append(("worker", run.worker))
@@ -128,7 +130,7 @@ def _of(fault: Fault) -> str:
 
 def duration(seconds: float | None) -> str:
     """ "2 h 05 min", "4 min 10 s", "9 s", or a dash."""
-    if seconds is None:
+    if seconds is None or seconds < 0:
         return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
