@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
-from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackRejected
+from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackOpened, StackRejected
 from spheroidd.protocols.ports import StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
@@ -147,6 +147,7 @@ class AcquisitionThreads:
                 match item:
                     case _Open(plan, found):
                         held = self._patiently(lambda plan=plan: self._store.open(plan))  # type: ignore[misc]
+                        self._emit(StackOpened(plan, held))
                         found.put(held)
                     case _Close(key):
                         self._patiently(lambda key=key: self._store.seal(key))  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Puts a run together: lock, source, model card, catalog, store, worker, threads; and takes it apart again."""
 
 import contextlib
+import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from spheroidd.daemon.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.config import Config, InferenceConfig
+from spheroidd.daemon.doctor import preflight, require
 from spheroidd.daemon.lock import acquire_lock
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
@@ -24,7 +26,7 @@ from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
 from spheroidd.daemon.sources import open_source
 from spheroidd.daemon.worker import Worker, WorkerSettings
 from spheroidd.inference.model_card import read_card
-from spheroidd.inference.regressor import load_regressor
+from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import StackSource
@@ -42,26 +44,28 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     """
     data_dir = config.data.dir
     require(preflight(config))
-    with acquire_lock(data_dir), contextlib.closing(open_source(config, SystemClock())) as source:
-        with Catalog.create_or_open(data_dir) as catalog:
-            plate_map = source.plate_map
-            catalog.register_plate(plate_map, config.model_dump_json())
-            plans = _promised(source)
-            with catalog.transaction():
-                for plan in plans:
-                    catalog.expect(plan)
-            events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
-            store = ZarrStackStore(data_dir, plate_map, events.put, slab_z=config.store.slab_z)
-            threads = AcquisitionThreads(
-                source,
-                store,
-                events.put,
-                has_room=lambda: _check_room(data_dir, config.store.min_free_gb),
-                frames_capacity=FRAMES_CAPACITY,
-                attempts=config.inference.max_attempts,
-            )
-            _run(catalog, plate_map, config.inference, events, threads, data_dir, console, live=live)
-            return _verdict(catalog, plate_map.name, data_dir, console)
+    with (
+        acquire_lock(data_dir),
+        contextlib.closing(open_source(config, SystemClock())) as source,
+        Catalog.create_or_open(data_dir) as catalog,
+    ):
+        plate_map = source.plate_map
+        catalog.register_plate(plate_map, config.model_dump_json())
+        with catalog.transaction():
+            for plan in _promised(source):
+                catalog.expect(plan)
+        events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+        store = config.store
+        threads = AcquisitionThreads(
+            source,
+            ZarrStackStore(data_dir, plate_map, events.put, slab_z=store.slab_z, ring_slots=store.ring_slots),
+            events.put,
+            has_room=lambda: _check_room(data_dir, store.min_free_gb),
+            frames_capacity=FRAMES_CAPACITY,
+            attempts=config.inference.max_attempts,
+        )
+        _run(catalog, plate_map, config.inference, events, threads, data_dir, console, live=live)
+        return _verdict(catalog, plate_map.name, data_dir, console)
 
 
 def score_plate(
@@ -80,7 +84,7 @@ def score_plate(
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
-            before = InferenceConfig.model_validate(catalog.plate_inference(plate))
+            before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
             settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
             events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
             _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, again=True)
@@ -99,7 +103,8 @@ def _run(
     live: bool = True,
     again: bool = False,
 ) -> None:
-    card = read_card(inference.model)
+    model = None if inference.model == "default" else str(inference.model)
+    card = read_card(model)
     settings = ScoringSettings(
         model_sha256=card.sha256,
         normalisation=Normalisation(inference.normalisation),
@@ -110,8 +115,8 @@ def _run(
     )
     rows = catalog.stacks(plate_map.name)
     pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
-    desk = ScoringDesk(catalog, plate_map, settings, load_regressor())
-    worker = Worker(WorkerSettings(data_dir, str(inference.model), inference.device, inference.threads), events.put)
+    desk = ScoringDesk(catalog, plate_map, settings, ViabilityRegressor.load())
+    worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, desk, worker, events, pace, progress)
         with _stopped_by_signals(run.stop, console):

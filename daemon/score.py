@@ -47,7 +47,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
         if min(fed.values()) < plan.n_z:
             return None
         preprocessor.finish()
-        histograms = preprocessor.histograms()
+        histograms = {channel: histogram.counts for channel, histogram in preprocessor.histograms().items()}
         if output is None:
             return Scored(job.key, histograms, None)
         output.take(segmentation.finish())

@@ -22,6 +22,7 @@ from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.stack import StackKey
 
 RESTART_PAUSE_S = 1.0  # a worker that dies at once must not be restarted in a busy loop
+LEAVE_S = 3.0
 ORPHAN_CHECK_S = 0.5
 
 
@@ -30,7 +31,7 @@ class WorkerSettings:
     """What a worker process needs to start: plain values, because they cross into a spawned process."""
 
     data_dir: Path
-    model: str
+    model: str | None
     device: str
     threads: int | None
 
@@ -111,9 +112,10 @@ class Worker:
             child_end.close()
             self.pid = process.pid
             key = self._serve(parent_end)
+            parent_end.close()  # an idle worker ends by itself when nobody can give it work any more
+            process.join(timeout=LEAVE_S if key is None else 0)
             process.kill()
             process.join()
-            parent_end.close()
             if not self._stop.is_set():
                 self._emit(WorkerLost(key, process.exitcode))
                 self._stop.wait(RESTART_PAUSE_S)

@@ -1,0 +1,230 @@
+"""A plate with something going wrong, in real processes: what a person finds afterwards."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.plate_runs import kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
+
+SLOW = {"pace": "real", "slice_period_s": 0.05}
+
+
+def wait_for(condition: object, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def log_of(config: Path) -> str:
+    return config.with_suffix(".log").read_text()
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """The daemon's inference workers (not the helper process that multiprocessing keeps beside them)."""
+    children = psutil.Process(pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "killed", source=SLOW)
+    process = start(config)
+    try:
+        killed = 0
+        while killed < 2:
+            wait_for(lambda: workers(process.pid))
+            time.sleep(2.0)
+            for worker in workers(process.pid):
+                worker.kill()
+                killed += 1
+            wait_for(lambda: not any(w.is_running() and w.status() != "zombie" for w in workers(process.pid)) or True)
+        assert process.wait(120) == 0, log_of(config)
+    finally:
+        kill(process)
+    undisturbed = write_config(tmp_path / "undisturbed", source=SLOW | {"pace": "fast"})
+    assert run(undisturbed) == 0
+    assert ledger(config).results == ledger(undisturbed).results
+    assert ledger(config).slices == ledger(undisturbed).slices
+
+
+def test_a_worker_does_not_outlive_its_daemon(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source=SLOW)
+    process = start(config)
+    try:
+        wait_for(lambda: workers(process.pid))
+        orphans = workers(process.pid)
+        time.sleep(2.0)
+    finally:
+        kill(process)
+    _, alive = psutil.wait_procs(orphans, timeout=20)
+    assert alive == []
+
+
+def test_a_stack_that_kills_every_worker_fails_alone(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source=SLOW, max_attempts=1)
+    process = start(config)
+    try:
+        database = tmp_path / "data" / "catalog.sqlite"
+        wait_for(database.exists)
+
+        def busy() -> bool:
+            connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+            try:
+                row = connection.execute("SELECT worker FROM run_state").fetchone()
+            finally:
+                connection.close()
+            return bool(row) and row[0].startswith(("scoring", "measuring"))
+
+        wait_for(busy)
+        for worker in workers(process.pid):
+            worker.kill()
+        assert process.wait(120) == 1, log_of(config)
+    finally:
+        kill(process)
+    states = ledger(config).states
+    failed = {well: reason for well, (state, reason) in states.items() if state == "failed"}
+    assert len(failed) == 1
+    assert all(reason and "worker died" in reason and "spheroidd score" in reason for reason in failed.values())
+    assert len(ledger(config).results) == len(states) - 1
+    assert spheroidd("score", str(tmp_path / "data")).returncode == 0
+    assert len(ledger(config).results) == len(states)
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.5})
+    process = start(config)
+    try:
+        wait_for((tmp_path / "data" / "catalog.sqlite").exists)
+        second = spheroidd("run", str(config))
+        assert second.returncode == 2
+        assert f"pid {process.pid}" in second.stderr
+        assert "use another directory" in second.stderr
+        assert process.poll() is None
+    finally:
+        kill(process)
+
+
+@pytest.mark.parametrize(
+    ("fault", "missing"),
+    [({"kind": "short", "z": 17}, "channel 488 z 17"), ({"kind": "drop", "z": 5, "channel": "561"}, "channel 561 z 5")],
+    ids=["short", "drop"],
+)
+def test_an_incomplete_stack_gets_a_reason_and_no_viability(
+    tmp_path: Path, fault: dict[str, object], missing: str
+) -> None:
+    config = write_config(tmp_path, source={"faults": [{"well": "B01", **fault}]})
+    assert run(config) == 1, log_of(config)
+    rows = {row["well"]: row for row in json.loads(spheroidd("results", str(tmp_path / "data"), "--json").stdout)}
+    bad = rows.pop("B01")
+    assert bad["status"] == "incomplete"
+    assert missing in bad["reason"]
+    assert bad["n_slices_acked"] < bad["n_slices_expected"] == 48
+    assert all(bad[name] is None for name in ("live_um3", "n_live", "v_count", "v_control", "v_score"))
+    assert {row["status"] for row in rows.values()} == {"final"}
+    assert "B01" in log_of(config)
+    mended = write_config(tmp_path)
+    assert run(mended) == 0, log_of(config)
+    assert {len(rows) for rows in ledger(mended).results.values()} == {1}
+
+
+def test_a_failing_instrument_is_asked_again_for_what_is_missing(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source={"faults": [{"well": "A02", "kind": "lost", "z": 9, "times": 1}]})
+    assert run(config) == 0, log_of(config)
+    undisturbed = write_config(tmp_path / "undisturbed")
+    assert run(undisturbed) == 0
+    assert ledger(config).results == ledger(undisturbed).results
+
+
+def test_a_lost_instrument_ends_the_run_and_keeps_what_it_gave(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source={"faults": [{"well": "A02", "kind": "lost", "z": 9}]}, max_attempts=2)
+    assert run(config) == 3, log_of(config)
+    assert "told to fail at channel 488 z 9" in log_of(config)
+    assert sum(key[0] == "A02" for key in ledger(config).slices) == 18
+    assert run(write_config(tmp_path)) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent to a process group")
+def test_ctrl_c_keeps_what_is_in_flight_and_a_second_run_goes_on(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source=SLOW)
+    process = start(config)
+    try:
+        wait_for(lambda: len(ledger(config).slices) > 20)
+        signal_group(process)
+        assert process.wait(60) in (1, 130), log_of(config)
+    finally:
+        kill(process)
+    assert "slices are kept" in log_of(config)
+    kept = ledger(config).slices
+    assert unreadable(config, kept) == []
+    assert run(config) == 0, log_of(config)
+    assert kept.items() <= ledger(config).slices.items()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB of its own."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root on Linux")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(small_disk: Path, tmp_path: Path) -> None:
+    config = write_config(small_disk, source=SLOW)
+    ballast = small_disk / "ballast"
+    process = start(config)
+    try:
+        wait_for(lambda: len(ledger(config).slices) > 10)
+        left = shutil.disk_usage(small_disk).free
+        ballast.write_bytes(bytes(max(0, left - (64 << 10))))
+        wait_for(lambda: json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"])
+        before = ledger(config).slices
+        time.sleep(2.0)
+        assert process.poll() is None, log_of(config)
+        stuck = ledger(config).slices
+        assert len(stuck) - len(before) <= 2 * 48, "slices were acknowledged on a full disk"
+        assert len(stuck) < 48 * len(ledger(config).states)
+        ballast.unlink()
+        assert process.wait(120) == 0, log_of(config)
+    finally:
+        kill(process)
+    assert unreadable(config, ledger(config).slices) == []
+    undisturbed = write_config(tmp_path / "undisturbed")
+    assert run(undisturbed) == 0
+    assert ledger(config).results == ledger(undisturbed).results
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[source]\nkind = 'emulator'\nprest = 'unit'\n", ["line 3", "prest", "preset"]),
+        ("[source]\nkind = 'emulater'\n", ["emulater", "'emulator'"]),
+        ("[source\n", ["not TOML", "line 1"]),
+        ("[source]\nkind = 'emulator'\n[inference]\nmodel = 'nowhere.safetensors'\n", ["nowhere.safetensors"]),
+        ("[source]\nkind = 'emulator'\n[plate]\nmap = 'none.csv'\n", ["none.csv"]),
+    ],
+    ids=["key", "kind", "syntax", "model", "map"],
+)
+def test_a_bad_configuration_ends_with_2_and_says_what_to_write(tmp_path: Path, text: str, words: list[str]) -> None:
+    config = tmp_path / "plate.toml"
+    config.write_text(f"{text}")
+    done = spheroidd("run", str(config))
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
