@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from spheroidd.inference.kernel import kernel
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import Pixels
 
@@ -236,12 +237,12 @@ def _merge_rows(typing, ranks, rows, column, out, first, second):  # type: ignor
     return types.void(ranks, rows, column, out, first, second), generate
 
 
-@njit(nogil=True)
+@kernel
 def _clamped(index, stop):  # type: ignore[no-untyped-def]
     return min(max(index, 0), stop - 1)
 
 
-@njit(nogil=True)
+@kernel
 def _sort_row(below, here, above, row, x0, x1, width, lines, ranks, start):  # type: ignore[no-untyped-def]
     """Fill one row's nine ranks for the columns x0 to x1; past the image's sides the nearest pixel is repeated."""
     lanes = _VECTOR_BYTES // lines.itemsize
@@ -259,7 +260,7 @@ def _sort_row(below, here, above, row, x0, x1, width, lines, ranks, start):  # t
         _sort_along_x(lines, lanes + column, ranks, start + column)  # type: ignore[call-arg]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _median_plane(below, here, above, out, height, width):  # type: ignore[no-untyped-def]
     """One plane's medians, all arrays flat; tiles of columns keep the sorted rows in the L1 cache."""
     lanes = _VECTOR_BYTES // here.itemsize

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from spheroidd.inference.kernel import kernel
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels
@@ -191,7 +191,7 @@ def _read_only(pixels: Pixels) -> Pixels:
     return flat
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _normalise(pixels, affine, out):  # type: ignore[no-untyped-def]
     centre = np.int32(affine[0])
     for i in range(out.size):
@@ -199,7 +199,7 @@ def _normalise(pixels, affine, out):  # type: ignore[no-untyped-def]
         out[i] = min(max(value, affine[3]), affine[4])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count(pixels, counts):  # type: ignore[no-untyped-def]
     # Neighbours are often equal, and a counter that was just written is slow to read: two tables take turns.
     other = np.zeros(counts.size, np.int64)

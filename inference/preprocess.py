@@ -79,11 +79,12 @@ class StreamingPreprocessor:
         """Take the next slices (n, y, x) of a channel, uint8 or uint16, in z order, starting at z. They are copied."""
         if channel not in self._channels:
             raise StackError(f"a slice of channel {channel} came", do=f"this stack has {', '.join(self._channels)}")
-        for index, filtered in self._channels[channel].feed(z, pixels):
-            if self._known is None:
+        known = self._known
+        for index, filtered in self._channels[channel].feed(z, pixels, reuse=known is not None):
+            if known is None:
                 self._filtered[channel, index] = filtered
             else:
-                self._ready[channel, index] = self._prepare(filtered, self._known[channel])
+                self._ready[channel, index] = self._prepare(filtered, known[channel])
 
     def finish(self) -> None:
         """Every slice was fed; StackError where that is not so."""
@@ -169,12 +170,13 @@ class _ChannelFilter:
     def __init__(self, name: str, shape: Shape) -> None:
         self._name, self._shape = name, shape
         self._recent: list[Pixels] = []  # copies of the last two slices
+        self._out: Pixels | None = None
         self.n_fed = 0
         self.n_filtered = 0
         self.raw, self.filtered = Histogram(), Histogram()
 
-    def feed(self, z: int, pixels: Pixels) -> Iterable[tuple[int, Pixels]]:
-        """Yield each slice that is filtered now, with its z."""
+    def feed(self, z: int, pixels: Pixels, reuse: bool) -> Iterable[tuple[int, Pixels]]:
+        """Yield each slice that is filtered now, with its z; with `reuse` it is overwritten by the next."""
         n_z, height, width = self._shape
         if z != self.n_fed or pixels.ndim != 3 or pixels.shape[1:] != (height, width) or z + len(pixels) > n_z:
             what = f"channel {self._name}: slices {pixels.shape} came at z {z}"
@@ -186,14 +188,15 @@ class _ChannelFilter:
             self._recent = [*self._recent[-2:], plane]
             self.n_fed += 1
             if self.n_fed > 1:
-                yield self._filter(self._recent[0], self._recent[-2], plane)
+                yield self._filter(self._recent[0], self._recent[-2], plane, reuse)
             if self.n_fed == n_z:
-                yield self._filter(self._recent[max(len(self._recent) - 2, 0)], plane, plane)
+                yield self._filter(self._recent[max(len(self._recent) - 2, 0)], plane, plane, reuse)
         # The caller may use its buffer again; a copy of two slices costs a tenth of filtering one.
         self._recent = [plane.copy() for plane in self._recent[-2:]]
 
-    def _filter(self, below: Pixels, here: Pixels, above: Pixels) -> tuple[int, Pixels]:
-        out = median_slice(below, here, above)
+    def _filter(self, below: Pixels, here: Pixels, above: Pixels, reuse: bool) -> tuple[int, Pixels]:
+        out = median_slice(below, here, above, self._out if reuse else None)
+        self._out = out
         self.filtered.add(out)
         self.n_filtered += 1
         return self.n_filtered - 1, out

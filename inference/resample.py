@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from spheroidd.inference.kernel import kernel
 from spheroidd.protocols.errors import ConfigError, StackError
 
 Spacing = tuple[float, float, float]
@@ -195,7 +195,7 @@ def _read_only(plane: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-@njit(nogil=True)
+@kernel
 def _resample_row(row, axis, out):  # type: ignore[no-untyped-def]
     starts, counts, weights = axis
     for i in range(out.size):
@@ -206,7 +206,7 @@ def _resample_row(row, axis, out):  # type: ignore[no-untyped-def]
         out[i] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _resample_plane(plane, y, x, out):  # type: ignore[no-untyped-def]
     starts, counts, weights = y
     total = np.empty(plane.shape[1], np.float32)
@@ -221,7 +221,7 @@ def _resample_plane(plane, y, x, out):  # type: ignore[no-untyped-def]
         _resample_row(total, x, out[i])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _mask_plane(plane, y, x, threshold, mask):  # type: ignore[no-untyped-def]
     """Fill a mask of False; rows between two rows that nowhere pass the threshold stay so."""
     starts, counts, weights = y
