@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +32,11 @@ STYLES = {
 
 def record(row: ResultRow) -> dict[str, Any]:
     """A row as plain values by column, None for what is not known."""
-    values = {name: getattr(row.result, name) for name in COLUMNS if hasattr(row.result, name)}
-    treatment = row.treatment
-    values |= {"compound": treatment.compound, "dose_um": treatment.dose_um, "patient": treatment.patient}
-    return {**values, "status": row.result.status.value, "role": treatment.role.value}
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name in COLUMNS
+        for value in [getattr(row.result if hasattr(row.result, name) else row.treatment, name)]
+    }
 
 
 def to_json(rows: Sequence[ResultRow]) -> str:
