@@ -1,12 +1,14 @@
 """Treatments and the plate map: which well holds which compound, dose, control role and patient.
 
 The plate map's CSV has the columns `well,path[,path_488,path_561],role,compound,dose_um,patient` and, optionally,
-`pixel_um,z_step_um`. Paths are needed for replay only and are relative to the map.
+`pixel_um,z_step_um`. Paths are needed for replay only and are relative to the map; "/" and "\\" both separate folders,
+because maps travel between Windows and Linux. Upper and lower case are one in the header and in roles.
 """
 
 import csv
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,6 +41,8 @@ class Treatment:
     patient: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("compound", "patient"):
+            _check_label(name, getattr(self, name))
         if self.dose_um is not None and not (math.isfinite(self.dose_um) and self.dose_um >= 0):
             raise ConfigError(f"dose_um is {self.dose_um}", do="write a dose of 0 or more, in micromolar")
         if self.role is WellRole.SAMPLE and (self.compound is None) != (self.dose_um is None):
@@ -46,6 +50,16 @@ class Treatment:
             raise ConfigError(
                 f"a treated sample needs a compound and a dose; {missing} is empty", do=f"write {missing}"
             )
+
+
+def _check_label(name: str, label: str | None) -> None:
+    """A name that a table, a file and a terminal all show as it is."""
+    if label is None:
+        return
+    if not label or label != label.strip() or any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
+        raise ConfigError(
+            f"{name} is {label!r}", do=f"write {name} without line breaks and outer blanks, or leave it out"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,11 @@ class PlateWell:
     z_step_um: float | None = None
 
     def __post_init__(self) -> None:
+        if "" in self.paths and len(self.paths) > 1:
+            do = "keep path, or path_488 and path_561"
+            raise ConfigError("both path and a path per channel are given", where=str(self.well), do=do)
+        if not set(self.paths) <= {"", *CHANNELS}:
+            raise ConfigError(f"paths are for {sorted(self.paths)}", where=str(self.well), do=f"use {CHANNELS} or ''")
         for name in ("pixel_um", "z_step_um"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -134,7 +153,7 @@ def read_plate_map(path: Path, name: str | None = None) -> PlateMap:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             _check_header(path, reader.fieldnames or ())
-            wells = tuple(_read_row(path, reader.line_num, row) for row in reader)
+            wells = tuple(_read_row(path, reader.line_num, row) for row in reader if not _is_blank(row))
     except OSError as error:
         raise ConfigError(
             f"cannot read the plate map: {error.strerror}", where=str(path), do="check the path"
@@ -142,9 +161,19 @@ def read_plate_map(path: Path, name: str | None = None) -> PlateMap:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"not a CSV in UTF-8: {error}", where=str(path), do="save the map as CSV (UTF-8)") from error
     try:
-        return PlateMap(name or re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem), wells)
+        return PlateMap(name or _name_of(path), wells)
     except ConfigError as error:
         raise ConfigError(error.what, where=str(path), do=error.do) from error
+
+
+def _name_of(path: Path) -> str:
+    """The file's stem, as far as a plate may be called that."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64].rstrip(".") or "plate"
+
+
+def _is_blank(row: Mapping[str | None, str | list[str] | None]) -> bool:
+    """A line of nothing but commas, as spreadsheets leave behind."""
+    return not any(value.strip() for value in row.values() if isinstance(value, str)) and None not in row
 
 
 def write_plate_map(path: Path, wells: Iterable[PlateWell]) -> None:
@@ -172,7 +201,11 @@ def _cell(map_path: Path, entry: PlateWell, column: str) -> str:
 
 
 def _check_header(path: Path, found: Iterable[str]) -> None:
-    names = [name.strip() for name in found]
+    names = [_column(name) for name in found]
+    if len(names) == 1 and re.search(r"[;\t]", names[0]):
+        raise ConfigError(
+            "its columns are not separated by commas", where=f"{path}, line 1", do="save it as CSV (comma)"
+        )
     for name in names:
         if name not in _COLUMNS:
             raise ConfigError(f"unknown column {name!r}", where=f"{path}, line 1", do=f"use {', '.join(_COLUMNS)}")
@@ -183,23 +216,24 @@ def _check_header(path: Path, found: Iterable[str]) -> None:
         raise ConfigError("a column stands twice", where=f"{path}, line 1", do="keep each column once")
 
 
+def _column(name: str | None) -> str:
+    return (name or "").strip().lower()
+
+
 def _read_row(path: Path, line: int, row: Mapping[str | None, str | None]) -> PlateWell:
     where = f"{path}, line {line}"
     if None in row:
         raise ConfigError("more cells than columns", where=where, do="quote cells that hold a comma")
-    cells = {(key or "").strip(): (value or "").strip() for key, value in row.items()}
+    cells = {_column(key): (value or "").strip() for key, value in row.items()}
     try:
-        role = WellRole(cells["role"])
+        role = WellRole(cells["role"].lower().replace(" ", "_"))
     except ValueError:
         raise ConfigError(f"role is {cells['role']!r}", where=where, do=f"write one of {', '.join(WellRole)}") from None
     dose, pixel, step = (_number(where, cells, name) for name in ("dose_um", "pixel_um", "z_step_um"))
+    columns = {"": "path", **{channel: f"path_{channel}" for channel in CHANNELS}}
     paths = {
-        key: path.parent / cells[c] for key, c in [("", "path"), *((c, f"path_{c}") for c in CHANNELS)] if cells.get(c)
+        key: path.parent / cells[column].replace("\\", "/") for key, column in columns.items() if cells.get(column)
     }
-    if "" in paths and len(paths) > 1:
-        raise ConfigError(
-            "both path and a path per channel are given", where=where, do="keep path, or path_488 and path_561"
-        )
     try:
         treatment = Treatment(role, cells.get("compound") or None, dose, cells.get("patient") or None)
         return PlateWell(WellId.parse(cells["well"]), treatment, MappingProxyType(paths), pixel, step)
@@ -210,6 +244,6 @@ def _read_row(path: Path, line: int, row: Mapping[str | None, str | None]) -> Pl
 def _number(where: str, cells: Mapping[str, str], column: str) -> float | None:
     text = cells.get(column, "")
     try:
-        return float(text) if text else None
+        return float(text.replace("_", "?")) if text else None  # Python alone reads 1_0 as 10
     except ValueError:
         raise ConfigError(f"{column} is {text!r}", where=where, do="write a number with a decimal point") from None
