@@ -42,6 +42,16 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file that was written before, and its name, durable."""
+    fd = os.open(path, os.O_RDWR)  # Windows flushes only what may be written to
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
+    sync_directory(path.parent)
+
+
 def replace(source: Path, target: Path) -> None:
     """Rename over the target, patient with Windows readers that hold it open for a moment."""
     for attempt in range(_REPLACE_ATTEMPTS):
@@ -58,7 +68,7 @@ def replace(source: Path, target: Path) -> None:
 def write_durably(path: Path, parts: Iterable[bytes], *, sync: bool = True) -> None:
     """Write a whole file: readers see the old one or the new one, and after return the new one is durable.
 
-    With `sync=False` it is atomic for readers only. An OSError leaves the old file as it was.
+    With `sync=False` it is atomic for readers only, until `sync_file`. An OSError leaves the old file as it was.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -67,6 +77,8 @@ def write_durably(path: Path, parts: Iterable[bytes], *, sync: bool = True) -> N
                 write_all(file.fileno(), part)
             if sync:
                 sync_data(file.fileno())
+            elif hasattr(os, "posix_fadvise"):  # has Linux begin to write now, so that sync_file need not wait
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to tell; recovery removes leftovers too

@@ -23,17 +23,19 @@ class GrowingSlab:
     queued: bool = False  # on its way to Zarr; takes no further plane
     failed: bool = False  # was on its way, and the disk refused
 
-    def rows(self) -> Rows:
-        """Give the slab's planes out of the ring, row of tiles by row of tiles; planes that are not there as zeros."""
+    def rows(self, strip: Pixels) -> Rows:
+        """Give the slab's planes out of the ring by way of `strip`; planes that are not there come as zeros."""
         grid, ring = self.stack.files.grids[0], self.stack.ring
         line = grid.width * grid.dtype.itemsize
-        buffer = self.stack.files.new_strip()
+        held = {z % grid.depth for z in self.crcs}
+        absent = [plane for plane in range(grid.depth) if plane not in held]
 
         def rows(start: int, stop: int) -> Pixels:
             for z in self.crcs:
                 plane = z % grid.depth
-                ring.read_rows(self.group, plane, start * line, buffer[plane, : stop - start])
-            return buffer[:, : stop - start]
+                ring.read_rows(self.group, plane, start * line, strip[plane, : stop - start])
+            strip[absent] = 0  # a thread's strip is used again for the next slab
+            return strip[:, : stop - start]
 
         return rows
 

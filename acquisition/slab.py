@@ -7,7 +7,7 @@ at it, says which planes are really there and what their crc32c is: a plane of z
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +71,7 @@ class SlabCodec:
 
 _LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 IMAGE_CODEC = SlabCodec()
-LABEL_CODEC = SlabCodec("lz4", 1, "noshuffle")
+LABEL_CODEC = SlabCodec("zstd", 1, "noshuffle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +224,51 @@ def _damaged(where: str, why: str) -> StorageError:
     return StorageError(f"the slab is damaged: {why}", where=where, do="check the disk and acquire the stack again")
 
 
+class Halving:
+    """The 2x2 means of planes up to `width` wide, in working memory that is asked for once and fits a core's cache."""
+
+    def __init__(self, width: int, dtype: np.dtype[Any]) -> None:
+        self._bits = 8 * dtype.itemsize
+        self._plane = np.zeros((_BAND, width + width % 2), dtype)
+        # Two neighbours in x are one number of twice the size, so that every pass runs over contiguous memory.
+        self._pairs = self._plane.view(f"u{2 * dtype.itemsize}")
+        self._sums, self._rest = np.empty_like(self._pairs), np.empty_like(self._pairs)
+
+    def __call__(self, planes: Pixels, out: Pixels) -> None:
+        """Fill `out` (z, ceil(y/2), ceil(x/2)) from `planes` (z, y, x): rounded half up, an odd edge repeated."""
+        for plane, half in zip(planes, out, strict=True):
+            for start in range(0, len(plane), _BAND):
+                band = plane[start : start + _BAND]
+                self._halve(band, half[start // 2 : (start + len(band) + 1) // 2])
+
+    def _halve(self, band: Pixels, out: Pixels) -> None:
+        n_y, n_x = band.shape
+        even = n_y + n_y % 2
+        self._plane[:n_y, :n_x] = band
+        if n_x % 2:
+            self._plane[:n_y, n_x] = band[:, -1]
+        if n_y % 2:
+            self._plane[n_y] = self._plane[n_y - 1]
+        n_x = (n_x + 1) // 2
+        pairs, sums, rest = (array[:even, :n_x] for array in (self._pairs, self._sums, self._rest))
+        np.right_shift(pairs, self._bits, out=sums)
+        np.bitwise_and(pairs, (1 << self._bits) - 1, out=rest)
+        sums += rest
+        total = np.add(sums[0::2], sums[1::2], out=rest[: even // 2])
+        total += 2
+        total >>= 2
+        out[:] = total
+
+
+_BAND = 128  # rows that are halved at a time
+
+
 def halve(planes: Pixels) -> Pixels:
-    """The mean of each 2x2 of pixels of (z, y, x), rounded half up; an odd edge is repeated."""
-    planes = _even(planes)
-    rows = planes[:, 0::2].astype(np.uint32)
-    rows += planes[:, 1::2]
-    means = rows[:, :, 0::2] + rows[:, :, 1::2]
-    means += 2
-    means >>= 2
-    return means.astype(planes.dtype)
+    """The mean of each 2x2 of pixels of (z, y, x); see Halving."""
+    n_z, n_y, n_x = planes.shape
+    out = np.empty((n_z, (n_y + 1) // 2, (n_x + 1) // 2), planes.dtype)
+    Halving(n_x, planes.dtype)(planes, out)
+    return out
 
 
 def halve_mask(planes: Pixels) -> Pixels:
@@ -245,3 +281,26 @@ def halve_mask(planes: Pixels) -> Pixels:
 def _even(planes: Pixels) -> Pixels:
     odd = [(0, side % 2) for side in planes.shape[1:]]
     return np.pad(planes, ((0, 0), *odd), mode="edge") if any(pad for _, pad in odd) else planes
+
+
+def merged_rows(rows: Rows, older: Pixels, held: Set[int]) -> Rows:
+    """`rows`, with the planes `held` taken from an older slab (depth, y, x)."""
+
+    def merged(start: int, stop: int) -> Pixels:
+        strip = rows(start, stop)
+        for plane in held:
+            strip[plane] = older[plane, start:stop]
+        return strip
+
+    return merged
+
+
+def halving_rows(rows: Rows, halving: Halving, half: Pixels) -> Rows:
+    """`rows`, leaving their 2x2 means in `half` while they are still in the processor's cache."""
+
+    def halved(start: int, stop: int) -> Pixels:
+        strip = rows(start, stop)
+        halving(strip, half[:, start // 2 : (stop + 1) // 2])
+        return strip
+
+    return halved

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 
 from spheroidd.acquisition import ngff
-from spheroidd.acquisition.durable_file import make_directories, remove_partials, sync_directory, write_durably
+from spheroidd.acquisition.durable_file import (
+    make_directories,
+    remove_partials,
+    sync_directory,
+    sync_file,
+    write_durably,
+)
 from spheroidd.acquisition.slab import (
+    Halving,
     Rows,
     SlabCodec,
     SlabGrid,
@@ -18,7 +25,6 @@ from spheroidd.acquisition.slab import (
     crc32c,
     decode_slab,
     encode_slab,
-    halve,
     rows_of,
 )
 from spheroidd.protocols.errors import StorageError
@@ -101,18 +107,6 @@ class StackFiles:
         """The file of a slab."""
         return ngff.shard_path(self.image / str(level), channel, slab)
 
-    def new_strip(self) -> Pixels:
-        """Zeros for one row of tiles of a full-resolution slab: (depth, tile_y, width)."""
-        grid = self.grids[0]
-        return np.zeros((grid.depth, min(grid.tile_y, grid.height), grid.width), grid.dtype)
-
-    def new_half(self) -> Pixels | None:
-        """Room for the first coarser level of a slab; None where the stack is too small to need one."""
-        if len(self.grids) == 1:
-            return None
-        grid = self.grids[1]
-        return np.zeros((grid.depth, grid.height, grid.width), grid.dtype)
-
     def write_attributes(
         self,
         committed: Mapping[str, int],
@@ -137,45 +131,57 @@ class StackFiles:
         header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
         write_durably(self.shard(0, channel, slab), encode_slab(self.grids[0], self.codec, header, rows))
 
-    def write_pyramid(self, channel: int, slab: int, crcs: Mapping[int, int], half: Pixels) -> None:
-        """Write the coarser levels of a slab; `half` is its first one."""
+    def write_pyramid(self, channel: int, slab: int, crcs: Mapping[int, int], room: "SlabRoom") -> None:
+        """Write the coarser levels of a slab, durable after `sync_pyramid`; the first one lies in `room.levels`."""
         header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
-        for level, grid in enumerate(self.grids[1:], start=1):
-            parts = encode_slab(grid, self.codec, header, rows_of(half))
-            write_durably(self.shard(level, channel, slab), parts)
-            half = halve(half) if level + 1 < len(self.grids) else half
+        for level, planes in enumerate(room.levels, start=1):
+            if level > 1:
+                room.halving(room.levels[level - 2], planes)
+            parts = encode_slab(self.grids[level], self.codec, header, rows_of(planes))
+            write_durably(self.shard(level, channel, slab), parts, sync=False)
+
+    def sync_pyramid(self) -> None:
+        """Make the coarser levels durable."""
+        for level in range(1, len(self.grids)):
+            for path in sorted((self.image / str(level)).glob("c/*/*/0/0")):
+                sync_file(path)
 
     def read_slab(self, channel: int, slab: int) -> tuple[SlabHeader, Pixels]:
         """A slab's header and all its planes (depth, y, x)."""
         return decode_slab(self.shard(0, channel, slab), self.grids[0])
 
-    def recover(self) -> Iterator[tuple[int, int, dict[int, int]] | StorageError]:
+    def recover(self, *, with_pyramid: bool = True) -> Iterator[tuple[int, int, dict[int, int]] | StorageError]:
         """Every full-resolution slab on disk as (channel, slab, {z: crc32c of its decoded pixels}).
 
-        What interrupted writes left is removed. A damaged slab is yielded as an error and set aside, so that its
-        slices can be taken again and nothing is overwritten.
+        What interrupted writes left is removed; the pyramid of a stack that was not sealed is made anew. A damaged
+        slab is yielded as an error and set aside, so that its slices can be taken again and nothing is overwritten.
         """
         remove_partials(self.image)
-        for channel in range(len(self.plan.channels)):
-            for slab in range(self.n_slabs):
-                path = self.shard(0, channel, slab)
-                if not path.exists():
-                    continue
-                try:
-                    yield channel, slab, self._verify(channel, slab)
-                except StorageError as error:
-                    path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
-                    sync_directory(path.parent)
-                    yield error
+        room = SlabRoom(self.grids)
+        sealed = ngff.read_attributes(self.image)[ngff.OWN]["sealed"]
+        places = ((c, k) for c in range(len(self.plan.channels)) for k in range(self.n_slabs))
+        for channel, slab in places:
+            path = self.shard(0, channel, slab)
+            if not path.exists():
+                continue
+            try:
+                header, planes = self.read_slab(channel, slab)
+                self._verify(header, planes, path)
+            except StorageError as error:
+                path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+                sync_directory(path.parent)
+                yield error
+            else:
+                if with_pyramid and not sealed and room.levels:
+                    room.halving(planes, room.levels[0])
+                    self.write_pyramid(channel, slab, header.crcs, room)
+                yield channel, slab, dict(header.crcs)
 
-    def _verify(self, channel: int, slab: int) -> dict[int, int]:
-        header, planes = self.read_slab(channel, slab)
+    def _verify(self, header: SlabHeader, planes: Pixels, path: Path) -> None:
         crcs = {z: crc32c(planes[z - header.z_start]) for z in header.crcs}
         if header.stack_id != self.stack_id or crcs != dict(header.crcs):
             what = "the slab does not hold the slices that it was written with"
-            where = str(self.shard(0, channel, slab))
-            raise StorageError(what, where=where, do="check the disk; its slices will be taken again")
-        return crcs
+            raise StorageError(what, where=str(path), do="check the disk; its slices will be taken again")
 
     def display_windows(self) -> dict[str, tuple[int, int]]:
         """Display limits by channel: the 1st and 99.9th percentile of the middle slab's coarsest level."""
@@ -188,6 +194,17 @@ class StackFiles:
                 low, high = (int(value) for value in np.percentile(held, [1, 99.9]))
                 windows[name] = (low, max(high, low + 1))
         return windows
+
+
+class SlabRoom:
+    """One thread's working memory for slabs of one geometry: asked for once, because new memory costs as much time."""
+
+    def __init__(self, grids: tuple[SlabGrid, ...]) -> None:
+        full = grids[0]
+        self.grids = grids
+        self.strip: Pixels = np.zeros((full.depth, full.tile_y, full.width), full.dtype)  # one row of tiles
+        self.levels: list[Pixels] = [np.zeros((grid.depth, grid.height, grid.width), grid.dtype) for grid in grids[1:]]
+        self.halving = Halving(full.width, full.dtype)
 
 
 def read_plan(root: Path, key: StackKey) -> StackPlan:

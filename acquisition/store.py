@@ -16,15 +16,15 @@ import numpy as np
 from spheroidd.acquisition.durable_file import storage_errors
 from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack
 from spheroidd.acquisition.ring import Ring
-from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, Rows, SlabCodec, crc32c, halve
-from spheroidd.acquisition.stack_files import StackFiles, read_block
+from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c, halving_rows, merged_rows
+from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 RING_SLOTS = 48  # 61 MB at 800x800: two slabs filling, two being written, two that ride out a slow disk
-ATTRIBUTES_EVERY_S = 0.25  # at most this old is the committed count that readers see while slabs come faster
+ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
 
 
 class ZarrStackStore:
@@ -60,7 +60,8 @@ class ZarrStackStore:
         self._working = 0
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
-        self._attributes_s = 0.0
+        self._outdated: dict[GrowingStack, None] = {}  # the committed counts that readers see are old
+        self._next_attributes_s = 0.0
         self._change = threading.Condition()  # guards all of the above
         self._telling = threading.Lock()  # keeps blocks and attributes in order; taken before `_change`, never after
         loops = [("store-sync", self._sync_loop), *((f"store-slab-{n}", self._slab_loop) for n in range(slab_threads))]
@@ -129,10 +130,9 @@ class ZarrStackStore:
             self._settle(stack)
         self._announce(stack, also_partial=True)
         with storage_errors(stack.files.image):
+            if self._with_pyramid:
+                stack.files.sync_pyramid()
             self._write_attributes(stack, sealed=True)
-        with self._change:
-            del self._stacks[key]
-            self._sealed.add(key)
         self._emit(StackSealed(key))
 
     def read(self, block: Block) -> Pixels:
@@ -160,7 +160,7 @@ class ZarrStackStore:
     def _take_up(self, plan: StackPlan) -> GrowingStack:
         files = StackFiles.open(self._root, self._plate_map, plan, self._codec, self._slab_z)
         stack = GrowingStack(files, self._ring(plan))
-        for found in files.recover():
+        for found in files.recover(with_pyramid=self._with_pyramid):
             if isinstance(found, StorageError):
                 self._emit(FaultRaised("damaged-slab", found, plan.key))
                 continue
@@ -195,7 +195,7 @@ class ZarrStackStore:
     # -- room in the ring, work and failures: all with `_change` held
 
     def _room(self, stack: GrowingStack, index: SliceIndex) -> GrowingSlab:
-        """The slab that a slice goes into, with room in the ring; waits for another to be written where there is none."""
+        """The slab that a slice goes into, with room in the ring; waits for another slab where there is none."""
         free, place = self._free[stack.ring], stack.place(index)
         while True:
             slab = stack.filling.get(place)
@@ -287,48 +287,66 @@ class ZarrStackStore:
     # -- the slab threads
 
     def _slab_loop(self) -> None:
+        room = None
         while True:
             with self._change:
-                while not self._jobs and not self._closed:
-                    self._change.wait()
-                if not self._jobs:
+                while not (self._jobs or self._attributes_due()) and not self._closed:
+                    wait_s = self._next_attributes_s - time.monotonic()
+                    self._change.wait(wait_s if self._outdated else None)
+                if self._closed:
                     return
-                slab = self._jobs.pop(0)
+                task = self._next_task()
                 self._working += 1
             try:
-                with storage_errors(slab.stack.files.image):
-                    self._store(slab)
+                files = task.stack.files if isinstance(task, GrowingSlab) else task.files
+                with storage_errors(files.image):
+                    if isinstance(task, GrowingStack):
+                        self._write_attributes(task, sealed=False)
+                    else:
+                        room = room if room and room.grids == files.grids else SlabRoom(files.grids)
+                        self._store(task, room)
             except Exception as error:
                 with self._change:
-                    slab.failed, self._failure = True, error
+                    self._failure = error
+                    if isinstance(task, GrowingSlab):
+                        task.failed = True
             finally:
                 with self._change:
                     self._working -= 1
                     self._change.notify_all()
 
-    def _store(self, slab: GrowingSlab) -> None:
+    def _attributes_due(self) -> bool:
+        return bool(self._outdated) and time.monotonic() >= self._next_attributes_s
+
+    def _next_task(self) -> GrowingSlab | GrowingStack:
+        if not self._attributes_due():
+            return self._jobs.pop(0)
+        self._next_attributes_s = time.monotonic() + ATTRIBUTES_EVERY_S
+        stack = next(iter(self._outdated))
+        del self._outdated[stack]
+        return stack
+
+    def _store(self, slab: GrowingSlab, room: SlabRoom) -> None:
         stack, files = slab.stack, slab.stack.files
         stored = stack.stored.get(slab.place, {})
         crcs = {**slab.crcs, **stored}
-        rows = slab.rows()
+        rows = slab.rows(room.strip)
         if stored:
-            rows = _merged(rows, files.read_slab(*slab.place)[1], {z % files.depth for z in stored})
-        half = files.new_half() if self._with_pyramid else None
-        if half is not None:
-            rows = _halving(rows, half)
+            rows = merged_rows(rows, files.read_slab(*slab.place)[1], {z % files.depth for z in stored})
+        with_pyramid = self._with_pyramid and len(room.levels) > 0
+        if with_pyramid:
+            rows = halving_rows(rows, room.halving, room.levels[0])
         files.write_slab(*slab.place, crcs, rows)
         with self._change:
             stack.stored[slab.place] = crcs
         self._announce(stack)
-        if half is not None:
-            files.write_pyramid(*slab.place, crcs, half)
+        if with_pyramid:
+            files.write_pyramid(*slab.place, crcs, room)
         with self._change:
             del stack.filling[slab.place]
             self._free[stack.ring].add(slab.group)
+            self._outdated[stack] = None
             self._change.notify_all()
-            busy = bool(self._jobs) and time.monotonic() < self._attributes_s + ATTRIBUTES_EVERY_S
-        if not busy:
-            self._write_attributes(stack, sealed=False)
 
     def _announce(self, stack: GrowingStack, *, also_partial: bool = False) -> None:
         with self._telling:
@@ -341,37 +359,17 @@ class ZarrStackStore:
         windows = stack.files.display_windows() if sealed and self._with_pyramid else {}
         with self._telling:
             with self._change:
-                if not sealed and stack.plan.key in self._sealed:
+                if not sealed and self._stacks.get(stack.plan.key) is not stack:
                     return  # a slab thread came late: the last word was said
                 committed = dict(zip(stack.plan.channels, stack.announced, strict=True))
                 complete = sealed and len(stack.durable) == stack.plan.n_slices
-                self._attributes_s = time.monotonic()
             stack.files.write_attributes(committed, complete=complete, sealed=sealed, windows=windows)
+            if sealed:
+                with self._change:
+                    self._outdated.pop(stack, None)
+                    self._sealed.add(self._stacks.pop(stack.plan.key).plan.key)
 
 
 def _second(frame: Frame) -> StackError:
     what = f"channel {frame.index.channel} z {frame.index.z} came twice with different pixels"
     return StackError(what, where=str(frame.key), do="the first was kept; check what the instrument repeats")
-
-
-def _merged(rows: Rows, older: Pixels, held: set[int]) -> Rows:
-    """`rows`, with the planes `held` taken from an older slab."""
-
-    def merged(start: int, stop: int) -> Pixels:
-        strip = rows(start, stop)
-        for plane in held:
-            strip[plane] = older[plane, start:stop]
-        return strip
-
-    return merged
-
-
-def _halving(rows: Rows, half: Pixels) -> Rows:
-    """`rows`, leaving their 2x2 means in `half` while they are still in the processor's cache."""
-
-    def halving(start: int, stop: int) -> Pixels:
-        strip = rows(start, stop)
-        half[:, start // 2 : (stop + 1) // 2] = halve(strip)
-        return strip
-
-    return halving
