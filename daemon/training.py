@@ -1,4 +1,4 @@
-"""`python -m spheroidd.daemon.training`: emulated plates, the network's training, and its examination on plates held out.
+"""`python -m spheroidd.daemon.training`: emulated plates, a network's training, and its examination on held-out plates.
 
 The only place where the emulator and the training meet.
 """
@@ -144,9 +144,8 @@ def _seconds_per_step(stacks: list[TrainingStack], settings: TrainSettings) -> f
 
 def _report(progress: Progress) -> None:
     live, dead = progress.mean_dice()
-    _console.print(
-        f"step {progress.step}  {progress.seconds:.0f} s  loss {progress.loss:.4f}  Dice live {live:.3f} dead {dead:.3f}"
-    )
+    where = f"step {progress.step}, {progress.seconds:.0f} s"
+    _console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ FIELDS: dict[str, Field] = {
 
 
 class TrainingPlate:
-    """One emulated plate: two untreated and one killed control, whose pooled limits it is normalised by, and samples."""
+    """One emulated plate: two untreated and a killed control, whose pooled limits it is normalised by, and samples."""
 
     def __init__(self, kind: str, seed: int) -> None:
         rng = np.random.default_rng([seed, sorted(FIELDS).index(kind)])

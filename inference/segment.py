@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.normalise import moved
 from spheroidd.inference.tiles import Tile, tile_axis
-from spheroidd.inference.unet import ABSENT_CHANNEL, DENSITY_UNIT_PER_UM3, ResidualUNet, fold_batchnorm
+from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, ResidualUNet, fold_batchnorm
 from spheroidd.inference.weights_file import load_model
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS
 
 LONGEST_TILE_Z, LONGEST_TILE_YX = (
     72,
@@ -166,7 +165,9 @@ class StreamingSegmentation:
                 self._next += 1
             else:
                 self._next += 1
-                yield self._slab(row, self._infer(row, self._limits or {}))
+                slab = self._slab(row, self._infer(row, self._limits or {}))
+                self._discard_before(self._next)
+                yield slab
 
     def finish(self) -> Iterator[SegmentedSlab]:
         """Every slab that has not come out yet; call it once the preprocessor is finished."""
@@ -180,6 +181,7 @@ class StreamingSegmentation:
                 yield self._slab(row, kept)
             else:
                 yield self._slab(row, self._infer(row, limits))
+            self._discard_before(number + 1)
         self._kept.clear()
 
     def _holds(self, old: Mapping[str, Limits], new: Mapping[str, Limits]) -> bool:
@@ -190,6 +192,11 @@ class StreamingSegmentation:
         self._kept.append((limits, rounded))
         self._kept_bytes += sum(part.nbytes for part in rounded)
 
+    def _discard_before(self, row: int) -> None:
+        """Let the preprocessor forget what no later row sees."""
+        if row < len(self._rows):
+            self._preprocessor.discard(self._rows[row].start)
+
     def _stop(self, tile: Tile) -> int:
         """The last tile may pass the volume's end; what is missing is the last plane, repeated."""
         return min(tile.stop, self._preprocessor.shape[0])
@@ -199,7 +206,7 @@ class StreamingSegmentation:
 
     def _infer(self, row: Tile, limits: Mapping[str, Limits]) -> Prediction:
         """One row of tiles across the whole field, trimmed to its core."""
-        volume = self._both_channels(row, limits)
+        volume = self._preprocessor.volume(row.start, self._stop(row), limits)
         depth, height, width = row.core_stop - row.core_start, *self._preprocessor.shape[1:]
         whole = Prediction(*(np.empty((depth, height, width), np.float32) for _ in range(4)))
         for y in self._tiles_y:
@@ -209,17 +216,6 @@ class StreamingSegmentation:
                     core = tile[_inside(row), _inside(y), _inside(x)]
                     part[:, y.core_start : y.core_stop, x.core_start : x.core_stop] = core
         return whole
-
-    def _both_channels(self, row: Tile, limits: Mapping[str, Limits]) -> NDArray[np.float32]:
-        """The row's planes in the network's channel order; a channel that the stack lacks is filled in."""
-        given = self._preprocessor.volume(row.start, self._stop(row), limits)
-        names = tuple(self._preprocessor.limits())
-        if names == CHANNELS:
-            return given
-        volume = np.full((len(CHANNELS), *given.shape[1:]), ABSENT_CHANNEL, np.float32)
-        for name, channel in zip(names, given, strict=True):
-            volume[CHANNELS.index(name)] = channel
-        return volume
 
 
 def load_segmenter(model: str | Path | None = None, device: str = "auto", threads: int | None = None) -> UNetSegmenter:

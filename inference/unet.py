@@ -16,9 +16,6 @@ from spheroidd.inference.model_card import UNetSettings
 DENSITY_UNIT_PER_UM3 = 8e-3
 """One unit of the density outputs, in cells per um3: about the peak of one cell drawn as a Gaussian of 2 um."""
 
-ABSENT_CHANNEL = -1.0
-"""The normalised value that stands for a channel which a stack does not have; training shows it to the network."""
-
 
 class UNetOutput(NamedTuple):
     """What the network says: logits of the merged map, of every decoder stage, and the density.

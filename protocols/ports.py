@@ -112,6 +112,10 @@ class Preprocessor(Protocol):
         """The normalised planes (channel, z, y, x) at the model's spacing; z_stop <= ready_z."""
         ...
 
+    def discard(self, below_z: int) -> None:
+        """Let go what only planes of the volume below `below_z` need."""
+        ...
+
 
 class Prediction(NamedTuple):
     """What a segmenter says of a region, each (z, y, x) float32: probabilities 0 to 1, density in cells per um3."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pytest
 import torch
-from contracts.segmenter_contract import SegmenterContract, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,10 +12,12 @@ from numpy.typing import NDArray
 from spheroidd.inference.model_card import ModelCard, UNetSettings
 from spheroidd.inference.segment import SegmentedSlab, StreamingSegmentation, ThresholdSegmenter, UNetSegmenter
 from spheroidd.inference.tiles import GRID, tile_axis
-from spheroidd.inference.unet import ABSENT_CHANNEL, ResidualUNet
+from spheroidd.inference.unet import ResidualUNet
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Segmenter
 from spheroidd.protocols.results import Limits
+from spheroidd.protocols.stack import CHANNELS
+from tests.contracts.segmenter_contract import SegmenterContract, noise
 
 
 def tiny(background: float | None = None, halo: int = 16) -> UNetSegmenter:
@@ -39,9 +40,10 @@ class TestThresholdSegmenter(SegmenterContract):
 class FakePreprocessor:
     """A volume whose planes become ready on command, and whose own limits drift while they do."""
 
-    def __init__(self, volume: NDArray[np.float32], channels: tuple[str, ...] = ("488", "561"), drift: float = 0):
-        self._volume, self._channels, self._drift = volume, channels, drift
+    def __init__(self, volume: NDArray[np.float32], drift: float = 0) -> None:
+        self._volume, self._drift = volume, drift
         self.ready_z = 0
+        self.first_z = 0
         self.asked: list[float] = []
 
     @property
@@ -56,12 +58,15 @@ class FakePreprocessor:
 
     def limits(self) -> dict[str, Limits]:
         scale = 1 + self._drift * (1 - self.ready_z / self.shape[0])
-        return {channel: Limits(0.0, 100.0 * scale, 0.0, 1.0 * scale) for channel in self._channels}
+        return {channel: Limits(0.0, 100.0 * scale, 0.0, 1.0 * scale) for channel in CHANNELS}
 
     def volume(self, z_start: int, z_stop: int, limits: Mapping[str, Limits]) -> NDArray[np.float32]:
-        assert z_stop <= self.ready_z
-        self.asked.append(limits[self._channels[0]].sd)
-        return self._volume[:, z_start:z_stop] / np.float32(limits[self._channels[0]].sd)
+        assert self.first_z <= z_start < z_stop <= self.ready_z
+        self.asked.append(limits[CHANNELS[0]].sd)
+        return self._volume[:, z_start:z_stop] / np.float32(limits[CHANNELS[0]].sd)
+
+    def discard(self, below_z: int) -> None:
+        self.first_z = below_z
 
 
 KNOWN = {"488": Limits(0.0, 100.0, 0.0, 1.0), "561": Limits(0.0, 100.0, 0.0, 1.0)}
@@ -191,24 +196,6 @@ def test_with_tolerance_only_slabs_whose_limits_moved_are_inferred_again(guess: 
 def test_a_negative_tolerance_is_refused() -> None:
     with pytest.raises(ConfigError, match="tolerance"):
         StreamingSegmentation(FakePreprocessor(noise((8, 8, 8))), tiny(), tolerance=-0.1)
-
-
-@pytest.mark.parametrize(("channel", "index"), [("488", 0), ("561", 1)])
-def test_a_missing_channel_is_filled_in(channel: str, index: int) -> None:
-    volume = noise((16, 16, 16))
-    source = FakePreprocessor(volume[index : index + 1], (channel,))
-    limits = {channel: KNOWN[channel]}
-    slabs = streamed(StreamingSegmentation(source, tiny(), limits=limits), source, [16])
-    filled = np.full_like(volume, ABSENT_CHANNEL)
-    filled[index] = volume[index]
-    assert same(joined(slabs, 16), tiny().predict(filled))
-
-
-def test_channels_in_another_order_are_put_right() -> None:
-    volume = noise((16, 16, 16))
-    source = FakePreprocessor(volume[::-1].copy(), ("561", "488"))
-    slabs = streamed(StreamingSegmentation(source, tiny(), limits=KNOWN), source, [16])
-    assert same(joined(slabs, 16), tiny().predict(volume))
 
 
 def test_only_a_region_below_the_bound_in_every_channel_is_skipped() -> None:
