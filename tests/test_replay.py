@@ -14,6 +14,7 @@ from spheroidd.acquisition.stack_file import RecordedStack, length_um, open_file
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
+from tests.contracts.source_contract import FakeClock, SourceContract
 
 DATA = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real test data are not at {DATA}")
@@ -23,18 +24,6 @@ OME = {
     "PhysicalSizeX": 125, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 125, "PhysicalSizeYUnit": "nm",
     "PhysicalSizeZ": 0.5, "PhysicalSizeZUnit": "µm",
 }  # fmt: skip
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.time_s, self.slept_s = 1000.0, []
-
-    def now(self) -> float:
-        return self.time_s
-
-    def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
-        self.time_s += seconds
 
 
 def write_ome(path, data=STACK, axes="CZYX", names=("calcein 488", "PI 561"), **more):
@@ -278,6 +267,15 @@ def source(plate_map, clock=None, **settings) -> ReplaySource:
     return ReplaySource(ReplaySettings(**settings), plate_map, "plate", clock or FakeClock())
 
 
+class TestReplaySource(SourceContract):
+    def make_source(self, folder, clock):
+        if not (folder / "a.ome.tif").exists():
+            write_ome(folder / "a.ome.tif")
+            np.save(folder / "b.npy", STACK[:, ::-1])
+        rows = ["A01,a.ome.tif,sample,,", "A02,b.npy,negative_control,0.5,2", "A03,,empty,,"]
+        return source(plate(folder, rows), clock, pace="real")
+
+
 class TestReplay:
     def test_a_plate_is_given_in_order_controls_first(self, tmp_path):
         write_ome(tmp_path / "a.ome.tif")
@@ -307,14 +305,15 @@ class TestReplay:
         write_ome(tmp_path / "a.ome.tif")
         plate_map = plate(tmp_path, ["A01,a.ome.tif,sample,,"])
         clock = FakeClock()
+        start_s = clock.now()
         replay = source(plate_map, clock, pace="real", slice_period_s=3)
         (plan,) = replay.plans()
         assert plan.slice_period_s == 3
         times = [frame.acquired_s for frame in replay.frames(plan, set(plan.indices()))]
-        assert times == [1000 + 3.0 * (z + 1) for z in range(7) for _ in range(2)]
+        assert times == [start_s + 3.0 * (z + 1) for z in range(7) for _ in range(2)]
         fast = source(plate_map, clock := FakeClock(), pace="fast")
         list(fast.frames(plan, set(plan.indices())))
-        assert clock.slept_s == []
+        assert clock.slept_s == 0
 
     @pytest.mark.parametrize(
         "spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:900])]
