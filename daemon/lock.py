@@ -34,8 +34,8 @@ def acquire_lock(data_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_locked(data_dir: Path) -> bool:
-    """Whether a daemon holds the directory now. Writes nothing where none ever did."""
+def is_locked(data_dir: Path) -> bool | None:
+    """Whether a daemon holds the directory now; None where one may not look. Writes nothing where none ever did."""
     path = data_dir / LOCK_NAME
     if not path.exists():
         return False
@@ -44,8 +44,8 @@ def is_locked(data_dir: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # a directory that cannot be written holds no daemon
-        return False
+    except OSError:  # to try a lock one must be allowed to write it
+        return None
     lock.release()
     return False
 

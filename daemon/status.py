@@ -50,10 +50,12 @@ class Status:
 
 def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status:
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
-    running = is_locked(data_dir)
     run, results = catalog.run_state(), catalog.results()
-    at_work = next((r for r in results if run and (r.plate, r.well, r.stack) == (run.plate, run.well, run.stack)), None)
     now_s = time.time() if now_s is None else now_s
+    running = is_locked(data_dir)
+    if running is None:
+        running = run is not None and run.state != "stopped" and now_s - run.heartbeat_s < SILENT_S
+    at_work = next((r for r in results if run and (r.plate, r.well, r.stack) == (run.plate, run.well, run.stack)), None)
     return Status(
         data_dir=str(data_dir),
         running=running,

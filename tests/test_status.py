@@ -2,8 +2,13 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +17,7 @@ from rich.console import Console, RenderableType
 
 from spheroidd.daemon import results, status
 from spheroidd.daemon.catalog import Catalog, Related, RunState, StackState
-from spheroidd.daemon.lock import acquire_lock, describe_holder, is_locked
+from spheroidd.daemon.lock import LOCK_NAME, acquire_lock, describe_holder, is_locked
 from spheroidd.daemon.status import ATTENTION, HEALTHY, STOPPED, Status
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -159,6 +164,43 @@ def test_the_table_shows_a_dash_and_a_reason_never_a_zero(data: Path) -> None:
     assert "score" not in header  # no row has one
     assert first[:3] == ["A01", "untreated", "3/3"]
     assert second == ["A02", "drug", "1.5", "uM", "pt7", "0/3", "—", "—", "—", "—", "queued", "not", "imaged", "yet"]
+
+
+# Somebody who may only read
+
+
+@contextmanager
+def without_rights(folder: Path) -> Iterator[None]:
+    """Nobody may write the folder or what is in it; a root user becomes somebody else for the while."""
+    if sys.platform == "win32":
+        pytest.skip("rights are kept otherwise on Windows")
+    user = os.geteuid()
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(("seconds", "running"), [(1.0, True), (60.0, False)])
+def test_who_may_only_read_sees_the_same(data: Path, seconds: float, running: bool) -> None:
+    """A copy on a read-only medium opens too. Where the lock cannot be tried, the heartbeat tells."""
+    with acquire_lock(data):
+        pass
+    expected = seen(data)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "copy"
+        shutil.copytree(data, folder)
+        (folder / LOCK_NAME).touch()
+        Path(place).chmod(0o755)
+        with without_rights(folder):
+            found = seen(folder, now_s=100.0 + seconds)
+    assert (found.wells, found.run, found.running) == (expected.wells, expected.run, running)
 
 
 # The lock
