@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import tifffile
@@ -51,7 +52,7 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
     """
     try:
         found = _read(path)
-    except (OSError, ValueError, KeyError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, tifffile.TiffFileError) as error:
         what = f"cannot be read as a truth: {error}"
         raise ConfigError(what, where=str(path), do="give a .npy, .npz, .tif or .zarr of (z, y, x)") from error
     while found.ndim > 3 and found.shape[0] == 1:
@@ -66,7 +67,7 @@ def _read(path: Path) -> NDArray[np.generic]:
     if path.suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             name = "live" if len(file.files) != 1 else file.files[0]
             return np.asarray(file[name])
     if path.suffix in (".tif", ".tiff"):

@@ -76,11 +76,11 @@ class ModelCard:
 
 
 def find_weights(name_or_path: str | Path | None = None) -> Path:
-    """The .safetensors file that is meant: a path to it or its card, a name that ships here, or None for the default.
+    """The .safetensors file meant: a path to it or its card, a name that ships here, or "default", as None, for that.
 
     ModelError where there is none.
     """
-    name_or_path = DEFAULT_MODEL if name_or_path is None else name_or_path
+    name_or_path = DEFAULT_MODEL if name_or_path in (None, "default") else name_or_path
     path = Path(name_or_path)
     if path.suffix not in (".safetensors", ".json"):
         path = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"

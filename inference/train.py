@@ -203,9 +203,10 @@ def validate(model: ResidualUNet, stacks: Sequence[TrainingStack]) -> dict[str, 
 def background_bound(
     model: ResidualUNet, stacks: Sequence[TrainingStack], reach: int = 4, margin: float = 0.1
 ) -> float:
-    """A value such that no voxel near which all input stays below it was taken for a cell, less `margin`.
+    """A value such that no voxel near which all input stays below it was taken for a cell, less `margin`; at most 0.
 
-    Near is within `reach` voxels, far less than a tile: a tile that stays below it is background all the more.
+    Near is within `reach` voxels, far less than a tile: a tile that stays below it is background all the more. Above 0,
+    the mean of a stack, nothing is skipped, however bright the cells of these stacks were.
     """
     segmenter = UNetSegmenter(model, ModelCard("bound", model.settings, halo=0, sha256=""), "cpu")
     lowest = math.inf
@@ -219,7 +220,7 @@ def background_bound(
             lowest = min(lowest, float(near[found].min(initial=math.inf)))
     if not math.isfinite(lowest):
         raise ModelError("the network finds no cell in any stack", where="training", do="train it longer")
-    return lowest - margin
+    return min(lowest - margin, 0.0)
 
 
 def _grow(part: NDArray[np.float32], patch: tuple[int, ...], mode: str) -> NDArray[np.float32]:

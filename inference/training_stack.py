@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +68,9 @@ class TrainingStack:
     def load(cls, path: Path) -> "TrainingStack":
         """Read what `save` wrote; StackError for anything else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BadZipFile) as error:
             raise StackError(f"cannot be read: {error}", where=str(path), do="remove it; it is made again") from error
         variants = tuple(found.pop(name) for name in sorted(found) if name.startswith("variant_"))
         z, y, x = (float(v) for v in found.pop("spacing_um"))

@@ -108,6 +108,12 @@ def _noise(path: Path) -> Path:
     return path / "t.tif"
 
 
+def _torn(path: Path) -> Path:
+    data = _npz(path).read_bytes()
+    (path / "t.npz").write_bytes(data[: len(data) // 2])
+    return path / "t.npz"
+
+
 def _flat(path: Path) -> Path:
     np.save(path / "f.npy", TRUTH[0])
     return path / "f.npy"
@@ -118,7 +124,7 @@ def _other(path: Path) -> Path:
     return path / "t.csv"
 
 
-@pytest.mark.parametrize("write", [_missing, _pickle, _noise, _flat, _other])
+@pytest.mark.parametrize("write", [_missing, _pickle, _noise, _torn, _flat, _other])
 def test_files_that_hold_no_truth_are_refused_by_name(tmp_path: Path, write) -> None:
     path = write(tmp_path)
     with pytest.raises(ConfigError) as caught:
