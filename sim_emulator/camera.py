@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri
 
 from spheroidd.sim_emulator.draws import Draws
-from spheroidd.sim_emulator.raster import F32, compiled
+from spheroidd.sim_emulator.raster import F32, compiled, inlined
 
 OFFSET_ADU, GAIN_ADU_PER_E, READ_NOISE_E = 100.0, 2.17, 1.6
 HOT_SHARE, GAIN_SPREAD = 1e-5, 0.01
@@ -48,7 +48,7 @@ class Camera:
         return image
 
 
-@compiled
+@inlined
 def _philox(c0: int, c1: int, c2: int, key: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Two 64-bit words for a counter of three 32-bit words and a 64-bit key."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -63,6 +63,49 @@ def _philox(c0: int, c1: int, c2: int, key: np.uint64) -> tuple[np.uint64, np.ui
     return (x0 << shift) | x1, (x2 << shift) | x3
 
 
+@inlined
+def _unit(word: np.uint64) -> float:
+    """The upper half of a word as a number between 0 and 1, never either."""
+    return float(np.int64(word >> np.uint64(32)) + 0.5) / 4294967296.0
+
+
+@compiled
+def _few(mean: float, none: float, word: np.uint64) -> int:
+    """A Poisson number of a small mean from one word, by summing up its distribution; `none` is exp(-mean)."""
+    u = (np.int64(word >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    total, chance, n = none, none, 0
+    while u > total and n < 200:
+        n += 1
+        chance *= mean / n
+        total += chance
+    return n
+
+
+@compiled
+def _many(
+    mean: float, word: np.uint64, row: int, column: int, key: np.uint64, log_factorial: NDArray[np.float64]
+) -> int:
+    """A Poisson number of a mean of 10 or more: transformed rejection (PTRS: Hoermann, Insur. Math. Econ. 12, 1993)."""
+    b = 0.931 + 2.53 * math.sqrt(mean)
+    a = -0.059 + 0.02483 * b
+    squeeze = 0.9277 - 3.6224 / (b - 2)
+    attempt = 0
+    while True:
+        u, v = _unit(word) - 0.5, _unit(word << np.uint64(32))
+        us = 0.5 - abs(u)
+        k = math.floor((2 * a / us + b) * u + mean + 0.43)
+        if us >= 0.07 and v <= squeeze:
+            return int(k)
+        if k >= 0 and not (us < 0.013 and v > us):
+            scale = 1.1239 + 1.1328 / (b - 3.4)
+            left = math.log(v * scale / (a / (us * us) + b))
+            log_k = log_factorial[k] if k < len(log_factorial) else math.lgamma(k + 1.0)
+            if left <= -mean + k * math.log(mean) - log_k:
+                return int(k)
+        attempt += 1
+        word = _philox(row, column, attempt, key)[0]
+
+
 @compiled
 def _expose(
     expected: F32,
@@ -75,45 +118,17 @@ def _expose(
     image: NDArray[np.uint16],
 ) -> None:
     height, width = expected.shape
-    unit = 1.0 / 4294967296.0
+    first, second = np.empty(width, np.uint64), np.empty(width, np.uint64)
     for j in range(height):
+        for i in range(width):  # apart from the rest, so that the compiler can take several pixels at once
+            first[i], second[i] = _philox(j, i, 0, key)
         for i in range(width):
-            steps = math.floor(expected[j, i] * gain_map[j, i] * np.float32(_STEPS) + np.float32(0.5))
-            mean = max(steps, 0) / _STEPS
-            first, second = _philox(j, i, 0, key)
-            noise = read[int(second & np.uint64(0xFFFF))]
-            electrons = 0
+            steps = max(0, math.floor(expected[j, i] * gain_map[j, i] * np.float32(_STEPS) + np.float32(0.5)))
+            mean = steps / _STEPS
             if mean < _SMALL:
-                chance = none[max(steps, 0)]
-                total = chance
-                u = (float(first >> np.uint64(11)) + 0.5) / 9007199254740992.0
-                while u > total and electrons < 200:
-                    electrons += 1
-                    chance *= mean / electrons
-                    total += chance
+                electrons = _few(mean, none[steps], first[i])
             else:
-                # Transformed rejection with squeeze (PTRS: Hoermann, Insurance: Math. & Econ. 12, 1993), exact.
-                root = math.sqrt(mean)
-                b = 0.931 + 2.53 * root
-                a = -0.059 + 0.02483 * b
-                squeeze = 0.9277 - 3.6224 / (b - 2)
-                attempt = 0
-                while True:
-                    u = (float(first >> np.uint64(32)) + 0.5) * unit - 0.5
-                    v = (float(first & np.uint64(0xFFFFFFFF)) + 0.5) * unit
-                    us = 0.5 - abs(u)
-                    k = math.floor((2 * a / us + b) * u + mean + 0.43)
-                    if us >= 0.07 and v <= squeeze:
-                        break
-                    if k >= 0 and not (us < 0.013 and v > us):
-                        scale = 1.1239 + 1.1328 / (b - 3.4)
-                        left = math.log(v * scale / (a / (us * us) + b))
-                        n = int(k)
-                        log_k = log_factorial[n] if n < len(log_factorial) else math.lgamma(k + 1.0)
-                        if left <= -mean + k * math.log(mean) - log_k:
-                            break
-                    attempt += 1
-                    first, _unused = _philox(j, i, attempt, key)
-                electrons = int(k)
+                electrons = _many(mean, first[i], j, i, key, log_factorial)
+            noise = read[np.int64(second[i] & np.uint64(0xFFFF))]
             counts = electrons * GAIN_ADU_PER_E + OFFSET_ADU + noise + hot[j, i]
             image[j, i] = min(max(math.floor(counts + 0.5), 0), 65535)

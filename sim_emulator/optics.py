@@ -6,6 +6,7 @@ All intensities are camera counts above the offset until `Optics.expected` divid
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ NUCLEUS_CALCEIN = 0.7  # the nucleus is so bright in calcein, relative to the bo
 BODY_PI = 0.05  # the dead cell's body in PI (RNA), relative to its nucleus
 AUTO_561 = 0.4  # autofluorescence in 561, relative to 488
 RED_REACH = 1.15  # 561 nm light reaches so much deeper
+_Share = TypeVar("_Share", float, Floats)
 HAZE_GRID_UM, HAZE_MARGIN_UM = 4.0, 40.0
 HAZE_BLURS_UM = ((6.0, 5.0), (15.0, 13.0))  # two halves: sigma along z, and along y and x
 
@@ -52,9 +54,9 @@ class Drift:
         creep = draws.uniform("creep y", -0.6, 0.6), draws.uniform("creep x", -0.6, 0.6)
         return cls(creep, draws.uniform("wobble", 0.0, 0.1), draws.uniform("wobble phase", 0, 2 * math.pi))
 
-    def at(self, share: float) -> tuple[float, float]:
-        """Where the field has moved (y, x) after that share of the stack."""
-        wave = self.wobble_um * math.sin(9 * share + self.phase)
+    def at(self, share: _Share) -> tuple[_Share, _Share]:
+        """Where the field has moved (y, x) after that share of the stack; a number or an array."""
+        wave = self.wobble_um * np.sin(9 * share + self.phase)
         return self.creep_um[0] * share + wave, self.creep_um[1] * share - wave
 
 
@@ -86,7 +88,7 @@ def _entry_um(shape: Shape, y_um: Floats, x_um: Floats) -> tuple[Floats, Floats]
     half = np.sqrt(np.maximum(radius**2 - out, 0))
     around = shape.surface_um(np.stack([-half, y_um, x_um], -1))
     half = np.sqrt(np.maximum(around**2 - out, 0))
-    return radius - half, 2 * half
+    return shape.height_um - half, 2 * half
 
 
 @dataclass(frozen=True, slots=True)

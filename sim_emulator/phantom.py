@@ -11,10 +11,12 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from spheroidd.sim_emulator.draws import Draws, Floats
 from spheroidd.sim_emulator.plate import DrugMode, WellSpec
 
+_CLOSEST_UM = 6.0  # two cells nearer than this would be one
 N_WAVES = 12  # of the smooth bend that makes cell borders wavy
 
 
@@ -30,9 +32,10 @@ class CellState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The spheroid's surface: a sphere with a few gentle bumps."""
+    """The spheroid's surface: a sphere with a few gentle bumps, lying on the ground z = 0."""
 
     radius_um: float
+    height_um: float  # of the centre above the lowest point
     axes: Floats  # (bumps, 3) unit vectors
     waves: Floats  # (bumps, 3): amplitude, frequency, phase
 
@@ -40,15 +43,19 @@ class Shape:
     def drawn(cls, diameter_um: float, draws: Draws) -> "Shape":
         """A surface of that mean diameter."""
         axes = draws.normals("bump axes", 5, 3)
-        axes /= np.sqrt((axes**2).sum(1, keepdims=True))
+        axes = _unit(axes)
         unit = draws.uniforms("bumps", 5, 3)
-        waves = np.stack([0.01 + 0.02 * unit[:, 0], 1.5 + 3 * unit[:, 1], 2 * np.pi * unit[:, 2]], 1)
-        return cls(diameter_um / 2, axes, waves)
+        waves = np.stack([0.005 + 0.015 * unit[:, 0], 1.5 + 3 * unit[:, 1], 2 * np.pi * unit[:, 2]], 1)
+        floating = cls(diameter_um / 2, 0.0, axes, waves)
+        down = draws.normals("downwards", 2000, 3) * [1.0, 0.5, 0.5]
+        down[:, 0] = -np.abs(down[:, 0])
+        lowest = floating.surface_um(down) * down[:, 0] / np.sqrt((down**2).sum(1))
+        return cls(diameter_um / 2, -float(lowest.min()), axes, waves)
 
     @property
     def centre_um(self) -> Floats:
         """The centre (z, y, x)."""
-        return np.array([self.radius_um, 0.0, 0.0])
+        return np.array([self.height_um, 0.0, 0.0])
 
     def surface_um(self, offset: Floats) -> Floats:
         """The surface's distance from the centre in the direction of each `offset` (n, 3) from the centre."""
@@ -74,12 +81,10 @@ class Bend:
     @classmethod
     def drawn(cls, draws: Draws) -> "Bend":
         """Waves of 8 to 18 um."""
-        direction, push = draws.normals("bend direction", N_WAVES, 3), draws.normals("bend push", N_WAVES, 3)
-        direction /= np.sqrt((direction**2).sum(1, keepdims=True))
-        push *= 0.45 / np.sqrt((push**2).sum(1, keepdims=True))
+        direction, push = (_unit(draws.normals(name, N_WAVES, 3)) for name in ("bend direction", "bend push"))
         unit = draws.uniforms("bend", N_WAVES, 2)
         wave = direction * (2 * np.pi / (8 + 10 * unit[:, :1]))
-        return cls(wave, 2 * np.pi * unit[:, 1], push)
+        return cls(wave, 2 * np.pi * unit[:, 1], 0.45 * push)
 
     def at(self, points: Floats) -> Floats:
         """The displacement (n, 3) at points (n, 3)."""
@@ -168,15 +173,22 @@ def _sites(spec: WellSpec, shape: Shape) -> Floats:
     lattice = lattice[near]
     turn = _rotation(draws.normals("turn", 4))
     points = lattice @ turn.T
-    wave = draws.normals("long wave", 4, 3) * 0.06
-    phase, push = 2 * np.pi * draws.uniforms("long phase", 4), draws.normals("long push", 4, 3) * 1.6
+    wave = _unit(draws.normals("long wave", 4, 3)) * 2 * np.pi / (70 + 70 * draws.uniforms("long length", 4, 1))
+    phase, push = 2 * np.pi * draws.uniforms("long phase", 4), 2.2 * _unit(draws.normals("long push", 4, 3))
     points = points + np.sin(points @ wave.T + phase) @ push
     jitter = draws.normals("jitter", len(points), 3)
-    reach = 2.8 * draws.uniforms("jitter reach", len(points), 1) ** (1 / 3)
-    points = points + jitter / np.sqrt((jitter**2).sum(1, keepdims=True)) * reach + shape.centre_um
-    holes = draws.uniforms("holes", len(points)) < 0.07
-    kept: Floats = points[~holes & (shape.depth_um(points) > 4.5)]
+    reach = 2.3 * draws.uniforms("jitter reach", len(points), 1) ** (1 / 3)
+    points = points + _unit(jitter) * reach + shape.centre_um
+    gone = (draws.uniforms("holes", len(points)) < 0.07) | (shape.depth_um(points) <= 4.5)
+    crowded = cKDTree(points).query_pairs(_CLOSEST_UM, output_type="ndarray")
+    gone[crowded.max(1)] = True
+    kept: Floats = points[~gone]
     return kept
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Vectors (n, 3) at length 1."""
+    return np.asarray(vectors / np.sqrt((vectors**2).sum(1, keepdims=True)))
 
 
 def _states(spec: WellSpec, points: Floats, depth: Floats) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -188,7 +200,7 @@ def _states(spec: WellSpec, points: Floats, depth: Floats) -> tuple[NDArray[np.u
     chance = draws.uniforms("fate", n)
     patch = np.sin(points @ (draws.normals("patch", 3, 3) * 0.05).T + draws.uniforms("patch phase", 3) * 6.28).sum(1)
     place = {DrugMode.RIM_IN: rank, DrugMode.CORE_OUT: 1 - rank}.get(spec.mode)
-    score = chance + 0.05 * patch if place is None else 0.45 * chance + 0.55 * place + 0.03 * patch
+    score = chance + 0.03 * patch if place is None else 0.45 * chance + 0.55 * place + 0.03 * patch
     state = np.full(n, CellState.LIVE, np.uint8)
     rest = np.flatnonzero(~core)
     doomed = rest[np.argsort(score[rest], kind="stable")][: round((1 - spec.v_target) * len(rest))]
@@ -258,15 +270,14 @@ def _shed(
     angle = 2 * np.pi * draws.uniforms("shed angle", len(gone))
     out = shape.radius_um * (0.45 + 0.75 * draws.uniforms("shed out", len(gone)))
     height = (
-        shape.radius_um - np.sqrt(np.maximum(shape.radius_um**2 - out**2, 0)) - 9 * draws.uniforms("fall", len(gone))
+        shape.height_um - np.sqrt(np.maximum(shape.radius_um**2 - out**2, 0)) - 9 * draws.uniforms("fall", len(gone))
     )
     points, depth = points.copy(), depth.copy()
     place = np.stack([np.where(out < shape.radius_um, height, 5.0), out * np.sin(angle), out * np.cos(angle)], 1)
     points[gone] = place
     # What still touches the spheroid from inside is pushed out along the ray from its centre.
     inside = shape.depth_um(points[gone]) > -8
-    ray = points[gone] - shape.centre_um
-    ray /= np.sqrt((ray**2).sum(1, keepdims=True))
+    ray = _unit(points[gone] - shape.centre_um)
     clear = shape.surface_um(ray) + 8 + 35 * draws.uniforms("shed clear", len(gone)) ** 2
     moved = shape.centre_um + ray * clear[:, None]
     points[gone] = np.where(inside[:, None], moved, points[gone])
@@ -282,7 +293,7 @@ def _with_debris(spec: WellSpec, shape: Shape, cells: Cells) -> Cells:
         return cells
     ray = draws.normals("debris ray", n, 3)
     ray[:, 0] = -np.abs(ray[:, 0])
-    ray /= np.sqrt((ray**2).sum(1, keepdims=True))
+    ray = _unit(ray)
     points = shape.centre_um + ray * (shape.surface_um(ray) + 3 + 15 * draws.uniforms("debris out", n))[:, None]
     size = 0.8 + 1.6 * draws.uniforms("debris size", n)
     crumbs = Cells(

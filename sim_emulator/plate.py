@@ -44,9 +44,9 @@ class Compound:
 
 @dataclass(frozen=True, slots=True)
 class PlateDesign:
-    """A plate to be made up: `wells()` lays it out row by row on the smallest plate that holds it.
+    """A plate to be made up: every patient gets its own controls and dose series.
 
-    Doses fall from `top_dose_um` by `dilution` each. Every patient gets its own controls and dose series.
+    Doses fall from `top_dose_um` by `dilution` each.
     """
 
     compounds: int = 2
@@ -63,38 +63,42 @@ class PlateDesign:
         """The doses, rising, to four digits as a person would write them."""
         return tuple(float(f"{self.top_dose_um / self.dilution**k:.4g}") for k in reversed(range(self.doses)))
 
-    def treatments(self) -> list[Treatment]:
-        """What the wells get, controls first."""
-        out: list[Treatment] = []
+    def lines(self) -> list[list[Treatment]]:
+        """What belongs together in a row of the plate: each patient's controls, then each dose series."""
+        out: list[list[Treatment]] = []
         for number in range(self.patients):
             patient = f"P{number + 1:02d}"
-            out += [Treatment(WellRole.NEGATIVE_CONTROL, None, 0.0, patient)] * self.negative_controls
-            out += [Treatment(WellRole.POSITIVE_CONTROL, None, None, patient)] * self.positive_controls
-            out += [
-                Treatment(WellRole.SAMPLE, f"C{compound + 1:02d}", dose, patient)
-                for compound in range(self.compounds)
-                for _ in range(self.replicates)
-                for dose in self.dose_series_um()
-            ]
+            untreated = Treatment(WellRole.NEGATIVE_CONTROL, None, 0.0, patient)
+            killed = Treatment(WellRole.POSITIVE_CONTROL, None, None, patient)
+            out.append([untreated] * self.negative_controls + [killed] * self.positive_controls)
+            for compound in range(self.compounds):
+                doses = [
+                    Treatment(WellRole.SAMPLE, f"C{compound + 1:02d}", dose, patient) for dose in self.dose_series_um()
+                ]
+                out += [doses] * self.replicates
         return out
 
     def plate_map(self, name: str, seed: int) -> PlateMap:
-        """The layout as a plate map; with `shuffled`, treatments stand in an order drawn from the seed and the name."""
-        treatments = self.treatments()
+        """The layout as a plate map, on the smallest plate that holds it.
+
+        Each line starts a row where that fits; else, and with `shuffled` (in an order drawn from the seed and the
+        name), the wells are filled one after the other.
+        """
+        lines = self.lines()
+        treatments = [treatment for line in lines for treatment in line]
         if self.shuffled:
             order = np.argsort(Draws.of(seed, name).uniforms("layout", len(treatments)), kind="stable")
             treatments = [treatments[k] for k in order]
-        for rows, columns in PLATE_FORMATS:
-            if len(treatments) <= rows * columns:
-                break
-        else:
-            raise ConfigError(
-                f"{len(treatments)} wells do not fit on a 1536-well plate", do="use fewer compounds or doses"
-            )
-        # One dose series per row where that fits: the plate then reads like a table.
-        per_row = self.doses if 0 < self.doses <= columns and self.doses * rows >= len(treatments) else columns
-        wells = [PlateWell(WellId(*divmod(k, per_row)), treatment) for k, treatment in enumerate(treatments)]
-        return PlateMap(name, tuple(wells))
+        for n_rows, n_columns in PLATE_FORMATS:
+            if len(treatments) > n_rows * n_columns:
+                continue
+            tidy = not self.shuffled and len(lines) <= n_rows and max(map(len, lines)) <= n_columns
+            table = lines if tidy else [treatments[k : k + n_columns] for k in range(0, len(treatments), n_columns)]
+            cells = ((WellId(r, c), treatment) for r, line in enumerate(table) for c, treatment in enumerate(line))
+            return PlateMap(name, tuple(PlateWell(well, treatment) for well, treatment in cells))
+        raise ConfigError(
+            f"{len(treatments)} wells do not fit on a 1536-well plate", do="use fewer compounds, doses or replicates"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,13 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         live += 4 * live * (1 - live) * draws.uniform("noise", 0.04, 0.06) * draws.normal("well")
     if mode is DrugMode.CYTOSTATIC:
         volume *= max(viability, 0.1)
-    auto = draws.uniform("autofluorescence", 0.05, 0.20)
+    # A plate is stained in one go and a patient's tissue is of one kind: wells differ from them by less.
+    tissue, plate = (
+        Draws.of(choices.seed, "patient", treatment.patient),
+        Draws.of(choices.seed, "plate", plate_map.name),
+    )
+    calcein, pi = (0.2 * plate.normal(dye) + 0.12 * draws.normal(dye) for dye in ("calcein", "pi"))
+    auto = tissue.uniform("autofluorescence", 0.07, 0.18) + draws.uniform("autofluorescence", -0.02, 0.02)
     auto = auto if choices.autofluorescence is None else choices.autofluorescence
     if mode is DrugMode.AUTOFLUORESCENT:
         auto += 0.15 * effect
@@ -189,22 +199,22 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         mode=mode,
         effect=effect,
         ic50_um=ic50,
-        sites_per_um3=draws.uniform("density", 0.85e-3, 1.15e-3),
+        sites_per_um3=tissue.uniform("density", 0.85e-3, 1.10e-3) * (1 + 0.02 * draws.normal("density")),
         rim_um=draws.uniform("rim", 100.0, 150.0),
         necrotic=diameter > 400.0,
         double_positive=draws.uniform("double positive", 0.02, 0.05),
         double_negative=draws.uniform("double negative", 0.02, 0.05),
-        calcein_adu=choices.intensity * min(max(1500 * math.exp(0.25 * draws.normal("calcein")), 600.0), 2800.0),
-        pi_adu=choices.intensity * min(max(1200 * math.exp(0.25 * draws.normal("pi")), 500.0), 2500.0),
+        calcein_adu=choices.intensity * min(max(1500 * math.exp(calcein), 600.0), 2800.0),
+        pi_adu=choices.intensity * min(max(1200 * math.exp(pi), 500.0), 2500.0),
         calcein_lp_um=draws.uniform("calcein depth", 70.0, 100.0),
         pi_lp_um=draws.uniform("pi depth", 120.0, 200.0),
         light_um=draws.uniform("light depth", 90.0, 150.0),
         haze=draws.uniform("haze", 0.15, 0.35),
-        bleed_calcein=draws.uniform("bleed calcein", 0.05, 0.10),
+        bleed_calcein=plate.uniform("bleed calcein", 0.05, 0.10),
         bleed_pi=0.01,
         autofluorescence=auto,
         background_adu=draws.uniform("background", 10.0, 30.0),
-        bleaching=draws.uniform("bleaching", 0.05, 0.20),
+        bleaching=plate.uniform("bleaching", 0.05, 0.20),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E, READ_NOISE_E, Camera
 from spheroidd.sim_emulator.draws import Draws, Floats
 from spheroidd.sim_emulator.optics import Drift, Optics, emission
-from spheroidd.sim_emulator.phantom import CellState, Phantom, count_states, grow, live_fraction
+from spheroidd.sim_emulator.phantom import Cells, CellState, Phantom, count_states, grow, live_fraction
 from spheroidd.sim_emulator.plate import WellSpec
 from spheroidd.sim_emulator.presets import Preset
 from spheroidd.sim_emulator.raster import F32, Canvas, Table, texture
@@ -54,7 +54,7 @@ class Scene:
             phantom,
             preset,
             swapped,
-            Drift.drawn(Draws.of(spec.draws.scope, stack)),
+            Drift.drawn(Draws.of(spec.draws.scope, "drift", stack)),
             canvas,
             optics,
             Camera.drawn(preset.height, preset.width, Draws.of(spec.seed, "camera")),
@@ -104,20 +104,16 @@ class Scene:
 
         Positions count from the centre of the stack's first voxel, in micrometres, drift included.
         """
-        phantom, preset = self.phantom, self.preset
-        near = _near(phantom, preset) & (phantom.cells.state != CellState.DEBRIS)
+        phantom = self.phantom
+        near = _near(phantom, self.preset) & (phantom.cells.state != CellState.DEBRIS)
         cells = phantom.cells.take(near)
-        y_um, x_um = _axes(preset)
-        place = cells.centre_um - np.array([preset.field_z_um, y_um[0], x_um[0]])
-        share = np.clip(place[:, 0] / (preset.n_z * preset.z_step_um), 0, 1)
-        place[:, 1:] -= np.array([self.drift.at(s) for s in share]).reshape(-1, 2)
-        low = -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um])
+        place, in_fov = _in_stack(cells, self.preset, self.drift)
         rows = np.zeros(len(cells), CELL_COLUMNS)
         rows["id"], rows["state"] = cells.ids, cells.state
         rows["z_um"], rows["y_um"], rows["x_um"] = place.T
         rows["body_radius_um"], rows["nucleus_radius_um"] = cells.radius_um, cells.nucleus_radius_um
         rows["depth_um"] = cells.depth_um
-        rows["in_fov"] = ((place >= low) & (place < low + np.array(preset.extent_um))).all(1)
+        rows["in_fov"] = in_fov
         rows["visible_488"], rows["visible_561"] = self._visible(near).T
         return rows
 
@@ -140,16 +136,13 @@ class Scene:
         return seen[:, ::-1] if self.swapped else seen
 
 
-def well_truth(spec: WellSpec, preset: Preset, drift: Drift | None = None) -> WellTruth:
+def well_truth(spec: WellSpec, preset: Preset, stack: int = 0) -> WellTruth:
     """The per-well row of the truth. Counts are exact; the volumes are sampled at about a micrometre (within 1 %)."""
-    phantom = grow(spec)
-    cells = phantom.cells
-    y_um, x_um = _axes(preset)
-    voxel_um = np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um])
-    low = np.array([preset.field_z_um, y_um[0], x_um[0]]) - voxel_um / 2
-    inside = cells.state[cells.within(low, low + np.array(preset.extent_um))]
+    phantom, drift = grow(spec), Drift.drawn(Draws.of(spec.draws.scope, "drift", stack))
+    _, in_fov = _in_stack(phantom.cells, preset, drift)
+    inside = phantom.cells.state[in_fov]
     n_live, n_dead = count_states(inside)
-    live_um3, dead_um3 = _volumes(phantom, preset, low)
+    live_um3, dead_um3 = _volumes(phantom, preset, drift)
     treatment = spec.treatment
     return WellTruth(
         well=str(spec.well),
@@ -160,7 +153,7 @@ def well_truth(spec: WellSpec, preset: Preset, drift: Drift | None = None) -> We
         mode=spec.mode.value,
         ic50_um=spec.ic50_um,
         v_true_fov=live_fraction(inside),
-        v_true_whole=live_fraction(cells.state),
+        v_true_whole=live_fraction(phantom.cells.state),
         live_um3_true=live_um3,
         dead_um3_true=dead_um3,
         n_live=n_live,
@@ -170,20 +163,35 @@ def well_truth(spec: WellSpec, preset: Preset, drift: Drift | None = None) -> We
     )
 
 
-def _volumes(phantom: Phantom, preset: Preset, low: Floats) -> tuple[float, float]:
+def _in_stack(cells: Cells, preset: Preset, drift: Drift) -> tuple[Floats, NDArray[np.bool_]]:
+    """Where cells are in the stack, from the centre of its first voxel and with its drift, and whether inside it."""
+    y_um, x_um = _axes(preset)
+    place = cells.centre_um - np.array([preset.field_z_um, y_um[0], x_um[0]])
+    extent = np.array(preset.extent_um)
+    place[:, 1:] -= np.stack(drift.at(np.clip(place[:, 0] / extent[0], 0, 1)), 1)
+    low = -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um])
+    return place, np.asarray(((place >= low) & (place < low + extent)).all(1))
+
+
+def _volumes(phantom: Phantom, preset: Preset, drift: Drift) -> tuple[float, float]:
     """Live and dead volume in the field, from a coarse raster."""
     extent = np.array(preset.extent_um)
     pitch = max(0.5, float((extent.prod() / _ESTIMATE_VOXELS) ** (1 / 3)))
     n_z, height, width = (max(1, round(e / pitch)) for e in extent)
-    near = _near(phantom, preset)
-    cells = phantom.cells.take(near)
+    # Pixels are square: the raster's last row and column may pass the field's edge by a part of a pixel.
+    y_um, x_um = _axes(preset)
+    low = np.array([preset.field_z_um, y_um[0], x_um[0]])
+    low += -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um]) + [0, pitch / 2, pitch / 2]
+    cells = phantom.cells.take(_near(phantom, preset))
     table = Table.of(cells, phantom.bend, np.zeros((len(cells), 4)))
     canvas = Canvas.blank(table, phantom.bend, np.empty((0, 0, 0), np.float32), height, width, pitch)
     live, dead = np.empty((2, height, width), bool)
     ids = np.empty((height, width), np.uint32)
     count = np.zeros(2)
     for z in range(n_z):
-        canvas.aim(low[0] + (z + 0.5) * extent[0] / n_z, low[1] + pitch / 2, low[2] + pitch / 2)
+        share = (z + 0.5) / n_z
+        move_y, move_x = drift.at(share)
+        canvas.aim(low[0] + share * extent[0], low[1] + move_y, low[2] + move_x)
         canvas.label(live, dead, ids)
         count += live.sum(), dead.sum()
     volume = count / (n_z * height * width) * extent.prod()

@@ -175,9 +175,9 @@ class EmulatorSource:
         """What the well truly is."""
         return well_spec(self._map, self._entry(well), self._choices)
 
-    def well_truth(self, well: WellId | str) -> WellTruth:
+    def well_truth(self, well: WellId | str, stack: int = 0) -> WellTruth:
         """The well's row of the truth, without rendering the stack."""
-        return well_truth(self.spec(well), self.preset)
+        return well_truth(self.spec(well), self.preset, stack)
 
     def truth(self, well: WellId | str, stack: int = 0) -> Truth:
         """Masks, cell numbers and the cells' table of a well's stack, at its own sampling."""
@@ -189,7 +189,7 @@ class EmulatorSource:
         live, dead, ids = np.empty(shape, bool), np.empty(shape, bool), np.empty(shape, number)
         for z, plane in enumerate(scene.planes_truth()):
             live[z], dead[z], ids[z] = plane
-        return Truth(live, dead, ids, cells, self.well_truth(well))
+        return Truth(live, dead, ids, cells, self.well_truth(well, stack))
 
     def _entry(self, well: WellId | str) -> PlateWell:
         return self._map[WellId.parse(well) if isinstance(well, str) else well]
