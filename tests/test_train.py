@@ -154,7 +154,7 @@ def test_a_damaged_training_stack_is_refused(tmp_path: Path) -> None:
     balls().save(tmp_path / "s.npz")
     data = (tmp_path / "s.npz").read_bytes()
     (tmp_path / "s.npz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(StackError, match="s.npz"):
+    with pytest.raises(StackError, match=r"s\.npz"):
         TrainingStack.load(tmp_path / "s.npz")
 
 
