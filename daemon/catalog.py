@@ -27,7 +27,6 @@ from spheroidd.daemon.rows import (
 )
 from spheroidd.daemon.schema import check_version, migrate
 from spheroidd.daemon.sqlite_errors import translated
-from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell
@@ -37,7 +36,9 @@ from spheroidd.protocols.stack import Block, StackKey, StackPlan
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-__all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "Related", "RunState", "StackState"]
+    from spheroidd.inference.viability import Related
+
+__all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "RunState", "StackState"]
 
 BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
 
@@ -255,7 +256,7 @@ class Catalog(CatalogReader):
             self.set_stack_state(key, StackState.SCORED)
             return changed
 
-    def update_related(self, key: StackKey, model_sha256: str, related: Related, reason: str) -> bool:
+    def update_related(self, key: StackKey, model_sha256: str, related: "Related", reason: str) -> bool:
         """Write what a measurement is beside its controls; True where that changed the row. Every change is logged
         with `reason`. ConfigError where there is no such row.
         """

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ from spheroidd.daemon.rows import (
     stack_key,
 )
 from spheroidd.daemon.sqlite_errors import translated
-from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+
+if TYPE_CHECKING:
+    from spheroidd.inference.viability import Related
 
 CATALOG_NAME = "catalog.sqlite"
 Row = Mapping[str, Any]
@@ -270,7 +272,9 @@ def _stack_row(row: Row) -> StackRow:
     )
 
 
-def _related(row: Row) -> Related:
+def _related(row: Row) -> "Related":
+    from spheroidd.inference.viability import Related  # a table of results is printed without it
+
     figures = (row["v_control"], row["v_score"], row["v_score_lo"], row["v_score_hi"])
     return Related(WellStatus(row["status"]), row["reason"], *figures)
 

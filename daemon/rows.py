@@ -4,13 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spheroidd.inference.viability import Related
 from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.results import Limits, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+
+if TYPE_CHECKING:
+    from spheroidd.inference.viability import Related
 
 
 class StackState(StrEnum):
@@ -52,7 +54,7 @@ class MeasurementRow:
     key: StackKey
     treatment: Treatment
     measurement: StackMeasurement
-    related: Related
+    related: "Related"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spheroidd.daemon import schema
-from spheroidd.daemon.catalog import Catalog, Related, RunState, StackState
+from spheroidd.daemon.catalog import Catalog, RunState, StackState
+from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

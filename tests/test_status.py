@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console, RenderableType
 
 from spheroidd.daemon import results, status
-from spheroidd.daemon.catalog import Catalog, Related, RunState, StackState
+from spheroidd.daemon.catalog import Catalog, RunState, StackState
 from spheroidd.daemon.lock import LOCK_NAME, acquire_lock, describe_holder, is_locked
 from spheroidd.daemon.status import ATTENTION, HEALTHY, STOPPED, Status
+from spheroidd.inference.viability import Related
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
