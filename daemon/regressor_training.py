@@ -6,6 +6,7 @@ Here because it needs both the emulator's truth and the training, which may not 
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,9 @@ MTT_CV, MTT_NOISE_PERCENT = 0.05, 1.5  # the assay's own spread: relative, and o
 MISSED, FALSE = (0.02, 0.08), (0.02, 0.08)  # the segmentation's loss of recall and precision from well to well
 SLICE_CV = 0.03  # and from slice to slice
 
+PARTS = ("train", "calibrate", "test")
 Floats = NDArray[np.float64]
+Worlds = dict[str, dict[str, list[RegressorRow]]]
 
 
 def emulated_rows(name: str, plate: str, seed: int) -> Iterator[RegressorRow]:
@@ -72,9 +75,7 @@ def _segmented(live_um3: Floats, dead_um3: Floats, rng: np.random.Generator) -> 
     return np.asarray((found + false) * noise)
 
 
-def evaluate(
-    rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], quantile: float
-) -> dict[str, float]:
+def evaluate(rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], quantile: float) -> dict[str, float]:
     """Pearson r, MAE and R2 (percent points) of the score against MTT, the interval's coverage, and V_control's own."""
     given, truth = arrays(rows)
     mean, sigma = forward(weights, given)
@@ -95,37 +96,49 @@ def evaluate(
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-def main(
-    rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 5,
-    seed: Annotated[int, typer.Option(help="World to train in; the next two calibrate and test.")] = 100,
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
-) -> None:
-    """Emulate plates, train, calibrate and test the regressor in three separate worlds, and write weights and card."""
-    counts = {"train": rounds, "calibrate": max(1, rounds // 2), "test": max(1, rounds // 2)}
-    rows: dict[str, list[RegressorRow]] = {}
-    by_field: dict[str, list[RegressorRow]] = {name: [] for name in SHARES}
-    for world, (part, n_rounds) in enumerate(counts.items()):
-        rows[part] = []
-        for name, share in SHARES.items():
-            for number in range(share * n_rounds):
-                found = list(emulated_rows(name, f"{name}{number}", seed + world))
-                rows[part] += found
-                by_field[name] += found if part == "test" else []
-        typer.echo(f"{part}: {len(rows[part])} wells")
-    trained = train_regressor(rows["train"], rows["calibrate"], seed=seed)
-    metrics: dict[str, object] = {"all": evaluate(rows["test"], *trained)}
-    metrics |= {name: evaluate(found, *trained) for name, found in by_field.items()}
-    for name, figures in metrics.items():
-        typer.echo(f"{name}: {figures}")
+def emulate(rounds: int, seed: int) -> Worlds:
+    """Rows by part and field: `rounds` to train, 0.4 times as many to calibrate and to test, each in its own world."""
+    counts = {"train": rounds, "calibrate": max(1, 2 * rounds // 5), "test": max(1, 2 * rounds // 5)}
+    return {
+        part: {
+            name: [
+                row
+                for number in range(share * n_rounds)
+                for row in emulated_rows(name, f"{name}{number}", seed + world)
+            ]
+            for name, share in SHARES.items()
+        }
+        for world, (part, n_rounds) in enumerate(counts.items())
+    }
+
+
+def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[str, dict[str, float]]:
+    """Train, calibrate and test on rows of separate worlds; write weights and card; return the test's figures."""
+    train, calibrate, test = (list(chain(*worlds[part].values())) for part in PARTS)
+    trained = train_regressor(train, calibrate, seed=seed)
+    metrics = {"all": evaluate(test, *trained)}
+    metrics |= {name: evaluate(found, *trained) for name, found in worlds["test"].items()}
     save(
         out,
         *trained,
         description="MTT viability (percent of the untreated controls) from slicewise live volumes; trained on "
         "emulated plates with a simulated segmentation error of 2 to 8 %, not on measured MTT",
-        command=f"python -m spheroidd.daemon.regressor_training --rounds {rounds} --seed {seed}",
-        seeds={part: seed + world for world, part in enumerate(counts)},
+        command=command,
+        seeds={part: seed + world for world, part in enumerate(PARTS)},
         metrics=metrics,
     )
+    return metrics
+
+
+def main(
+    rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 5,
+    seed: Annotated[int, typer.Option(help="World to train in; the next two calibrate and test.")] = 100,
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
+) -> None:
+    """Emulate plates, train, calibrate and test the regressor, and write its weights and card."""
+    command = f"python -m spheroidd.daemon.regressor_training --rounds {rounds} --seed {seed}"
+    for name, figures in train_and_save(emulate(rounds, seed), seed, out, command).items():
+        typer.echo(f"{name}: {figures}")
 
 
 if __name__ == "__main__":

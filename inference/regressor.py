@@ -50,7 +50,7 @@ def features(
 
     Free of scale, therefore. None where the controls hold no live volume.
     """
-    if not control_um3_by_z:
+    if len(control_um3_by_z) == 0:
         return None
     control = np.median([depth_profile(profile, z_step_um) for profile in control_um3_by_z], axis=0)
     level = control.mean()

@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 
 def train_regressor(
-    rows: Iterable[RegressorRow], calibration: Iterable[RegressorRow], *, epochs: int = 1500, seed: int = 0
+    rows: Iterable[RegressorRow], calibration: Iterable[RegressorRow], *, epochs: int = 600, seed: int = 0
 ) -> Trained:
     """Fit on `rows` and calibrate the interval on `calibration`, which must come from other plates.
 

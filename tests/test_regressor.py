@@ -1,0 +1,193 @@
+"""The regressor: the same in numpy and torch, free of scale, honest about its weights and its interval."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spheroidd.inference.regressor import (
+    BINS,
+    DEFAULT_REGRESSOR,
+    SHAPES,
+    ViabilityRegressor,
+    depth_profile,
+    features,
+    forward,
+    save,
+)
+from spheroidd.inference.regressor_training import (
+    RegressorNet,
+    RegressorRow,
+    arrays,
+    conformal_quantile,
+    train_regressor,
+)
+from spheroidd.protocols.errors import ConfigError, ModelError
+
+RNG = np.random.default_rng(0)
+
+
+def random_weights():
+    return {name: RNG.normal(0, 0.3, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def plates(n, seed) -> list[RegressorRow]:
+    """Wells whose truth is not the ratio of volumes but that of the lower halves, times 1.2; noise grows with it."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        n_z = int(rng.integers(20, 60))
+        control = 1000 * np.sin(np.linspace(0.1, 2.5, n_z)) + 200
+        well = control * np.linspace(rng.uniform(0, 1.2), rng.uniform(0, 1.2), n_z)
+        v = 1.2 * well[: n_z // 2].sum() / control[: n_z // 2].sum()
+        controls = [control * rng.uniform(0.9, 1.1) for _ in range(3)]
+        rows.append(RegressorRow(well, 0.5, controls, 100 * v * (1 + 0.05 * rng.normal())))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_regressor(plates(300, 0), plates(200, 1), epochs=200)
+
+
+class TestProfile:
+    @settings(deadline=None)
+    @given(
+        volumes=st.lists(st.floats(0, 1e7), min_size=1, max_size=300),
+        z_step_um=st.floats(0.05, 5),
+    )
+    def test_the_total_is_kept_whatever_the_slices(self, volumes, z_step_um):
+        profile = depth_profile(volumes, z_step_um)
+        assert profile.shape == (BINS,)
+        assert (profile >= -1e-6).all()
+        depth_um = len(volumes) * z_step_um
+        assert profile.sum() * depth_um / BINS == pytest.approx(sum(volumes), rel=1e-9, abs=1e-6)
+
+    def test_it_is_physical(self):
+        """Twice as many slices of half the step: the same profile, um3 per um."""
+        coarse = RNG.uniform(0, 100, BINS)
+        np.testing.assert_allclose(depth_profile(coarse, 2.0), coarse / 2)
+        np.testing.assert_allclose(depth_profile(np.repeat(coarse / 2, 2), 1.0), coarse / 2)
+
+    def test_the_input_is_free_of_scale(self):
+        well, controls = RNG.uniform(0, 9, 50), RNG.uniform(1, 9, (3, 50))
+        np.testing.assert_allclose(features(well, 0.5, controls), features(7 * well, 1.5, 7 * controls), rtol=1e-5)
+        assert features(controls[0], 0.5, [controls[0]])[0].mean() == pytest.approx(1)
+
+    @pytest.mark.parametrize("controls", [[], [[0.0] * 9], [[0.0] * 9, [0.0] * 9, [5.0] * 9]])
+    def test_there_is_none_without_live_controls(self, controls):
+        assert features([1.0] * 9, 0.5, controls) is None
+        assert ViabilityRegressor(random_weights(), 1.6, "").predict([1.0] * 9, 0.5, controls) is None
+
+
+def test_numpy_and_torch_agree():
+    net, weights = RegressorNet(), random_weights()
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    given_ = RNG.uniform(0, 2, (17, 2, BINS)).astype(np.float32)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(given_))
+    for ours, theirs in zip(forward(weights, given_), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_training_learns_what_the_ratio_of_volumes_cannot_say(trained):
+    given_, truth = arrays(plates(300, 2))
+    mean, sigma = forward(trained.weights, given_)
+    error = np.abs(mean - truth)
+    ratio_error = np.abs(given_[:, 0].mean(1) - truth)
+    assert error.mean() < 0.5 * ratio_error.mean()
+    assert 0.85 <= (error <= trained.quantile * sigma).mean() <= 0.96
+    assert np.corrcoef(sigma, truth)[0, 1] > 0.3  # it knows that larger values are noisier
+
+
+def test_training_is_repeatable():
+    first, second = (train_regressor(plates(30, 0), plates(30, 1), epochs=5, seed=3) for _ in range(2))
+    assert first.quantile == second.quantile
+    assert all(np.array_equal(first.weights[name], second.weights[name]) for name in SHAPES)
+
+
+@pytest.mark.parametrize(("train", "calibrate", "message"), [(0, 30, "no row"), (30, 5, "only 5 calibration")])
+def test_too_little_to_learn_from_is_refused(train, calibrate, message):
+    with pytest.raises(ConfigError, match=message):
+        train_regressor(plates(train, 0), plates(calibrate, 1), epochs=1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
+def test_the_quantile_covers_at_least_nine_tenths(scores):
+    quantile = conformal_quantile(np.array(scores))
+    assert (np.array(scores) <= quantile).mean() >= 0.9 or quantile == max(scores)
+
+
+class TestFile:
+    def test_it_is_read_back_and_predicts_the_same(self, tmp_path, trained):
+        path = tmp_path / "r.safetensors"
+        written = save(path, *trained, command="c", metrics={"r": 1})
+        read = ViabilityRegressor.load(path)
+        (row,) = plates(1, 5)
+        score, low, high = read.predict(*row[:3])
+        assert (score, low, high) == written.predict(*row[:3])
+        assert low < score < high
+        assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert json.loads(path.with_suffix(".json").read_text())["metrics"] == {"r": 1}
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda path: path.unlink(), "cannot be read"),
+            (lambda path: path.with_suffix(".json").unlink(), "cannot be read"),
+            (lambda path: path.with_suffix(".json").write_text("{"), "not a regressor's card"),
+            (lambda path: path.with_suffix(".json").write_text("[]"), "not a regressor's card"),
+            (lambda path: path.with_suffix(".json").write_text('{"architecture": "ResidualUNet"}'), "another kind"),
+            (lambda path: path.write_bytes(path.read_bytes()[:-4] + b"abcd"), "its sha256 is"),
+            (lambda path: path.write_bytes(b""), "its sha256 is"),
+        ],
+    )
+    def test_what_is_missing_or_altered_is_refused(self, tmp_path, spoil, message):
+        path = tmp_path / "r.safetensors"
+        save(path, random_weights(), 1.6)
+        spoil(path)
+        with pytest.raises(ModelError, match=message):
+            ViabilityRegressor.load(path)
+
+    @pytest.mark.parametrize("content", [b"not safetensors", safetensors.numpy.save({"a": np.zeros(3, np.float32)})])
+    def test_other_content_with_its_right_hash_is_refused(self, tmp_path, content):
+        path = tmp_path / "r.safetensors"
+        save(path, random_weights(), 1.6)
+        path.write_bytes(content)
+        card = json.loads(path.with_suffix(".json").read_text())
+        card["sha256"] = hashlib.sha256(content).hexdigest()
+        path.with_suffix(".json").write_text(json.dumps(card))
+        with pytest.raises(ModelError, match=r"not a safetensors file|not those of this regressor"):
+            ViabilityRegressor.load(path)
+
+
+class TestShippedWeights:
+    def test_they_answer_sensibly(self):
+        regressor = ViabilityRegressor.load()
+        control = 5e4 * np.sin(np.linspace(0.2, 1.5, 200))
+        scores = [regressor.predict(control * v, 0.5, [control, control * 1.1]) for v in (0.0, 0.25, 0.5, 0.75, 1.0)]
+        assert scores == sorted(scores)
+        assert scores[0][0] == pytest.approx(0, abs=15)
+        assert scores[-1][0] == pytest.approx(100, abs=15)
+        assert all(low < score < high for score, low, high in scores)
+
+    def test_their_card_says_how_good_they_are(self):
+        card = json.loads(DEFAULT_REGRESSOR.with_suffix(".json").read_text())
+        figures = card["metrics"]["all"]
+        assert figures["pearson_r"] >= 0.92
+        assert figures["mae_percent"] <= 10
+        assert 0.85 <= figures["coverage_90"] <= 0.96
+        assert {"train", "calibrate", "test"} == set(card["seeds"])
+
+
+def test_using_it_imports_no_torch():
+    code = "import sys, spheroidd.inference.regressor, spheroidd.inference.viability; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
