@@ -16,12 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.acquisition import ngff
-from spheroidd.acquisition.durable_file import make_directories, replace, storage_errors, sync_directory, write_durably
+from spheroidd.acquisition.durable_file import (
+    make_directories,
+    replace,
+    storage_errors,
+    sync_directory,
+    sync_file,
+    write_durably,
+)
 from spheroidd.acquisition.slab import (
     LABEL_CODEC,
     SLAB_Z,
     SlabGrid,
     SlabHeader,
+    check_planes,
     crc32c,
     decode_slab,
     encode_slab,
@@ -47,6 +55,7 @@ class LabelWriter:
         self.name, self._plan = name, plan
         self._target = ngff.label_path(root, key, name)
         self._scratch = root / f"{key.plate}.labels-in-work"
+        self._older = self._scratch / f"{key.well}-{key.stack}-{name}-older"
         self._folder = self._scratch / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
         self._id = secrets.token_bytes(16)
         shapes = ngff.level_shapes(plan.height, plan.width)
@@ -54,6 +63,8 @@ class LabelWriter:
         self._buffer = np.zeros((SLAB_Z, plan.height, plan.width), np.uint8)
         self._next_z = 0
         with storage_errors(self._folder):
+            if self._older.exists() and not self._target.exists():  # stopped between the two renames of a commit
+                replace(self._older, self._target)
             self._create(ngff.label_attributes(plan, name, attributes or {}))
 
     def __enter__(self) -> Self:
@@ -82,15 +93,17 @@ class LabelWriter:
         """Put the finished label into its place, durably."""
         if self._next_z != self._plan.n_z:
             raise ValueError(f"only {self._next_z} of {self._plan.n_z} planes were given")
-        older = self._folder.with_name(self._folder.name + "-older")
         with storage_errors(self._target):
+            for path in sorted(self._folder.glob("*/c/*/0/0")):
+                sync_file(path)
             make_directories(self._target.parent.parent, [self._target.parent])
             if self._target.exists():
-                replace(self._target, older)
+                self._remove(self._older)
+                replace(self._target, self._older)
             replace(self._folder, self._target)
             sync_directory(self._target.parent)
             ngff.list_label(self._target.parent.parent)
-        self._remove(older)
+        self._remove(self._older)
 
     def abandon(self) -> None:
         """Throw away what was not committed; nothing happens after `commit`."""
@@ -113,7 +126,7 @@ class LabelWriter:
         )
         for level, grid in enumerate(self._grids):
             parts = encode_slab(grid, LABEL_CODEC, header, rows_of(planes))
-            write_durably(ngff.shard_path(self._folder / str(level), slab), parts)
+            write_durably(ngff.shard_path(self._folder / str(level), slab), parts, sync=False)
             planes = halve_mask(planes) if level + 1 < len(self._grids) else planes
 
     def _remove(self, folder: Path) -> None:
@@ -131,10 +144,13 @@ def read_label(root: Path, key: StackKey, name: str) -> NDArray[np.bool_]:
     out = np.empty((n_z, grid.height, grid.width), np.bool_)
     for slab in range(-(-n_z // grid.depth)):
         planes = out[slab * grid.depth : (slab + 1) * grid.depth]
+        path = ngff.shard_path(array, slab)
         try:
-            planes[:] = decode_slab(ngff.shard_path(array, slab), grid, 0, len(planes))[1]
+            header, mask = decode_slab(path, grid, 0, len(planes))
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", where=str(array), do="score the stack again") from error
+        check_planes(header, mask, 0, path)
+        planes[:] = mask
     return out
 
 

@@ -194,10 +194,14 @@ def decode_slab(path: Path, grid: SlabGrid, z_start: int = 0, z_stop: int | None
     return header, out
 
 
-def read_header(path: Path) -> SlabHeader:
-    """Read only which planes a slab holds."""
-    with path.open("rb") as file:
-        return SlabHeader.unpack(file.read(_FIXED.size + 4 * MAX_DEPTH + 4), str(path))
+def check_planes(header: SlabHeader, planes: Pixels, first: int, path: Path) -> None:
+    """StorageError where full-resolution planes, from the slab's plane `first` on, are not those it was written with.
+
+    Planes that the slab does not hold are not looked at.
+    """
+    for z, plane in enumerate(planes, start=header.z_start + first):
+        if header.crcs.get(z) not in (None, crc32c(plane)):
+            raise _damaged(str(path), f"slice {z} has other pixels than it was written with")
 
 
 def _read_index(data: memoryview, grid: SlabGrid, path: Path) -> list[tuple[int, int]]:

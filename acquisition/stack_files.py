@@ -22,7 +22,7 @@ from spheroidd.acquisition.slab import (
     SlabCodec,
     SlabGrid,
     SlabHeader,
-    crc32c,
+    check_planes,
     decode_slab,
     encode_slab,
     rows_of,
@@ -178,10 +178,9 @@ class StackFiles:
                 yield channel, slab, dict(header.crcs)
 
     def _verify(self, header: SlabHeader, planes: Pixels, path: Path) -> None:
-        crcs = {z: crc32c(planes[z - header.z_start]) for z in header.crcs}
-        if header.stack_id != self.stack_id or crcs != dict(header.crcs):
-            what = "the slab does not hold the slices that it was written with"
-            raise StorageError(what, where=str(path), do="check the disk; its slices will be taken again")
+        if header.stack_id != self.stack_id:
+            raise StorageError("the slab belongs to another stack", where=str(path), do="restore the stack's own files")
+        check_planes(header, planes, 0, path)
 
     def display_windows(self) -> dict[str, tuple[int, int]]:
         """Display limits by channel: the 1st and 99.9th percentile of the middle slab's coarsest level."""
@@ -241,6 +240,7 @@ def _read_part(image: Path, channel: int, grid: SlabGrid, slab: int, first: int,
     missing = set(range(slab * grid.depth + first, slab * grid.depth + last)) - set(header.crcs)
     if missing:
         raise StorageError(f"slices {sorted(missing)} are not stored", where=str(path), do="acquire them")
+    check_planes(header, planes, first, path)
     return planes
 
 
