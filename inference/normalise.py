@@ -92,7 +92,7 @@ class Histogram:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """What `to_bytes` wrote; StorageError for anything else."""
-        largest = N_BINS * 10  # a full histogram: bytes that claim to inflate to more were not written by `to_bytes`
+        largest = N_BINS * 10 + 1  # one more than a full histogram takes: whatever inflates to that is not one
         inflate = zlib.decompressobj()
         try:
             raw = inflate.decompress(data.removeprefix(_FORMAT), largest)

@@ -1,7 +1,11 @@
 """Streamed equals offline bit for bit, and both are the study's chain."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -38,7 +42,7 @@ def plain_chain(raw, spacing_um):
     filtered = ndimage.median_filter(raw, size=3, mode="nearest").astype(np.float64)
     clipped = np.clip(filtered, *np.percentile(filtered, [2, 98]))
     axes = (matrix(*axis) for axis in zip(raw.shape, OWN_UM, spacing_um, strict=True))
-    return np.einsum("ai,bj,ck,ijk->abc", *axes, (clipped - clipped.mean()) / clipped.std())
+    return np.einsum("ai,bj,ck,ijk->abc", *axes, (clipped - clipped.mean()) / clipped.std(), optimize=True)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -48,6 +52,19 @@ def test_the_chain_is_the_studys(spacing_um, dtype):
     volume, _ = preprocess(stack, CHANNELS, 0.125, 0.5, spacing_um)
     for given_, raw in zip(volume, stack, strict=True):
         assert np.allclose(given_, plain_chain(raw, spacing_um), rtol=1e-4, atol=1e-5)
+
+
+def test_a_real_spheroid_goes_through_the_studys_chain():
+    root = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    folder = root / "spheroid_2colour"
+    if not folder.is_dir():
+        pytest.skip(f"the real two-colour spheroid is not at {folder}; set SPHEROIDD_TEST_DATA")
+    raw = tifffile.imread(next(folder.rglob("*488*.tif*")))[:64]
+    assert raw.dtype == np.uint16
+    preprocessor = StreamingPreprocessor(*raw.shape, 0.125, 0.5, ("488",), (0.5, 0.5, 0.5))
+    feed_all(preprocessor, raw[np.newaxis], ("488",), portion=8)
+    volume = preprocessor.volume(0, preprocessor.ready_z, preprocessor.limits())
+    assert np.allclose(volume[0], plain_chain(raw, (0.5, 0.5, 0.5)), rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=80)

@@ -34,7 +34,7 @@ def test_resampling_is_the_product_of_three_matrices(shape, own_um, wanted_um, s
     z, y, x = (matrix(*axis) for axis in zip(shape, own_um, wanted_um, strict=True))
     out = resample(volume, own_um, wanted_um)
     assert out.shape == resampled_shape(shape, own_um, wanted_um)
-    assert np.allclose(out, np.einsum("ai,bj,ck,ijk->abc", z, y, x, volume), rtol=1e-5, atol=1e-5)
+    assert np.allclose(out, np.einsum("ai,bj,ck,ijk->abc", z, y, x, volume, optimize=True), rtol=1e-5, atol=1e-5)
 
 
 def test_equal_spacing_changes_no_bit():
@@ -80,7 +80,7 @@ def sampled(probability, shape, own_um, model_um):
     for n, n_out, own, model in zip(probability.shape, shape, own_um, model_um, strict=True):
         centre = np.clip((np.arange(n_out) + 0.5) * own / model - 0.5, 0, n - 1)
         axes.append(np.clip(1 - abs(centre[:, None] - np.arange(n)), 0, None))
-    return np.einsum("ai,bj,ck,ijk->abc", *axes, probability.astype(np.float64))
+    return np.einsum("ai,bj,ck,ijk->abc", *axes, probability.astype(np.float64), optimize=True)
 
 
 @settings(deadline=None, max_examples=120)
