@@ -39,7 +39,7 @@ class UNetSegmenter:
     """The 3-D U-Net as a Segmenter: BatchNorm folded, channels last, bfloat16 where the hardware has it."""
 
     def __init__(self, model: ResidualUNet, card: ModelCard, device: str = "auto") -> None:
-        self._device = torch.device(choose_device(device))
+        self._device = torch.device(_choose_device(device))
         self._dtype = choose_dtype(self._device)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
         self._model: ResidualUNet = folded.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -240,7 +240,7 @@ def _inside(tile: Tile) -> slice:
     return slice(tile.core_start - tile.start, tile.core_stop - tile.start)
 
 
-def choose_device(device: str) -> str:
+def _choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -259,7 +259,7 @@ def _resume(path: Path, settings: TrainSettings, trained: dict[str, Any]) -> int
     if not path.exists():
         return 0
     found = torch.load(path, weights_only=True)
-    if found["settings"] != asdict(settings):
+    if {**found["settings"], "every": 0} != {**asdict(settings), "every": 0}:  # reports change nothing
         do = "go on with the same settings, or train in another folder"
         raise ConfigError("it was written with other settings", where=str(path), do=do)
     for name, part in trained.items():
