@@ -29,6 +29,7 @@ _BIN_UM = 1.0  # half the density's sigma, so that binning moves no peak
 _MAX_BINS = 1 << 24  # 200 MB for the four maps; a larger field gets coarser bins
 _SMOOTH_UM = 1.0  # widens the peak by 12 %, and takes most of a network's voxel noise
 _PEAK_FRACTION = 0.3  # of a lone cell's peak: a cell that the network doubts still counts, a tail does not
+_TAIL_FRACTION = 0.02  # what is left of a density 5.6 um from a cell's centre, the radius of a nucleus
 _MIN_DISTANCE_UM = 3.0  # the closest nuclei of a dense spheroid are 5 um apart
 _BORDER_BASELINE_UM = 2.0  # one sigma: far enough to beat the noise, near enough to stay within one cell
 _MIN_OBJECT_UM3 = 60.0  # half the volume of the smallest (condensed) nucleus
@@ -134,7 +135,8 @@ def split_objects(
     object, or none where it is smaller than a cell.
     """
     mask = probability >= _MASK_THRESHOLD
-    pieces, lone = _lone_pieces(mask, peaks := find_markers(probability, density, spacing_um), spacing_um)
+    peaks = find_markers(probability, density, spacing_um)
+    pieces, lone = _lone_pieces(mask, density, peaks, spacing_um)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     labels = watershed(-_smooth(density, spacing_um), markers, mask=mask)  # type: ignore[no-untyped-call]
@@ -148,17 +150,24 @@ def count_objects(
 ) -> int:
     """How many objects the maps (z, y, x) hold: peaks of the density, and lone pieces of mask."""
     peaks = find_markers(probability, density, spacing_um)
-    return len(peaks) + len(_lone_pieces(probability >= _MASK_THRESHOLD, peaks, spacing_um)[1])
+    return len(peaks) + len(_lone_pieces(probability >= _MASK_THRESHOLD, density, peaks, spacing_um)[1])
 
 
 def _lone_pieces(
-    mask: NDArray[np.bool_], peaks: NDArray[np.intp], spacing_um: Spacing
+    mask: NDArray[np.bool_], density: NDArray[np.floating[Any]], peaks: NDArray[np.intp], spacing_um: Spacing
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """The connected pieces of the mask, labelled, and which of them hold no peak although they are big enough."""
+    """The connected pieces of the mask, labelled, and which of them are a cell although they hold no peak.
+
+    Those are big enough, and not the rim of a cell centred beyond the border: such a rim has the tail of a density.
+    """
     pieces, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 1), output=np.int32)
     lone = np.bincount(pieces.ravel(), minlength=n + 1) * math.prod(spacing_um) >= _MIN_OBJECT_UM3
     lone[0] = False
     lone[pieces[tuple(peaks.T)]] = False
+    for axis, size in enumerate(mask.shape):
+        for border in (0, size - 1):
+            face = pieces.take(border, axis)
+            lone[face[density.take(border, axis) > _TAIL_FRACTION * _unit_peak(spacing_um)]] = False
     return pieces, np.flatnonzero(lone)
 
 

@@ -20,6 +20,9 @@ from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.phantom import CellState
+from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from tests.contracts.source_contract import FakeClock
 
 KEY = StackKey("plate", WellId(0, 0))
 LIMITS = {"488": Limits(0.0, 1.0, 0.5, 0.2)}
@@ -118,6 +121,29 @@ def test_a_cell_centred_beyond_the_border_is_not_counted(axis, outside_um, n):
         at[axis] = border
         density = density_target(np.array([at]), (20, 20, 20), (1, 1, 1))
         assert len(find_markers(np.ones((20, 20, 20), np.float32), density, (1, 1, 1))) == n
+
+
+def test_the_rim_of_a_cell_beyond_the_border_is_no_cell_of_this_field():
+    probability, density = render(
+        np.random.default_rng(0), np.array([[15.0, 15.0, -2.0]]), (30, 30, 30), (1, 1, 1), 6.0
+    )
+    assert (probability > 0.5).sum() > 100
+    assert count_objects(probability, density, (1, 1, 1)) == 0
+
+
+@pytest.mark.parametrize("well", ["A01", "A05", "B04"])
+def test_an_emulated_spheroids_cells_are_all_found_given_their_density(well):
+    source = EmulatorSource(EmulatorSettings(preset="unit", pace="fast"), None, "plate", FakeClock())
+    plan, truth = source.plan(WellId.parse(well)), source.truth(well)
+    own_um = (plan.z_step_um, plan.pixel_um, plan.pixel_um)
+    live, dead = (
+        density_target(truth.points_um(*states) + np.array(own_um) / 2, truth.live.shape, own_um)
+        for states in ([CellState.LIVE], [CellState.DEAD, CellState.DOUBLE_POSITIVE])
+    )
+    counter = StackCounter(plan, model_shape=truth.live.shape, model_spacing_um=own_um)
+    counter.add_density(0, Prediction(truth.live.astype(np.float32), truth.dead.astype(np.float32), live, dead))
+    assert counter.count("488") == pytest.approx(truth.well.n_live, rel=0.02, abs=1)
+    assert counter.count("561") == pytest.approx(truth.well.n_dead, rel=0.02, abs=1)
 
 
 def test_density_is_one_cell_per_cell_and_zero_without():
