@@ -1,5 +1,6 @@
 """The plate as others judge it: yaozarrs, ome-zarr-io and the published schemas, at every moment of its life."""
 
+import functools
 import json
 import os
 import shutil
@@ -10,7 +11,8 @@ import ome_zarr_io
 import pytest
 import yaozarrs
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 
 from spheroidd.acquisition import ngff
 from spheroidd.acquisition.labels import LabelWriter
@@ -117,14 +119,16 @@ def test_the_validators_would_notice(plate, tmp_path, harm):
         check(copy)
 
 
-def registry():
-    schemas = [json.loads(path.read_text()) for path in (DATA / "schemas").glob("*.schema")]
-    return Registry().with_resources([(s["$id"], Resource.from_contents(s)) for s in schemas])
+@functools.cache
+def validator_of(schema):
+    contents = [json.loads(path.read_text()) for path in (DATA / "schemas").glob("*.schema")]
+    resources = [(content["$id"], DRAFT202012.create_resource(content)) for content in contents]
+    chosen = next(content for content in contents if content["$id"].endswith(f"/{schema}.schema"))
+    return Draft202012Validator(chosen, registry=Registry().with_resources(resources))
 
 
 def errors_by(schema, attributes):
-    contents = json.loads((DATA / "schemas" / f"{schema}.schema").read_text())
-    return [error.message for error in Draft202012Validator(contents, registry=registry()).iter_errors(attributes)]
+    return [error.message for error in validator_of(schema).iter_errors(attributes)]
 
 
 @needs_schemas
@@ -137,7 +141,6 @@ def errors_by(schema, attributes):
         ("strict_image", "A/01/0"),
         ("strict_image", "B/03/1"),
         ("strict_label", "A/01/0/labels/live"),
-        ("ome_zarr", "A/01/0/labels"),
     ],
 )
 def test_published_strict_schemas_accept_each_group(plate, schema, path):
