@@ -21,8 +21,18 @@ from spheroidd.inference.median import (
 )
 from spheroidd.protocols.errors import StackError
 
-# Shapes around every boundary of the kernel: vectors of 16 or 32 lanes, tiles of 256 columns, pairs of rows.
-SHAPES = [(1, 1, 1), (2, 1, 3), (3, 2, 15), (3, 3, 16), (2, 5, 33), (4, 4, 64), (2, 6, 256), (2, 3, 257), (2, 7, 530)]
+# Shapes around every boundary of the kernel: vectors of 16 or 32 lanes, tiles of 1024 columns, pairs of rows.
+SHAPES = [
+    (1, 1, 1),
+    (2, 1, 3),
+    (3, 2, 15),
+    (3, 3, 16),
+    (2, 5, 33),
+    (4, 4, 64),
+    (2, 6, 1024),
+    (2, 3, 1025),
+    (2, 7, 2050),
+]
 DTYPES = [np.uint8, np.uint16]
 
 
