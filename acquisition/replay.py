@@ -1,6 +1,6 @@
 """A plate that was recorded before, fed again as if the microscope stood beside it. Files are known to `stack_file`."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -61,11 +61,14 @@ class ReplaySource:
 
         A damaged or missing file is no reason not to start: that well fails, the others go on.
         """
-        self._plans()
+        self.plans()
 
-    def plans(self) -> Iterator[StackPlan]:
+    def plans(self) -> Sequence[StackPlan]:
         """One stack for each well that is not empty."""
-        return iter(self._plans())
+        wells = self._map.imaged()
+        found = [self._plan(well) for well in wells]
+        sound = next((plan for plan in found if plan is not None), None)
+        return [plan or self._stand_in(well, sound) for well, plan in zip(wells, found, strict=True)]
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """Read the wanted slices in the plan's order, at the pace set; StackError before the first of a bad file."""
@@ -85,12 +88,6 @@ class ReplaySource:
 
     def close(self) -> None:
         """Nothing stays open between stacks."""
-
-    def _plans(self) -> list[StackPlan]:
-        wells = self._map.imaged()
-        found = [self._plan(well) for well in wells]
-        sound = next((plan for plan in found if plan is not None), None)
-        return [plan or self._stand_in(well, sound) for well, plan in zip(wells, found, strict=True)]
 
     def _plan(self, well: PlateWell) -> StackPlan | None:
         """What the well's files hold; None where they cannot be read, which `frames` will say."""

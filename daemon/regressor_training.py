@@ -3,10 +3,9 @@
 Here because it needs both the emulator's truth and the training, which may not know each other.
 """
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from spheroidd.inference.regressor import DEFAULT_REGRESSOR, forward, save
 from spheroidd.inference.regressor_training import RegressorRow, arrays, train_regressor
 from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.phantom import count_states
+from spheroidd.sim_emulator.plate import DrugMode
 from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
@@ -32,13 +32,17 @@ Floats = NDArray[np.float64]
 Worlds = dict[str, dict[str, list[RegressorRow]]]
 
 
-def emulated_rows(name: str, plate: str, seed: int) -> Iterator[RegressorRow]:
-    """One plate's wells as the daemon would see them: live volumes with a segmentation's errors, MTT with its own."""
+def emulated_rows(name: str, seed: int) -> Iterator[RegressorRow]:
+    """One plate's wells as the daemon would see them: live volumes with a segmentation's errors, MTT with its own.
+
+    Every plate has a seed, and so compounds, of its own; half of the modes of action each in turn.
+    """
+    modes = (*DrugMode, *DrugMode)[seed % len(DrugMode) :][: len(DrugMode)]
     settings = EmulatorSettings(
-        seed=seed, pace="fast", compounds=3, doses=4, negative_controls=4, positive_controls=1, patients=1
+        seed=seed, pace="fast", compounds=3, doses=4, negative_controls=4, positive_controls=1, modes=modes
     )
-    source = EmulatorSource(settings, None, plate, SystemClock(), preset=_coarse(PRESETS[name]))
-    rng = np.random.default_rng([seed, zlib.crc32(plate.encode())])
+    source = EmulatorSource(settings, None, f"{name}{seed}", SystemClock(), preset=_coarse(PRESETS[name]))
+    rng = np.random.default_rng(seed)
     step_um = source.preset.z_step_um
     profiles: list[Floats] = []
     n_live: list[int] = []
@@ -97,23 +101,20 @@ def evaluate(rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], 
 
 
 def emulate(rounds: int, seed: int) -> Worlds:
-    """Rows by part and field: `rounds` to train, 0.4 times as many to calibrate and to test, each in its own world."""
-    counts = {"train": rounds, "calibrate": max(1, 2 * rounds // 5), "test": max(1, 2 * rounds // 5)}
+    """Rows by part and field: `rounds` to train, half as many to calibrate and to test; no seed serves twice."""
+    counts = dict(zip(PARTS, (rounds, max(1, rounds // 2), max(1, rounds // 2)), strict=True))
+    plate_seed = count(1000 * seed)
     return {
         part: {
-            name: [
-                row
-                for number in range(share * n_rounds)
-                for row in emulated_rows(name, f"{name}{number}", seed + world)
-            ]
+            name: [row for _ in range(share * n_rounds) for row in emulated_rows(name, next(plate_seed))]
             for name, share in SHARES.items()
         }
-        for world, (part, n_rounds) in enumerate(counts.items())
+        for part, n_rounds in counts.items()
     }
 
 
 def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[str, dict[str, float]]:
-    """Train, calibrate and test on rows of separate worlds; write weights and card; return the test's figures."""
+    """Train, calibrate and test on separate rows; write weights and card; return the test's figures."""
     train, calibrate, test = (list(chain(*worlds[part].values())) for part in PARTS)
     trained = train_regressor(train, calibrate, seed=seed)
     metrics = {"all": evaluate(test, *trained)}
@@ -124,7 +125,7 @@ def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[s
         description="MTT viability (percent of the untreated controls) from slicewise live volumes; trained on "
         "emulated plates with a simulated segmentation error of 2 to 8 %, not on measured MTT",
         command=command,
-        seeds={part: seed + world for world, part in enumerate(PARTS)},
+        seeds={"plates_from": 1000 * seed, "network": seed},
         metrics=metrics,
     )
     return metrics
@@ -132,7 +133,7 @@ def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[s
 
 def main(
     rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 5,
-    seed: Annotated[int, typer.Option(help="World to train in; the next two calibrate and test.")] = 100,
+    seed: Annotated[int, typer.Option(help="Plates take 1000 times this and the numbers after it.")] = 1,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
 ) -> None:
     """Emulate plates, train, calibrate and test the regressor, and write its weights and card."""

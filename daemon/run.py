@@ -11,6 +11,7 @@ import psutil
 from rich.console import Console
 
 from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.slab import SlabCodec
 from spheroidd.acquisition.store import ZarrStackStore
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.catalog import Catalog
@@ -44,6 +45,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     """
     data_dir = config.data.dir
     require(preflight(config))
+    regressor = ViabilityRegressor.load()
     with (
         acquire_lock(data_dir),
         contextlib.closing(open_source(config, SystemClock())) as source,
@@ -58,13 +60,20 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
         store = config.store
         threads = AcquisitionThreads(
             source,
-            ZarrStackStore(data_dir, plate_map, events.put, slab_z=store.slab_z, ring_slots=store.ring_slots),
+            ZarrStackStore(
+                data_dir,
+                plate_map,
+                events.put,
+                codec=SlabCodec(store.codec),
+                slab_z=store.slab_z,
+                ring_slots=store.ring_slots,
+            ),
             events.put,
             has_room=lambda: _check_room(data_dir, store.min_free_gb),
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        _run(catalog, plate_map, config.inference, events, threads, data_dir, console, live=live)
+        _run(catalog, plate_map, config.inference, events, threads, data_dir, console, regressor, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
 
 
@@ -78,6 +87,7 @@ def score_plate(
     console: Console,
 ) -> int:
     """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
+    regressor = ViabilityRegressor.load()
     with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog:
         plates = catalog.plates()
         if not plates:
@@ -87,7 +97,7 @@ def score_plate(
             before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
             settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
             events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
-            _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, again=True)
+            _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, regressor, again=True)
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
 
@@ -99,6 +109,7 @@ def _run(
     threads: AcquisitionThreads | None,
     data_dir: Path,
     console: Console,
+    regressor: ViabilityRegressor,
     *,
     live: bool = True,
     again: bool = False,
@@ -115,7 +126,7 @@ def _run(
     )
     rows = catalog.stacks(plate_map.name)
     pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
-    desk = ScoringDesk(catalog, plate_map, settings, ViabilityRegressor.load())
+    desk = ScoringDesk(catalog, plate_map, settings, regressor)
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, desk, worker, events, pace, progress)

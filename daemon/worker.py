@@ -4,6 +4,7 @@ A worker may die (out of memory, a CUDA fault) at any moment. Nothing is lost by
 the catalog says so, and the next worker starts that stack again. Acquisition does not notice.
 """
 
+import contextlib
 import multiprocessing
 import threading
 import time
@@ -159,17 +160,14 @@ def _worker_main(settings: WorkerSettings, link: Connection) -> None:
     try:
         segmenter = load_segmenter(settings.model, settings.device, settings.threads)
         warm_up(segmenter)
+        ready: WorkerEvent = WorkerReady(psutil.Process().pid, segmenter.sha256)
     except SpheroiddError as error:
-        link.send(WorkerBroken(error))
-        return
-    link.send(WorkerReady(psutil.Process().pid, segmenter.sha256))
-    with Catalog.read_only(settings.data_dir) as catalog:
-        while True:
-            try:
-                job: ScoreJob = link.recv()
-            except EOFError:
-                return
-            link.send(_outcome(job, settings.data_dir, catalog, segmenter))
+        ready = WorkerBroken(error)
+    # The daemon may be gone at any of these; then there is nobody left to tell, and nothing that is not on disk.
+    with contextlib.suppress(EOFError, BrokenPipeError), Catalog.read_only(settings.data_dir) as catalog:
+        link.send(ready)
+        while isinstance(ready, WorkerReady):
+            link.send(_outcome(link.recv(), settings.data_dir, catalog, segmenter))
 
 
 def _outcome(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter) -> WorkerEvent:

@@ -39,7 +39,11 @@ class StackSource(Protocol):
         ...
 
     def plans(self) -> Iterable[StackPlan]:
-        """The stacks it will deliver, in order. A watching source yields each when it learns of it."""
+        """The stacks it will deliver, in order.
+
+        A source that knows them all gives a Sequence, so that disk and time can be reckoned before the first; one that
+        watches yields each when it learns of it.
+        """
         ...
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:

@@ -5,7 +5,7 @@ completed with the very bytes that were missing.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -134,9 +134,9 @@ class EmulatorSource:
     def check(self) -> None:
         """Nothing can be out of order: settings and plate map refused nonsense when they were made."""
 
-    def plans(self) -> Iterable[StackPlan]:
+    def plans(self) -> Sequence[StackPlan]:
         """One stack per well that is not empty, controls first."""
-        return (self.plan(entry.well) for entry in self._map.imaged())
+        return tuple(self.plan(entry.well) for entry in self._map.imaged())
 
     def plan(self, well: WellId, stack: int = 0) -> StackPlan:
         """The geometry of a well's stack."""
