@@ -23,6 +23,7 @@ from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.progress import Progress
 from spheroidd.daemon.results import results_table
+from spheroidd.daemon.rows import StackState
 from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
 from spheroidd.daemon.sources import open_source
 from spheroidd.daemon.worker import Worker, WorkerSettings
@@ -96,6 +97,10 @@ def score_plate(
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
             before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
             settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
+            with catalog.transaction():
+                for row in catalog.stacks(plate):
+                    if row.complete and row.state is StackState.FAILED:
+                        catalog.set_stack_state(row.key, StackState.STORED)
             events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
             _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, regressor, again=True)
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)

@@ -44,6 +44,8 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             fed[block.channel] = block.z_stop
             if output:
                 output.take(segmentation.advance())
+            else:
+                preprocessor.discard(preprocessor.shape[0])  # the histograms have it; nobody will ask for pixels
         if min(fed.values()) < plan.n_z:
             return None
         preprocessor.finish()

@@ -19,6 +19,7 @@ from spheroidd.protocols.results import WellResult, WellStatus
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 30.0  # the daemon beats once a second; a commit on a bad disk may take a while
+FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
 _ENDED_BADLY = (WellStatus.FAILED, WellStatus.INCOMPLETE)
 _ENDED = (*_ENDED_BADLY, WellStatus.FINAL, WellStatus.PROVISIONAL)
 
@@ -67,8 +68,16 @@ def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status
         failed=tuple(result for result in results if result.status in _ENDED_BADLY),
         work_left=any(result.status not in _ENDED for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
-        faults=tuple(catalog.faults()),
+        faults=(*catalog.faults(), *_full_disk(data_dir, running, now_s)),
     )
+
+
+def _full_disk(data_dir: Path, running: bool, now_s: float) -> tuple[Fault, ...]:
+    """A disk without a byte left: the daemon cannot write that down, so it is seen from here."""
+    if not running or shutil.disk_usage(data_dir).free >= FULL_BYTES:
+        return ()
+    what, do = "the disk is full and no slice is acknowledged", "make room; the run goes on by itself"
+    return (Fault("disk-full", "", "StorageError", what, str(data_dir), do, now_s, None),)
 
 
 def to_json(status: Status) -> str:

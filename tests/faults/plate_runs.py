@@ -20,7 +20,14 @@ FIGURES = (
 )
 
 
-def write_config(folder: Path, *, name: str = "P1", source: Mapping[str, Any] | None = None, **inference: Any) -> Path:
+def write_config(
+    folder: Path,
+    *,
+    name: str = "P1",
+    source: Mapping[str, Any] | None = None,
+    min_free_gb: float = 0.0,
+    **inference: Any,
+) -> Path:
     """A configuration for a small plate of the emulator; its data directory is `folder/data`."""
     settings = {
         "kind": "emulator",
@@ -34,7 +41,7 @@ def write_config(folder: Path, *, name: str = "P1", source: Mapping[str, Any] | 
     }
     scoring = {"normalisation": "plate", "threads": 1, **inference}
     lines = ["[data]", f"dir = {str(folder / 'data')!r}", "[plate]", f"name = {name!r}"]
-    lines += ["[store]", "min_free_gb = 0.0"]
+    lines += ["[store]", f"min_free_gb = {min_free_gb}"]
     for section, table in (("source", settings), ("inference", scoring)):
         lines.append(f"[{section}]")
         lines += [f"{key} = {_toml(value)}" for key, value in table.items()]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -190,27 +191,40 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(small_disk: Path, tmp_path: Path) -> None:
-    config = write_config(small_disk, source=SLOW)
-    ballast = small_disk / "ballast"
+def leave_free(folder: Path, n_bytes: int) -> Path:
+    """Fill a disk until that much is left."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while shutil.disk_usage(folder).free > n_bytes and file.write(bytes(4096)):
+            pass
+    return ballast
+
+
+@pytest.mark.parametrize(("min_free_gb", "left"), [(0.004, 2 << 20), (0.0, 0)], ids=["low", "not a byte"])
+def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
+    small_disk: Path, tmp_path: Path, min_free_gb: float, left: int
+) -> None:
+    config = write_config(small_disk, source=SLOW, min_free_gb=min_free_gb)
     process = start(config)
     try:
         wait_for(lambda: len(ledger(config).slices) > 10)
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(bytes(4096)):
-                pass
+        ballast = leave_free(small_disk, left)
         wait_for(lambda: json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"])
-        before = ledger(config).slices
-        time.sleep(2.0)
+        time.sleep(2.0)  # what was on its way has arrived
+        stuck = ledger(config)
+        time.sleep(3.0)
         assert process.poll() is None, log_of(config)
-        stuck = ledger(config).slices
-        assert len(stuck) - len(before) <= 2 * 48, "slices were acknowledged on a full disk"
-        assert len(stuck) < 48 * len(ledger(config).states)
+        assert ledger(config).slices == stuck.slices, "slices were acknowledged on a full disk"
+        assert len(stuck.slices) < 48 * len(stuck.states)
+        status = spheroidd("status", str(small_disk / "data"))
+        assert status.returncode == 1
+        assert "the run goes on" in " ".join(status.stdout.split())
         ballast.unlink()
         assert process.wait(120) == 0, log_of(config)
     finally:
         kill(process)
     assert unreadable(config, ledger(config).slices) == []
+    assert json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"] == []
     undisturbed = write_config(tmp_path / "undisturbed")
     assert run(undisturbed) == 0
     assert ledger(config).results == ledger(undisturbed).results

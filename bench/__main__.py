@@ -1,0 +1,28 @@
+"""`make bench`: every benchmark in turn, each in a process of its own, one JSON object with all of them at the end.
+
+`python -m bench median writer` runs only those.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+# name -> about how many minutes on two cores
+BENCHES = {"median": 2, "preprocess": 1, "segment": 1, "chain": 6, "writer": 6, "heldout": 8, "screen": 9}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(BENCHES)
+    figures: dict[str, Any] = {}
+    for name in chosen:
+        print(f"{name}: about {BENCHES[name]} min ...", file=sys.stderr, flush=True)
+        done = subprocess.run([sys.executable, "-m", f"bench.{name}"], stdout=subprocess.PIPE, text=True, check=False)
+        figures[name] = json.loads(done.stdout) if done.returncode == 0 else f"failed with exit code {done.returncode}"
+        print(json.dumps({name: figures[name]}, indent=1), file=sys.stderr, flush=True)
+    print(json.dumps(figures, indent=1))
+    sys.exit(any(isinstance(found, str) for found in figures.values()))
+
+
+if __name__ == "__main__":
+    main()
