@@ -25,6 +25,7 @@ from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
 from spheroidd.inference.train import Progress, TrainSettings, background_bound, train
 from spheroidd.inference.training_stack import TrainingStack, filter_stack
 from spheroidd.inference.weights_file import load_model, save_model
+from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import Pixels
 from spheroidd.sim_emulator.truth import Truth
@@ -148,5 +149,14 @@ def _report(progress: Progress) -> None:
     _console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
 
 
+def main() -> None:
+    """Run the command line; an error is told in a line."""
+    try:
+        app()
+    except SpheroiddError as error:
+        _console.print(f"[red]{error}[/red]")
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
-    app()
+    main()
