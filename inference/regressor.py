@@ -19,14 +19,17 @@ from safetensors import SafetensorError
 from spheroidd.protocols.errors import ModelError
 
 DEFAULT_REGRESSOR = Path(__file__).parent / "weights" / "regressor.safetensors"
-BINS, FEATURES, KERNEL, POOL = 32, 8, 5, 4
+BINS, INPUTS, FEATURES, KERNEL, POOL, HIDDEN = 32, 3, 8, 5, 4, 16
 SHAPES = {
-    "conv.weight": (FEATURES, 2, KERNEL),
+    "conv.weight": (FEATURES, INPUTS, KERNEL),
     "conv.bias": (FEATURES,),
-    "head.weight": (2, FEATURES * BINS // POOL + 1),
+    "hidden.weight": (HIDDEN, FEATURES * BINS // POOL + 1),
+    "hidden.bias": (HIDDEN,),
+    "head.weight": (2, HIDDEN + 1),
     "head.bias": (2,),
 }
 _CARD_FORMAT, _ARCHITECTURE = 1, "ViabilityRegressor"
+DEPTH_UNIT_UM = 100.0  # the study's field
 MIN_SIGMA = 0.01  # of 1: no assay is surer than one percent point
 
 
@@ -46,9 +49,11 @@ def depth_profile(um3_by_z: Sequence[float], z_step_um: float) -> NDArray[np.flo
 def features(
     um3_by_z: Sequence[float], z_step_um: float, control_um3_by_z: Sequence[Sequence[float]]
 ) -> NDArray[np.float32] | None:
-    """The network's input (2, BINS): the well's profile and the controls' median, both over that median's mean level.
+    """The network's input (3, BINS): the well's profile, the controls', and how deep the stack is.
 
-    Free of scale, therefore. None where the controls hold no live volume.
+    Both profiles are divided by the mean level of the controls' median profile, and so free of scale. The depth (its
+    logarithm, the same in every bin) tells a field that holds a whole spheroid from one that sees its lowest cap.
+    None where the controls hold no live volume.
     """
     if len(control_um3_by_z) == 0:
         return None
@@ -56,8 +61,8 @@ def features(
     level = control.mean()
     if not level > 0:
         return None
-    given: NDArray[np.float32] = (np.stack([depth_profile(um3_by_z, z_step_um), control]) / level).astype(np.float32)
-    return given
+    depth = np.full(BINS, np.log(len(um3_by_z) * z_step_um / DEPTH_UNIT_UM))
+    return np.stack([depth_profile(um3_by_z, z_step_um) / level, control / level, depth]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,8 @@ class ViabilityRegressor:
 
         Profiles are live volumes (um3) of each slice in z order, all at the same `z_step_um`. Nothing is clipped.
         """
-        given = features(profile_um3, z_step_um, control_profiles_um3)
-        if given is None or not len(profile_um3):
+        given = features(profile_um3, z_step_um, control_profiles_um3) if len(profile_um3) else None
+        if given is None:
             return None
         mean, sigma = (float(value[0]) for value in forward(self.weights, given[np.newaxis]))
         reach = self.quantile * sigma
@@ -109,17 +114,19 @@ class ViabilityRegressor:
 def forward(
     weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and sigma (n,), as fractions of 1, of inputs (n, 2, BINS): convolution, ReLU, mean pooling, linear layer.
+    """Mean and sigma (n,), as fractions of 1, of inputs (n, 3, BINS): convolution, mean pooling, two linear layers.
 
-    The ratio of the total volumes goes to the linear layer beside the pooled features: it alone is the study's
-    V_control, so the network has to learn only what that lacks.
+    The ratio of the mean volumes goes to both linear layers beside the features: it alone is the study's V_control, so
+    the network has to learn only what that lacks.
     """
     padded = np.pad(given, ((0, 0), (0, 0), (KERNEL // 2, KERNEL // 2)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, KERNEL, axis=2)
     hidden = np.einsum("ncbk,fck->nfb", windows, weights["conv.weight"]) + weights["conv.bias"][:, np.newaxis]
     pooled = np.maximum(hidden, 0).reshape(len(given), FEATURES, -1, POOL).mean(3).reshape(len(given), -1)
-    inputs = np.concatenate([pooled, given[:, 0].mean(1, keepdims=True)], axis=1)
-    mean, raw = (inputs @ weights["head.weight"].T + weights["head.bias"]).T
+    ratio = given[:, 0].mean(1, keepdims=True)
+    inputs = np.concatenate([pooled, ratio], axis=1)
+    hidden = np.maximum(inputs @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+    mean, raw = (np.concatenate([hidden, ratio], axis=1) @ weights["head.weight"].T + weights["head.bias"]).T
     return mean, MIN_SIGMA + np.logaddexp(0, raw)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spheroidd.inference.regressor import BINS, FEATURES, KERNEL, MIN_SIGMA, POOL, features
+from spheroidd.inference.regressor import BINS, FEATURES, HIDDEN, INPUTS, KERNEL, MIN_SIGMA, POOL, features
 from spheroidd.protocols.errors import ConfigError
 
 COVERAGE = 0.9
@@ -29,17 +29,20 @@ class RegressorNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(2, FEATURES, KERNEL, padding=KERNEL // 2)
-        self.head = nn.Linear(FEATURES * BINS // POOL + 1, 2)
+        self.conv = nn.Conv1d(INPUTS, FEATURES, KERNEL, padding=KERNEL // 2)
+        self.hidden = nn.Linear(FEATURES * BINS // POOL + 1, HIDDEN)
+        self.head = nn.Linear(HIDDEN + 1, 2)
         with torch.no_grad():  # start as V_control with a sigma of a tenth
             self.head.weight.mul_(0.1)
             self.head.weight[0, -1] = 1.0
             self.head.bias.copy_(torch.tensor([0.0, -2.3]))
 
     def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and sigma (n,) of inputs (n, 2, BINS)."""
+        """Mean and sigma (n,) of inputs (n, 3, BINS)."""
+        ratio = given[:, 0].mean(1, keepdim=True)
         pooled = nn.functional.avg_pool1d(torch.relu(self.conv(given)), POOL).flatten(1)
-        out = self.head(torch.cat([pooled, given[:, 0].mean(1, keepdim=True)], 1))
+        hidden = torch.relu(self.hidden(torch.cat([pooled, ratio], 1)))
+        out = self.head(torch.cat([hidden, ratio], 1))
         return out[:, 0], MIN_SIGMA + nn.functional.softplus(out[:, 1])
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -70,7 +73,7 @@ def train_regressor(
         torch.manual_seed(seed)
         net = RegressorNet()
     inputs, targets = torch.from_numpy(given), torch.from_numpy(truth)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         optimiser.zero_grad()
@@ -85,7 +88,7 @@ def train_regressor(
 
 
 def arrays(rows: Iterable[RegressorRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Inputs (n, 2, BINS) and truths (n,) as fractions of 1; wells without a live control are left out."""
+    """Inputs (n, 3, BINS) and truths (n,) as fractions of 1; wells without a live control are left out."""
     inputs, truths = [], []
     for row in rows:
         given = features(row.um3_by_z, row.z_step_um, row.control_um3_by_z)

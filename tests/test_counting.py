@@ -82,7 +82,7 @@ def render(rng, centres, shape, spacing_um, radius_um):
 )
 def test_touching_cells_are_counted_within_5_percent(spacing_um, distance_um, radius_um):
     rng = np.random.default_rng(7)
-    extent_um = (50, 80, 80)
+    extent_um = (45, 66, 66)
     shape = tuple(int(e / s) for e, s in zip(extent_um, spacing_um, strict=True))
     centres = place_cells(rng, extent_um, distance_um)
     truth = np.all((centres >= 0) & (centres < np.array(shape) * spacing_um), axis=1).sum()

@@ -12,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spheroidd.daemon.regressor_training import emulate, emulated_rows, train_and_save
 from spheroidd.inference.regressor import (
     BINS,
     DEFAULT_REGRESSOR,
+    INPUTS,
     SHAPES,
     ViabilityRegressor,
     depth_profile,
@@ -48,13 +50,13 @@ def plates(n, seed) -> list[RegressorRow]:
         well = control * np.linspace(rng.uniform(0, 1.2), rng.uniform(0, 1.2), n_z)
         v = 1.2 * well[: n_z // 2].sum() / control[: n_z // 2].sum()
         controls = [control * rng.uniform(0.9, 1.1) for _ in range(3)]
-        rows.append(RegressorRow(well, 0.5, controls, 100 * v * (1 + 0.05 * rng.normal())))
+        rows.append(RegressorRow(well, 0.5, controls, 100 * v * (1 + 0.12 * rng.normal())))
     return rows
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return train_regressor(plates(300, 0), plates(200, 1), epochs=200)
+    return train_regressor(plates(300, 0), plates(200, 1), epochs=400)
 
 
 class TestProfile:
@@ -78,7 +80,10 @@ class TestProfile:
 
     def test_the_input_is_free_of_scale(self):
         well, controls = RNG.uniform(0, 9, 50), RNG.uniform(1, 9, (3, 50))
-        np.testing.assert_allclose(features(well, 0.5, controls), features(7 * well, 1.5, 7 * controls), rtol=1e-5)
+        given_ = features(well, 0.5, controls)
+        np.testing.assert_allclose(features(7 * well, 0.5, 7 * controls), given_, rtol=1e-5)
+        np.testing.assert_allclose(features(well, 2.0, controls)[:2], given_[:2], rtol=1e-5)
+        np.testing.assert_allclose(given_[2], np.log(0.25), rtol=1e-5)
         assert features(controls[0], 0.5, [controls[0]])[0].mean() == pytest.approx(1)
 
     @pytest.mark.parametrize("controls", [[], [[0.0] * 9], [[0.0] * 9, [0.0] * 9, [5.0] * 9]])
@@ -90,7 +95,7 @@ class TestProfile:
 def test_numpy_and_torch_agree():
     net, weights = RegressorNet(), random_weights()
     net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    given_ = RNG.uniform(0, 2, (17, 2, BINS)).astype(np.float32)
+    given_ = RNG.uniform(-1, 2, (17, INPUTS, BINS)).astype(np.float32)
     with torch.no_grad():
         expected = net(torch.from_numpy(given_))
     for ours, theirs in zip(forward(weights, given_), expected, strict=True):
@@ -102,7 +107,7 @@ def test_training_learns_what_the_ratio_of_volumes_cannot_say(trained):
     mean, sigma = forward(trained.weights, given_)
     error = np.abs(mean - truth)
     ratio_error = np.abs(given_[:, 0].mean(1) - truth)
-    assert error.mean() < 0.5 * ratio_error.mean()
+    assert error.mean() < 0.7 * ratio_error.mean()
     assert 0.85 <= (error <= trained.quantile * sigma).mean() <= 0.96
     assert np.corrcoef(sigma, truth)[0, 1] > 0.3  # it knows that larger values are noisier
 
@@ -182,12 +187,31 @@ class TestShippedWeights:
     def test_their_card_says_how_good_they_are(self):
         card = json.loads(DEFAULT_REGRESSOR.with_suffix(".json").read_text())
         figures = card["metrics"]["all"]
-        assert figures["pearson_r"] >= 0.92
-        assert figures["mae_percent"] <= 10
+        assert figures["pearson_r"] >= max(0.85, figures["v_control_pearson_r"])
+        assert figures["mae_percent"] < figures["v_control_mae_percent"]
         assert 0.85 <= figures["coverage_90"] <= 0.96
-        assert {"train", "calibrate", "test"} == set(card["seeds"])
+        assert card["command"].startswith("python -m spheroidd.daemon.regressor_training")
 
 
 def test_using_it_imports_no_torch():
     code = "import sys, spheroidd.inference.regressor, spheroidd.inference.viability; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_emulated_plates_teach_more_than_the_ratio_of_volumes(tmp_path):
+    """The whole training at its smallest: three separate sets of plates, figures, and a file that loads."""
+    worlds = emulate(rounds=1, seed=7)
+    metrics = train_and_save(worlds, 7, tmp_path / "r.safetensors", "a test")
+    assert metrics["all"]["wells"] == 9 * 17
+    assert metrics["all"]["pearson_r"] > 0.9
+    assert ViabilityRegressor.load(tmp_path / "r.safetensors").quantile > 0
+
+
+def test_a_plate_of_emulated_rows_is_the_same_each_time_and_its_controls_read_100():
+    first, second = (list(emulated_rows("unit", 3)) for _ in range(2))
+    assert first == second
+    controls = [row for row in first if tuple(row.um3_by_z) in row.control_um3_by_z]
+    assert len(controls) == 4
+    assert np.median([row.mtt_percent for row in controls]) == pytest.approx(100, abs=15)
+    assert min(row.mtt_percent for row in first) < 30
