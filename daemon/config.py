@@ -82,10 +82,15 @@ class InferenceConfig(Section):
         default=None, ge=1, le=256, description="threads of the model; without it one for each core"
     )
     normalisation: Normalisation = Field(
-        default=Normalisation.STACK, description="intensity limits of each stack itself, or locked for the plate"
+        default=Normalisation.PLATE,
+        description="intensity limits locked from the plate's control wells (each stack's own without any), or stack",
     )
     limit_tolerance: float = Field(
-        default=0.02, ge=0, le=1, description="how far limits may move before a slab is segmented again; 0: not at all"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="stack only: how far limits may move before a slab is segmented again; above 0 the result "
+        "depends a little on the pace at which slices came",
     )
     limits: dict[Channel, LimitsConfig] | None = Field(
         default=None, description="intensity limits known before, per channel"

@@ -1,0 +1,129 @@
+"""The README's pictures: `python -m bench.pictures demo DATA OUT.png`, or `... well DATA WELL OUT.png`.
+
+`demo` draws every well of a plate: maximum intensity projection, outlines of the masks, and the row's figures. `well`
+draws one well from above and from the side.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from spheroidd.acquisition.labels import read_label
+from spheroidd.acquisition.stack_files import read_block
+from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.rows import ResultRow
+from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+LIVE, DEAD = "#35e06c", "#ff4fd8"  # green and magenta: told apart by the colour-blind too
+Image = NDArray[np.float64]
+
+
+def projection(data: Path, plan: StackPlan, axis: int, limits: dict[str, tuple[float, float]]) -> Image:
+    """RGB maximum projection: Calcein green, propidium iodide magenta."""
+    rgb = None
+    for channel, colour in zip(CHANNELS, ((0.1, 1.0, 0.35), (1.0, 0.2, 0.9)), strict=True):
+        if channel not in plan.channels:
+            continue
+        plane = read_block(data, Block(plan.key, channel, 0, plan.n_z)).max(axis=axis).astype(float)
+        low, high = limits.get(channel) or tuple(np.percentile(plane, (1, 99.7)))
+        shade = np.clip((plane - low) / max(high - low, 1.0), 0, 1)[..., np.newaxis] ** 0.7
+        rgb = shade * colour if rgb is None else rgb + shade * colour
+    if rgb is None:
+        raise ValueError(f"{plan.key} has no channel to draw")
+    return np.clip(rgb, 0, 1)
+
+
+def draw(axes: Axes, data: Path, plan: StackPlan, axis: int, limits: dict[str, tuple[float, float]]) -> None:
+    """One projection with the outlines of both masks, in micrometres."""
+    steps = (plan.z_step_um, plan.pixel_um, plan.pixel_um)
+    rows, columns = (n for n in range(3) if n != axis)
+    shape = (plan.n_z, plan.height, plan.width)
+    extent = (0, shape[columns] * steps[columns], shape[rows] * steps[rows], 0)
+    axes.imshow(projection(data, plan, axis, limits), extent=extent, interpolation="nearest")
+    for name, colour in (("live", LIVE), ("dead", DEAD)):
+        if {"live": CHANNELS[0], "dead": CHANNELS[1]}[name] in plan.channels:
+            mask = read_label(data, plan.key, name).max(axis=axis)
+            if mask.any():
+                smooth = ndimage.gaussian_filter(mask.astype(float), 0.7)
+                axes.contour(smooth, [0.5], colors=[colour], linewidths=0.7, extent=extent, origin="upper")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_plate(data: Path, out: Path) -> None:
+    """Every well of the first plate."""
+    with Catalog.read_only(data) as catalog:
+        plate = catalog.plates()[0]
+        rows = catalog.result_rows(plate)
+        plans = {row.result.well: catalog.plan(_key(row)) for row in rows}
+        locked = catalog.locked_limits(plate) or {}
+    limits = {channel: (found.low, found.low + 1.6 * (found.high - found.low)) for channel, found in locked.items()}
+    columns = 5
+    figure, grid = plt.subplots(-(-len(rows) // columns), columns, figsize=(11, 2.55 * -(-len(rows) // columns)))
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, rows, strict=False):
+        axes.set_axis_on()
+        draw(axes, data, plans[row.result.well], 0, limits)
+        axes.set_title(f"{row.result.well}  {_treatment(row)}", fontsize=8)
+        axes.set_xlabel(_figures(row), fontsize=8)
+    figure.suptitle(f"plate {plate}: projections, outlines of live (green) and dead (magenta) masks", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def draw_well(data: Path, well: str, out: Path) -> None:
+    """One well from above and from the side."""
+    with Catalog.read_only(data) as catalog:
+        row = next(row for row in catalog.result_rows() if row.result.well == str(WellId.parse(well)))
+        plan = catalog.plan(_key(row))
+    figure, (above, side) = plt.subplots(1, 2, figsize=(10, 5))
+    draw(above, data, plan, 0, {})
+    draw(side, data, plan, 1, {})
+    above.set_title("from above (projection along z)", fontsize=9)
+    side.set_title("from the side (projection along y)", fontsize=9)
+    figure.suptitle(f"{row.result.plate} {row.result.well}: {_figures(row)}", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def _key(row: ResultRow) -> StackKey:
+    return StackKey(row.result.plate, WellId.parse(row.result.well), row.result.stack)
+
+
+def _treatment(row: ResultRow) -> str:
+    treatment = row.treatment
+    if treatment.compound and treatment.dose_um is not None:
+        return f"{treatment.compound} {treatment.dose_um:g} uM"
+    return {"negative_control": "untreated", "positive_control": "killed"}.get(treatment.role, treatment.role)
+
+
+def _figures(row: ResultRow) -> str:
+    result = row.result
+    count = "unknown" if result.v_count is None else f"{100 * result.v_count:.0f} %"
+    control = "" if result.v_control is None else f", V control {result.v_control:.0f} %"
+    return f"V count {count}{control}"
+
+
+def main() -> None:
+    """Draw what the arguments say."""
+    match sys.argv[1:]:
+        case ["demo", data, out]:
+            draw_plate(Path(data), Path(out))
+        case ["well", data, well, out]:
+            draw_well(Path(data), well, Path(out))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
