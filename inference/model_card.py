@@ -9,7 +9,7 @@ from typing import Any
 from spheroidd.protocols.errors import ModelError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-DEFAULT_MODEL = "untrained"
+DEFAULT_MODEL = "emulator"
 
 _CARD_FORMAT = 1
 _MAX_CARD_BYTES = 1 << 20
