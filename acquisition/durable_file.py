@@ -43,13 +43,22 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file that was written before, and its name, durable."""
+    """Make the content of a file that was written before durable."""
     fd = os.open(path, os.O_RDWR)  # Windows flushes only what may be written to
     try:
         sync_data(fd)
     finally:
         os.close(fd)
-    sync_directory(path.parent)
+
+
+def sync_tree(top: Path) -> None:
+    """Make everything in a folder and below durable: first all content, then, cheap by now, all names."""
+    paths = sorted(top.rglob("*"))
+    for path in paths:
+        if not path.is_dir():
+            sync_file(path)
+    for folder in (*(path for path in paths if path.is_dir()), top):
+        sync_directory(folder)
 
 
 def replace(source: Path, target: Path) -> None:

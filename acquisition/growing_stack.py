@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from spheroidd.acquisition.ring import Ring
-from spheroidd.acquisition.slab import Rows
-from spheroidd.acquisition.stack_files import StackFiles
+from spheroidd.acquisition.slab import Rows, halving_rows, merged_rows
+from spheroidd.acquisition.stack_files import SlabRoom, StackFiles
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackPlan
 
 Place = tuple[int, int]
@@ -90,17 +92,35 @@ class GrowingStack:
                 yield Block(self.plan.key, name, start, stop)
                 self.announced[channel] = stop
 
-    def adopt(self, free_groups: set[int]) -> None:
-        """Take over the slices that a stopped run left in the ring, where they lie; their groups are free no more."""
+    def store(self, slab: GrowingSlab, room: SlabRoom, *, with_pyramid: bool) -> dict[int, int]:
+        """Write a slab to Zarr durably, together with the planes that Zarr has of it: {z: crc32c} of them all.
+
+        With the pyramid, its first level is left in `room`.
+        """
+        files, stored = self.files, self.stored.get(slab.place, {})
+        crcs = {**slab.crcs, **stored}
+        rows = slab.rows(room.strip)
+        if stored:
+            rows = merged_rows(rows, files.read_slab(*slab.place)[1], {z % files.depth for z in stored})
+        if with_pyramid and room.levels:
+            rows = halving_rows(rows, room.halving, room.levels[0])
+        files.write_slab(*slab.place, crcs, rows)
+        return crcs
+
+    def left_in_ring(self) -> list[GrowingSlab]:
+        """What a stopped run left of this stack in the ring and not in Zarr."""
+        slabs: dict[tuple[Place, int], GrowingSlab] = {}
         for found in self.ring.scan(self.files.stack_id):
             if found.channel >= len(self.plan.channels) or found.z >= self.plan.n_z:
                 continue
             index = SliceIndex(self.plan.channels[found.channel], found.z)
-            place = self.place(index)
-            slab = self.filling.get(place)
-            if index in self.durable or found.group not in (free_groups if slab is None else {slab.group}):
-                continue
-            if slab is None:
-                free_groups.remove(found.group)
-                slab = self.filling[place] = GrowingSlab(self, place, found.group)
-            slab.crcs[found.z] = self.durable[index] = found.crc32c
+            if index not in self.durable:
+                place = self.place(index)
+                slab = slabs.setdefault((place, found.group), GrowingSlab(self, place, found.group))
+                slab.crcs[found.z] = found.crc32c
+        return list(slabs.values())
+
+
+def pixels_of(frame: Frame) -> Pixels:
+    """A frame's pixels as they lie on disk: C-contiguous, little-endian; the same array where it is so already."""
+    return np.ascontiguousarray(frame.pixels, frame.pixels.dtype.newbyteorder("<"))

@@ -21,7 +21,7 @@ from spheroidd.acquisition.durable_file import (
     replace,
     storage_errors,
     sync_directory,
-    sync_file,
+    sync_tree,
     write_durably,
 )
 from spheroidd.acquisition.slab import (
@@ -94,8 +94,7 @@ class LabelWriter:
         if self._next_z != self._plan.n_z:
             raise ValueError(f"only {self._next_z} of {self._plan.n_z} planes were given")
         with storage_errors(self._target):
-            for path in sorted(self._folder.glob("*/c/*/0/0")):
-                sync_file(path)
+            sync_tree(self._folder)
             make_directories(self._target.parent.parent, [self._target.parent])
             if self._target.exists():
                 self._remove(self._older)

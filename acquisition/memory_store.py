@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spheroidd.acquisition.growing_stack import pixels_of
 from spheroidd.acquisition.slab import SLAB_Z, crc32c
 from spheroidd.protocols.errors import StackError, StorageError
-from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackOpened, StackSealed
+from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 
@@ -33,7 +34,6 @@ class MemoryStackStore:
         if stack.plan != plan:
             raise StorageError("the stack that is held has another geometry", where=str(plan.key), do="use its plan")
         stack.front = dict.fromkeys(plan.channels, 0)
-        self._emit(StackOpened(plan, dict(stack.crcs)))
         self._announce(stack)
         stack.sealed = False
         return dict(stack.crcs)
@@ -42,7 +42,8 @@ class MemoryStackStore:
         """See the port."""
         stack = self._stack(frame.key)
         frame.check(stack.plan)
-        crc = crc32c(frame.pixels)
+        pixels = pixels_of(frame)
+        crc = crc32c(pixels)
         if frame.index in stack.crcs:
             if crc != stack.crcs[frame.index]:
                 what = f"channel {frame.index.channel} z {frame.index.z} came twice with different pixels"
@@ -52,7 +53,7 @@ class MemoryStackStore:
                 self._emit(FaultRaised("duplicate-slice", error, frame.key))
             return
         stack.sealed = False
-        stack.crcs[frame.index], stack.pixels[frame.index] = crc, frame.pixels
+        stack.crcs[frame.index], stack.pixels[frame.index] = crc, pixels
         self._emit(SliceDurable(frame.key, frame.index, crc, frame.acquired_s, frame.metadata))
         self._announce(stack)
 

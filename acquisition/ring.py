@@ -5,6 +5,7 @@ a slot is a header page (stack id, channel, z, length, crc32c) and then the plan
 a slot whose stack id is unknown, or whose checksum is wrong, holds nothing.
 """
 
+import contextlib
 import os
 import struct
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.durable_file import make_directories, sync_data, sync_directory, write_all
+from spheroidd.acquisition.durable_file import make_directories, sync_data, write_all, write_durably
 from spheroidd.acquisition.slab import crc32c
 from spheroidd.protocols.stack import Pixels
 
@@ -39,16 +40,19 @@ class RingSlice:
 
 
 class Ring:
-    """`n_groups` groups of `depth` slots for planes of `plane_bytes`. Not for two writing threads at once."""
+    """Groups of `depth` slots for planes of `plane_bytes`: the ring file that is there, else a new one of `n_groups`.
+
+    Not for two writing threads at once. A failing disk raises OSError.
+    """
 
     def __init__(self, folder: Path, plane_bytes: int, depth: int, n_groups: int) -> None:
-        self.plane_bytes, self.depth, self.n_groups = plane_bytes, depth, n_groups
+        self.plane_bytes, self.depth = plane_bytes, depth
         self.slot_bytes = PAGE + -(-plane_bytes // PAGE) * PAGE
-        self.path = folder / f"{plane_bytes}x{depth}x{n_groups}.ring"
+        self.path = folder / f"{plane_bytes}x{depth}.ring"
         self._seek = threading.Lock()  # only where the system cannot read and write at an offset
-        size = self.slot_bytes * depth * n_groups
-        if not self.path.exists() or self.path.stat().st_size != size:
-            _preallocate(self.path, size)
+        if not self.path.exists():
+            _preallocate(self.path, self.slot_bytes * depth * n_groups)
+        self.n_groups = self.path.stat().st_size // (self.slot_bytes * depth)
         self._fd = os.open(self.path, os.O_RDWR | _BINARY)
 
     def write(self, group: int, slot: int, stack_id: bytes, channel: int, z: int, pixels: Pixels, crc: int) -> None:
@@ -83,6 +87,12 @@ class Ring:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def remove(self) -> None:
+        """Delete a closed ring that nobody needs any more, and its folder where it was the last."""
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another ring lies beside it
+            self.path.parent.rmdir()
 
     def _parse(self, head: NDArray[np.uint8], group: int, slot: int) -> RingSlice | None:
         raw = head.tobytes()
@@ -129,15 +139,5 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 def _preallocate(path: Path, size: int) -> None:
     """Write zeros rather than only reserve room: the first use of reserved room would make each sync slower."""
     make_directories(path.parent.parent, [path.parent])
-    zeros = bytes(1 << 20)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY)
-    try:
-        for start in range(0, size, len(zeros)):
-            write_all(fd, zeros[: size - start])
-        os.fsync(fd)
-    except BaseException:
-        os.close(fd)
-        path.unlink(missing_ok=True)
-        raise
-    os.close(fd)
-    sync_directory(path.parent)
+    step = 1 << 20
+    write_durably(path, (bytes(min(step, size - start)) for start in range(0, size, step)))

@@ -13,7 +13,7 @@ from spheroidd.acquisition.durable_file import (
     make_directories,
     remove_partials,
     sync_directory,
-    sync_file,
+    sync_tree,
     write_durably,
 )
 from spheroidd.acquisition.slab import (
@@ -30,6 +30,7 @@ from spheroidd.acquisition.slab import (
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Pixels, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +48,25 @@ class StackFiles:
         """Take up the stack that is there, else create it durably. StorageError where another geometry is there."""
         plate_map[plan.key.well]
         image = ngff.image_path(root, plan.key)
-        shapes = ngff.level_shapes(plan.height, plan.width)
         if not (image / "zarr.json").exists():
+            shapes = ngff.level_shapes(plan.height, plan.width)
             grids = tuple(SlabGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
             files = cls(plan, image, secrets.token_bytes(16), grids, codec)
             files._create(root)
         else:
-            own = ngff.read_attributes(image).get(ngff.OWN, {})
-            found = ngff.plan_from(own, plan.key, image)
-            grids = tuple(ngff.grid_from(image / str(level)) for level in range(len(shapes)))
-            files = cls(found, image, bytes.fromhex(own["stack_id"]), grids, codec)
+            files = cls.existing(image, plan.key, codec)
             files.check_same(plan, depth)
         ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
         return files
+
+    @classmethod
+    def existing(cls, image: Path, key: StackKey, codec: SlabCodec) -> "StackFiles":
+        """The stack that is there; StorageError where its metadata are damaged."""
+        own = ngff.read_attributes(image).get(ngff.OWN, {})
+        plan = ngff.plan_from(own, key, image)
+        levels = range(len(ngff.level_shapes(plan.height, plan.width)))
+        grids = tuple(ngff.grid_from(image / str(level)) for level in levels)
+        return cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec)
 
     def _create(self, root: Path) -> None:
         # The image's zarr.json is written last: without it the stack does not exist, and is made anew.
@@ -93,6 +100,11 @@ class StackFiles:
     def depth(self) -> int:
         """Planes in a slab."""
         return self.grids[0].depth
+
+    @property
+    def plane_bytes(self) -> int:
+        """Size of one full-resolution plane."""
+        return self.plan.n_bytes // self.plan.n_slices
 
     @property
     def n_slabs(self) -> int:
@@ -143,8 +155,7 @@ class StackFiles:
     def sync_pyramid(self) -> None:
         """Make the coarser levels durable."""
         for level in range(1, len(self.grids)):
-            for path in sorted((self.image / str(level)).glob("c/*/*/0/0")):
-                sync_file(path)
+            sync_tree(self.image / str(level))
 
     def read_slab(self, channel: int, slab: int) -> tuple[SlabHeader, Pixels]:
         """A slab's header and all its planes (depth, y, x)."""
@@ -204,6 +215,14 @@ class SlabRoom:
         self.strip: Pixels = np.zeros((full.depth, full.tile_y, full.width), full.dtype)  # one row of tiles
         self.levels: list[Pixels] = [np.zeros((grid.depth, grid.height, grid.width), grid.dtype) for grid in grids[1:]]
         self.halving = Halving(full.width, full.dtype)
+
+
+def unsealed_stacks(root: Path, plate: str, codec: SlabCodec) -> Iterator[StackFiles]:
+    """The stacks of a plate that a stopped run did not bring to an end."""
+    for path in sorted(ngff.plate_path(root, plate).glob("*/*/*/zarr.json")):
+        if ngff.read_attributes(path.parent).get(ngff.OWN, {}).get("sealed") is False:
+            row, column, stack = path.parts[-4:-1]
+            yield StackFiles.existing(path.parent, StackKey(plate, WellId.parse(row + column), int(stack)), codec)
 
 
 def read_plan(root: Path, key: StackKey) -> StackPlan:

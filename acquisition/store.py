@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from spheroidd.acquisition.durable_file import storage_errors
-from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack
+from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack, pixels_of
 from spheroidd.acquisition.ring import Ring
-from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c, halving_rows, merged_rows
-from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block
+from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
+from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block, unsealed_stacks
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.plate import PlateMap
@@ -91,6 +89,9 @@ class ZarrStackStore:
             with storage_errors(self._root):
                 stack = self._take_up(plan)
         self._announce(stack)
+        if len(stack.durable) < plan.n_slices:  # it may have been sealed before, and now it grows again
+            with storage_errors(stack.files.image):
+                self._write_attributes(stack, sealed=False)
         return dict(stack.durable)
 
     def append(self, frame: Frame) -> None:
@@ -100,7 +101,7 @@ class ZarrStackStore:
         """
         stack = self._stack(frame.key)
         frame.check(stack.plan)
-        pixels = np.ascontiguousarray(frame.pixels)
+        pixels = pixels_of(frame)
         crc = crc32c(pixels)
         with self._change:
             self._tell_failure()
@@ -145,44 +146,70 @@ class ZarrStackStore:
         StorageError where it cannot be finished: the store stays open, and close may be tried again.
         """
         with self._change:
-            if not self._closed:
-                self._tell_failure()
-                self._wait_until(lambda: not self._pending and not self._jobs and not self._working)
+            if self._closed:
+                return
+            self._tell_failure()
+            self._wait_until(lambda: not self._pending and not self._jobs and not self._working)
+            outdated = list(self._outdated)
+        for stack in outdated:
+            with storage_errors(stack.files.image):
+                self._write_attributes(stack, sealed=False)
+        with self._change:
             self._closed = True
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
+        needed = {stack.ring for stack in self._stacks.values() if stack.filling}
         for ring in self._rings.values():
             ring.close()
+            if ring not in needed:
+                ring.remove()
 
     # -- taking up a stack
 
     def _take_up(self, plan: StackPlan) -> GrowingStack:
         files = StackFiles.open(self._root, self._plate_map, plan, self._codec, self._slab_z)
-        stack = GrowingStack(files, self._ring(plan))
-        for found in files.recover(with_pyramid=self._with_pyramid):
+        stack = GrowingStack(files, self._ring(files))
+        self._recover(stack)
+        stack.accepted = dict(stack.durable)
+        with self._change:
+            self._stacks[plan.key] = stack
+            self._sealed.discard(plan.key)
+        return stack
+
+    def _recover(self, stack: GrowingStack) -> None:
+        """Find out what a stack has in Zarr."""
+        channels = stack.plan.channels
+        for found in stack.files.recover(with_pyramid=self._with_pyramid):
             if isinstance(found, StorageError):
-                self._emit(FaultRaised("damaged-slab", found, plan.key))
+                self._emit(FaultRaised("damaged-slab", found, stack.plan.key))
                 continue
             channel, number, crcs = found
             stack.stored[channel, number] = crcs
-            stack.durable |= {SliceIndex(plan.channels[channel], z): crc for z, crc in crcs.items()}
-        with self._change:
-            stack.adopt(self._free[stack.ring])
-            stack.accepted = dict(stack.durable)
-            self._stacks[plan.key] = stack
-            self._sealed.discard(plan.key)
-            for slab in stack.filling.values():
-                if stack.is_whole(slab):
-                    self._queue(slab)
-        return stack
+            stack.durable |= {SliceIndex(channels[channel], z): crc for z, crc in crcs.items()}
 
-    def _ring(self, plan: StackPlan) -> Ring:
-        plane_bytes = plan.n_bytes // plan.n_slices
+    def _ring(self, files: StackFiles) -> Ring:
+        """The ring for planes of this size; what a stopped run left in it is first brought to Zarr, then it is free."""
+        plane_bytes = files.plane_bytes
         if plane_bytes not in self._rings:
-            ring = Ring(self._root / f"{plan.key.plate}.ring", plane_bytes, self._slab_z, self._n_groups)
-            self._rings[plane_bytes], self._free[ring] = ring, set(range(self._n_groups))
+            ring = Ring(self._root / f"{self._plate_map.name}.ring", plane_bytes, self._slab_z, self._n_groups)
+            try:
+                for left in unsealed_stacks(self._root, self._plate_map.name, self._codec):
+                    if (left.plane_bytes, left.depth) == (plane_bytes, self._slab_z):
+                        self._rescue(GrowingStack(left, ring))
+            except BaseException:
+                ring.close()
+                raise
+            self._rings[plane_bytes], self._free[ring] = ring, set(range(ring.n_groups))
         return self._rings[plane_bytes]
+
+    def _rescue(self, stack: GrowingStack) -> None:
+        if not stack.left_in_ring():
+            return
+        self._recover(stack)
+        room = SlabRoom(stack.files.grids)
+        for slab in stack.left_in_ring():
+            stack.stored[slab.place] = stack.store(slab, room, with_pyramid=False)
 
     def _stack(self, key: StackKey) -> GrowingStack:
         with self._change:
@@ -269,7 +296,7 @@ class ZarrStackStore:
     def _sync(self, batch: list[tuple[GrowingSlab, Frame, int]]) -> None:
         if self._write_again:  # after a failed sync the system may have dropped the pages that it could not write
             for slab, frame, crc in batch:
-                slab.stack.write_to_ring(slab, frame, np.ascontiguousarray(frame.pixels), crc)
+                slab.stack.write_to_ring(slab, frame, pixels_of(frame), crc)
         for ring in {slab.stack.ring for slab, _, _ in batch}:
             ring.sync()
         self._write_again = False
@@ -327,21 +354,13 @@ class ZarrStackStore:
         return stack
 
     def _store(self, slab: GrowingSlab, room: SlabRoom) -> None:
-        stack, files = slab.stack, slab.stack.files
-        stored = stack.stored.get(slab.place, {})
-        crcs = {**slab.crcs, **stored}
-        rows = slab.rows(room.strip)
-        if stored:
-            rows = merged_rows(rows, files.read_slab(*slab.place)[1], {z % files.depth for z in stored})
-        with_pyramid = self._with_pyramid and len(room.levels) > 0
-        if with_pyramid:
-            rows = halving_rows(rows, room.halving, room.levels[0])
-        files.write_slab(*slab.place, crcs, rows)
+        stack = slab.stack
+        crcs = stack.store(slab, room, with_pyramid=self._with_pyramid)
         with self._change:
             stack.stored[slab.place] = crcs
         self._announce(stack)
-        if with_pyramid:
-            files.write_pyramid(*slab.place, crcs, room)
+        if self._with_pyramid:
+            stack.files.write_pyramid(*slab.place, crcs, room)
         with self._change:
             del stack.filling[slab.place]
             self._free[stack.ring].add(slab.group)

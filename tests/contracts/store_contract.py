@@ -239,6 +239,22 @@ class StoreContract:
         store.seal(plan.key)
         np.testing.assert_array_equal(store.read(Block(plan.key, "488", 1, 2))[0], wide[:, 1::2])
 
+    def test_big_endian_pixels_are_taken_by_value(self, store):
+        plan = plan_of(n_z=1, channels=("488",))
+        store.open(plan)
+        native = np.arange(plan.height * plan.width, dtype=np.uint16).reshape(plan.height, -1)
+        for pixels in (native.astype(">u2"), native):  # the second is the same slice, not another
+            store.append(frame_of(plan, SliceIndex("488", 0), pixels))
+        store.seal(plan.key)
+        np.testing.assert_array_equal(store.read(Block(plan.key, "488", 0, 1))[0], native)
+
+    def test_stack_without_a_slice_can_be_sealed(self, store, events):
+        plan = plan_of()
+        store.open(plan)
+        store.seal(plan.key)
+        assert events == [StackSealed(plan.key)]
+        assert store.open(plan) == {}
+
     def test_close_twice(self, store):
         store.close()
         store.close()
