@@ -143,7 +143,7 @@ class ZarrStackStore:
     def close(self) -> None:
         """Finish what was appended and stop the threads; what is not yet in Zarr waits in the ring for the next start.
 
-        StorageError where it cannot be finished: the store stays open, and close may be tried again.
+        StorageError where it cannot be finished: the store stays open, and close may be tried again, or `abandon`.
         """
         with self._change:
             if self._closed:
@@ -154,16 +154,21 @@ class ZarrStackStore:
         for stack in outdated:
             with storage_errors(stack.files.image):
                 self._write_attributes(stack, sealed=False)
+        self.abandon()
+        needed = {stack.ring for stack in self._stacks.values() if stack.filling}
+        for ring in self._rings.values():
+            if ring not in needed:
+                ring.remove()
+
+    def abandon(self) -> None:
+        """Stop at once, as a kill would: what was reported durable stays so, all else is lost. May be called twice."""
         with self._change:
             self._closed = True
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
-        needed = {stack.ring for stack in self._stacks.values() if stack.filling}
         for ring in self._rings.values():
             ring.close()
-            if ring not in needed:
-                ring.remove()
 
     # -- taking up a stack
 

@@ -1,0 +1,126 @@
+"""The power fails: a file system is stopped dead, its caches dropped, and mounted again."""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from spheroidd.acquisition import durable_file, ring
+from spheroidd.acquisition.labels import LabelWriter, read_label
+from spheroidd.acquisition.stack_files import read_block, read_stack
+from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.events import BlockStored, SliceDurable
+from spheroidd.protocols.stack import SliceIndex
+from tests.contracts.store_contract import PLATE_MAP, append_all, frame_of, of_kind, pixels_of, plan_of
+
+EXT4_SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2
+PLAN = plan_of(n_z=40, height=300, width=64)
+
+
+class Disk:
+    """An ext4 file system in a file, whose power can be cut."""
+
+    def __init__(self, folder):
+        self.image, self.mount = folder / "image", folder / "mount"
+        self.mount.mkdir()
+        with self.image.open("wb") as file:
+            file.truncate(96 << 20)
+        self.run("mkfs.ext4", "-q", "-F", self.image)
+        self.plug_in()
+
+    @staticmethod
+    def run(*command):
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"this environment cannot do it: {done.stderr.strip()}")
+
+    def plug_in(self):
+        self.run("mount", "-o", "loop", self.image, self.mount)
+
+    def cut_power(self):
+        fd = os.open(self.mount, os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING))
+        os.close(fd)
+
+    def unplug(self):
+        subprocess.run(["umount", str(self.mount)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("only root on Linux with mkfs.ext4 can cut the power of a file system")
+    disk = Disk(tmp_path)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk.mount)], capture_output=True)
+
+
+def write_until_the_power_fails(disk, after):
+    """Append until `after` slices were reported, cut the power, and say what was reported before."""
+    events, slices = [], pixels_of(PLAN)
+    store = ZarrStackStore(disk.mount, PLATE_MAP, events.append, ring_slots=24)
+    store.open(PLAN)
+    for index, pixels in slices.items():
+        store.append(frame_of(PLAN, index, pixels))
+        if len(of_kind(events, SliceDurable)) >= after:
+            break
+    told = list(events)
+    disk.cut_power()
+    with pytest.raises(StorageError):
+        store.seal(PLAN.key)
+    store.abandon()
+    disk.unplug()
+    disk.plug_in()
+    return slices, told
+
+
+@pytest.mark.parametrize("after", [1, 9, 37])
+def test_every_reported_slice_survives(disk, after):
+    slices, told = write_until_the_power_fails(disk, after)
+    reported = {event.index: event.crc32c for event in of_kind(told, SliceDurable)}
+    assert len(reported) >= after
+    for event in of_kind(told, BlockStored):
+        block = event.block
+        expected = [slices[SliceIndex(block.channel, z)] for z in range(block.z_start, block.z_stop)]
+        np.testing.assert_array_equal(read_block(disk.mount, block), expected)
+
+    store = ZarrStackStore(disk.mount, PLATE_MAP, lambda event: None, ring_slots=24)
+    assert reported.items() <= store.open(PLAN).items()
+    append_all(store, PLAN, slices)
+    store.seal(PLAN.key)
+    store.close()
+    expected = [[slices[SliceIndex(channel, z)] for z in range(PLAN.n_z)] for channel in PLAN.channels]
+    np.testing.assert_array_equal(read_stack(disk.mount, PLAN.key), expected)
+
+
+def test_committed_label_survives(disk):
+    mask = np.random.default_rng(0).random((PLAN.n_z, PLAN.height, PLAN.width)) > 0.5
+    store = ZarrStackStore(disk.mount, PLATE_MAP, lambda event: None)
+    store.open(PLAN)
+    store.close()
+    with LabelWriter(disk.mount, PLAN.key, PLAN, "live") as label:
+        label.append(0, mask)
+        label.commit()
+    disk.cut_power()
+    disk.unplug()
+    disk.plug_in()
+    np.testing.assert_array_equal(read_label(disk.mount, PLAN.key, "live"), mask)
+
+
+def test_without_the_syncs_it_would_be_lost(disk, monkeypatch):
+    """The test itself can fail: a store that only says it syncs loses what it reported."""
+    for module in (durable_file, ring):
+        monkeypatch.setattr(module, "sync_data", lambda fd: None)
+    monkeypatch.setattr(durable_file, "sync_directory", lambda path: None)
+    _, told = write_until_the_power_fails(disk, 9)
+    monkeypatch.undo()
+    store = ZarrStackStore(disk.mount, PLATE_MAP, lambda event: None, ring_slots=24)
+    found = store.open(PLAN)
+    assert not {event.index: event.crc32c for event in of_kind(told, SliceDurable)}.items() <= found.items()
+    store.close()
