@@ -71,14 +71,9 @@ class StackFiles:
     def _create(self, root: Path) -> None:
         # The image's zarr.json is written last: without it the stack does not exist, and is made anew.
         plan = self.plan
-        slabs = range(self.n_slabs)
-        folders = [
-            self.shard(level, c, k).parent
-            for level in range(len(self.grids))
-            for c in range(len(plan.channels))
-            for k in slabs
-        ]
-        make_directories(root, folders)
+        places = ((c, k) for c in range(len(plan.channels)) for k in range(self.n_slabs))
+        levels = [self.image / str(level) for level in range(len(self.grids))]
+        make_directories(root, [*levels, *(self.shard(0, *place).parent for place in places)])
         for level, grid in enumerate(self.grids):
             shape = (len(plan.channels), plan.n_z, grid.height, grid.width)
             ngff.write_node(self.image / str(level), ngff.array_node(shape, grid, self.codec))
@@ -149,8 +144,9 @@ class StackFiles:
         for level, planes in enumerate(room.levels, start=1):
             if level > 1:
                 room.halving(room.levels[level - 2], planes)
-            parts = encode_slab(self.grids[level], self.codec, header, rows_of(planes))
-            write_durably(self.shard(level, channel, slab), parts, sync=False)
+            path = self.shard(level, channel, slab)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, encode_slab(self.grids[level], self.codec, header, rows_of(planes)), sync=False)
 
     def sync_pyramid(self) -> None:
         """Make the coarser levels durable."""
