@@ -53,7 +53,7 @@ class UNetSettings:
 class ModelCard:
     """What a set of weights is, how it came about and how good it was; the JSON beside the weights.
 
-    `background`: a region whose normalised voxels all stay below it holds no cell (None: never skip). `halo`: voxels of
+    `background`: a region in which no channel varies by as much holds no cell (None: never skip). `halo`: voxels of
     context a tile needs on each side. `normalisation`: the kinds of limits it saw in training. `command`, `seeds`: what
     made it. `metrics`: what the validation printed. `sha256`: of the safetensors file.
     """

@@ -61,14 +61,14 @@ class UNetSegmenter:
     def predict(self, region: NDArray[np.float32]) -> Prediction:
         """Segment a region (2, z, y, x) of any size.
 
-        A region that stays below the card's background bound in every channel is answered with zeros, unseen.
+        A region in which no channel varies by the card's `background` is answered with zeros, unseen.
         """
         if region.ndim != 4 or region.shape[0] != self.card.settings.in_channels:
             do = f"give ({self.card.settings.in_channels}, z, y, x)"
             raise ModelError(f"a region of shape {region.shape} cannot be segmented", where=self.card.name, do=do)
         shape = region.shape[1:]
         bound = self.card.background
-        if bound is not None and not np.any(region >= bound):
+        if bound is not None and max(float(np.ptp(channel)) for channel in region) < bound:
             return Prediction(*(np.zeros(shape, np.float32) for _ in range(4)))
         multiple = self.card.settings.multiple
         pad = [(0, 0), *((0, -n % multiple) for n in shape)]

@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -200,27 +201,25 @@ def validate(model: ResidualUNet, stacks: Sequence[TrainingStack]) -> dict[str, 
     return found
 
 
-def background_bound(
-    model: ResidualUNet, stacks: Sequence[TrainingStack], reach: int = 4, margin: float = 0.1
-) -> float:
-    """A value such that no voxel near which all input stays below it was taken for a cell, less `margin`; at most 0.
+def background_bound(model: ResidualUNet, stacks: Sequence[TrainingStack], reach: int = 8) -> float:
+    """How much the input varies around the flattest voxel that was taken for a cell: three quarters of it; at most 0.5.
 
-    Near is within `reach` voxels, far less than a tile: a tile that stays below it is background all the more. Above 0,
-    the mean of a stack, nothing is skipped, however bright the cells of these stacks were.
+    Around is within `reach` voxels, far less than a tile: a tile that varies less is background all the more. A
+    difference, not a level, because an empty field's level depends on how much of the stack is full. Half a standard
+    deviation is never skipped, however contrasted the cells of these stacks were.
     """
     segmenter = UNetSegmenter(model, ModelCard("bound", model.settings, halo=0, sha256=""), "cpu")
-    lowest = math.inf
+    flattest, size = math.inf, 2 * reach + 1
     for stack in stacks:
         for variant in stack.variants:
             volume = variant.astype(np.float32)
             prediction = segmenter.predict(volume)
             found = np.maximum(prediction.live, prediction.dead) >= 0.3
-            brightest = torch.from_numpy(volume.max(axis=0))[None]
-            near = F.max_pool3d(brightest, 2 * reach + 1, 1, reach)[0].numpy()
-            lowest = min(lowest, float(near[found].min(initial=math.inf)))
-    if not math.isfinite(lowest):
+            varies = [ndimage.maximum_filter(part, size) - ndimage.minimum_filter(part, size) for part in volume]
+            flattest = min(flattest, float(np.maximum(*varies)[found].min(initial=math.inf)))
+    if not math.isfinite(flattest):
         raise ModelError("the network finds no cell in any stack", where="training", do="train it longer")
-    return min(lowest - margin, 0.0)
+    return min(0.75 * flattest, 0.5)
 
 
 def _grow(part: NDArray[np.float32], patch: tuple[int, ...], mode: str) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Tiles, the U-Net as a Segmenter, and slabs that stream."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.model_card import ModelCard, UNetSettings
+from spheroidd.inference.preprocess import StreamingPreprocessor
 from spheroidd.inference.segment import (
     LONGEST_TILE_YX,
     LONGEST_TILE_Z,
@@ -17,6 +20,7 @@ from spheroidd.inference.segment import (
     StreamingSegmentation,
     ThresholdSegmenter,
     UNetSegmenter,
+    load_segmenter,
 )
 from spheroidd.inference.tiles import GRID, tile_axis
 from spheroidd.inference.unet import ResidualUNet
@@ -24,7 +28,10 @@ from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Segmenter
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS
+from spheroidd.sim_emulator.presets import PRESETS
+from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from tests.contracts.segmenter_contract import SegmenterContract, noise
+from tests.contracts.source_contract import FakeClock
 
 
 def tiny(background: float | None = None, halo: int = 16) -> UNetSegmenter:
@@ -206,14 +213,16 @@ def test_a_negative_tolerance_is_refused() -> None:
         StreamingSegmentation(FakePreprocessor(noise((8, 8, 8))), tiny(), tolerance=-0.1)
 
 
-def test_only_a_region_below_the_bound_in_every_channel_is_skipped() -> None:
-    segmenter, never = tiny(background=0.0), tiny()
-    region = np.full((2, 16, 16, 16), -0.5, np.float32)
+@pytest.mark.parametrize("level", [-1.5, 0.0, 3.0])
+def test_only_a_region_that_is_flat_in_every_channel_is_skipped(level: float) -> None:
+    segmenter, never = tiny(background=0.5), tiny()
+    region = np.full((2, 16, 16, 16), level, np.float32)
+    region[:, 8:] += 0.25
     assert not any(part.any() for part in segmenter.predict(region))
     for channel in range(2):
-        region[channel, 3, 4, 5] = 0.0
+        region[channel, 3, 4, 5] -= 0.25
         assert same(segmenter.predict(region), never.predict(region))
-        region[channel, 3, 4, 5] = -0.5
+        region[channel, 3, 4, 5] += 0.25
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 8), (3, 8, 8, 8), (2, 8, 8)], ids=str)
@@ -227,3 +236,44 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     shape = UNetSettings(base=2, levels=2, density_level=0)
     with pytest.raises(ModelError, match="no GPU"):
         UNetSegmenter(ResidualUNet(shape), ModelCard("tiny", shape, 8, "0" * 64), "cuda")
+
+
+@pytest.fixture(scope="module")
+def emulated() -> StreamingPreprocessor:
+    """Half a small spheroid and empty field beside it, as the emulator sees them."""
+    preset = replace(PRESETS["demo"], n_z=28, height=160, width=320, field_x_um=90.0, diameter_um=200.0)
+    source = EmulatorSource(EmulatorSettings(pace="fast", seed=5), None, "P", FakeClock(), preset=preset)
+    plan = next(iter(source.plans()))
+    preprocessor = StreamingPreprocessor(28, 160, 320, 0.4, 1.25, CHANNELS, (1.0, 1.0, 1.0))
+    for frame in source.frames(plan, set(plan.indices())):
+        preprocessor.feed(frame.index.channel, frame.index.z, frame.pixels[np.newaxis])
+    preprocessor.finish()
+    return preprocessor
+
+
+class TestDefaultModelOnEmulatedData:
+    """What must hold of the weights that ship, on data like those they were made for."""
+
+    def masks(self, segmenter: UNetSegmenter, source: StreamingPreprocessor, tile_yx: int) -> NDArray[np.bool_]:
+        keeping = FakePreprocessor(source.volume(0, source.shape[0], source.limits()))  # asked several times
+        slabs = streamed(StreamingSegmentation(keeping, segmenter, limits=KNOWN, tile_yx=tile_yx), keeping, [])
+        return np.stack(joined(slabs, source.shape[0])[:2]) >= 0.5
+
+    def test_skipping_background_changes_no_mask(self, emulated: StreamingPreprocessor) -> None:
+        skipping, seeing = load_segmenter(device="cpu"), load_segmenter(device="cpu")
+        seeing.card = replace(seeing.card, background=None)
+        assert skipping.card.background is not None
+        volume = emulated.volume(0, emulated.shape[0], emulated.limits())
+        empty = volume[:, :, :, -48:]
+        assert np.ptp(empty, axis=(1, 2, 3)).max() < skipping.card.background, "the field's empty side is skipped"
+        assert not skipping.predict(empty).live.any()
+        assert seeing.predict(empty).live.any(), "unskipped, a network never says exactly 0"
+        masks = self.masks(skipping, emulated, 48)
+        assert masks[0].mean() > 0.05
+        assert np.array_equal(masks, self.masks(seeing, emulated, 48))
+
+    def test_the_card_s_halo_is_enough(self, emulated: StreamingPreprocessor) -> None:
+        segmenter = load_segmenter(device="cpu")
+        tiled, whole = (self.masks(segmenter, emulated, tile_yx) for tile_yx in (64, 160))
+        for kind in range(2):
+            assert agreement(tiled[kind], whole[kind]).dice > 0.995
