@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "stack.npy"
         np.save(file, _emulated(CROP))
-        np.save(Path(folder) / "warm.npy", _emulated((8, 64, 64)))
+        np.save(Path(folder) / "warm.npy", _emulated((16, 64, 64)))
         rows = {name: _in_own_process(name, model, file) for name in CHAINS}
         masks = {name: np.load(Path(folder) / f"{name}.npy") for name in CHAINS}
     for name, row in rows.items():
@@ -67,7 +67,7 @@ def _emulated(shape: tuple[int, int, int]) -> NDArray[np.uint16]:
 
 def _in_own_process(name: str, model: str, file: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.chain", "--measure", name, model, str(file)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found
 
 

@@ -21,7 +21,7 @@ def main() -> None:
 
 def _in_own_process(model: str, threads: int) -> object:
     command = [sys.executable, "-m", "bench.segment", "--measure", model, str(threads)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def measure(model: str, threads: int) -> dict[str, float | str]:
