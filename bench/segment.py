@@ -4,10 +4,11 @@ Each figure comes from a process of its own, so that threads, caches and peak me
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
+
+import psutil
 
 FIELD_UM = 100.0  # the screen preset: 800 x 0.125 um, 200 x 0.5 um
 THREADS = (1, 2)
@@ -76,8 +77,12 @@ class _Ready:
 
 
 def peak_mb() -> float:
-    """This process's largest resident size so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """This process's largest resident size so far, in MiB."""
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":
