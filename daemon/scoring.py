@@ -70,8 +70,8 @@ class ScoringDesk:
                 return
 
     def idle(self) -> bool:
-        """Nothing is being scored, and nothing that is stored still has to be."""
-        return self._running is None and not any(row.complete for row in self._left())
+        """Nothing is being scored, and nothing stored can be: what waits for controls may have to wait for another run."""
+        return self._running is None and not any(row.complete and self._job(row) for row in self._left())
 
     def describe(self) -> str:
         """What the worker does, in a word or three."""
