@@ -70,7 +70,7 @@ class ScoringDesk:
                 return
 
     def idle(self) -> bool:
-        """Nothing is being scored, and nothing stored can be: what waits for controls may have to wait for another run."""
+        """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
         return self._running is None and not any(row.complete and self._job(row) for row in self._left())
 
     def describe(self) -> str:
