@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.source import EmulatorSource
 
 SEED = 20261122
-DESIGN = {"compounds": 4, "doses": 6, "negative_controls": 4, "positive_controls": 2, "patients": 2}
+DESIGN = {"compounds": 4, "doses": 6, "negative_controls": 4, "positive_controls": 2}
 
 
 def figures(seed: int, normalisation: str) -> dict[str, Any]:
@@ -66,14 +67,21 @@ def figures(seed: int, normalisation: str) -> dict[str, Any]:
         found[f"{name}_dice_per_well_median"] = round(statistics.median(dice[name]), 4)
         found[f"{name}_dice_per_well_lowest"] = round(min(dice[name]), 4)
     true_v = [truth.v_true_fov for truth in truths]
-    controls = [r.v_control for r in results]
-    found["spearman_v_control_true_viability"] = round(float(stats.spearmanr(controls, true_v).statistic), 4)
-    counted = [r.v_count for r in results]
-    found["spearman_v_count_true_viability"] = round(float(stats.spearmanr(counted, true_v).statistic), 4)
+    true_um3 = [truth.live_um3_true for truth in truths]
+    controls, counted = [r.v_control for r in results], [r.v_count for r in results]
+    found["spearman"] = {
+        "v_control, true viability of the field": _spearman(controls, true_v),
+        "v_control, true live volume": _spearman(controls, true_um3),
+        "true live volume, true viability: the most that v_control can reach": _spearman(true_um3, true_v),
+        "v_count, true viability of the field": _spearman(counted, true_v),
+    }
     errors = [abs(100 * (v - true)) for v, true in zip(counted, true_v, strict=True) if v is not None]
     found["v_count_mean_absolute_error_points"] = round(statistics.mean(errors), 2)
-    found["latency_s_median"] = round(statistics.median(r.latency_s for r in results if r.latency_s is not None), 2)
     return found
+
+
+def _spearman(one: Sequence[float | None], other: Sequence[float | None]) -> float:
+    return round(float(stats.spearmanr(one, other).statistic), 4)
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """The README's pictures: `python -m bench.pictures demo DATA OUT.png`, or `... well DATA WELL OUT.png`.
 
-`demo` draws every well of a plate: maximum intensity projection, outlines of the masks, and the row's figures. `well`
-draws one well from above and from the side.
+`demo` draws one slice of every well of a plate, outlines of the masks, and the row's figures. `well` draws one well as
+maximum projections from above and from the side, and as a slice through the middle.
 """
 
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -27,13 +28,28 @@ LIVE, DEAD = "#35e06c", "#ff4fd8"  # green and magenta: told apart by the colour
 Image = NDArray[np.float64]
 
 
-def projection(data: Path, plan: StackPlan, axis: int, limits: dict[str, tuple[float, float]]) -> Image:
-    """RGB maximum projection: Calcein green, propidium iodide magenta."""
+class View(NamedTuple):
+    """The axis looked along, and the slices of it that are projected (all of them, or one)."""
+
+    axis: int
+    at: slice = slice(None)
+
+
+def flat(volume: NDArray[Any], view: View) -> NDArray[Any]:
+    """The maximum over a view."""
+    chosen = [slice(None)] * 3
+    chosen[view.axis] = view.at
+    projected: NDArray[Any] = volume[tuple(chosen)].max(axis=view.axis)
+    return projected
+
+
+def coloured(data: Path, plan: StackPlan, view: View, limits: dict[str, tuple[float, float]]) -> Image:
+    """RGB: Calcein green, propidium iodide magenta."""
     rgb = None
     for channel, colour in zip(CHANNELS, ((0.1, 1.0, 0.35), (1.0, 0.2, 0.9)), strict=True):
         if channel not in plan.channels:
             continue
-        plane = read_block(data, Block(plan.key, channel, 0, plan.n_z)).max(axis=axis).astype(float)
+        plane = flat(read_block(data, Block(plan.key, channel, 0, plan.n_z)), view).astype(float)
         low, high = limits.get(channel) or tuple(np.percentile(plane, (1, 99.7)))
         shade = np.clip((plane - low) / max(high - low, 1.0), 0, 1)[..., np.newaxis] ** 0.7
         rgb = shade * colour if rgb is None else rgb + shade * colour
@@ -42,16 +58,16 @@ def projection(data: Path, plan: StackPlan, axis: int, limits: dict[str, tuple[f
     return np.clip(rgb, 0, 1)
 
 
-def draw(axes: Axes, data: Path, plan: StackPlan, axis: int, limits: dict[str, tuple[float, float]]) -> None:
-    """One projection with the outlines of both masks, in micrometres."""
+def draw(axes: Axes, data: Path, plan: StackPlan, view: View, limits: dict[str, tuple[float, float]]) -> None:
+    """One view with the outlines of both masks, in micrometres."""
     steps = (plan.z_step_um, plan.pixel_um, plan.pixel_um)
-    rows, columns = (n for n in range(3) if n != axis)
+    rows, columns = (n for n in range(3) if n != view.axis)
     shape = (plan.n_z, plan.height, plan.width)
     extent = (0, shape[columns] * steps[columns], shape[rows] * steps[rows], 0)
-    axes.imshow(projection(data, plan, axis, limits), extent=extent, interpolation="nearest")
+    axes.imshow(coloured(data, plan, view, limits), extent=extent, interpolation="nearest")
     for name, colour in (("live", LIVE), ("dead", DEAD)):
         if {"live": CHANNELS[0], "dead": CHANNELS[1]}[name] in plan.channels:
-            mask = read_label(data, plan.key, name).max(axis=axis)
+            mask = flat(read_label(data, plan.key, name), view)
             if mask.any():
                 smooth = ndimage.gaussian_filter(mask.astype(float), 0.7)
                 axes.contour(smooth, [0.5], colors=[colour], linewidths=0.7, extent=extent, origin="upper")
@@ -73,10 +89,13 @@ def draw_plate(data: Path, out: Path) -> None:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, rows, strict=False):
         axes.set_axis_on()
-        draw(axes, data, plans[row.result.well], 0, limits)
+        plan = plans[row.result.well]
+        draw(axes, data, plan, View(0, slice(plan.n_z // 3, plan.n_z // 3 + 1)), limits)
         axes.set_title(f"{row.result.well}  {_treatment(row)}", fontsize=8)
         axes.set_xlabel(_figures(row), fontsize=8)
-    figure.suptitle(f"plate {plate}: projections, outlines of live (green) and dead (magenta) masks", fontsize=10)
+    figure.suptitle(
+        f"plate {plate}: one slice of each well, outlines of the live (green) and dead (magenta) masks", fontsize=10
+    )
     figure.tight_layout()
     figure.savefig(out, dpi=110)
 
@@ -86,11 +105,12 @@ def draw_well(data: Path, well: str, out: Path) -> None:
     with Catalog.read_only(data) as catalog:
         row = next(row for row in catalog.result_rows() if row.result.well == str(WellId.parse(well)))
         plan = catalog.plan(_key(row))
-    figure, (above, side) = plt.subplots(1, 2, figsize=(10, 5))
-    draw(above, data, plan, 0, {})
-    draw(side, data, plan, 1, {})
-    above.set_title("from above (projection along z)", fontsize=9)
-    side.set_title("from the side (projection along y)", fontsize=9)
+    figure, grid = plt.subplots(1, 3, figsize=(13, 4.8))
+    middle = View(0, slice(plan.n_z // 2, plan.n_z // 2 + 1))
+    views = {"projected along z": View(0), "projected along y": View(1), "the slice in the middle": middle}
+    for axes, (title, view) in zip(grid, views.items(), strict=True):
+        draw(axes, data, plan, view, {})
+        axes.set_title(title, fontsize=9)
     figure.suptitle(f"{row.result.plate} {row.result.well}: {_figures(row)}", fontsize=10)
     figure.tight_layout()
     figure.savefig(out, dpi=110)
