@@ -169,7 +169,10 @@ def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
         load_model("no-such-model")
 
 
-@pytest.mark.parametrize("card", sorted(WEIGHTS_FOLDER.glob("*.json")), ids=lambda path: path.stem)
+SHIPPED = sorted(path for path in WEIGHTS_FOLDER.glob("*.json") if path.stem != "regressor")  # not a network
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda path: path.stem)
 def test_every_model_that_ships_loads_and_its_card_carries_its_name(card: Path) -> None:
     _, loaded = load_model(card.stem)
     assert loaded == read_card(card.stem)
