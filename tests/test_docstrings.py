@@ -1,0 +1,24 @@
+"""Every example in a docstring is executed."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator")
+MODULES = [
+    f"spheroidd.{folder}.{module.name}"
+    for folder in FOLDERS
+    for module in pkgutil.iter_modules(importlib.import_module(f"spheroidd.{folder}").__path__)
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_give_what_they_say(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_some_module_has_examples() -> None:
+    found = sum(doctest.testmod(importlib.import_module(name)).attempted for name in MODULES)
+    assert found >= 5

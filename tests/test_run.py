@@ -1,0 +1,102 @@
+"""`spheroidd run` from a configuration to rows, in a real process, looked at as its users would."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import ome_zarr_io
+import pytest
+import tensorstore
+import yaozarrs
+import zarr
+
+from spheroidd.daemon.catalog import Catalog
+from spheroidd.protocols.results import WellStatus
+from tests.faults.plate_runs import ledger, run, spheroidd, write_config
+
+ROW_KEYS = {
+    *("plate", "well", "stack", "status", "reason", "n_slices_expected", "n_slices_acked", "live_um3", "dead_um3"),
+    *("n_live", "n_dead", "v_count", "v_control", "v_score", "v_score_lo", "v_score_hi", "model_sha256"),
+    *("normalisation", "latency_s", "role", "compound", "dose_um", "patient"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a plate that was run to its end."""
+    config = write_config(tmp_path_factory.mktemp("run"))
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    return config
+
+
+def rows(config: Path) -> dict[str, dict[str, object]]:
+    done = spheroidd("results", str(config.parent / "data"), "--json")
+    assert done.returncode == 0, done.stderr
+    return {row["well"]: row for row in json.loads(done.stdout)}
+
+
+def test_every_well_has_one_final_row_with_every_figure(finished: Path) -> None:
+    found = rows(finished)
+    assert len(found) == 5
+    for row in found.values():
+        assert row.keys() >= ROW_KEYS
+        assert row["status"] == WellStatus.FINAL
+        assert row["n_slices_acked"] == row["n_slices_expected"] == 48
+        assert all(row[key] is not None for key in ("live_um3", "v_count", "v_control", "v_score", "latency_s"))
+        assert row["normalisation"] == "plate"
+    controls = [row["v_control"] for row in found.values() if row["role"] == "negative_control"]
+    assert np.median(controls) == pytest.approx(100.0)  # type: ignore[arg-type]
+    killed = [row["v_control"] for row in found.values() if row["role"] == "positive_control"]
+    assert all(value < 50 for value in killed)  # type: ignore[operator]
+
+
+def test_rows_become_final_in_the_open(finished: Path) -> None:
+    """The first control is scored before the second: its row was provisional, and the change is kept."""
+    with Catalog.read_only(finished.parent / "data") as catalog:
+        changes = catalog.result_changes()
+    statuses = [change.new["status"] for change in changes]
+    assert "provisional" in statuses
+    assert statuses.count("final") >= 5
+    assert all(change.reason for change in changes)
+
+
+def test_the_plate_is_valid_for_others(finished: Path) -> None:
+    plate = finished.parent / "data" / "P1.ome.zarr"
+    yaozarrs.validate_zarr_store(str(plate))
+    report = ome_zarr_io.validate(plate, strict=True)
+    assert report.is_valid, str(report)
+
+
+@pytest.mark.parametrize("array", ["0", "labels/live/0", "labels/dead/0"])
+def test_zarr_python_and_tensorstore_read_the_same(finished: Path, array: str) -> None:
+    image = finished.parent / "data" / "P1.ome.zarr" / "A" / "01" / "0"
+    ours = zarr.open_array(image / array, mode="r")[:]
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(image / array)}}
+    theirs = tensorstore.open(spec).result().read().result()
+    assert np.array_equal(ours, theirs)
+    assert np.count_nonzero(ours) > 0
+
+
+def test_status_says_that_all_is_done(finished: Path) -> None:
+    done = spheroidd("status", str(finished.parent / "data"), "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["running"] is False
+    assert json.loads(done.stdout)["wells"] == {"final": 5}
+
+
+def test_running_it_again_changes_nothing(finished: Path) -> None:
+    before = ledger(finished)
+    assert run(finished) == 0
+    assert ledger(finished) == before
+
+
+def test_scoring_again_by_each_stacks_own_limits_logs_every_change(finished: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    assert run(config) == 0
+    before = ledger(config)
+    done = spheroidd("score", str(tmp_path / "data"), "--normalisation", "stack")
+    assert done.returncode == 0, done.stderr
+    assert {row["normalisation"] for row in rows(config).values()} == {"stack"}
+    assert {row["status"] for row in rows(config).values()} == {"final"}
+    assert ledger(config).changes > before.changes
+    assert ledger(config).slices == before.slices
