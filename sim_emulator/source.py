@@ -152,6 +152,7 @@ class EmulatorSource:
         if not order:
             return
         scene = self.scene(plan.key.well, plan.key.stack)
+        scene.image(*order[0])  # what takes long to prepare is prepared before the shutter opens
         start = self._clock.now()
         for index in order:
             pixels = scene.image(index.channel, index.z)
