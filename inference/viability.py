@@ -10,6 +10,7 @@ Controls come from the same plate and the same model. A control well is related 
 included, so that the controls' V_control shows their spread around 100.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,13 @@ def v_count(n_live: int | None, n_dead: int | None) -> float | None:
 
 
 def v_control(live_um3: float, controls_um3: Sequence[float]) -> float | None:
-    """Percent of the untreated controls' median live volume; None where there is no control or its median is 0."""
+    """Percent of the untreated controls' median live volume; None where there is no control or its median is 0.
+
+    A median so small that the percentage passes every float is no live volume either.
+    """
     median = statistics.median(controls_um3) if controls_um3 else 0.0
-    return 100 * live_um3 / median if median > 0 else None
+    percent = 100 * live_um3 / median if median > 0 else math.inf
+    return percent if math.isfinite(percent) else None
 
 
 def v_norm(live_um3: float, untreated_um3: Sequence[float], killed_um3: Sequence[float]) -> float | None:
