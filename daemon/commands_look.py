@@ -1,0 +1,127 @@
+"""Commands that look at what is there: status, results, a mask beside a truth, the preflight."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spheroidd.daemon.command_line import DEFAULT_DATA, DataArgument, JsonOption, app, console
+from spheroidd.protocols.errors import ConfigError
+
+
+@app.command()
+def status(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second until Ctrl-C.")] = False,
+) -> int:
+    """Say how the daemon is. Exit code 0: healthy, 1: somebody should look, 3: stopped with work left."""
+    from spheroidd.daemon import status as looking
+    from spheroidd.daemon.catalog import Catalog
+
+    with Catalog.read_only(data) as catalog:
+        found = looking.look(data, catalog)
+        if as_json:
+            typer.echo(looking.to_json(found))
+        elif watch:
+            found = _watch(data, catalog)
+        else:
+            console().print(looking.to_screen(found))
+    return found.exit_code
+
+
+@app.command()
+def results(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV.")] = None,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's rows (the start of its sha256).")] = None,
+) -> int:
+    """Print a row for every imaged well: viability where there is one, and why where there is none."""
+    from spheroidd.daemon import results as rows_out
+    from spheroidd.daemon.catalog import Catalog
+
+    with Catalog.read_only(data) as catalog:
+        if plate is not None and plate not in catalog.plates():
+            known = ", ".join(catalog.plates()) or "none"
+            raise ConfigError(f"there is no plate {plate!r}", where=str(data), do=f"the plates are: {known}")
+        rows = catalog.result_rows(plate, _model_digest(model, catalog.models(plate)))
+    if as_json:
+        typer.echo(rows_out.to_json(rows))
+    if csv is not None:
+        rows_out.write_csv(rows, csv)
+    if not as_json and csv is None:
+        screen = console()
+        for name in dict.fromkeys(row.result.plate for row in rows):
+            screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
+    return 0
+
+
+@app.command()
+def evaluate(
+    data: DataArgument,
+    well: Annotated[str, typer.Option(help='The well, such as "A01".')],
+    truth: Annotated[Path, typer.Option(metavar="FILE", help="True mask (z, y, x): .npy, .tif or .zarr.")],
+    label: Annotated[str, typer.Option(help="live or dead.")] = "live",
+    stack: Annotated[int, typer.Option(help="The well's stack, from 0.")] = 0,
+    plate: Annotated[str | None, typer.Option(help="The plate, where there are several.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare a stored mask with a true one: Dice, IoU, precision, recall."""
+    from spheroidd.daemon.mask_score import score_mask
+
+    figures = score_mask(data, well=well, truth=truth, label=label, stack=stack, plate=plate)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(figures))
+    else:
+        for key, value in figures.items():
+            typer.echo(f"{key:10} {value:.4f}" if isinstance(value, float) else f"{key:10} {value}")
+    return 0
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Configuration (TOML).")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check before a run: configuration, disk, model, device, clock, source. Exit code 1 where a check fails."""
+    from spheroidd.daemon import doctor as checking
+
+    checks = checking.examine(config)
+    if as_json:
+        typer.echo(checking.to_json(checks))
+    else:
+        console().print(checking.to_screen(checks))
+    return checking.exit_code(checks)
+
+
+def _model_digest(start: str | None, models: list[str]) -> str | None:
+    """The one model whose digest starts so."""
+    if start is None:
+        return None
+    found = [digest for digest in models if digest.startswith(start)]
+    if len(found) != 1:
+        known = ", ".join(digest[:12] for digest in models) or "none"
+        raise ConfigError(f"--model {start}: {len(found)} models start so", do=f"the models are: {known}")
+    return found[0]
+
+
+def _watch(data: Path, catalog: Any) -> Any:
+    """Show the status until Ctrl-C; the last one."""
+    import time
+
+    from rich.live import Live
+
+    from spheroidd.daemon import status as looking
+
+    found = looking.look(data, catalog)
+    with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(looking.to_screen(found), refresh=True)
+            time.sleep(1.0)
+            found = looking.look(data, catalog)
+    return found

@@ -1,0 +1,101 @@
+"""Commands that run, replay, re-score and record plates."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spheroidd.daemon.command_line import DEFAULT_DATA, DataArgument, app, console
+from spheroidd.protocols.errors import ConfigError
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Where the demonstration writes.")] = Path("demo-data"),
+    seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with what is there instead of starting anew.")] = False,
+) -> int:
+    """Run an emulated plate, live, and compare its viability rows with the truth."""
+    from spheroidd.daemon.catalog_reader import CATALOG_NAME
+    from spheroidd.daemon.demo import run_demo
+
+    if data.exists() and not (data.is_dir() and (not any(data.iterdir()) or (data / CATALOG_NAME).exists())):
+        do = "give --data a new directory: the demonstration replaces what is there"
+        raise ConfigError("something else than a data directory is there", where=str(data), do=do)
+    return run_demo(data, seed=seed, console=console(), keep=keep)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration (TOML).")],
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+) -> int:
+    """Acquire and score a plate. An interrupted run is taken up where it stopped."""
+    from spheroidd.daemon.config import load_config
+    from spheroidd.daemon.run import run_plate
+
+    return run_plate(load_config(config), console=console(), live=not plain)
+
+
+@app.command()
+def replay(
+    plate_map: Annotated[Path, typer.Argument(metavar="MAP.csv", help="Plate map with the paths of the recordings.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory to write.")] = DEFAULT_DATA,
+    name: Annotated[str | None, typer.Option(help="The plate's name; without it the map's file name.")] = None,
+    pace: Annotated[str, typer.Option(help="real: the instrument's own pace; fast: as fast as possible.")] = "fast",
+    pixel_um: Annotated[float | None, typer.Option(help="Pixel size where neither file nor map says it.")] = None,
+    z_step_um: Annotated[float | None, typer.Option(help="z step where neither file nor map says it.")] = None,
+    model: Annotated[str, typer.Option(help='"default", or a .safetensors file.')] = "default",
+    normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+) -> int:
+    """Run a recorded plate through the same pipeline as a microscope."""
+    from spheroidd.daemon.config import build_config
+    from spheroidd.daemon.run import run_plate
+
+    tables = {
+        "data": {"dir": str(data)},
+        "plate": _given(name=name, map=str(plate_map)),
+        "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um),
+        "inference": _given(model=model, normalisation=normalisation, device=device, threads=threads),
+    }
+    config = build_config(tables, base=Path.cwd(), where="replay")
+    return run_plate(config, console=console(), live=not plain)
+
+
+@app.command()
+def score(
+    data: DataArgument = DEFAULT_DATA,
+    model: Annotated[str | None, typer.Option(help='"default", or a .safetensors file; without it the run\'s.')] = None,
+    normalisation: Annotated[str | None, typer.Option(help="stack or plate; without it the run's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+) -> int:
+    """Score every stored stack again. Raw data stay as they are; every changed row is logged."""
+    from spheroidd.daemon.run import score_plate
+
+    return score_plate(
+        data, model=model, normalisation=normalisation, device=device, threads=threads, console=console()
+    )
+
+
+@app.command()
+def emulate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write the recorded plate to.")],
+    preset: Annotated[str, typer.Option(help="unit, demo, screen or whole.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
+    layout: Annotated[str, typer.Option(help="ome-tiff, matrix-screener or ome-zarr.")] = "ome-tiff",
+    wells: Annotated[str | None, typer.Option(help='Only these wells, such as "A01,B03".')] = None,
+    name: Annotated[str, typer.Option(help="The plate's name.")] = "emulated",
+) -> int:
+    """Write a recorded plate with its truth beside it."""
+    from spheroidd.daemon.recording import write_recording
+
+    return write_recording(out, preset=preset, seed=seed, layout=layout, wells=wells, name=name, console=console())
+
+
+def _given(**values: object) -> dict[str, object]:
+    """The options that were given: the others keep the configuration's defaults."""
+    return {name: value for name, value in values.items() if value is not None}
