@@ -26,6 +26,7 @@ from spheroidd.daemon.sources import build_source
 from spheroidd.inference.evaluate import agreement
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.plate import DrugMode
 from spheroidd.sim_emulator.source import EmulatorSource
 
 SEED = 20261122
@@ -75,9 +76,22 @@ def figures(seed: int, normalisation: str) -> dict[str, Any]:
         "true live volume, true viability: the most that v_control can reach": _spearman(true_um3, true_v),
         "v_count, true viability of the field": _spearman(counted, true_v),
     }
+    kill = [truth.mode != DrugMode.CYTOSTATIC for truth in truths]  # that one shrinks spheroids: all cells stay alive
+    found["spearman_without_the_compound_that_does_not_kill"] = {
+        "wells": sum(kill),
+        "v_control, true viability of the field": _spearman(_only(controls, kill), _only(true_v, kill)),
+        "v_control, true live volume": _spearman(_only(controls, kill), _only(true_um3, kill)),
+        "true live volume, true viability: the most that v_control can reach": _spearman(
+            _only(true_um3, kill), _only(true_v, kill)
+        ),
+    }
     errors = [abs(100 * (v - true)) for v, true in zip(counted, true_v, strict=True) if v is not None]
     found["v_count_mean_absolute_error_points"] = round(statistics.mean(errors), 2)
     return found
+
+
+def _only(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
+    return [value for value, keep in zip(values, chosen, strict=True) if keep]
 
 
 def _spearman(one: Sequence[float | None], other: Sequence[float | None]) -> float:
