@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,31 @@ from spheroidd.daemon.config import build_config
 from spheroidd.daemon.run import run_plate
 from spheroidd.daemon.sources import build_source
 from spheroidd.inference.evaluate import agreement
+from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.plate import DrugMode
 from spheroidd.sim_emulator.source import EmulatorSource
+from spheroidd.sim_emulator.truth import WellTruth
 
 SEED = 20261122
+LABELS = ("live", "dead")
 DESIGN = {"compounds": 4, "doses": 6, "negative_controls": 4, "positive_controls": 2}
 
 
-def figures(seed: int, normalisation: str) -> dict[str, Any]:
-    """Run the plate and compare every well with its truth."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a run of the plate left: its rows, their truths, and each mask beside the true one, per label."""
+
+    exit_code: int
+    results: list[WellResult]
+    truths: list[WellTruth]
+    dice: dict[str, list[float]]  # per well
+    pooled_dice: dict[str, float]  # of all wells' voxels
+
+
+def run(seed: int, normalisation: str) -> Held:
+    """Run the plate and compare every well's masks with its truth."""
     with tempfile.TemporaryDirectory(prefix="spheroidd-heldout-") as place:
         data = Path(place) / "data"
         tables = {
@@ -50,8 +65,8 @@ def figures(seed: int, normalisation: str) -> dict[str, Any]:
             raise TypeError("only the emulator knows the truth")
         with Catalog.read_only(data) as catalog:
             results = catalog.results("heldout")
-        dice: dict[str, list[float]] = {"live": [], "dead": []}
-        both: dict[str, list[int]] = {"live": [0, 0], "dead": [0, 0]}
+        dice: dict[str, list[float]] = {name: [] for name in LABELS}
+        both = {name: np.zeros(2, int) for name in LABELS}  # twice the overlap, and the sum of both
         truths = []
         for result in results:
             truth = source.truth(result.well)
@@ -59,39 +74,38 @@ def figures(seed: int, normalisation: str) -> dict[str, Any]:
             for name, true in (("live", truth.live), ("dead", truth.dead)):
                 mask = read_label(data, StackKey("heldout", WellId.parse(result.well)), name)
                 dice[name].append(agreement(mask, true).dice)
-                both[name][0] += 2 * int(np.count_nonzero(mask & true))
-                both[name][1] += int(np.count_nonzero(mask)) + int(np.count_nonzero(true))
-    found: dict[str, Any] = {"exit_code": code, "wells": len(results)}
-    for name in ("live", "dead"):
-        found[f"{name}_dice_plate"] = round(both[name][0] / both[name][1], 4)
-        found[f"{name}_dice_per_well_mean"] = round(statistics.mean(dice[name]), 4)
-        found[f"{name}_dice_per_well_median"] = round(statistics.median(dice[name]), 4)
-        found[f"{name}_dice_per_well_lowest"] = round(min(dice[name]), 4)
-    true_v = [truth.v_true_fov for truth in truths]
-    true_um3 = [truth.live_um3_true for truth in truths]
-    controls, counted = [r.v_control for r in results], [r.v_count for r in results]
-    found["spearman"] = {
-        "v_control, true viability of the field": _spearman(controls, true_v),
-        "v_control, true live volume": _spearman(controls, true_um3),
-        "true live volume, true viability: the most that v_control can reach": _spearman(true_um3, true_v),
-        "v_count, true viability of the field": _spearman(counted, true_v),
-    }
-    kill = [truth.mode != DrugMode.CYTOSTATIC for truth in truths]  # that one shrinks spheroids: all cells stay alive
-    found["spearman_without_the_compound_that_does_not_kill"] = {
-        "wells": sum(kill),
-        "v_control, true viability of the field": _spearman(_only(controls, kill), _only(true_v, kill)),
-        "v_control, true live volume": _spearman(_only(controls, kill), _only(true_um3, kill)),
-        "true live volume, true viability: the most that v_control can reach": _spearman(
-            _only(true_um3, kill), _only(true_v, kill)
-        ),
-    }
-    errors = [abs(100 * (v - true)) for v, true in zip(counted, true_v, strict=True) if v is not None]
+                both[name] += 2 * np.count_nonzero(mask & true), np.count_nonzero(mask) + np.count_nonzero(true)
+    return Held(code, results, truths, dice, {name: float(both[name][0] / both[name][1]) for name in LABELS})
+
+
+def figures(held: Held) -> dict[str, Any]:
+    """The figures. "Without" leaves out the compound that shrinks spheroids while all their cells stay alive."""
+    found: dict[str, Any] = {"exit_code": held.exit_code, "wells": len(held.results)}
+    for name, dice in held.dice.items():
+        found[f"{name}_dice_plate"] = round(held.pooled_dice[name], 4)
+        found[f"{name}_dice_per_well_mean"] = round(statistics.mean(dice), 4)
+        found[f"{name}_dice_per_well_median"] = round(statistics.median(dice), 4)
+        found[f"{name}_dice_per_well_lowest"] = round(min(dice), 4)
+    pairs = list(zip(held.results, held.truths, strict=True))
+    killing = [(result, truth) for result, truth in pairs if truth.mode != DrugMode.CYTOSTATIC]
+    found["spearman"] = _correlations(pairs)
+    found["spearman_without_the_compound_that_does_not_kill"] = _correlations(killing)
+    errors = [abs(100 * (result.v_count - truth.v_true_fov)) for result, truth in pairs if result.v_count is not None]
     found["v_count_mean_absolute_error_points"] = round(statistics.mean(errors), 2)
     return found
 
 
-def _only(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
-    return [value for value, keep in zip(values, chosen, strict=True) if keep]
+def _correlations(pairs: Sequence[tuple[WellResult, WellTruth]]) -> dict[str, float]:
+    results, truths = zip(*pairs, strict=True)
+    fraction, volume = [truth.v_true_fov for truth in truths], [truth.live_um3_true for truth in truths]
+    controls, counted = [r.v_control for r in results], [r.v_count for r in results]
+    return {
+        "wells": len(pairs),
+        "v_control, true live volume relative to the controls": _spearman(controls, volume),
+        "v_control, true live fraction": _spearman(controls, fraction),
+        "true live volume, true live fraction: the most that v_control can reach": _spearman(volume, fraction),
+        "v_count, true live fraction": _spearman(counted, fraction),
+    }
 
 
 def _spearman(one: Sequence[float | None], other: Sequence[float | None]) -> float:
@@ -100,7 +114,7 @@ def _spearman(one: Sequence[float | None], other: Sequence[float | None]) -> flo
 
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else SEED
-    by_kind = {kind: figures(seed, kind) for kind in ("plate", "stack")}
+    by_kind = {kind: figures(run(seed, kind)) for kind in ("plate", "stack")}
     print(json.dumps({"bench": "heldout", "preset": "demo", "seed": seed, **by_kind}, indent=1))
 
 
