@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP  := $(VENV)/.stamp
 
-.PHONY: demo test lint bench train clean
+.PHONY: demo test lint bench proto train clean
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -21,6 +21,9 @@ lint: $(STAMP)-dev
 
 bench: $(STAMP)-bench
 	$(BIN)/python -m bench
+
+proto: $(STAMP)-dev
+	$(BIN)/python -m tests.wire_contract
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
