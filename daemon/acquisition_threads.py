@@ -6,19 +6,21 @@ and so the instrument: no frame is taken that could not be kept.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackOpened, StackRejected
-from spheroidd.protocols.ports import StackSource, StackStore
+from spheroidd.protocols.ports import Interruptible, StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 T = TypeVar("T")
 STORAGE_RETRY_S = 1.0
 INSTRUMENT_RETRY_S = 2.0
+HELD_CHECK_S = 0.2  # how soon a paused stack notices that it was skipped
+REPEATS_CAPACITY = 64  # plans without pixels; more wells to be repeated at once are a new plate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class StackPlanned:
     """The source is about to take this stack and waits for a decision."""
 
     plan: StackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StackHeld:
+    """The stack is paused: its shutter is closed, and what was taken is on its way to the disk."""
+
+    key: StackKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class AcquisitionThreads:
         self,
         source: StackSource,
         store: StackStore,
-        emit: Callable[[Event | StackPlanned | ThreadDied], None],
+        emit: Callable[[Event | StackPlanned | StackHeld | ThreadDied], None],
         *,
         has_room: Callable[[], None],
         frames_capacity: int,
@@ -67,7 +76,14 @@ class AcquisitionThreads:
         self._has_room, self._attempts = has_room, attempts
         self._frames: Channel[Frame | _Open | _Close] = Channel(capacity=frames_capacity)
         self._decisions: Channel[bool] = Channel(capacity=1)
+        self._repeats: Channel[StackPlan] = Channel(capacity=REPEATS_CAPACITY)
         self._stop = threading.Event()
+        self._going = threading.Event()  # not paused
+        self._going.set()
+        self._taking: StackKey | None = None  # while frames are being pulled
+        self._skipped: StackKey | None = None
+        if isinstance(source, Interruptible):
+            source.heed(self._interrupted)
         self._threads = [
             threading.Thread(target=self._guarded, args=(self._run_source,), name="source", daemon=True),
             threading.Thread(target=self._guarded, args=(self._run_store,), name="store", daemon=True),
@@ -82,9 +98,28 @@ class AcquisitionThreads:
         """Answer the last StackPlanned."""
         self._decisions.put(take)
 
+    def hold(self) -> None:
+        """Close the shutter after the frame in hand; StackHeld follows where a stack is under way."""
+        self._going.clear()
+
+    def release(self) -> None:
+        """Go on with the slices that are missing."""
+        self._going.set()
+
+    def skip(self, key: StackKey) -> None:
+        """End this stack where it is, if it is under way; it is sealed as it is."""
+        self._skipped = key
+
+    def repeat(self, plan: StackPlan) -> None:
+        """Plan a stack of the instrument's again, under its new key. ChannelClosedError once it is too late for that,
+        TimeoutError where too many wait.
+        """
+        self._repeats.put(plan, timeout=0)
+
     def stop(self) -> None:
         """Take no further frame; what was taken is still stored and told, and SourceFinished follows."""
         self._stop.set()
+        self._going.set()
         self._decisions.close()
 
     def join(self) -> None:
@@ -94,7 +129,7 @@ class AcquisitionThreads:
 
     def _run_source(self) -> None:
         try:
-            for plan in self._source.plans():
+            for plan in self._plans():
                 if self._stop.is_set():
                     break
                 self._emit(StackPlanned(plan))
@@ -108,14 +143,21 @@ class AcquisitionThreads:
             self._source.close()
             self._frames.close()
 
+    def _plans(self) -> Iterator[StackPlan]:
+        """The source's plans, and after each of them those that are to be repeated."""
+        for plan in self._source.plans():
+            yield plan
+            while len(self._repeats):
+                yield self._repeats.get()
+        self._repeats.close()  # from here on it is too late; what was put before still comes
+        yield from self._repeats
+
     def _take(self, plan: StackPlan) -> None:
         """Acquire one stack; an instrument that fails is tried again for just the slices that are still missing."""
         for attempt in range(1, self._attempts + 1):
-            found: Channel[Mapping[SliceIndex, int]] = Channel(capacity=1)
-            self._frames.put(_Open(plan, found))
-            missing = set(plan.indices()) - set(found.get())
             try:
-                self._pull(plan, missing)
+                while not self._pull(plan, self._missing(plan)) and self._held(plan.key):
+                    pass
                 break
             except StackError as error:
                 self._emit(StackRejected(plan.key, error))
@@ -129,15 +171,46 @@ class AcquisitionThreads:
             if self._stop.wait(INSTRUMENT_RETRY_S):
                 break
 
-    def _pull(self, plan: StackPlan, missing: set[SliceIndex]) -> None:
+    def _missing(self, plan: StackPlan) -> set[SliceIndex]:
+        """Open a stack, or take it up again: the slices that it lacks."""
+        found: Channel[Mapping[SliceIndex, int]] = Channel(capacity=1)
+        self._frames.put(_Open(plan, found))
+        return set(plan.indices()) - set(found.get())
+
+    def _held(self, key: StackKey) -> bool:
+        """Wait while the stack is paused; False where it was not, or is to end for good."""
+        if self._going.is_set():
+            return False
+        self._emit(StackHeld(key))
+        while not self._interrupted_for_good(key) and not self._going.wait(HELD_CHECK_S):
+            pass
+        return not self._interrupted_for_good(key)
+
+    def _interrupted(self) -> bool:
+        """Whether whoever waits for the instrument now must give up: asked from the source thread."""
+        if self._taking is None:
+            return self._stop.is_set()
+        return self._interrupted_for_good(self._taking) or not self._going.is_set()
+
+    def _interrupted_for_good(self, key: StackKey) -> bool:
+        return self._stop.is_set() or self._skipped == key
+
+    def _pull(self, plan: StackPlan, missing: set[SliceIndex]) -> bool:
+        """Pull frames until the source has no more; False where that was interrupted."""
+        self._taking = plan.key
+        if self._interrupted():
+            self._taking = None
+            return False
         frames = self._source.frames(plan, missing)
         try:
             for frame in frames:
                 frame.check(plan)
                 self._frames.put(frame)
-                if self._stop.is_set():
-                    return
+                if self._interrupted():
+                    return False
+            return not self._interrupted()
         finally:
+            self._taking = None
             if isinstance(frames, Generator):
                 frames.close()  # aborts the acquisition
 

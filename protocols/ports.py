@@ -3,8 +3,8 @@
 A new one is one file, one row in a table, and one contract-test class that inherits `tests/contracts/`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,15 @@ class StackSource(Protocol):
 
     def close(self) -> None:
         """Let the instrument go; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A source that may wait long for its instrument, and can be told to give up waiting."""
+
+    def heed(self, interrupted: Callable[[], bool]) -> None:
+        """Ask `interrupted` often while waiting; once it says so, `frames` and `plans` end without an error."""
         ...
 
 
