@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.daemon import audit
 from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader, parameters
 from spheroidd.daemon.rows import (
     RunState,
@@ -25,7 +26,7 @@ from spheroidd.daemon.rows import (
     dump_plan,
     geometry_differences,
 )
-from spheroidd.daemon.schema import check_version, migrate
+from spheroidd.daemon.schema import check_version, make_readable, migrate
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -70,6 +71,7 @@ class Catalog(CatalogReader):
             try:
                 _set_pragmas(connection, path)
                 migrate(connection, str(path))
+                audit.start_trail(connection, now())
             except BaseException:
                 connection.close()
                 raise
@@ -86,6 +88,7 @@ class Catalog(CatalogReader):
             connection = _connect_to_read(path, busy_s)
             try:
                 check_version(connection, str(path))
+                make_readable(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -122,6 +125,31 @@ class Catalog(CatalogReader):
         with self.transaction():
             return self._connection.execute(sql, dict(values)).rowcount
 
+    def append_event(
+        self,
+        action: audit.Action,
+        *,
+        plate: str | None = None,
+        well: str | None = None,
+        old: Mapping[str, Any] | None = None,
+        new: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        who: str | None = None,
+    ) -> audit.AuditEvent:
+        """Add an event to the audit trail, in the transaction of the act it tells of; `who` is by default this user."""
+        with self.transaction():
+            return audit.append(
+                self._connection,
+                action,
+                at_s=self._now(),
+                plate=plate,
+                well=well,
+                old=old,
+                new=new,
+                reason=reason,
+                who=who,
+            )
+
     # Plates
 
     def register_plate(self, plate_map: PlateMap, config_json: str) -> None:
@@ -130,7 +158,9 @@ class Catalog(CatalogReader):
         ConfigError where the name stands for a plate with other wells or treatments.
         """
         with self.transaction():
-            if plate_map.name in self.plates():
+            known = plate_map.name in self.plates()
+            old = audit.plate_state(self._connection, plate_map.name) if known else None
+            if known:
                 self._check_same_plate(plate_map)
                 self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
             else:
@@ -138,6 +168,10 @@ class Catalog(CatalogReader):
                 self._tables.table("plates").insert(row)
             rows = [_well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
             self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))
+            new = audit.plate_state(self._connection, plate_map.name)
+            if new != old:
+                action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED
+                self.append_event(action, plate=plate_map.name, old=old, new={**new, "wells": len(rows)})
 
     def _check_same_plate(self, plate_map: PlateMap) -> None:
         known = {entry.well: entry.treatment for entry in self.plate_map(plate_map.name)}
@@ -166,6 +200,13 @@ class Catalog(CatalogReader):
             values = {"plate": plate, "limits": dump_limits(limits)}
             if not self._write("UPDATE plates SET limits_json = :limits WHERE plate = :plate", values):
                 raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do="register it first")
+            if locked is None:
+                new = {channel: asdict(value) for channel, value in limits.items()}
+                self.append_event(
+                    audit.Action.LIMITS_LOCKED,
+                    plate=plate,
+                    new={"limits": new, "limits_sha256": audit.sha256_of(values["limits"])},
+                )
 
     # Stacks and their ledger
 
@@ -297,6 +338,14 @@ class Catalog(CatalogReader):
             "reason": reason,
         }
         self._tables.table("result_changes").insert(entry)
+        change = self._connection.execute("SELECT max(id) FROM result_changes").fetchone()[0]
+        self.append_event(
+            audit.Action.RESULT_NEW if old is None else audit.Action.RESULT_CHANGED,
+            plate=key.plate,
+            well=str(key.well),
+            new={"result_change": change, "sha256": audit.change_digests(self._connection, change)[change]},
+            reason=reason,
+        )
 
     # The run
 

@@ -3,7 +3,8 @@
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.rows import (
+    Exclusion,
     Fault,
     MeasurementRow,
     ResultChange,
@@ -63,6 +65,25 @@ class CatalogReader:
     def _rows(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[dict[str, Any]]:
         with translated(self.path):
             return [dict(row) for row in self._connection.execute(sql, dict(arguments))]
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for readers that stand in files of their own; writing is for `Catalog` alone."""
+        return self._connection
+
+    def query(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[dict[str, Any]]:
+        """The rows of any SELECT, for readers that stand in files of their own."""
+        return self._rows(sql, arguments)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see the catalog as it is at the first of them, whatever a daemon writes meanwhile."""
+        with translated(self.path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     # Plates
 
@@ -150,7 +171,13 @@ class CatalogReader:
 
         Where there is no measurement the state of the stack stands with its reason, and every figure is None.
         """
-        return [ResultRow(_result(row), _treatment(row)) for row in self._rows(_RESULTS, _which(plate, model_sha256))]
+        rows = self._rows(_RESULTS, _which(plate, model_sha256))
+        return [ResultRow(_result(row), _treatment(row), _exclusion(row)) for row in rows]
+
+    def excluded_wells(self, plate: str) -> dict[str, Exclusion]:
+        """The wells of a plate that a person excluded, by name ("B03")."""
+        rows = self._rows("SELECT * FROM excluded_wells WHERE plate = :plate ORDER BY well", {"plate": plate})
+        return {row["well"]: found for row in rows for found in [_exclusion(row)] if found}
 
     def result_changes(self, key: StackKey | None = None) -> list[ResultChange]:
         """The history of every result row, or of one stack's, oldest first."""
@@ -230,8 +257,9 @@ SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state
   (SELECT count(*) FROM slices
     WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
   results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
-  v_score_hi, model_sha256, normalisation, latency_s
+  v_score_hi, model_sha256, normalisation, latency_s, excluded_at_utc, excluded_by, exclusion_reason
 FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
+LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
   AND stacks.state <> 'incomplete'
   AND CASE WHEN :model IS NULL
@@ -307,6 +335,12 @@ def _result(row: Row) -> WellResult:
         n_slices_acked=row["n_acked"],
         **{name: row[name] for name in _FIGURES},
     )
+
+
+def _exclusion(row: Row) -> Exclusion | None:
+    if row["exclusion_reason"] is None:
+        return None
+    return Exclusion(row["well"], row["exclusion_reason"], row["excluded_by"], row["excluded_at_utc"])
 
 
 def _unmeasured(row: Row) -> tuple[str, str | None]:

@@ -144,6 +144,7 @@ class PlateRun:
                     if beat or not all(isinstance(event, _FREQUENT) for event in batch):
                         self._desk.lock_when_ready()
                     if beat:
+                        excluded = self._desk.record_exclusions()
                         self._catalog.set_run_state(self._pace.run_state(now_s))
                     if refused:
                         self._catalog.raise_fault("storage-catalog", refused)
@@ -158,6 +159,7 @@ class PlateRun:
         if refused:
             self._pace.state = "running"
         if beat:
+            self._desk.related_without(excluded)
             self._next_heartbeat_s = now_s + HEARTBEAT_S
 
     # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------

@@ -58,11 +58,22 @@ class MeasurementRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A well that a person left out of every summary, why, who and when (ISO 8601, UTC)."""
+
+    well: str
+    reason: str
+    who: str
+    at_utc: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results: the result itself and the well's treatment."""
+    """One line of the results: the result itself, the well's treatment, and its exclusion where a person made one."""
 
     result: WellResult
     treatment: Treatment
+    exclusion: Exclusion | None = None
 
 
 @dataclass(frozen=True, slots=True)

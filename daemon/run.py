@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import os
+import platform
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +17,7 @@ from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.slab import SlabCodec
 from spheroidd.acquisition.store import ZarrStackStore
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.config import Config, InferenceConfig
@@ -132,11 +136,26 @@ def _run(
     rows = catalog.stacks(plate_map.name)
     pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
     desk = ScoringDesk(catalog, plate_map, settings, regressor)
+    _enter_start(catalog, plate_map.name, settings, acquires=threads is not None)
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, desk, worker, events, pace, progress)
         with _stopped_by_signals(run.stop, console):
             run.run(threads)
+
+
+def _enter_start(catalog: Catalog, plate: str, settings: ScoringSettings, *, acquires: bool) -> None:
+    """Say in the audit trail what is going to make or change the plate's numbers."""
+    started = any(row.n_slices_acked for row in catalog.stacks(plate))
+    action = (Action.RUN_RESUMED if started else Action.RUN_STARTED) if acquires else Action.RESCORE_STARTED
+    new = {
+        "version": version("spheroidd"),
+        "model_sha256": settings.model_sha256,
+        "normalisation": settings.normalisation.value,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    catalog.append_event(action, plate=plate, new=new)
 
 
 def _promised(source: StackSource) -> Sequence[StackPlan]:

@@ -156,7 +156,39 @@ CREATE TABLE run_state (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN,)
+# Numbers of AUTOINCREMENT are never used twice, so that a tail that was cut off leaves a gap. sha256 is not UNIQUE,
+# because INSERT OR REPLACE would then delete the older row, and SQLite fires no trigger for that.
+_AUDIT = """
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_utc TEXT NOT NULL,
+  who TEXT NOT NULL CHECK (who <> ''),
+  action TEXT NOT NULL CHECK (action <> ''),
+  plate TEXT,
+  well TEXT,
+  old_json TEXT,
+  new_json TEXT,
+  reason TEXT,
+  prev_sha256 TEXT NOT NULL,
+  sha256 TEXT NOT NULL CHECK (length(sha256) = 64)
+) STRICT;
+CREATE INDEX audit_of_well ON audit (plate, well, action);
+CREATE TRIGGER audit_keep BEFORE DELETE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_next BEFORE INSERT ON audit
+  WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)
+    OR NEW.prev_sha256 <> coalesce((SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1), '')
+  BEGIN SELECT RAISE(ABORT, 'an audit event continues the chain'); END;
+CREATE VIEW excluded_wells AS
+  SELECT plate, well, at_utc AS excluded_at_utc, who AS excluded_by, reason AS exclusion_reason
+  FROM audit AS newest
+  WHERE action = 'well excluded' AND seq = (SELECT max(seq) FROM audit
+    WHERE plate = newest.plate AND well = newest.well AND action IN ('well excluded', 'well included'));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT)
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
@@ -187,6 +219,15 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
     if found > len(MIGRATIONS):
         what = f"the catalog has schema {found}, this program knows up to {len(MIGRATIONS)}"
         raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
+
+
+def make_readable(connection: sqlite3.Connection) -> None:
+    """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone."""
+    if schema_version(connection) < 2:
+        connection.execute("PRAGMA temp_store = MEMORY")
+        for statement in _statements(_AUDIT):
+            if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
+                connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
 
 
 def _statements(script: str) -> list[str]:

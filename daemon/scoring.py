@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.rows import StackRow, StackState
+from spheroidd.daemon.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.score_job import Scored, ScoreJob
 from spheroidd.daemon.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
 from spheroidd.inference.normalise import plate_limits
@@ -22,6 +22,7 @@ from spheroidd.protocols.stack import StackKey
 
 _CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 _OVER = (StackState.FAILED, StackState.INCOMPLETE)
+_RELATED = "related to the plate's controls"
 RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
 
 
@@ -49,6 +50,7 @@ class ScoringDesk:
         self._not_before_s: dict[StackKey, float] = {}
         self._again: set[StackKey] = self._scored() if settings.again else set()
         self._nothing_to_lock = not self._n_controls
+        self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
         self.source_finished = False
         self.ready = False
         if settings.limits:
@@ -170,7 +172,8 @@ class ScoringDesk:
         counts = {row.key: self._catalog.histograms(row.key) for row in controls}
         if any(not counts[row.key] and row.state not in _OVER for row in controls):
             return
-        pooled = [found for found in counts.values() if found]
+        excluded = self._catalog.excluded_wells(self._plate)
+        pooled = [found for key, found in counts.items() if found and str(key.well) not in excluded]
         if pooled:
             self._catalog.lock_limits(self._plate, plate_limits(pooled))
             return
@@ -180,18 +183,54 @@ class ScoringDesk:
 
     def record_relations(self) -> None:
         """Bring v_control, v_score and the status of every row of the plate up to date."""
+        self._relate(self._model)
+
+    def _relate(self, model_sha256: str) -> None:
+        excluded = self._catalog.excluded_wells(self._plate)
         stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
-        measured = {row.key: row.measurement for row in self._catalog.measurements(self._plate, self._model)}
+        measured = {row.key: row.measurement for row in self._catalog.measurements(self._plate, model_sha256)}
         given = [
-            PlateStack(key, self._role(key), row.plan.z_step_um, self._is_settled(row), measured.get(key))
+            PlateStack(
+                key,
+                self._role(key),
+                row.plan.z_step_um,
+                self._is_settled(row),
+                measured.get(key),
+                excluded=str(key.well) in excluded,
+            )
             for key, row in stacks.items()
         ]
         for entry in self._map.imaged():  # a control that is not even planned yet may still come
             key = StackKey(self._plate, entry.well)
             if key not in stacks and not self.source_finished:
-                given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False))
+                out = str(entry.well) in excluded
+                given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
+        reason = self._why(excluded)
         for key, related in relate(given, self._regressor).items():
-            self._catalog.update_related(key, self._model, related, reason="related to the plate's controls")
+            self._catalog.update_related(key, model_sha256, related, reason)
+
+    def record_exclusions(self) -> Mapping[str, Exclusion]:
+        """Relate every model's rows anew where a person excluded a well or took one in again.
+
+        The exclusions as they are now; give them to `related_without` once this is committed.
+        """
+        excluded = self._catalog.excluded_wells(self._plate)
+        if excluded != self._excluded:
+            for model_sha256 in self._catalog.models(self._plate):
+                self._relate(model_sha256)
+        return excluded
+
+    def related_without(self, excluded: Mapping[str, Exclusion]) -> None:
+        """The plate's rows are related without these wells, and that is committed."""
+        self._excluded = excluded
+
+    def _why(self, excluded: Mapping[str, Exclusion]) -> str:
+        """Why the plate is related: its excluded controls, where they are others than before, else its controls."""
+        controls = {str(entry.well) for entry in self._map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
+        out = [found for well, found in excluded.items() if well in controls and self._excluded.get(well) != found]
+        back = [well for well in self._excluded if well in controls and well not in excluded]
+        words = [f"control {found.well} excluded: {found.reason}" for found in out]
+        return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
 
     def _is_settled(self, row: StackRow) -> bool:
         return row.state in (*_OVER, StackState.SCORED) and row.key not in self._again

@@ -23,6 +23,7 @@ from spheroidd.protocols.stack import StackKey
 NO_CONTROL_WELL = "the plate has no untreated control"
 NO_CONTROL_YET = "no untreated control of the plate is scored yet"
 NO_CONTROL_LEFT = "no untreated control of the plate could be scored"
+NO_CONTROL_INCLUDED = "every untreated control of the plate is excluded"
 NO_LIVE_CONTROL = "no live volume in the plate's controls"
 NO_LIVE_CHANNEL = "the stack has no live channel"
 
@@ -42,7 +43,8 @@ class PlateStack:
     """What is known of one stack of the plate.
 
     `settled` says that nothing more will come: it is scored, failed or incomplete. `measurement` is None until it is
-    scored, and for good where it never will be.
+    scored, and for good where it never will be. `excluded` says that a person took the well out: it is related to the
+    controls like any other, but is none itself.
     """
 
     key: StackKey
@@ -50,6 +52,7 @@ class PlateStack:
     z_step_um: float
     settled: bool
     measurement: StackMeasurement | None = None
+    excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,12 @@ def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> 
     settled, every row stays provisional. The answer depends on the given stacks only, not on their order.
     """
     stacks = tuple(stacks)
-    controls = [stack for stack in stacks if stack.role is WellRole.NEGATIVE_CONTROL]
+    untreated = [stack for stack in stacks if stack.role is WellRole.NEGATIVE_CONTROL]
+    controls = [stack for stack in untreated if not stack.excluded]
     settled = all(stack.settled for stack in controls)
+    without = NO_CONTROL_INCLUDED if untreated else NO_CONTROL_WELL
     return {
-        stack.key: _relate(stack, stack.measurement, controls, settled, regressor)
+        stack.key: _relate(stack, stack.measurement, controls, settled, without, regressor)
         for stack in stacks
         if stack.measurement is not None
     }
@@ -115,6 +120,7 @@ def _relate(
     measurement: StackMeasurement,
     controls: Sequence[PlateStack],
     settled: bool,
+    without: str,
     regressor: Regressor | None,
 ) -> Related:
     status = WellStatus.FINAL if settled else WellStatus.PROVISIONAL
@@ -129,7 +135,7 @@ def _relate(
     ]
     if not comparable:
         missing = NO_CONTROL_LEFT if settled else NO_CONTROL_YET
-        return Related(status, missing if controls else NO_CONTROL_WELL)
+        return Related(status, missing if controls else without)
     percent = v_control(measurement.live_um3, [c.live_um3 for c in comparable if c.live_um3 is not None])
     if percent is None:
         return Related(status, NO_LIVE_CONTROL)
