@@ -32,7 +32,7 @@ class LateError(RefusedError):
     """The caller's deadline passed first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What all orders have: whose it is, and the plate it is meant for ("" for the one that is being run)."""
 
@@ -40,54 +40,54 @@ class Order:
     plate: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlate(Order):
     """Begin, or take up again, a plate that was submitted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitPlate(Order):
-    """Keep a plate's configuration (a JSON tree of tables) and plate map, so that it can be started."""
+    """Keep a plate's configuration (TOML) and plate map (CSV, "" where none came with it), so that it can be started."""
 
-    config_toml: str = ""
-    plate_map_csv: str = ""
+    config_toml: str
+    plate_map_csv: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause(Order):
     """Take no further slice; with `after_well` once the stack under way is whole."""
 
     after_well: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Order):
     """Go on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abort(Order):
     """Take no further slice of this plate; score what is stored."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SkipWell(Order):
     """Leave a well out."""
 
-    well: WellId = WellId(0, 0)
+    well: WellId
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatWell(Order):
     """Image a well once more, as a further stack."""
 
-    well: WellId = WellId(0, 0)
+    well: WellId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rescore(Order):
     """Score stored stacks again; no wells: all of the plate. Model and normalisation "": as before."""
 
@@ -96,12 +96,12 @@ class Rescore(Order):
     normalisation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishPush(Order):
     """No further stack will be pushed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop(Order):
     """End the daemon in good order."""
 

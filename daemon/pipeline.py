@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackPlanned, ThreadDied
+from spheroidd.acquisition.push import PushInlet
+from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackHeld, StackPlanned, ThreadDied
 from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.orders import Inbox
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.rows import StackState
 from spheroidd.daemon.score_job import Scored
 from spheroidd.daemon.scoring import ScoringDesk
+from spheroidd.daemon.steering import Steering
 from spheroidd.daemon.worker import (
     ScoringAbandoned,
     ScoringFailed,
@@ -36,9 +39,9 @@ from spheroidd.protocols.events import (
     StackRejected,
     StackSealed,
 )
-from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack import StackKey
 
-AnyEvent = Event | StackPlanned | ThreadDied | WorkerEvent
+AnyEvent = Event | StackPlanned | StackHeld | ThreadDied | WorkerEvent
 _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them changes what can be scored
 EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
 BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
@@ -49,7 +52,8 @@ HEARTBEAT_S = 1.0
 class PlateRun:
     """Runs one plate until its source has nothing more to give and every stored stack is scored.
 
-    `shown` is called after each turn of the loop; it may draw, and must not block.
+    `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
+    turns; `inlet` is told what was committed.
     """
 
     def __init__(
@@ -60,9 +64,14 @@ class PlateRun:
         events: Channel[AnyEvent],
         pace: Pace,
         shown: Callable[[], None],
+        *,
+        orders: Inbox | None = None,
+        inlet: PushInlet | None = None,
     ) -> None:
         self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
-        self._pace, self._shown = pace, shown
+        self._pace, self._shown, self._inlet = pace, shown, inlet
+        self._orders = orders or Inbox()
+        self._steering = self._steered_by(None)
         self._threads: AcquisitionThreads | None = None
         self._rejected: dict[StackKey, SpheroiddError] = {}
         self._stopping = False
@@ -76,6 +85,7 @@ class PlateRun:
         worker can start, and whatever a thread died of.
         """
         self._threads = threads
+        self._steering = self._steered_by(threads)
         self._desk.source_finished = threads is None
         self._pace.state = "running"
         self._worker.start()
@@ -116,10 +126,20 @@ class PlateRun:
         self._commit(batch)
         for event in batch:
             self._act(event)
+            if self._inlet:
+                self._inlet.told(event)
+        self._steering.obey(self._orders)
+        self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
             self._desk.dispatch(self._worker)
             self._pace.worker = self._desk.describe()
         self._shown()
+
+    def _steered_by(self, threads: AcquisitionThreads | None) -> Steering:
+        return Steering(self._catalog, self._desk, self._pace, threads, stop=self.stop, inlet=self._inlet)
+
+    def _word(self) -> str:
+        return "stopping" if self._stopping else self._steering.word
 
     def _take_batch(self) -> list[AnyEvent]:
         batch: list[AnyEvent] = []
@@ -155,9 +175,10 @@ class PlateRun:
                     raise
                 refused, self._pace.state = error, "storage full"
                 self._shown()
+                self._steering.obey(self._orders)
                 time.sleep(HEARTBEAT_S)
         if refused:
-            self._pace.state = "running"
+            self._pace.state = self._word()
         if beat:
             self._desk.related_without(excluded)
             self._next_heartbeat_s = now_s + HEARTBEAT_S
@@ -229,6 +250,9 @@ class PlateRun:
         if self._stopping:
             self._catalog.set_stack_state(key, StackState.INCOMPLETE, "stopped in the middle; `spheroidd run` goes on")
             return
+        if ordered := self._steering.why_short(key):
+            self._catalog.set_stack_state(key, StackState.INCOMPLETE, ordered)
+            return
         acknowledged = self._catalog.acknowledged(key)
         missing = next(index for index in row.plan.indices() if index not in acknowledged)
         first = f"channel {missing.channel} z {missing.z}"
@@ -245,7 +269,11 @@ class PlateRun:
             case SliceDurable():
                 self._pace.acknowledged(1, time.time())
             case StackPlanned(plan):
-                self._decide(plan)
+                self._pace.slices_total = sum(row.plan.n_slices for row in self._catalog.stacks(plan.key.plate))
+                if not self._stopping:
+                    self._steering.planned(plan)
+            case StackHeld():
+                self._steering.held(event)
             case StackOpened(plan):
                 self._pace.current = plan.key
             case SourceFinished():
@@ -265,10 +293,3 @@ class PlateRun:
                 self._instrument_error = error
             case _:
                 pass
-
-    def _decide(self, plan: StackPlan) -> None:
-        """Take a stack unless it is whole and sealed; opening one that only lacks its seal takes no new frame."""
-        row = self._catalog.stack(plan.key)
-        whole = row.complete and row.sealed_s is not None and row.state is not StackState.FAILED
-        if self._threads and not self._stopping:
-            self._threads.decide(take=not whole)

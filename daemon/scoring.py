@@ -6,7 +6,7 @@ Methods called `record_...` write rows inside main's transaction and may run aga
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog import Catalog
@@ -19,6 +19,7 @@ from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
 
 _CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 _OVER = (StackState.FAILED, StackState.INCOMPLETE)
@@ -74,6 +75,23 @@ class ScoringDesk:
     def idle(self) -> bool:
         """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
         return self._running is None and not any(row.complete and self._job(row) for row in self._left())
+
+    def score_again(self, wells: Set[WellId]) -> int:
+        """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
+
+        How many stacks that are.
+        """
+        keys = []
+        with self._catalog.transaction():
+            for row in self._catalog.stacks(self._plate):
+                if (wells and row.key.well not in wells) or not row.complete:
+                    continue
+                if row.state is StackState.FAILED:
+                    self._catalog.set_stack_state(row.key, StackState.STORED)
+                if row.state in (StackState.FAILED, StackState.SCORED):
+                    keys.append(row.key)
+        self._again |= set(keys)
+        return len(keys)
 
     def describe(self) -> str:
         """What the worker does, in a word or three."""

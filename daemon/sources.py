@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
+    "micromanager": "spheroidd.daemon.emulated_camera:MicroManagerRun",
+    "push": "spheroidd.acquisition.push:PushSource",
     "replay": "spheroidd.acquisition.replay:ReplaySource",
 }
 

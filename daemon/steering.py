@@ -3,14 +3,17 @@
 It decides for each planned stack whether it is taken, and says why a stack ended without all its slices.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from spheroidd.acquisition.channel import ChannelClosedError
+from spheroidd.acquisition.push import PushInlet
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackHeld
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.orders import (
     Abort,
     BusyError,
+    FinishPush,
     Inbox,
     MissingError,
     Order,
@@ -20,6 +23,7 @@ from spheroidd.daemon.orders import (
     Rescore,
     Resume,
     SkipWell,
+    Stop,
 )
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.rows import StackRow, StackState
@@ -36,9 +40,18 @@ class Steering:
     """The will of the operators over one run. Without `threads` only the scoring can be steered."""
 
     def __init__(
-        self, catalog: Catalog, desk: ScoringDesk, pace: Pace, plate: str, threads: AcquisitionThreads | None
+        self,
+        catalog: Catalog,
+        desk: ScoringDesk,
+        pace: Pace,
+        threads: AcquisitionThreads | None,
+        *,
+        stop: Callable[[], None],
+        inlet: PushInlet | None,
     ) -> None:
-        self._catalog, self._desk, self._pace, self._plate, self._threads = catalog, desk, pace, plate, threads
+        self._catalog, self._desk, self._pace, self._threads = catalog, desk, pace, threads
+        self._plate = pace.plate or ""
+        self._stop, self._inlet = stop, inlet
         self._waiting: StackPlan | None = None  # planned while paused: decided on resume
         self._paused = self._held = False
         self._after_well = False
@@ -109,8 +122,15 @@ class Steering:
                 return self._repeat(order)
             case Rescore():
                 return self._rescore(order)
+            case FinishPush():
+                return self._finish_push()
+            case Stop():
+                self._stop()
+                return "the daemon ends once what it took is on disk"
         name = type(order).__name__
-        raise RefusedError(f"{name} cannot be done while plate {self._plate} is run", do="abort it, or wait for its end")
+        raise RefusedError(
+            f"{name} cannot be done while plate {self._plate} is run", do="abort it, or wait for its end"
+        )
 
     def _pause(self, order: Pause) -> str:
         threads = self._acquiring()
@@ -165,6 +185,8 @@ class Steering:
     def _repeat(self, order: RepeatWell) -> str:
         threads, well = self._acquiring(), order.well
         self._known(well)
+        if self._inlet is not None:
+            raise RefusedError("the program that pushes decides what is imaged", do="push the well as a further stack")
         rows = self._stacks(well)
         if not rows or any(row.state in _TO_COME for row in rows):
             raise RefusedError(f"well {well} is still to be imaged", do="repeat it once it was imaged")
@@ -191,6 +213,13 @@ class Steering:
         if not n:
             raise RefusedError("no stack of these wells is stored and scored", do="wait until they are")
         return f"{n} stacks of plate {self._plate} are scored again"
+
+    def _finish_push(self) -> str:
+        self._acquiring()
+        if self._inlet is None:
+            raise RefusedError("this plate's slices are not pushed", do="abort the plate to end it early")
+        self._inlet.finish()
+        return f"no more stacks of plate {self._plate} are awaited"
 
     # -- what orders are checked against ---------------------------------------------------------------------------
 
