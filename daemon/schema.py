@@ -188,7 +188,36 @@ CREATE VIEW excluded_wells AS
     WHERE plate = newest.plate AND well = newest.well AND action IN ('well excluded', 'well included'));
 """
 
-MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT)
+# What the images say of themselves, without any judgement: what is out of focus or bleached is so beside the plate.
+_STACK_QUALITY = """
+CREATE TABLE stack_quality (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  drift_um REAL,
+  jump_um REAL,
+  jump_z INTEGER,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE channel_quality (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  floor_adu REAL NOT NULL,
+  contrast_adu REAL NOT NULL,
+  sharpness REAL,
+  saturated_share REAL NOT NULL,
+  hot_share REAL NOT NULL,
+  mean_adu_by_z_json TEXT NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel),
+  FOREIGN KEY (plate, well, stack) REFERENCES stack_quality
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY)
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
@@ -223,11 +252,12 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
 
 def make_readable(connection: sqlite3.Connection) -> None:
     """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone."""
-    if schema_version(connection) < 2:
+    later = MIGRATIONS[max(schema_version(connection), 1) :]
+    if later:
         connection.execute("PRAGMA temp_store = MEMORY")
-        for statement in _statements(_AUDIT):
-            if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
-                connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
+    for statement in (statement for step in later for statement in _statements(step)):
+        if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
+            connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
 
 
 def _statements(script: str) -> list[str]:
