@@ -30,8 +30,9 @@ class CurvePoints:
 
     `doses_um`, `responses`, `wells` and `excluded` run in parallel, by rising dose, one entry a treated well that has
     a figure; `excluded` holds a person's reason, and None for the wells that are fitted. Responses are in the metric's
-    unit: v_control and v_score percent of the untreated median, v_count 0 to 1. `missing` names the wells without a
-    figure and why. `provisional` says that a figure here may still change.
+    unit: v_control and v_score percent of the untreated median, v_count 0 to 1. `excluded_controls` are (well,
+    response, reason), `missing` names the treated wells without a figure and why. `provisional` says that a figure
+    here may still change.
     """
 
     plate: str
@@ -44,6 +45,7 @@ class CurvePoints:
     excluded: tuple[str | None, ...]
     control_responses: tuple[float, ...]
     control_wells: tuple[str, ...]
+    excluded_controls: tuple[tuple[str, float, str], ...]
     missing: tuple[tuple[str, str], ...]
     provisional: bool
 
@@ -51,6 +53,14 @@ class CurvePoints:
     def name(self) -> str:
         """ "P1 / pt7 / drug", without the patient where none is named."""
         return " / ".join(part for part in (self.plate, self.patient, self.compound) if part)
+
+    @property
+    def full_response(self) -> float | None:
+        """What an untreated well shows: 100 by definition, and for v_count the median of those there are."""
+        level = _LEVEL_OF_CONTROLS.get(self.metric)
+        if level is None and self.control_responses:
+            level = statistics.median(self.control_responses)
+        return level if level is not None and level > 0 else None
 
     def fitted(self) -> tuple[list[float], list[float]]:
         """Doses and responses as they enter the fit: untreated wells at dose 0, excluded wells left out."""
@@ -84,16 +94,16 @@ def curves(
 
 def fit_points(points: Iterable[CurvePoints], model: str = MODEL) -> list[CurveOfPlate]:
     """Fit curves that were read before."""
-    from spheroidd.inference.dose_response import fit_curve  # scipy takes its time, and reading needs none of it
+    from spheroidd.inference.dose_response import Curve, fit_many  # scipy takes its time, and reading needs none of it
 
+    points = list(points)
     found = []
-    for one in points:
-        doses, responses = one.fitted()
-        level = _LEVEL_OF_CONTROLS.get(one.metric)
-        if level is None and one.control_responses:
-            level = statistics.median(one.control_responses)
-        fit = fit_curve(doses, responses, name=one.name, model=model, control=level)
-        found.append(CurveOfPlate(**{f.name: getattr(one, f.name) for f in fields(CurvePoints)}, fit=fit))
+    for plate in dict.fromkeys(one.plate for one in points):  # each by itself: its curves share a range for the AUC
+        mine = [one for one in points if one.plate == plate]
+        data = [Curve(one.name, *one.fitted(), control=one.full_response) for one in mine]
+        fits = fit_many(data, model=model)
+        values = [{f.name: getattr(one, f.name) for f in fields(CurvePoints)} for one in mine]
+        found += [CurveOfPlate(**kept, fit=fit) for kept, fit in zip(values, fits, strict=True)]
     return found
 
 
@@ -156,13 +166,9 @@ def _points(
     seen = [(rows, _response(rows, metric)) for rows in treated]
     seen.sort(key=lambda one: one[0][0].treatment.dose_um or 0.0)
     points = [(rows, value) for rows, value in seen if value is not None]
-    controls = [
-        (rows[0].result.well, value)
-        for rows in untreated
-        if rows[0].exclusion is None
-        for value in [_response(rows, metric)]
-        if value is not None
-    ]
+    controls = [(rows[0], value) for rows in untreated for value in [_response(rows, metric)] if value is not None]
+    counted = [(row.result.well, value) for row, value in controls if row.exclusion is None]
+    left_out = [(row.result.well, value, row.exclusion.reason) for row, value in controls if row.exclusion is not None]
     in_use = [rows for rows in (*treated, *untreated) if rows[0].exclusion is None]
     return CurvePoints(
         plate=plate,
@@ -173,8 +179,9 @@ def _points(
         responses=tuple(value for _, value in points),
         wells=tuple(rows[0].result.well for rows, _ in points),
         excluded=tuple(rows[0].exclusion.reason if rows[0].exclusion else None for rows, _ in points),
-        control_responses=tuple(value for _, value in controls),
-        control_wells=tuple(well for well, _ in controls),
+        control_responses=tuple(value for _, value in counted),
+        control_wells=tuple(well for well, _ in counted),
+        excluded_controls=tuple(left_out),
         missing=tuple((rows[0].result.well, _why(rows, metric)) for rows, value in seen if value is None),
         provisional=any(row.result.status not in _ENDED for rows in in_use for row in rows),
     )

@@ -5,6 +5,7 @@ Tables are STRICT, so that a wrong type is refused at the door. Times are second
 
 import sqlite3
 
+from spheroidd.daemon.sql_views import VIEWS
 from spheroidd.protocols.errors import ConfigError
 
 _PLATES = """
@@ -217,7 +218,7 @@ CREATE TABLE channel_quality (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY)
+MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY, VIEWS)
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
