@@ -3,6 +3,8 @@
 Paths are relative to the configuration file. Every fault names the file, the line, the key and what to write.
 """
 
+import contextlib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Mapping
@@ -104,6 +106,46 @@ class InferenceConfig(Section):
         return {channel: Limits(**limits.model_dump()) for channel, limits in self.limits.items()}
 
 
+class ServiceConfig(Section):
+    """[service]: what other programs can ask of the daemon, over gRPC."""
+
+    enabled: bool = Field(default=True, description="whether other programs can ask at all")
+    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = Field(
+        default="127.0.0.1:0",
+        description="host:port; port 0 takes a free one, which `spheroidd` finds by the data directory",
+    )
+    name: str | None = Field(default=None, description="the name in the certificate, where it is not the host's")
+    tls_certificate: Path | None = Field(default=None, description="PEM; needed beyond this computer")
+    tls_key: Path | None = Field(default=None, description="PEM, without a passphrase")
+    tls_client_ca: Path | None = Field(default=None, description="PEM; only clients it has signed may connect")
+    local_role: Literal["viewer", "operator", "admin", "none"] = Field(
+        default="admin", description="what programs of this computer may do without a token"
+    )
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def local(self) -> bool:
+        """Whether only this computer can reach it."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "ServiceConfig":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; write both")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key; write them too")
+        if not self.local and self.tls_certificate is None:
+            what = f"address {self.address} can be reached from other computers"
+            raise ValueError(f"{what}; write tls_certificate and tls_key, or use 127.0.0.1")
+        return self
+
+
 class Config(Section):
     """The whole tree. `source` holds the settings of the chosen kind."""
 
@@ -112,6 +154,7 @@ class Config(Section):
     source: SerializeAsAny[BaseModel]
     store: StoreConfig = StoreConfig()
     inference: InferenceConfig = InferenceConfig()
+    service: ServiceConfig = ServiceConfig()
 
     @property
     def source_kind(self) -> str:

@@ -47,7 +47,7 @@ class StartPlate(Order):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitPlate(Order):
-    """Keep a plate's configuration (TOML) and plate map (CSV, "" where none came with it), so that it can be started."""
+    """Keep a plate's configuration (TOML) and map (CSV, "" where none came with it), so that it can be started."""
 
     config_toml: str
     plate_map_csv: str
