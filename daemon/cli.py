@@ -3,10 +3,20 @@
 from spheroidd.daemon import commands_run  # isort: skip
 from spheroidd.daemon import commands_look  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
+from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
-__all__ = ["app", "commands_audit", "commands_config", "commands_look", "commands_run", "describe", "main"]
+__all__ = [
+    "app",
+    "commands_audit",
+    "commands_config",
+    "commands_look",
+    "commands_report",
+    "commands_run",
+    "describe",
+    "main",
+]
 
 
 def main() -> None:

@@ -1,0 +1,365 @@
+"""The report as PDF pages (A4): the same figures, tables and words as the HTML, painted by reportlab."""
+
+import io
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+from xml.sax.saxutils import escape
+
+from reportlab.lib.colors import HexColor
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    BaseDocTemplate,
+    Flowable,
+    Frame,
+    KeepTogether,
+    PageBreak,
+    PageTemplate,
+    Paragraph,
+    Spacer,
+    Table,
+    TableStyle,
+)
+
+from spheroidd.daemon import report_captions as captions
+from spheroidd.daemon import report_drawing as drawing
+from spheroidd.daemon import report_fonts as fonts
+from spheroidd.daemon import report_tables as tables
+from spheroidd.daemon import report_words as words
+from spheroidd.daemon.report import Figures, Report
+from spheroidd.daemon.report_content import PlateContent
+from spheroidd.daemon.report_drawing import GREY, INK, RULE, Drawing
+from spheroidd.daemon.report_nouns import WellEntry
+from spheroidd.protocols.quality import Verdict
+
+WIDTH, HEIGHT = A4
+MARGIN = (WIDTH - 482.0) / 2  # the figures are 482 points wide
+COLUMN = 482.0
+VERDICT_INK = {Verdict.PASS: "#00795a", Verdict.WARN: "#8a5a00", Verdict.FAIL: "#b3400a", Verdict.UNKNOWN: GREY}
+BODY = ParagraphStyle("body", fontName=fonts.PLAIN, fontSize=8.5, leading=11.5, textColor=HexColor(INK))
+SMALL = ParagraphStyle("small", BODY, fontSize=7, leading=9.2, textColor=HexColor(GREY))
+CELL = ParagraphStyle("cell", BODY, fontSize=6.5, leading=8)
+HASH = ParagraphStyle("hash", CELL, fontName=fonts.MONO, fontSize=6.2)
+TITLE = ParagraphStyle("title", BODY, fontName=fonts.BOLD, fontSize=19, leading=23)
+HEAD = ParagraphStyle("head", BODY, fontName=fonts.BOLD, fontSize=14, leading=18, spaceBefore=6, spaceAfter=2)
+SECTION = ParagraphStyle("section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5)
+LOUD = ParagraphStyle("loud", BODY, backColor=HexColor("#fff3d6"), borderColor=HexColor("#e69f00"), borderWidth=1.2)
+LOUD.borderPadding = 7
+LOUD.spaceBefore = LOUD.spaceAfter = 12
+RULES = TableStyle(
+    [
+        ("LINEABOVE", (0, 0), (-1, 0), 0.9, HexColor(INK)),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.5, HexColor(INK)),
+        ("LINEBELOW", (0, 1), (-1, -1), 0.25, HexColor(RULE)),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+        ("FONT", (0, 0), (-1, -1), fonts.PLAIN, 6.5, 8),
+        ("FONT", (0, 0), (-1, 0), fonts.BOLD, 6.5, 8),
+        ("LEFTPADDING", (0, 0), (-1, -1), 0),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 5),
+        ("TOPPADDING", (0, 0), (-1, -1), 2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
+    ]
+)
+
+
+def to_pdf(report: Report) -> bytes:
+    """The report as the bytes of a PDF file."""
+    out = io.BytesIO()
+    document = BaseDocTemplate(
+        out,
+        pagesize=A4,
+        title=report.title,
+        author=f"spheroidd {report.version}",
+        leftMargin=MARGIN,
+        rightMargin=MARGIN,
+        topMargin=52,
+        bottomMargin=56,
+        lang="en",
+    )
+    frame = Frame(MARGIN, 56, COLUMN, HEIGHT - 108, 0, 0, 0, 0)
+    document.addPageTemplates(PageTemplate("page", frame))
+    document.build(_story(report), canvasmaker=_numbered(f"{report.title} · {report.byline}"))
+    return out.getvalue()
+
+
+def _story(report: Report) -> list[Flowable]:
+    several = len(report.plates) > 1
+    story: list[Flowable] = [
+        _text("Viability and dose response", SMALL),
+        _text(report.title, TITLE),
+        _text(report.byline, SMALL),
+    ]
+    numbers = (count(1), count(1))  # of figures and tables
+    for place, plate in enumerate(report.plates):
+        story += [PageBreak()] if several and place else [Spacer(0, 10)]
+        story += [_text(f"Plate {plate.name}", HEAD)] if several else []
+        story += _plate(plate, *numbers)
+    return [*story, _text("This report", SECTION), _facts(report.facts)]
+
+
+def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
+    def caption(text: str) -> Paragraph:
+        return _caption(f"Figure {next(figures)}.", text)
+
+    def heading(text: str) -> Paragraph:
+        return _caption(f"Table {next(table_numbers)}.", text)
+
+    story: list[Flowable] = [_text(tables.plate_line(plate), SMALL)]
+    if plate.provisional:
+        story.append(Paragraph(f"<b>PROVISIONAL</b><br/>{_markup(plate.provisional)}", LOUD))
+    story += [_verdict(plate), Spacer(0, 8), _key_figures(plate)]
+    maps = [Figure(one) for one in Figures.plate_maps(plate)]
+    story += [_text("The plate", SECTION), *maps, caption(captions.maps(plate)), _text("Controls", SECTION)]
+    strip = Figures.controls_strip(plate)
+    if strip is None:
+        story.append(_text("No control well of this plate has a figure.", SMALL))
+    else:
+        story.append(KeepTogether([Figure(strip), caption(captions.controls(plate))]))
+    story.append(_text("Dose response", SECTION))
+    if plate.curves:
+        plots = [Figure(Figures.curve_plot(curve)) for curve in plate.curves]
+        story += [heading(captions.ic50_table()), _ic50_table(plate), Spacer(0, 10), _grid(plots, 3)]
+        story.append(caption(captions.curves(plate)))
+    else:
+        story.append(_text("No well of this plate holds a compound at a dose.", SMALL))
+    story.append(_text("Example images", SECTION))
+    if plate.pictures:
+        story += [_grid([Figure(one) for one in plate.pictures], 2), caption(captions.pictures(plate))]
+    story += [_text(f"Not shown: {line}", SMALL) for line in plate.unread]
+    story.append(_text("Findings", SECTION))
+    if plate.quality.flags:
+        story += [heading(captions.findings()), _findings(plate)]
+    else:
+        story.append(_text("Nothing stands out in the images or the figures of this plate.", SMALL))
+    story += [_text("Wells", SECTION), heading(captions.wells()), _wells(plate.imaged)]
+    return [*story, _text(f"Provenance of plate {plate.name}", SECTION), _facts(plate.facts)]
+
+
+def _verdict(plate: PlateContent) -> Flowable:
+    quality = plate.quality
+    head = ParagraphStyle("verdict", BODY, fontName=fonts.BOLD, fontSize=11, leading=15)
+    head.textColor = HexColor(VERDICT_INK[quality.verdict])
+    lines = [_text(words.VERDICTS[quality.verdict], head)]
+    lines += [_text(words.sentence(reason), BODY) for reason in quality.reasons]
+    style = [("LINEBEFORE", (0, 0), (0, -1), 2.5, HexColor(VERDICT_INK[quality.verdict])), *_TIGHT]
+    return Table([[line] for line in lines], colWidths=[COLUMN], style=[*style, ("LEFTPADDING", (0, 0), (-1, -1), 9)])
+
+
+_TIGHT: list[Any] = [
+    ("TOPPADDING", (0, 0), (-1, -1), 1),
+    ("BOTTOMPADDING", (0, 0), (-1, -1), 1),
+    ("LEFTPADDING", (0, 0), (-1, -1), 0),
+    ("VALIGN", (0, 0), (-1, -1), "TOP"),
+]
+
+
+def _key_figures(plate: PlateContent) -> Flowable:
+    figures = list(tables.key_figures(plate.quality))
+    value = ParagraphStyle("value", BODY, fontSize=13, leading=16)
+    rows = [
+        [_text(name, SMALL) for name, _, _ in figures],
+        [_text(shown, value) for _, shown, _ in figures],
+        [_text(note, SMALL) for _, _, note in figures],
+    ]
+    line = ("LINEABOVE", (0, 0), (-1, 0), 0.4, HexColor(RULE))
+    return Table(rows, colWidths=[COLUMN / len(figures)] * len(figures), style=[line, *_TIGHT])
+
+
+def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
+    """Figures in rows, which a page may part."""
+    rows = [list(figures[n : n + across]) for n in range(0, len(figures), across)]
+    rows[-1] += [""] * (across - len(rows[-1]))
+    style = [*_TIGHT, ("RIGHTPADDING", (0, 0), (-1, -1), 0), ("BOTTOMPADDING", (0, 0), (-1, -1), 8)]
+    return Table(rows, colWidths=[COLUMN / across] * across, style=style)
+
+
+def _ic50_table(plate: PlateContent) -> Flowable:
+    rows: list[list[Any]] = [["Compound", "Patient", *tables.IC50_COLUMNS, "What is known"]]
+    rows[0] = [_text(name, _CELL_HEAD) for name in rows[0]]
+    for row in tables.ic50_rows(plate.curves):
+        names = [_text(row.compound, CELL), _text(row.patient, CELL)]
+        rows.append([*names, *row.numbers, _text(row.said, CELL)])
+    widths = [46, 36, 46, 50, 40, 50, 22, 23, 27, 24, 25, 15, 30, 0]
+    widths[-1] = int(COLUMN) - sum(widths)
+    return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
+
+
+_CELL_HEAD = ParagraphStyle("cell head", CELL, fontName=fonts.BOLD)
+
+
+def _findings(plate: PlateContent) -> Flowable:
+    head = ("Finding", "Weight", "Wells", "What was found", "What to do")
+    rows = [[_text(name, _CELL_HEAD) for name in head]]
+    for flag in plate.quality.flags:
+        cells = (flag.code, flag.verdict, words.listed(flag.wells), words.sentence(flag.what), words.sentence(flag.do))
+        rows.append([_text(cell, CELL) for cell in cells])
+    return Table(rows, colWidths=[66, 38, 90, 160, 128], repeatRows=1, style=RULES)
+
+
+def _wells(entries: Sequence[WellEntry]) -> Flowable:
+    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name, _ in tables.WELL_COLUMNS]]
+    for row in tables.well_rows(entries):
+        cells = zip(row.cells, tables.WELL_COLUMNS, strict=True)
+        rows.append([_text(cell, CELL) if kind in ("name", "words") else cell for cell, (_, kind) in cells])
+    widths = [28, 66, 40, 36, 36, 28, 28, 26, 34, 58, 32, 70]
+    return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Flowable:
+    hashes = ("SHA", "Audit", "Command")
+    rows = [[_text(n, SMALL), _text(v, HASH if any(h in n for h in hashes) else CELL)] for n, v in facts]
+    lines = ("LINEBELOW", (0, 0), (-1, -1), 0.25, HexColor(RULE))
+    return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
+
+
+def _caption(number: str, text: str) -> Paragraph:
+    style = ParagraphStyle("caption", SMALL, spaceBefore=4, spaceAfter=5)
+    return Paragraph(f'<font name="{fonts.BOLD}" color="{INK}">{number}</font> {_markup(text)}', style)
+
+
+def _text(text: str, style: ParagraphStyle) -> Paragraph:
+    return Paragraph(_markup(text, style.fontName), style)
+
+
+def _markup(text: str, font: str = fonts.PLAIN) -> str:
+    """Any text as a paragraph's markup: escaped, and each letter in a font that has it."""
+    pieces = (
+        escape(piece) if name == font else f'<font name="{name}">{escape(piece)}</font>'
+        for piece, name in fonts.runs(text, font)
+    )
+    return "".join(pieces)
+
+
+class Figure(Flowable):
+    """A drawing on a page, from its upper left corner, made smaller where it is wider than its place."""
+
+    def __init__(self, shown: Drawing) -> None:
+        super().__init__()
+        self._shown = shown
+        self._scale = 1.0
+
+    def wrap(self, available_width: float, available_height: float) -> tuple[float, float]:
+        """The room it takes."""
+        self._scale = min(1.0, available_width / self._shown.width)
+        return self._shown.width * self._scale, self._shown.height * self._scale
+
+    def draw(self) -> None:
+        """Paint it."""
+        canvas: Canvas = self.canv
+        canvas.saveState()
+        canvas.translate(0, self._shown.height * self._scale)
+        canvas.scale(self._scale, -self._scale)  # y downwards, as in the drawing
+        for shape in self._shown.shapes:
+            _paint(canvas, shape)
+        canvas.restoreState()
+
+
+def _paint(canvas: Canvas, shape: drawing.Shape) -> None:
+    match shape:
+        case drawing.Line():
+            _pen(canvas, None, shape.ink, shape.width, shape.dash)
+            canvas.line(shape.x1, shape.y1, shape.x2, shape.y2)
+        case drawing.Box():
+            stroke, fill = _pen(canvas, shape.fill, shape.ink, shape.line)
+            canvas.rect(shape.x, shape.y, shape.width, shape.height, stroke, fill)
+        case drawing.Dot():
+            stroke, fill = _pen(canvas, shape.fill, shape.ink, shape.line)
+            canvas.circle(shape.x, shape.y, shape.radius, stroke, fill)
+        case drawing.Path():
+            _way(canvas, shape)
+        case drawing.Text():
+            _letters(canvas, shape)
+        case drawing.Picture():
+            canvas.saveState()
+            canvas.translate(shape.x, shape.y + shape.height)
+            canvas.scale(1, -1)
+            canvas.drawImage(ImageReader(io.BytesIO(shape.jpeg)), 0, 0, shape.width, shape.height)
+            canvas.restoreState()
+
+
+def _pen(
+    canvas: Canvas, fill: str | None, ink: str | None, width: float, dash: tuple[float, float] | None = None
+) -> tuple[int, int]:
+    """Set colours and line; whether to stroke and to fill."""
+    if fill:
+        canvas.setFillColor(HexColor(fill))
+    if ink:
+        canvas.setStrokeColor(HexColor(ink))
+        canvas.setLineWidth(width)
+        canvas.setDash(*([list(dash)] if dash else []))
+    return int(ink is not None), int(fill is not None)
+
+
+def _way(canvas: Canvas, shape: drawing.Path) -> None:
+    if not shape.points:
+        return
+    canvas.saveState()
+    stroke, fill = _pen(canvas, shape.fill, shape.ink, shape.width, shape.dash)
+    canvas.setFillAlpha(shape.opacity)
+    canvas.setStrokeAlpha(shape.opacity)
+    way = canvas.beginPath()
+    way.moveTo(*shape.points[0])
+    for point in shape.points[1:]:
+        way.lineTo(*point)
+    if shape.closed:
+        way.close()
+    canvas.drawPath(way, stroke, fill)
+    canvas.restoreState()
+
+
+def _letters(canvas: Canvas, text: drawing.Text) -> None:
+    font = fonts.BOLD if text.bold else fonts.PLAIN
+    room = fonts.width(text.words, text.size, font)
+    canvas.saveState()
+    canvas.translate(text.x, text.y)
+    canvas.rotate(-90 if text.turned else 0)
+    canvas.scale(1, -1)
+    canvas.setFillColor(HexColor(text.ink))
+    at = {"start": 0.0, "middle": -room / 2, "end": -room}[text.anchor]
+    for piece, name in fonts.runs(text.words, font):
+        canvas.setFont(name, text.size)
+        canvas.drawString(at, 0, piece)
+        at += canvas.stringWidth(piece, name, text.size)
+    canvas.restoreState()
+
+
+def _numbered(foot: str) -> type[Canvas]:
+    """A canvas whose pages end with `foot` and "page n of m": m is known only when all pages are there."""
+
+    class Numbered(Canvas):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._pages: list[dict[str, Any]] = []
+
+        def showPage(self) -> None:  # noqa: N802 - reportlab's name
+            self._pages.append(dict(self.__dict__))
+            self._startPage()
+
+        def save(self) -> None:
+            for page in self._pages:
+                self.__dict__.update(page)
+                _footer(self, foot, f"page {self._pageNumber} of {len(self._pages)}")
+                super().showPage()
+            super().save()
+
+    return Numbered
+
+
+def _footer(canvas: Canvas, left: str, right: str) -> None:
+    canvas.saveState()
+    canvas.setFillColor(HexColor(GREY))
+    canvas.setStrokeColor(HexColor(RULE))
+    canvas.setLineWidth(0.4)
+    canvas.line(MARGIN, 44, WIDTH - MARGIN, 44)
+    at = MARGIN
+    for piece, name in fonts.runs(left):
+        canvas.setFont(name, 6.5)
+        canvas.drawString(at, 34, piece)
+        at += canvas.stringWidth(piece, name, 6.5)
+    canvas.setFont(fonts.PLAIN, 6.5)
+    canvas.drawRightString(WIDTH - MARGIN, 34, right)
+    canvas.restoreState()

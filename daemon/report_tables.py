@@ -1,0 +1,157 @@
+"""The report's tables as rows of words: key figures, IC50s, wells."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from spheroidd.daemon import report_words as words
+from spheroidd.daemon.curves import CurveOfPlate
+from spheroidd.daemon.report_content import PlateContent
+from spheroidd.daemon.report_curves import tested_doses
+from spheroidd.daemon.report_heatmap import trust
+from spheroidd.daemon.report_nouns import WellEntry
+from spheroidd.inference.quality import LIMITS, QualityLimits
+from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.quality import PlateQuality
+from spheroidd.protocols.results import WellResult
+
+
+def plate_line(plate: PlateContent) -> str:
+    """What kind of plate it is, in a line."""
+    compounds = {entry.treatment.compound for entry in plate.imaged if entry.treatment.compound}
+    parts = [
+        _counted(len(plate.imaged), "imaged well"),
+        plate.tally,
+        _counted(len(compounds), "compound") if compounds else "no compound",
+        _patients(plate.patients),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _patients(names: tuple[str, ...]) -> str:
+    return f"patient{'s' if len(names) > 1 else ''} {words.listed(names, 6)}" if names else ""
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def key_figures(quality: PlateQuality, limits: QualityLimits = LIMITS) -> Iterator[tuple[str, str, str]]:
+    """Name, value, and what it takes to pass: the figures by which a plate is judged."""
+    z_note = f"pass from {limits.z_prime_pass:g}, fail below {limits.z_prime_warn:g}"
+    yield "Robust Z'", words.fixed(quality.z_prime, 2), z_note
+    yield "Robust SSMD", words.fixed(quality.ssmd, 1), "distance of the controls over their spread"
+    cv = words.fixed(quality.control_cv, 1, " %")
+    yield "CV of untreated", cv, f"at most {limits.control_cv:g} %, fail above {limits.control_cv_fail:g} %"
+    yield "Edge / inner", words.fixed(quality.edge_ratio, 2), f"{limits.edge_low:g} to {limits.edge_high:g}"
+    untreated = f"median {words.number(quality.negative_median)}"
+    yield "Untreated wells", str(quality.n_negative), untreated if quality.negative_median is not None else "none"
+    killed = f"median {words.number(quality.positive_median)}"
+    yield "Killed wells", str(quality.n_positive), killed if quality.positive_median is not None else "none"
+
+
+class Ic50Row(NamedTuple):
+    """One curve in the table."""
+
+    compound: str
+    patient: str
+    numbers: tuple[str, ...]
+    said: str
+
+
+IC50_COLUMNS = (
+    "IC50",
+    "95 % interval, µM",
+    "Absolute IC50",
+    "95 % interval, µM",
+    "Hill",
+    "Top",
+    "Bottom",
+    "AUC",
+    "E max",
+    "n",
+    "p",
+)
+
+
+def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:
+    """One row for each curve; a figure that is not known is a dash, a censored IC50 says on which side it lies."""
+    for curve in found:
+        fit = curve.fit
+        numbers = (
+            words.ic50(fit, tested_doses(curve)),
+            words.interval(fit.ic50_rel_lo, fit.ic50_rel_hi) if fit.ic50_rel is not None else words.UNKNOWN,
+            words.dose(fit.ic50_abs),
+            words.interval(fit.ic50_abs_lo, fit.ic50_abs_hi) if fit.ic50_abs is not None else words.UNKNOWN,
+            words.number(fit.hill),
+            words.number(fit.top),
+            words.number(fit.bottom),
+            words.number(fit.auc),
+            words.number(fit.e_max),
+            str(fit.n),
+            words.probability(fit.p_effect),
+        )
+        yield Ic50Row(curve.compound, curve.patient or words.UNKNOWN, numbers, _said(fit))
+
+
+def _said(fit: DoseResponseFit) -> str:
+    head = words.STATUSES[fit.status]
+    reason = "" if fit.status is CurveStatus.OK else fit.reason
+    return "; ".join(part for part in (head, reason, *fit.warnings) if part)
+
+
+WELL_COLUMNS = (
+    ("Well", ""),
+    ("Treatment", "name"),
+    ("Patient", "name"),
+    ("Live, 10³ µm³", "number"),
+    ("Dead, 10³ µm³", "number"),
+    ("Cells live", "number"),
+    ("Cells dead", "number"),
+    ("Live, %", "number"),
+    ("Viability, %", "number"),
+    ("Score, %", "number"),
+    ("Slices", "number"),
+    ("State, reason, findings", "words"),
+)
+
+
+class WellRow(NamedTuple):
+    """One stack of a well in the table; `trust` is its word in the plate's map."""
+
+    trust: str
+    cells: tuple[str, ...]
+
+
+def well_rows(entries: Sequence[WellEntry]) -> Iterator[WellRow]:
+    """One row for each stack of each imaged well."""
+    for entry in entries:
+        for result in entry.results:
+            yield WellRow(trust(entry), _well_cells(entry, result))
+
+
+def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
+    volumes = (None if value is None else value / 1000 for value in (result.live_um3, result.dead_um3))
+    counts = (words.UNKNOWN if value is None else str(value) for value in (result.n_live, result.n_dead))
+    score = words.fixed(result.v_score, 0)
+    if result.v_score_lo is not None and result.v_score_hi is not None:
+        score += f" ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"
+    slices = f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else words.UNKNOWN
+    return (
+        f"{entry.well}" + (f" ({result.stack + 1})" if len(entry.results) > 1 else ""),
+        words.treatment(entry.treatment),
+        entry.treatment.patient or words.UNKNOWN,
+        *(words.fixed(value, 1) for value in volumes),
+        *counts,
+        words.fixed(None if result.v_count is None else 100 * result.v_count),
+        words.fixed(result.v_control),
+        score,
+        slices,
+        entry.state_in_words,
+    )
+
+
+def has_control(plate: PlateContent) -> bool:
+    """Whether the plate has a control well at all."""
+    controls = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
+    return any(entry.treatment.role in controls for entry in plate.imaged)
