@@ -12,6 +12,7 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.draws import Draws
 
 PLATE_FORMATS = ((8, 12), (16, 24), (32, 48))  # rows, columns of the SBS plates
+_DIAMETERS_UM = (25.0, 1000.0)  # from a few cells, as a small spheroid is that stopped growing, to the largest made
 
 
 class DrugMode(StrEnum):
@@ -46,7 +47,9 @@ class Compound:
 class PlateDesign:
     """A plate to be made up: every patient gets its own controls and dose series.
 
-    Doses fall from `top_dose_um` by `dilution` each.
+    Doses fall from `top_dose_um` by `dilution` each. A screen is several plates, told apart by their names:
+    `first_compound` and `first_patient` say with which of the world's compounds (C01, ...) and patients (P01, ...) this
+    plate begins, and `shuffled` spreads controls and samples over it, so that the edge falls on all alike.
     """
 
     compounds: int = 2
@@ -58,6 +61,8 @@ class PlateDesign:
     top_dose_um: float = 50.0
     dilution: float = 10**0.5
     shuffled: bool = False
+    first_compound: int = 1
+    first_patient: int = 1
 
     def dose_series_um(self) -> tuple[float, ...]:
         """The doses, rising, to four digits as a person would write them."""
@@ -66,14 +71,14 @@ class PlateDesign:
     def lines(self) -> list[list[Treatment]]:
         """What belongs together in a row of the plate: each patient's controls, then each dose series."""
         out: list[list[Treatment]] = []
-        for number in range(self.patients):
-            patient = f"P{number + 1:02d}"
+        for number in range(self.first_patient, self.first_patient + self.patients):
+            patient = f"P{number:02d}"
             untreated = Treatment(WellRole.NEGATIVE_CONTROL, None, 0.0, patient)
             killed = Treatment(WellRole.POSITIVE_CONTROL, None, None, patient)
             out.append([untreated] * self.negative_controls + [killed] * self.positive_controls)
-            for compound in range(self.compounds):
+            for compound in range(self.first_compound, self.first_compound + self.compounds):
                 doses = [
-                    Treatment(WellRole.SAMPLE, f"C{compound + 1:02d}", dose, patient) for dose in self.dose_series_um()
+                    Treatment(WellRole.SAMPLE, f"C{compound:02d}", dose, patient) for dose in self.dose_series_um()
                 ]
                 out += [doses] * self.replicates
         return out
@@ -188,7 +193,7 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
     auto = auto if choices.autofluorescence is None else choices.autofluorescence
     if mode is DrugMode.AUTOFLUORESCENT:
         auto += 0.15 * effect
-    diameter = min(max(choices.diameter_um * volume ** (1 / 3), 60.0), 1000.0)
+    diameter = min(max(choices.diameter_um * volume ** (1 / 3), _DIAMETERS_UM[0]), _DIAMETERS_UM[1])
     return WellSpec(
         well=entry.well,
         treatment=treatment,

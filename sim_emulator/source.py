@@ -69,6 +69,8 @@ class EmulatorSettings(BaseModel):
     top_dose_um: float = Field(default=50.0, gt=0)
     dilution: float = Field(default=10**0.5, gt=1)
     shuffled: bool = False
+    first_compound: int = Field(default=1, ge=1, le=1536)
+    first_patient: int = Field(default=1, ge=1, le=384)
     modes: tuple[DrugMode, ...] = Field(default=tuple(DrugMode), min_length=1)
     edge_effects: bool = True
     # The field; see presets.Preset.
