@@ -340,7 +340,7 @@ def _result(row: Row) -> WellResult:
 def _exclusion(row: Row) -> Exclusion | None:
     if row["exclusion_reason"] is None:
         return None
-    return Exclusion(row["well"], row["exclusion_reason"], row["excluded_by"], row["excluded_at_utc"])
+    return Exclusion(row["well"], row["exclusion_reason"], row["excluded_by"], row["excluded_at_utc"], row["plate"])
 
 
 def _unmeasured(row: Row) -> tuple[str, str | None]:

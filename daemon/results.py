@@ -11,13 +11,15 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.rows import ResultRow
+from spheroidd.daemon.rows import Exclusion, ResultRow
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.results import WellResult, WellStatus
 
 UNKNOWN = "—"
-COLUMNS = (*(field.name for field in fields(WellResult)), "role", "compound", "dose_um", "patient")
+_OF_RESULT = tuple(field.name for field in fields(WellResult))
+_OF_TREATMENT = ("role", "compound", "dose_um", "patient")
+COLUMNS = (*_OF_RESULT, *_OF_TREATMENT, "excluded", "exclusion_reason")
 STYLES = {
     WellStatus.QUEUED: "dim",
     WellStatus.ACQUIRING: "cyan",
@@ -32,11 +34,10 @@ STYLES = {
 
 def record(row: ResultRow) -> dict[str, Any]:
     """A row as plain values by column, None for what is not known."""
-    return {
-        name: value.value if isinstance(value, Enum) else value
-        for name in COLUMNS
-        for value in [getattr(row.result if hasattr(row.result, name) else row.treatment, name)]
-    }
+    values = {name: getattr(row.result, name) for name in _OF_RESULT}
+    values |= {name: getattr(row.treatment, name) for name in _OF_TREATMENT}
+    values |= {"excluded": row.exclusion is not None, "exclusion_reason": row.exclusion and row.exclusion.reason}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
 
 
 def to_json(rows: Sequence[ResultRow]) -> str:
@@ -105,8 +106,13 @@ def _cells(row: ResultRow) -> dict[str, str | Text]:
         "V score": _score(result),
         "after": _number(result.latency_s, ".1f", " s"),
         "status": Text(result.status, style=STYLES[result.status]),
-        "reason": Text(result.reason or "", style="dim"),
+        "reason": Text("; ".join(filter(None, (excluded(row.exclusion), result.reason))), style="dim"),
     }
+
+
+def excluded(exclusion: Exclusion | None) -> str:
+    """ "excluded by ann: bubble in the well", or nothing."""
+    return f"excluded by {exclusion.who}: {exclusion.reason}" if exclusion else ""
 
 
 def describe(treatment: Treatment) -> str:

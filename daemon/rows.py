@@ -65,6 +65,7 @@ class Exclusion:
     reason: str
     who: str
     at_utc: str
+    plate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

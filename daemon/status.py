@@ -14,7 +14,7 @@ from rich.text import Text
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.lock import is_locked
 from spheroidd.daemon.results import STYLES, UNKNOWN
-from spheroidd.daemon.rows import Fault, RunState
+from spheroidd.daemon.rows import Exclusion, Fault, RunState
 from spheroidd.protocols.results import WellResult, WellStatus
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
@@ -39,6 +39,7 @@ class Status:
     work_left: bool
     disk_free_gb: float
     faults: tuple[Fault, ...]
+    excluded: tuple[Exclusion, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -51,7 +52,8 @@ class Status:
 
 def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status:
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
-    run, results = catalog.run_state(), catalog.results()
+    run, rows = catalog.run_state(), catalog.result_rows()
+    results = [row.result for row in rows]
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:
@@ -69,6 +71,7 @@ def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status
         work_left=any(result.status not in _ENDED for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *_full_disk(data_dir, running, now_s)),
+        excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
     )
 
 
@@ -95,6 +98,7 @@ def to_screen(status: Status) -> RenderableType:
     parts: list[RenderableType] = [table]
     parts += [Text(f"! {_of(fault)}{fault.what}; {fault.do}", style="red") for fault in status.faults]
     parts += [Text(f"{result.well} {result.status}: {result.reason}", style="yellow") for result in status.failed]
+    parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]
     return Group(*parts)
 
 
