@@ -47,3 +47,4 @@ class DoseResponseFit:
     covariance: tuple[tuple[float, ...], ...] | None = None  # of `parameters`, in their order
     residual_sd: float | None = None
     warnings: tuple[str, ...] = ()  # what a person should know: "hormesis", "heavy outliers", ...
+    residual_df: int | None = None
