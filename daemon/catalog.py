@@ -37,6 +37,7 @@ from spheroidd.protocols.stack import Block, StackKey, StackPlan
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from spheroidd.inference.stack_inspector import StackProfile
     from spheroidd.inference.viability import Related
 
 __all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "RunState", "StackState"]
@@ -323,6 +324,14 @@ class Catalog(CatalogReader):
                 blob = zlib.compress(np.ascontiguousarray(values, "<i8").tobytes(), level=1)
                 row = {**parameters(key), "channel": channel, "counts": blob}
                 self._tables.table("histograms").upsert(row, pk=("plate", "well", "stack", "channel"))
+
+    def put_stack_profile(self, key: StackKey, profile: "StackProfile") -> None:
+        """Keep what a stack's images say of themselves; again is harmless. ConfigError where none was planned."""
+        from spheroidd.daemon import stack_quality_rows
+
+        with self.transaction():
+            self.plan(key)
+            stack_quality_rows.put(self._connection, key, profile, self._now())
 
     def _result_row(self, key: StackKey, model_sha256: str) -> dict[str, Any] | None:
         rows = self._rows(_RESULT, {**parameters(key), "model": model_sha256})

@@ -33,6 +33,7 @@ from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
+    from spheroidd.inference.stack_inspector import StackProfile
     from spheroidd.inference.viability import Related
 
 CATALOG_NAME = "catalog.sqlite"
@@ -192,6 +193,20 @@ class CatalogReader:
             row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
             for row in rows
         }
+
+    def stack_profiles(self, plate: str) -> "dict[StackKey, StackProfile]":
+        """What the images of a plate's stacks say of themselves; a stack that was not measured is not among them."""
+        from spheroidd.daemon import stack_quality_rows  # needs scipy, which a table of results does not
+
+        with translated(self.path):
+            return stack_quality_rows.profiles(self._connection, plate)
+
+    def repeated_slices(self, plate: str) -> dict[StackKey, tuple[SliceIndex, ...]]:
+        """The slices of a plate whose bytes are those of the slice below them or of the other channel."""
+        from spheroidd.daemon import stack_quality_rows
+
+        with translated(self.path):
+            return stack_quality_rows.repeated(self._connection, plate)
 
     # The run
 

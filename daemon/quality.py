@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.rows import ResultRow
 from spheroidd.inference.quality import LIMITS, QualityLimits, WellValue, judge_plate
+from spheroidd.inference.stack_quality import StackEvidence, judge_stacks
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.quality import PlateQuality, QualityFlag
-from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
+from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 METRICS = ("v_control", "v_count", "v_score")
-SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
 
 def plate_quality(
@@ -21,25 +22,40 @@ def plate_quality(
     metric: str = "v_control",
     *,
     model_sha256: str | None = None,
-    excluded: frozenset[str] = frozenset(),
+    excluded: frozenset[str] | None = None,
     limits: QualityLimits = LIMITS,
 ) -> PlateQuality:
     """The quality of one plate by one metric, from rows of one model or each stack's latest.
 
     Figures are in the metric's own unit: v_control and v_score in percent, v_count 0 to 1. `excluded` names wells
-    ("A01") that enter no figure. ConfigError for a metric or plate there is not.
+    ("A01") that enter no figure: those that a person excluded, unless others are given. ConfigError for a metric or
+    plate there is not.
     """
     if metric not in METRICS:
         raise ConfigError(f"there is no metric {metric!r}", do=f"use one of {', '.join(METRICS)}")
     wells = well_values(catalog, plate, metric, model_sha256)
-    names = frozenset(str(WellId.parse(well)) for well in excluded)
+    given = catalog.excluded_wells(plate) if excluded is None else excluded
+    names = frozenset(str(WellId.parse(well)) for well in given)
     flags = stack_flags(catalog, plate)
     return judge_plate(plate, metric, wells, excluded=names, limits=limits, stack_flags=flags)
 
 
 def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
-    """What the images of a plate's stacks say of themselves."""
-    return ()
+    """What the images of a plate's stacks say of themselves: out of focus, bleached, clipped, moved, dark, repeated."""
+    repeated = catalog.repeated_slices(plate)
+    profiles = catalog.stack_profiles(plate)
+    flags = judge_stacks([StackEvidence(key, one, repeated.get(key, ())) for key, one in profiles.items()])
+    scored = {StackKey(row.plate, WellId.parse(row.well), row.stack) for row in catalog.results(plate) if _scored(row)}
+    unmeasured = tuple(dict.fromkeys(str(key.well) for key in sorted(scored - profiles.keys())))
+    if unmeasured:
+        what = f"the images of {len(unmeasured)} wells were scored by an older version, which did not look at them"
+        do = "`spheroidd score` looks at them"
+        flags += (QualityFlag("images-not-measured", Verdict.UNKNOWN, unmeasured, what, do),)
+    return flags
+
+
+def _scored(result: WellResult) -> bool:
+    return result.status in (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
 
 def well_values(catalog: CatalogReader, plate: str, metric: str, model_sha256: str | None = None) -> list[WellValue]:
@@ -54,7 +70,7 @@ def well_values(catalog: CatalogReader, plate: str, metric: str, model_sha256: s
 
 
 def _well_value(well: WellId, rows: Sequence[ResultRow], metric: str, order: dict[WellId, int]) -> WellValue:
-    scored = [row.result for row in rows if row.result.status in SCORED]
+    scored = [row.result for row in rows if _scored(row.result)]
     values = [value for result in scored if (value := getattr(result, metric)) is not None]
     reason = next((row.result.reason for row in rows if row.result.reason), None)
     value = statistics.median(values) if values else None

@@ -19,6 +19,7 @@ from spheroidd.inference.counting import StackCounter
 from spheroidd.inference.preprocess import StreamingPreprocessor
 from spheroidd.inference.resample import MaskResampler, NativeMasks
 from spheroidd.inference.segment import SegmentedSlab, StreamingSegmentation
+from spheroidd.inference.stack_inspector import StackInspector
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
@@ -33,14 +34,16 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
     """Score a stack, following it while it grows. None where it ended incomplete."""
     plan = catalog.plan(job.key)
     cpu_start_s = time.process_time()
-    preprocessor = _preprocessor(plan, segmenter, job.limits)
+    preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
     output = None if job.histograms_only else _StackOutput(plan, data_dir, preprocessor.shape, segmenter)
     try:
         limits = job.limits if job.normalisation is Normalisation.PLATE else None
         segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
         for block in follow(plan, catalog):
-            preprocessor.feed(block.channel, block.z_start, read_block(data_dir, block))
+            pixels = read_block(data_dir, block)
+            preprocessor.feed(block.channel, block.z_start, pixels)
+            inspector.feed(block.channel, block.z_start, pixels)
             fed[block.channel] = block.z_stop
             if output:
                 output.take(segmentation.advance())
@@ -50,8 +53,9 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             return None
         preprocessor.finish()
         histograms = {channel: histogram.counts for channel, histogram in preprocessor.histograms().items()}
+        profile = inspector.profile(preprocessor.raw_histograms())
         if output is None:
-            return Scored(job.key, histograms, None)
+            return Scored(job.key, histograms, profile, None)
         output.take(segmentation.finish())
         measurement = output.finish().measure(
             limits=limits or preprocessor.limits(),
@@ -60,7 +64,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             quantiles=preprocessor.quantiles(),
             cpu_s=time.process_time() - cpu_start_s,
         )
-        return Scored(job.key, histograms, measurement)
+        return Scored(job.key, histograms, profile, measurement)
     finally:
         if output:
             output.abandon()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.inference.stack_inspector import StackProfile
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement
 from spheroidd.protocols.stack import StackKey
 
@@ -27,8 +28,11 @@ class ScoreJob:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a job gave: histograms of the filtered data per channel, and the measurement unless only they were asked."""
+    """What a job gave: histograms of the filtered data per channel, what the images say of themselves, and the
+    measurement unless only those were asked.
+    """
 
     key: StackKey
     histograms: dict[str, NDArray[np.int64]]
+    profile: StackProfile
     measurement: StackMeasurement | None

@@ -130,6 +130,7 @@ class ScoringDesk:
         """Keep a control's histograms, write the measurement down, and relate the plate anew."""
         if self._is_control(answer.key):
             self._catalog.put_histograms(answer.key, answer.histograms)
+        self._catalog.put_stack_profile(answer.key, answer.profile)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
             if row.state is StackState.SCORING:

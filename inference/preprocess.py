@@ -102,6 +102,10 @@ class StreamingPreprocessor:
         """The filtered pixels' histogram per channel: what plate limits are pooled from."""
         return {name: channel.filtered for name, channel in self._channels.items()}
 
+    def raw_histograms(self) -> dict[str, Histogram]:
+        """The raw pixels' histogram per channel, of every fourth row: what quality control looks at."""
+        return {name: channel.raw for name, channel in self._channels.items()}
+
     def quantiles(self) -> dict[str, dict[str, float]]:
         """Per channel the raw pixels' quantiles "0.02", "0.5", "0.98", "0.999", of every fourth row."""
         return {
