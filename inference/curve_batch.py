@@ -9,7 +9,7 @@ from scipy import stats
 from spheroidd.inference import log_logistic
 from spheroidd.inference.log_logistic import Floats, LogLogistic
 from spheroidd.inference.observations import Observations
-from spheroidd.inference.variable_projection import Descent, Points, descend
+from spheroidd.inference.variable_projection import Descent, Points, Until, descend
 
 SLOPE_STARTS = (0.4, 1.0, 2.0, 5.0, 12.0)
 ASYMMETRY_STARTS = (0.3, 1.0, 3.0)
@@ -17,6 +17,8 @@ MIDPOINT_STARTS = 14  # over the doses and a little beyond
 DESCENTS = 5  # of the starts, the best at different midpoints
 HUBER = 1.345  # 95 % as efficient as least squares on normal noise
 ROUNDS = 50  # of reweighting
+
+Covariance = tuple[tuple[float, ...], ...]
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class CurveBatch:
             self.constant_rss[i] / max(n - 1, 1) / weights.sum()
         )
 
-    def covariance(self, i: int) -> tuple[tuple[float, ...], ...] | None:
+    def covariance(self, i: int) -> Covariance | None:
         """Of `parameters`, in their order, from the curvature of the sum of squares as R drc has it.
 
         Rows of held parameters are 0. None where the data do not determine the parameters.
@@ -170,7 +172,7 @@ def _best_of_starts(model: LogLogistic, points: Points) -> Descent:
     grid[..., 1] = midpoints[:, :, None]
     grid[..., 0], grid[..., 2] = others[:, 0], others[:, 1]
     which = np.repeat(np.arange(count), len(shares) * len(others))
-    looked = descend(model, points, which, grid.reshape(-1, 3), iterations=0).rss.reshape(grid.shape[:3])
+    looked = descend(model, points, which, grid.reshape(-1, 3), until=Until(iterations=0)).rss.reshape(grid.shape[:3])
     best_other = looked.argmin(axis=2)
     rss = np.take_along_axis(looked, best_other[..., None], axis=2)[..., 0]
     chosen = np.argsort(rss, axis=1)[:, :DESCENTS]

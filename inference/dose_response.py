@@ -23,6 +23,8 @@ from spheroidd.inference.observations import Curve, Observations
 from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
+__all__ = ["Curve", "band", "fit_curve", "fit_many", "predict", "standard_errors"]
+
 BATCH = 128  # curves that are fitted together: some 100 MB of profile points
 
 

@@ -1,4 +1,4 @@
-"""From a batch of fits to what is said of each curve: status, IC50s with limits, area, and what a person should know."""
+"""From a batch of fits to what is said of each curve: status, IC50s with limits, area, warnings."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from spheroidd.inference import curve_status, log_logistic
-from spheroidd.inference.curve_batch import CurveBatch
+from spheroidd.inference.curve_batch import Covariance, CurveBatch
 from spheroidd.inference.curve_status import Effect, Interval, Verdict
 from spheroidd.inference.hormesis import find_hump
 from spheroidd.inference.log_logistic import Floats
@@ -21,7 +21,7 @@ FIRM_LEVEL = 0.999  # of the limits that must close where only part of the effec
 OUTLIER = 3.5  # robust standard deviations
 LACK_OF_FIT = 1e-3
 AREA_POINTS = 201
-HUMP_GATE = 0.05  # of the full scale: no search for hormesis where no dose lies higher above the untreated response
+HUMP_GATE = 0.05  # of the full scale; no search for hormesis where no dose lies as high above the untreated response
 
 
 class _Level(NamedTuple):
@@ -201,9 +201,7 @@ def _told(kind: str, ic50: Interval | None, verdict: Verdict | None) -> dict[str
     return {f"ic50_{kind}": ic50.estimate, f"ic50_{kind}_lo": ic50.low, f"ic50_{kind}_hi": ic50.high}
 
 
-def _to_draw(
-    batch: CurveBatch, i: int, is_curve: bool
-) -> tuple[dict[str, float], tuple[tuple[float, ...], ...] | None]:
+def _to_draw(batch: CurveBatch, i: int, is_curve: bool) -> tuple[dict[str, float], Covariance | None]:
     """The curve's parameters, or, where the F-test finds no effect, those of a constant: both plateaus the mean."""
     if is_curve:
         return batch.parameters(i), batch.covariance(i)
@@ -245,8 +243,9 @@ def _slope_warning(batch: CurveBatch, i: int) -> str | None:
 def _hump_warning(batch: CurveBatch, i: int, effect: Effect) -> str | None:
     model, sign = batch.model, -1.0 if batch.model.increasing else 1.0
     doses, weights, means = batch.columns(i)
-    above = sign * (means[doses > 0] - effect.fitted_start)
-    if above.max() < HUMP_GATE * effect.full_scale or effect.full_scale <= 0:
+    above = sign * (means - effect.fitted_start)
+    noise = np.sqrt(batch.variance[i] / weights)
+    if effect.full_scale <= 0 or not ((above > HUMP_GATE * effect.full_scale) & (above > noise))[doses > 0].any():
         return None
     held = model.top if model.increasing else model.bottom
     hump = find_hump(

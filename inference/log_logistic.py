@@ -74,7 +74,7 @@ class LogLogistic:
 def log_dose(doses: ArrayLike) -> Floats:
     """ln of the doses; LOG_OF_ZERO where a dose is 0."""
     doses = np.asarray(doses, float)
-    return np.log(doses, where=doses > 0, out=np.full(doses.shape, LOG_OF_ZERO))
+    return np.asarray(np.log(doses, where=doses > 0, out=np.full(doses.shape, LOG_OF_ZERO)))
 
 
 def _midpoint_offset(log_f: Floats) -> Floats:

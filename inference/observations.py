@@ -55,8 +55,8 @@ class Observations:
         if curve.control is not None and not 0 < curve.control < math.inf:
             raise ConfigError(f"the control's response is {curve.control}", where=where, do="give a number above 0")
         usable = np.isfinite(doses) & np.isfinite(responses) & (weights > 0)
-        kept = (values[usable] for values in (doses, responses, weights))
-        return cls(curve.name, *kept, curve.control, int((~usable).sum()))
+        missing = int((~usable).sum())
+        return cls(curve.name, doses[usable], responses[usable], weights[usable], curve.control, missing)
 
     @property
     def dosed_um(self) -> Floats:

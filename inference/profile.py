@@ -1,25 +1,39 @@
 """Profile-likelihood limits of the two IC50s, for many curves at once.
 
-The profile of a quantity is the least sum of squares with that quantity held. A dose belongs to the interval as long as
-its profile stays below RSS_min + s^2 F(level; 1, df): exact for a linear model, and unlike the standard error's interval
-it neither leaves the positive doses nor pretends that a far plateau is known (Bates and Watts 1988, chapter 6).
+The profile of a quantity is the least sum of squares with that quantity held. A dose belongs to the interval as long
+as its profile stays below RSS_min + s^2 F(level; 1, df): exact for a linear model. Unlike the interval of a standard
+error it neither leaves the positive doses nor pretends that a far plateau is known (Bates and Watts 1988, chapter 6).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from spheroidd.inference.log_logistic import Floats, LogLogistic
-from spheroidd.inference.variable_projection import OUTSIDE, Crossing, Descent, Points, descend
+from spheroidd.inference.variable_projection import OUTSIDE, Crossing, Descent, Points, Until, descend
 
-# Distances from the estimate at which the profile is looked at first, in ln dose: 2 % to ten thousandfold.
-DISTANCES = 0.02 * 1.28 ** np.arange(26)
+# Distances from the estimate at which the profile is looked at first, in ln dose: 3 % to ten thousandfold.
+DISTANCES = 0.03 * 1.4 ** np.arange(18)
 OTHER_SLOPES = (0.4, 2.0, 8.0)  # starts beside the estimate's own slope
-REFINEMENTS = 7
+REFINEMENTS = 8
+ITERATIONS = 40
 CLOSE_ENOUGH = 1e-4  # of ln dose
 
-Held = Callable[[np.ndarray, Floats, Floats], Descent]  # curves (N,), log doses held (N,), starts (N, 3)
+
+class Held(Protocol):
+    """Minimises with something held at a log dose, for some lanes."""
+
+    def __call__(
+        self,
+        curves: np.ndarray,
+        dose: Floats,
+        start: Floats,
+        until: Until,
+    ) -> Descent:
+        """Hold `dose` (N,) in each of `curves` (N,), from `start` (N, 3)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +47,14 @@ class Limits:
 def midpoint_limits(model: LogLogistic, points: Points, best: Descent, threshold: Floats, which: np.ndarray) -> Limits:
     """Limits of the relative IC50 of the curves `which`: where the profile passes their `threshold` (all (C,))."""
 
-    def held(curves: np.ndarray, dose: Floats, start: Floats) -> Descent:
-        start = start.copy()
-        start[:, 1] = dose
-        return descend(model, points, curves, start, hold_midpoint=True, iterations=40)
+    def held(
+        curves: np.ndarray,
+        dose: Floats,
+        start: Floats,
+        until: Until,
+    ) -> Descent:
+        start = np.stack((start[:, 0], dose, start[:, 2]), axis=1)
+        return descend(model, points, curves, start, hold_midpoint=True, until=until)
 
     return _limits(held, points, best, best.q[:, 1], threshold, which)
 
@@ -54,11 +72,14 @@ def crossing_limits(
 ) -> Limits:
     """Limits of the absolute IC50: the dose where the curve passes offset + share * d. All arrays are (C,)."""
 
-    def held(curves: np.ndarray, dose: Floats, start: Floats) -> Descent:
-        start = start.copy()
-        start[:, 1] += dose - estimate[curves]
+    def held(
+        curves: np.ndarray,
+        dose: Floats,
+        start: Floats,
+        until: Until,
+    ) -> Descent:
         crossing = Crossing(dose, offset[curves], share[curves])
-        return descend(model, points, curves, start, crossing=crossing, iterations=40)
+        return descend(model, points, curves, start, crossing=crossing, until=until)
 
     return _limits(held, points, best, estimate, threshold, which)
 
@@ -88,7 +109,8 @@ def _limit(
     middle = estimate[which]
     doses = (middle[:, None] + side * DISTANCES).clip(lowest[:, None], highest[:, None])
     curves = np.repeat(which, len(DISTANCES))
-    rss, q = _best_of_starts(held, curves, doses.ravel(), best.q[curves])
+    moved = (doses - middle[:, None]).ravel()
+    rss, q = _scan(held, curves, doses.ravel(), best.q[curves], moved, threshold)
     rss, q = rss.reshape(doses.shape), q.reshape(*doses.shape, 3)
     inside = rss <= threshold[which, None]
     outermost = np.where(inside.any(axis=1), len(DISTANCES) - 1 - inside[:, ::-1].argmax(axis=1), -1)
@@ -107,6 +129,7 @@ def _limit(
         held,
         which[closed],
         lambda lanes, value: root(closed[lanes], value),
+        1e-4 * (threshold[which[closed]] - best.rss[which[closed]]),
         (near[closed], near_rss[closed]),
         (far[closed], far_rss[closed]),
         start[closed],
@@ -128,6 +151,7 @@ def _close_in(
     held: Held,
     curves: np.ndarray,
     root: Callable[[np.ndarray, Floats], Floats],
+    tolerance: Floats,
     near: tuple[Floats, Floats],
     far: tuple[Floats, Floats],
     start: Floats,
@@ -144,7 +168,7 @@ def _close_in(
             break
         i = moving
         trial = (a[i] * fb[i] - b[i] * fa[i]) / (fb[i] - fa[i])
-        found = held(curves[i], trial, q[i])
+        found = held(curves[i], trial, q[i], Until(ITERATIONS, tolerance=tolerance[i]))
         value = root(i, found.rss)
         inside = value <= 0
         q[i[inside]] = found.q[inside]
@@ -159,15 +183,23 @@ def _close_in(
     return dose
 
 
-def _best_of_starts(held: Held, curves: np.ndarray, doses: Floats, start: Floats) -> tuple[Floats, Floats]:
-    """The least sum of squares at each held dose over several starting slopes, and the shape that has it."""
-    best_rss = np.full(len(curves), np.inf)
-    best_q = start.copy()
+def _scan(
+    held: Held, curves: np.ndarray, doses: Floats, start: Floats, moved: Floats, threshold: Floats
+) -> tuple[Floats, Floats]:
+    """The sum of squares with each dose held, over several starting slopes, and the shape that has it.
+
+    Exact only near the threshold: inside of it the search stops at once, far outside when it is plain.
+    """
+    best_rss, best_q = np.full(len(curves), np.inf), start.copy()
     for slope in (None, *OTHER_SLOPES):
-        begin = start.copy()
+        lanes = np.flatnonzero(best_rss > threshold[curves])
+        if not len(lanes):
+            break
+        begin = start[lanes]
+        begin[:, 1] += moved[lanes]
         if slope is not None:
             begin[:, 0] = np.log(slope)
-        found = held(curves, doses, begin)
-        better = found.rss < best_rss
-        best_rss[better], best_q[better] = found.rss[better], found.q[better]
+        found = held(curves[lanes], doses[lanes], begin, Until(ITERATIONS, enough=threshold[curves[lanes]]))
+        better = found.rss < best_rss[lanes]
+        best_rss[lanes[better]], best_q[lanes[better]] = found.rss[better], found.q[better]
     return best_rss, best_q

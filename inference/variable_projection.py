@@ -16,8 +16,9 @@ from spheroidd.inference.log_logistic import Floats, LogLogistic, shape
 SLOPES = (0.1, 20.0)  # beyond the one a curve is a straight line in ln dose, beyond the other a step between two doses
 ASYMMETRIES = (0.05, 20.0)
 OUTSIDE = 100.0  # how many-fold beyond the doses a midpoint is looked for
-ITERATIONS = 80
 SETTLED = 1e-13  # relative fall of the sum of squares
+STUCK = 1e9  # a damping at which no step moves anything
+HOPELESS = 1e-3  # a step that gains less of what is missing will not be followed by one that gains it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,22 @@ class Crossing(NamedTuple):
         return Crossing(self.log_dose[lanes], self.offset[lanes], self.share[lanes])
 
 
+class Until(NamedTuple):
+    """When a lane stops: when a step gains next to nothing, less than its `tolerance`, or, where it only matters
+    whether it comes as low as `enough`, once it has or when it is plain that it will not. Both are (N,)."""
+
+    iterations: int = 80
+    enough: Floats | None = None
+    tolerance: Floats | None = None
+
+    def small(self, lanes: np.ndarray, rss: Floats, scatter: Floats) -> Floats:
+        """The gain of a step below which the lanes stop."""
+        if self.enough is not None:
+            missing = rss + scatter - self.enough[lanes]
+            return np.where(missing > 0, HOPELESS * missing, np.inf)
+        return SETTLED * rss if self.tolerance is None else self.tolerance[lanes]
+
+
 class Descent(NamedTuple):
     """Where the lanes ended: shape (N, 3), residual sum of squares (N,), plateaus c and d (N,)."""
 
@@ -83,12 +100,13 @@ def descend(
     *,
     hold_midpoint: bool = False,
     crossing: Crossing | None = None,
-    iterations: int = ITERATIONS,
+    until: "Until | None" = None,
 ) -> Descent:
     """Minimise every lane's sum of squares. `which` (N,) names its curve, `start` (N, 3) its shape.
 
     With `hold_midpoint` the midpoint stays where it starts; with a `crossing` the curve keeps passing through it.
     """
+    until = until or Until()
     free = [i for i in model.free_shape if not (hold_midpoint and i == 1)]
     lowest, highest = points.bounds(which)
     if hold_midpoint:
@@ -97,8 +115,8 @@ def descend(
     state = _evaluate(model, points, which, q, crossing)
     damping = np.full(len(q), 1e-3)
     moving = np.arange(len(q))
-    for _ in range(iterations):
-        step = _step(state.slopes[free][:, moving], state.residual[moving], damping[moving])
+    for _ in range(until.iterations):
+        step = _step(state.slopes[np.array(free)[:, None], moving], state.residual[moving], damping[moving])
         trial = q[moving]
         trial[:, free] += step.clip(-2, 2)
         trial = trial.clip(lowest[moving], highest[moving])
@@ -108,7 +126,8 @@ def descend(
         q[moving[better]] = trial[better]
         _replace(state, tried, moving, better)
         damping[moving] *= np.where(better, 0.2, 6.0)
-        done = (better & (fall <= SETTLED * tried.rss)) | (damping[moving] > 1e9)
+        small = until.small(moving, state.rss[moving], points.scatter[which[moving]])
+        done = (better & (fall <= small)) | (damping[moving] > STUCK)
         moving = moving[~done]
         if not len(moving):
             break
@@ -182,11 +201,12 @@ def _passing(
     """
     s_held, rest_held, ds_held = s[:, -1:], rest[:, -1:], ds[..., -1:]
     s, rest, ds = s[:, :-1], rest[:, :-1], ds[..., :-1]
+    frame: list[Floats] = []
     level = crossing.offset[:, None]
     share = crossing.share[:, None]
     if model.bottom is not None:
         v = s / s_held
-        fit, frame = model.bottom + (level - model.bottom) * v, []
+        fit = model.bottom + (level - model.bottom) * v
         slopes = (level - model.bottom) * (ds / s_held - v * ds_held / s_held)
         residual = weight * (y - fit)
         c = np.full(len(s), model.bottom)
@@ -195,7 +215,7 @@ def _passing(
         t = rest / rest_held
         dt = (t * ds_held - ds) / rest_held
         if model.top is not None:
-            d, frame = np.full(len(s), model.top), []
+            d = np.full(len(s), model.top)
             level = level + share * model.top
             residual = weight * (y - d[:, None] + (d[:, None] - level) * t)
         else:
@@ -232,5 +252,5 @@ def _per(found: Floats, direction: Floats, column: Floats) -> Floats:
 
 def _clear(slopes: Floats, frame: list[Floats]) -> Floats:
     for q in frame:
-        slopes = slopes - np.einsum("nd,knd->kn", q, slopes)[..., None] * q
+        slopes = np.asarray(slopes - np.einsum("nd,knd->kn", q, slopes)[..., None] * q)
     return slopes
