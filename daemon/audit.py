@@ -14,6 +14,7 @@ import getpass
 import hashlib
 import os
 import sqlite3
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -192,10 +193,12 @@ def change_digests(connection: sqlite3.Connection, change: int | None = None) ->
 
 
 def _one_line(name: str, text: str) -> str:
-    """A name or a reason as the trail keeps it; ConfigError where it says nothing."""
+    """A name or a reason as the trail keeps it; ConfigError where it says nothing, or cannot be shown."""
     words = " ".join(text.split())
     if not words:
         raise ConfigError(f"{name} is empty", do=f"write {name} in a few words")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in words):
+        raise ConfigError(f"{name} is {words!r}", do=f"write {name} without control characters")
     return words
 
 

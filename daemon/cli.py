@@ -5,12 +5,14 @@ from spheroidd.daemon import commands_look  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
 from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
+from spheroidd.daemon import commands_export  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
     "app",
     "commands_audit",
     "commands_config",
+    "commands_export",
     "commands_look",
     "commands_report",
     "commands_run",

@@ -20,8 +20,19 @@ from spheroidd.protocols.results import WellStatus
 METRICS = ("v_control", "v_count", "v_score")
 MODEL = "LL.4"
 _SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
+_ENDED = (WellStatus.FINAL, WellStatus.FAILED, WellStatus.INCOMPLETE)
 # What the plate's untreated wells are by definition; v_count is a fraction of its own, so there they are measured.
 _LEVEL_OF_CONTROLS = {"v_control": 100.0, "v_score": 100.0}
+
+
+@dataclass(frozen=True, slots=True)
+class MissingWell:
+    """A treated well without a figure: why, and why a person excluded it, where one did."""
+
+    well: str
+    dose_um: float
+    reason: str
+    excluded: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +42,8 @@ class CurvePoints:
     `doses_um`, `responses`, `wells` and `excluded` run in parallel, by rising dose, one entry a treated well that has
     a figure; `excluded` holds a person's reason, and None for the wells that are fitted. Responses are in the metric's
     unit: v_control and v_score percent of the untreated median, v_count 0 to 1. `excluded_controls` are (well,
-    response, reason), `missing` names the treated wells without a figure and why. `provisional` says that a figure
-    here may still change.
+    response, reason), `missing` the treated wells without a figure. `provisional` says that a figure here may still
+    change.
     """
 
     plate: str
@@ -46,7 +57,7 @@ class CurvePoints:
     control_responses: tuple[float, ...]
     control_wells: tuple[str, ...]
     excluded_controls: tuple[tuple[str, float, str], ...]
-    missing: tuple[tuple[str, str], ...]
+    missing: tuple[MissingWell, ...]
     provisional: bool
 
     @property
@@ -182,12 +193,9 @@ def _points(
         control_responses=tuple(value for _, value in counted),
         control_wells=tuple(well for well, _ in counted),
         excluded_controls=tuple(left_out),
-        missing=tuple((rows[0].result.well, _why(rows, metric)) for rows, value in seen if value is None),
+        missing=tuple(_missing(rows, metric) for rows, value in seen if value is None),
         provisional=any(row.result.status not in _ENDED for rows in in_use for row in rows),
     )
-
-
-_ENDED = (WellStatus.FINAL, WellStatus.FAILED, WellStatus.INCOMPLETE)
 
 
 def _response(rows: Sequence[ResultRow], metric: str) -> float | None:
@@ -200,9 +208,11 @@ def _response(rows: Sequence[ResultRow], metric: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _why(rows: Sequence[ResultRow], metric: str) -> str:
-    """Why a well has no figure, in the words of its row."""
-    result = rows[0].result
+def _missing(rows: Sequence[ResultRow], metric: str) -> MissingWell:
+    """A well without a figure, with the reason in the words of its row."""
+    result, treatment, exclusion = rows[0].result, rows[0].treatment, rows[0].exclusion
     if result.status in _SCORED:
-        return result.reason or f"no {metric}: its stack holds no cell, or lacks a channel"
-    return f"{result.status}: {result.reason}" if result.reason else result.status.value
+        reason = result.reason or f"no {metric}: its stack holds no cell, or lacks a channel"
+    else:
+        reason = f"{result.status}: {result.reason}" if result.reason else result.status.value
+    return MissingWell(result.well, treatment.dose_um or 0.0, reason, exclusion.reason if exclusion else None)
