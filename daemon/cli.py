@@ -5,6 +5,7 @@ from spheroidd.daemon import commands_look  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
 from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
+from spheroidd.daemon import commands_quality  # isort: skip
 from spheroidd.daemon import commands_export  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
@@ -14,6 +15,7 @@ __all__ = [
     "commands_config",
     "commands_export",
     "commands_look",
+    "commands_quality",
     "commands_report",
     "commands_run",
     "describe",
