@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spheroidd.acquisition.durable_file import write_durably
+from spheroidd.acquisition.right_of_way import RightOfWay
 from spheroidd.acquisition.slab import SlabCodec, SlabGrid
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap
@@ -82,18 +83,18 @@ def read_node(folder: Path) -> JSON:
     return node
 
 
-def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+def write_group(folder: Path, attributes: Mapping[str, Any], right_of_way: RightOfWay | None = None) -> None:
     """Write or replace a group's zarr.json, atomically and durably; nothing is written where nothing changes."""
     node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    write_node(folder, node)
+    write_node(folder, node, right_of_way)
 
 
-def write_node(folder: Path, node: Mapping[str, Any]) -> None:
+def write_node(folder: Path, node: Mapping[str, Any], right_of_way: RightOfWay | None = None) -> None:
     """Write or replace a zarr.json, atomically and durably; nothing is written where nothing changes."""
     text = json.dumps(node, indent=2, allow_nan=False).encode()
     path = folder / "zarr.json"
     if not path.exists() or path.read_bytes() != text:
-        write_durably(path, [text])
+        write_durably(path, [text], right_of_way=right_of_way)
 
 
 def array_node(shape: Sequence[int], grid: SlabGrid, codec: SlabCodec) -> JSON:

@@ -16,6 +16,7 @@ from spheroidd.acquisition.durable_file import (
     sync_tree,
     write_durably,
 )
+from spheroidd.acquisition.right_of_way import RightOfWay
 from spheroidd.acquisition.slab import (
     Halving,
     Rows,
@@ -35,38 +36,52 @@ from spheroidd.protocols.well import WellId
 
 @dataclass(frozen=True, slots=True)
 class StackFiles:
-    """The files of one stack. `stack_id` tells it from any other stack that ever had its name."""
+    """The files of one stack. `stack_id` tells it from any other stack that ever had its name.
+
+    Slabs, pyramid and attributes are written in pieces that give way to slices where there is a `right_of_way`.
+    """
 
     plan: StackPlan
     image: Path
     stack_id: bytes
     grids: tuple[SlabGrid, ...]  # one a pyramid level, the full one first
     codec: SlabCodec
+    right_of_way: RightOfWay | None = None
 
     @classmethod
-    def open(cls, root: Path, plate_map: PlateMap, plan: StackPlan, codec: SlabCodec, depth: int) -> "StackFiles":
+    def open(
+        cls,
+        root: Path,
+        plate_map: PlateMap,
+        plan: StackPlan,
+        codec: SlabCodec,
+        depth: int,
+        right_of_way: RightOfWay | None = None,
+    ) -> "StackFiles":
         """Take up the stack that is there, else create it durably. StorageError where another geometry is there."""
         plate_map[plan.key.well]
         image = ngff.image_path(root, plan.key)
         if not (image / "zarr.json").exists():
             shapes = ngff.level_shapes(plan.height, plan.width)
             grids = tuple(SlabGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
-            files = cls(plan, image, secrets.token_bytes(16), grids, codec)
+            files = cls(plan, image, secrets.token_bytes(16), grids, codec, right_of_way)
             files._create(root)
         else:
-            files = cls.existing(image, plan.key, codec)
+            files = cls.existing(image, plan.key, codec, right_of_way)
             files.check_same(plan, depth)
         ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
         return files
 
     @classmethod
-    def existing(cls, image: Path, key: StackKey, codec: SlabCodec) -> "StackFiles":
+    def existing(
+        cls, image: Path, key: StackKey, codec: SlabCodec, right_of_way: RightOfWay | None = None
+    ) -> "StackFiles":
         """The stack that is there; StorageError where its metadata are damaged."""
         own = ngff.read_attributes(image).get(ngff.OWN, {})
         plan = ngff.plan_from(own, key, image)
         levels = range(len(ngff.level_shapes(plan.height, plan.width)))
         grids = tuple(ngff.grid_from(image / str(level)) for level in levels)
-        return cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec)
+        return cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec, right_of_way)
 
     def _create(self, root: Path) -> None:
         # The image's zarr.json is written last: without it the stack does not exist, and is made anew.
@@ -131,12 +146,13 @@ class StackFiles:
             "complete": complete,
             "sealed": sealed,
         }
-        ngff.write_group(self.image, ngff.image_attributes(self.plan, own, windows))
+        ngff.write_group(self.image, ngff.image_attributes(self.plan, own, windows), self.right_of_way)
 
     def write_slab(self, channel: int, slab: int, crcs: Mapping[int, int], rows: Rows) -> None:
         """Write a full-resolution slab, atomically and durably."""
         header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
-        write_durably(self.shard(0, channel, slab), encode_slab(self.grids[0], self.codec, header, rows))
+        parts = encode_slab(self.grids[0], self.codec, header, rows)
+        write_durably(self.shard(0, channel, slab), parts, right_of_way=self.right_of_way)
 
     def write_pyramid(self, channel: int, slab: int, crcs: Mapping[int, int], room: "SlabRoom") -> None:
         """Write the coarser levels of a slab, durable after `sync_pyramid`; the first one lies in `room.levels`."""
@@ -146,7 +162,8 @@ class StackFiles:
                 room.halving(room.levels[level - 2], planes)
             path = self.shard(level, channel, slab)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, encode_slab(self.grids[level], self.codec, header, rows_of(planes)), sync=False)
+            parts = encode_slab(self.grids[level], self.codec, header, rows_of(planes))
+            write_durably(path, parts, sync=False, right_of_way=self.right_of_way)
 
     def sync_pyramid(self) -> None:
         """Make the coarser levels durable."""

@@ -2,8 +2,8 @@
 
 Frames come from one thread. The `store-sync` thread makes what lies in the ring durable, many slices with one call
 when they come fast, and reports each in order; the `store-slab` threads compress whole slabs out of the ring into
-Zarr, and only then is their room in the ring free again. What cannot be written stays where it is and is tried again
-with the next call, so a full disk costs no restart.
+Zarr, giving way to slices on the disk, and only then is their room in the ring free again. What cannot be written
+stays where it is and is tried again with the next call, so a full disk costs no restart.
 """
 
 import threading
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from spheroidd.acquisition.durable_file import storage_errors
 from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack, pixels_of
+from spheroidd.acquisition.right_of_way import RightOfWay
 from spheroidd.acquisition.ring import Ring
 from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
 from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block, unsealed_stacks
@@ -22,6 +23,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 RING_SLOTS = 48  # 61 MB at 800x800: two slabs filling, two being written, two that ride out a slow disk
+MANY_PENDING = 4  # slices that wait for one sync: from here on throughput counts, not the time of each
 ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
 
 
@@ -53,11 +55,14 @@ class ZarrStackStore:
         self._rings: dict[int, Ring] = {}  # by the size of a plane
         self._free: dict[Ring, set[int]] = {}  # groups of slots
         self._pending: list[tuple[GrowingSlab, Frame, int]] = []  # in the ring, not yet durable; bounded by its slots
+        self._coming = False  # a frame is on its way into the ring
         self._sync_failed = self._write_again = False
         self._jobs: list[GrowingSlab] = []  # bounded by the ring's groups
         self._working = 0
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
+        self._awaited = self._catching_up = False  # why slabs do not give way: a caller waits, frames come too fast
+        self._right_of_way = RightOfWay()
         self._outdated: dict[GrowingStack, None] = {}  # the committed counts that readers see are old
         self._next_attributes_s = 0.0
         self._change = threading.Condition()  # guards all of the above
@@ -107,16 +112,22 @@ class ZarrStackStore:
             self._tell_failure()
             held = stack.accepted.get(frame.index)
             slab = self._room(stack, frame.index) if held is None else None
+            self._coming = slab is not None
+            self._share_disk()
         if slab is None:
             if held != crc:
                 self._emit(FaultRaised("duplicate-slice", _second(frame), frame.key))
             return
-        with storage_errors(stack.ring.path):
-            stack.write_to_ring(slab, frame, pixels, crc)
-        with self._change:
-            stack.accepted[frame.index] = crc
-            self._pending.append((slab, frame, crc))
-            self._change.notify_all()
+        try:
+            with storage_errors(stack.ring.path):
+                stack.write_to_ring(slab, frame, pixels, crc)
+            with self._change:
+                stack.accepted[frame.index] = crc
+                self._pending.append((slab, frame, crc))
+        finally:
+            with self._change:
+                self._coming = False
+                self._changed()
 
     def seal(self, key: StackKey) -> None:
         """Write out what is left of a stack, complete or not; see the port. It can be opened again and completed."""
@@ -164,7 +175,7 @@ class ZarrStackStore:
         """Stop at once, as a kill would: what was reported durable stays so, all else is lost. May be called twice."""
         with self._change:
             self._closed = True
-            self._change.notify_all()
+            self._changed()
         for thread in self._threads:
             thread.join()
         for ring in self._rings.values():
@@ -173,7 +184,7 @@ class ZarrStackStore:
     # -- taking up a stack
 
     def _take_up(self, plan: StackPlan) -> GrowingStack:
-        files = StackFiles.open(self._root, self._plate_map, plan, self._codec, self._slab_z)
+        files = StackFiles.open(self._root, self._plate_map, plan, self._codec, self._slab_z, self._right_of_way)
         stack = GrowingStack(files, self._ring(files))
         self._recover(stack)
         stack.accepted = dict(stack.durable)
@@ -249,7 +260,7 @@ class ZarrStackStore:
         if not slab.queued:
             slab.queued = True
             self._jobs.append(slab)
-            self._change.notify_all()
+            self._changed()
 
     def _tell_failure(self) -> None:
         """Raise what a thread met since the last call, and have it tried again."""
@@ -263,13 +274,30 @@ class ZarrStackStore:
                 if slab.failed:
                     slab.failed = slab.queued = False
                     self._queue(slab)
-        self._change.notify_all()
+        self._changed()
         raise failure
 
     def _wait_until(self, done: Callable[[], bool]) -> None:
-        while not done():
-            self._change.wait()
-            self._tell_failure()
+        self._awaited = True
+        try:
+            self._changed()
+            while not done():
+                self._change.wait()
+                self._tell_failure()
+        finally:
+            self._awaited = False
+
+    def _changed(self) -> None:
+        self._share_disk()
+        self._change.notify_all()
+
+    def _share_disk(self) -> None:
+        """Slices have the disk first. Once frames come too fast for that, slabs do not wait until all are written."""
+        short = any(3 * len(free) < ring.n_groups for ring, free in self._free.items())
+        too_fast = short or len(self._pending) > MANY_PENDING
+        self._catching_up = too_fast or (self._catching_up and bool(self._jobs or self._working))
+        slices = self._coming or (bool(self._pending) and not self._sync_failed)
+        self._right_of_way.signal(slices=slices, hurry=self._catching_up or self._awaited or self._closed)
 
     def _settle(self, stack: GrowingStack) -> None:
         """Wait until nothing of a stack is on its way."""
@@ -296,7 +324,7 @@ class ZarrStackStore:
             except Exception as error:
                 with self._change:
                     self._sync_failed, self._failure = True, error
-                    self._change.notify_all()
+                    self._changed()
 
     def _sync(self, batch: list[tuple[GrowingSlab, Frame, int]]) -> None:
         if self._write_again:  # after a failed sync the system may have dropped the pages that it could not write
@@ -314,7 +342,7 @@ class ZarrStackStore:
                 slab.stack.durable[frame.index] = slab.crcs[frame.index.z] = crc
                 if slab.stack.is_whole(slab):
                     self._queue(slab)
-            self._change.notify_all()
+            self._changed()
 
     # -- the slab threads
 
@@ -345,7 +373,7 @@ class ZarrStackStore:
             finally:
                 with self._change:
                     self._working -= 1
-                    self._change.notify_all()
+                    self._changed()
 
     def _attributes_due(self) -> bool:
         return bool(self._outdated) and time.monotonic() >= self._next_attributes_s
@@ -370,7 +398,7 @@ class ZarrStackStore:
             del stack.filling[slab.place]
             self._free[stack.ring].add(slab.group)
             self._outdated[stack] = None
-            self._change.notify_all()
+            self._changed()
 
     def _announce(self, stack: GrowingStack, *, also_partial: bool = False) -> None:
         with self._telling:

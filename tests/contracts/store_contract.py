@@ -69,8 +69,9 @@ class StoreContract:
         yield store
         store.close()
 
-    def test_new_stack_is_empty(self, store):
+    def test_new_stack_is_empty_and_tells_nothing(self, store, events):
         assert store.open(plan_of()) == {}
+        assert events == []  # StackOpened is for the caller to tell, with what `open` returned
 
     def test_every_slice_is_reported_once_in_order_with_its_checksum(self, store, events):
         plan = plan_of()
