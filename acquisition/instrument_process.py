@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ GRACE_S = 1.0  # the process's own timers come first: they know more about what 
 ABORT_S = 0.7
 LEAVE_S = 5.0
 KILL_S = 3.0
+NOTICE_S = 0.1
 _TELLING = re.compile(r"\w[\w.]*(Error|Exception)\b.*|Fatal Python error.*|terminate called.*|what\(\):.*")
 
 
@@ -69,6 +71,9 @@ class InstrumentProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="spheroidd-instrument-", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name) / "output.log"
         self._now: _Running | None = None
+        # One thread uses it; another may `stop` it, which waits no longer than `receive` takes to notice.
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
 
     @property
     def pid(self) -> int | None:
@@ -77,37 +82,40 @@ class InstrumentProcess:
 
     def start(self) -> CoreReady:
         """Start the process unless it runs, and wait until the instrument is loaded; InstrumentError or ConfigError."""
-        if self._now is None:
-            self._spawn()
-        while (ready := self._running().ready) is None:
-            message = self.receive()
-            if isinstance(message, CoreRefused):
-                self.kill()
-                raise message.error
-            if isinstance(message, CoreReady):
-                self._running().ready = message
-        return ready
+        with self._lock:
+            if self._now is None:
+                self._spawn()
+            while (ready := self._running().ready) is None:
+                message = self.receive()
+                if isinstance(message, CoreRefused):
+                    self.kill()
+                    raise message.error
+                if isinstance(message, CoreReady):
+                    self._running().ready = message
+            return ready
 
     def send(self, message: ToInstrument) -> None:
         """Tell it something; InstrumentError where it is gone."""
-        try:
-            self._running().link.send(message)
-        except OSError as error:
-            raise self._died() from error
+        with self._lock:
+            try:
+                self._running().link.send(message)
+            except OSError as error:
+                raise self._died() from error
 
     def receive(self) -> FromInstrument:
         """The next thing it says, but for what it is doing; InstrumentError where it died, or hung and was killed."""
-        now = self._running()
-        while True:
-            try:
-                if not now.link.poll(now.limit_s + GRACE_S):
-                    raise self._hung(now)
-                message: FromInstrument = now.link.recv()
-            except (EOFError, OSError) as error:
-                raise self._died() from error
-            if not isinstance(message, Doing):
-                return message
-            now.doing, now.limit_s = message.what, message.limit_s
+        with self._lock:
+            now = self._running()
+            while True:
+                try:
+                    if not self._poll(now):
+                        raise self._hung(now)
+                    message: FromInstrument = now.link.recv()
+                except (EOFError, OSError) as error:
+                    raise self._died() from error
+                if not isinstance(message, Doing):
+                    return message
+                now.doing, now.limit_s = message.what, message.limit_s
 
     def take(self, frame: FrameTaken, shape: tuple[int, int], dtype: str) -> Pixels:
         """The pixels of a frame that it announced, copied out of the ring."""
@@ -115,21 +123,9 @@ class InstrumentProcess:
 
     def abort(self) -> None:
         """End the stack that it is taking, within a second: in good order, or by starting the process anew."""
-        now = self._now
-        if now is None:
-            return
-        deadline = time.monotonic() + ABORT_S
-        with contextlib.suppress(EOFError, OSError):
-            now.link.send(Abort())
-            while now.link.poll(max(0.0, deadline - time.monotonic())):
-                message = now.link.recv()
-                if isinstance(message, FrameTaken):
-                    now.ring.discard(message.number)
-                elif isinstance(message, StackOver):
-                    if not message.healthy:
-                        break
-                    return
-        self.restart()
+        with self._lock:
+            if self._now is not None and not self._aborts_itself(self._now):
+                self.restart()
 
     def restart(self) -> None:
         """Kill it and start it again at once, without waiting: loading the instrument also closes its shutter."""
@@ -147,17 +143,43 @@ class InstrumentProcess:
         now.ring.close()
 
     def stop(self) -> None:
-        """Let it make the instrument safe and end, or end it; may be called twice."""
-        if self._now is not None:
-            now = self._now
-            deadline = time.monotonic() + (LEAVE_S if now.ready else self._start_timeout_s)
-            with contextlib.suppress(EOFError, OSError):
-                now.link.send(Leave())
-                while now.link.poll(max(0.0, deadline - time.monotonic())):
-                    now.link.recv()  # until it closes its end
-            now.process.join(timeout=max(0.1, deadline - time.monotonic()))
-            self.kill()
-        self._folder.cleanup()
+        """Let it make the instrument safe and end, or end it; may be called twice, and from another thread."""
+        self._stopping.set()
+        with self._lock:
+            self._stopping.clear()
+            if self._now is not None:
+                now = self._now
+                deadline = time.monotonic() + (LEAVE_S if now.ready else self._start_timeout_s)
+                with contextlib.suppress(EOFError, OSError):
+                    now.link.send(Leave())
+                    while now.link.poll(max(0.0, deadline - time.monotonic())):
+                        now.link.recv()  # until it closes its end
+                now.process.join(timeout=max(0.1, deadline - time.monotonic()))
+                self.kill()
+            self._folder.cleanup()
+
+    def _poll(self, now: _Running) -> bool:
+        """Wait for a message as long as what it is doing may take; InstrumentError where the wait is to end."""
+        deadline = time.monotonic() + now.limit_s + GRACE_S
+        while not now.link.poll(NOTICE_S):
+            if self._stopping.is_set():
+                raise InstrumentError(f"the instrument was let go while {now.doing}", do="start the run again")
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _aborts_itself(self, now: _Running) -> bool:
+        """Ask it to end its stack; whether it said in time that it has, and can go on."""
+        deadline = time.monotonic() + ABORT_S
+        with contextlib.suppress(EOFError, OSError):
+            now.link.send(Abort())
+            while now.link.poll(max(0.0, deadline - time.monotonic())):
+                message = now.link.recv()
+                if isinstance(message, FrameTaken):
+                    now.ring.discard(message.number)
+                elif isinstance(message, StackOver):
+                    return message.healthy
+        return False
 
     def _running(self) -> _Running:
         if self._now is None:
@@ -200,7 +222,7 @@ class InstrumentProcess:
         return InstrumentError(what, do="it is started again; update the device adapter if this comes back")
 
     def last_words(self) -> str:
-        """What it printed last that looks like a reason."""
+        """The first of what it printed lately that looks like a reason; the others follow from it."""
         try:
             with self._log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
@@ -208,7 +230,7 @@ class InstrumentProcess:
         except OSError:
             return ""  # the reason is a courtesy; what failed is known without it
         telling = [line.strip() for line in lines if _TELLING.match(line.strip())]
-        return f"; it printed: {telling[-1][:300]}" if telling else ""
+        return f"; it printed: {telling[0][:300]}" if telling else ""
 
 
 def _reason(code: int | None) -> str:

@@ -5,10 +5,11 @@ lead, so the core's own methods are replaced by `Stages`, which refuse what lies
 the XY stage that did not go by way of `go_to`, because only that retracts z first.
 """
 
+import contextlib
 import importlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from spheroidd.acquisition.instrument_messages import CoreReady
@@ -137,6 +138,8 @@ class Stages:
         self._focus, self._xy = core.get_focus_device(), core.get_xy_stage_device()
         self._set_z, self._set_xy = core.set_position, core.set_xy_position
         self._load_sequence = core.load_stage_sequence
+        self.complaint: Exception | None = None
+        """Why a stage did not do what the engine last asked of it; the engine itself keeps that to itself."""
 
     def guard(self) -> None:
         """Put these checks between the engine and the core. The Java backend's engine runs elsewhere, out of reach."""
@@ -215,20 +218,33 @@ class Stages:
             time.sleep(POLL_S)
         return True
 
-    # What the engine's calls reach. An error here makes the engine give the event up; the slice is then missed.
+    # What the engine's calls reach. It tries again or goes on after an error; what it was told stays here.
 
     def _engine_z(self, *given: Any) -> None:
-        self.check_z([float(given[-1])])
-        self._set_z(given[0] if len(given) > 1 else self._focus, float(given[-1]))
+        with self._overheard():
+            self.check_z([float(given[-1])])
+            self._set_z(given[0] if len(given) > 1 else self._focus, float(given[-1]))
 
     def _engine_xy(self, *given: Any) -> None:
         x_um, y_um = float(given[-2]), float(given[-1])
-        if not self._is_at(x_um, y_um):
-            raise InstrumentError(f"the engine wanted to move the XY stage to ({x_um:g}, {y_um:g}) within a stack")
+        with self._overheard():
+            if not self._is_at(x_um, y_um):
+                what = f"the engine wanted to move the XY stage to ({x_um:g}, {y_um:g}) um within a stack"
+                raise InstrumentError(what, do="report this: only the way to a well may move it")
 
     def _engine_sequence(self, stage: str, positions_um: Sequence[float]) -> None:
-        self.check_z(float(z_um) for z_um in positions_um)
-        self._load_sequence(stage, positions_um)
+        with self._overheard():
+            self.check_z(float(z_um) for z_um in positions_um)
+            self._load_sequence(stage, positions_um)
+
+    @contextlib.contextmanager
+    def _overheard(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.complaint = error
+            raise
+        self.complaint = None
 
 
 def check_reach(settings: MicroManagerSettings, wells: Iterable[WellId]) -> None:

@@ -31,7 +31,7 @@ from spheroidd.acquisition.instrument_messages import (
     StackOver,
 )
 from spheroidd.acquisition.micromanager_core import AbortedError, Core, Stages, describe, load_core
-from spheroidd.acquisition.micromanager_engine import Engine, EngineFailedError, event, image_fault, slice_of
+from spheroidd.acquisition.micromanager_engine import END_S, Engine, EngineFailedError, event, image_fault, slice_of
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
 from spheroidd.protocols.stack import Pixels
@@ -60,7 +60,7 @@ def run_core(
     except SpheroiddError as error:
         link.send(CoreRefused(error))
         os._exit(1)
-    session = CoreSession(settings, core, link, writer)
+    session = CoreSession(settings, core, link, writer, forget=lambda: os.ftruncate(1, 0))
     try:
         healthy = session.serve()
     except OSError:
@@ -73,8 +73,16 @@ def run_core(
 class CoreSession:
     """One life of a loaded core: the orders that reach it and what it answers."""
 
-    def __init__(self, settings: MicroManagerSettings, core: Core, link: Connection, writer: RingWriter) -> None:
+    def __init__(
+        self,
+        settings: MicroManagerSettings,
+        core: Core,
+        link: Connection,
+        writer: RingWriter,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings, self._core, self._link, self._writer = settings, core, link, writer
+        self._forget = forget  # what was printed before a stack has nothing to do with it
         self._aborted = threading.Event()
         self._orders: Channel[StackOrder] = Channel(capacity=1)  # the parent sends one and waits for its end
         self._stages = Stages(core, settings, self._say, self._aborted)
@@ -123,7 +131,8 @@ class CoreSession:
 
     def _take(self, order: StackOrder) -> StackOver:
         """One well, one acquisition; whatever goes wrong is the answer."""
-        os.ftruncate(1, 0)
+        self._forget()
+        self._stages.complaint = None
         try:
             self._stages.check_z(planned.z_um for planned in order.slices)
             self._stages.go_to(order.x_um, order.y_um, order.name)
@@ -157,6 +166,7 @@ class CoreSession:
             error = caught
             if isinstance(caught, EngineFailedError):
                 return StackOver(InstrumentError(str(caught), do="see what it printed; start the run again"))
+            self._send(Doing(f"stopping the engine ({caught})" if str(caught) else "stopping the engine", END_S))
             healthy = engine.end(caught)
             if isinstance(caught, AbortedError):
                 return StackOver(healthy=healthy)
@@ -209,11 +219,15 @@ class CoreSession:
         while (left := deadline - time.monotonic()) > 0:
             if self._aborted.is_set():
                 raise AbortedError
+            if isinstance(self._stages.complaint, SpheroiddError):
+                raise self._stages.complaint
             try:
                 return engine.next_image(min(left, WAIT_S))
             except TimeoutError:
                 continue
         what = f"channel {planned.index.channel} z {planned.index.z} did not come within {limit_s:g} s"
+        if self._stages.complaint is not None:
+            what += f"; a stage said: {self._stages.complaint}"
         raise InstrumentError(what, do="check the camera, its trigger and the stages")
 
     def _check(self, pixels: Any, tags: dict[str, Any], planned: PlannedSlice, number: int | None) -> None:

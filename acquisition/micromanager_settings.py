@@ -16,7 +16,6 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Range = tuple[Finite, Finite]
 
-MIN_STALL_S = 1.0  # a slice that takes 20 ms is not lost after 60: the operating system may be busy that long
 STALL_PERIODS = 3
 OVERHEAD_S = 0.05  # an image's moves and readout, where nobody says how long a slice takes
 
@@ -83,6 +82,8 @@ class MicroManagerSettings(BaseModel):
     """How long loading the configuration may take; some stages look for their home."""
     first_frame_s: Positive = 10.0
     """How long the first slice of a stack, or of a hardware sequence, may take."""
+    min_stall_s: Positive = 1.0
+    """A slice is not given up before, however short its period: the operating system may be busy that long."""
     ring_mb: float = Field(default=64.0, gt=0, le=4096)
     """Shared memory for frames on their way out of the core's process."""
 
@@ -119,7 +120,7 @@ class MicroManagerSettings(BaseModel):
     @property
     def stall_s(self) -> float:
         """How long to wait for a slice before the instrument counts as stalled."""
-        return max(STALL_PERIODS * self.period_s, MIN_STALL_S)
+        return max(STALL_PERIODS * self.period_s, self.min_stall_s)
 
     @property
     def frame_bytes(self) -> int:
