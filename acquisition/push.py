@@ -117,6 +117,11 @@ class PushSession:
             return not self._news and self._pushed <= self._durable.keys()
 
     @property
+    def complete(self) -> bool:
+        """Every slice of the plan is durable."""
+        return len(self._durable) == self.plan.n_slices
+
+    @property
     def over(self) -> bool:
         """No further frame is taken."""
         return self.state in (SessionState.REFUSED, SessionState.ENDED)

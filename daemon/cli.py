@@ -7,12 +7,14 @@ from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon import commands_quality  # isort: skip
 from spheroidd.daemon import commands_export  # isort: skip
+from spheroidd.daemon import commands_control  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
     "app",
     "commands_audit",
     "commands_config",
+    "commands_control",
     "commands_export",
     "commands_look",
     "commands_quality",

@@ -67,10 +67,11 @@ def examine(config_path: Path | None) -> list[Check]:
     return [Check("configuration", Verdict.PASS, str(config_path)), *preflight(config)]
 
 
-def preflight(config: Config) -> list[Check]:
-    """Every check for a run of `config`. Call it before the data directory's lock is taken."""
+def preflight(config: Config, *, locked: bool = False) -> list[Check]:
+    """Every check for a run of `config`. Where this process holds the data directory's lock already, say `locked`."""
     data_dir, inference = config.data.dir, config.inference
-    checks = [_lock_check(data_dir), _directory_check(data_dir), _catalog_check(data_dir)]
+    checks = [] if locked else [_lock_check(data_dir)]
+    checks += [_directory_check(data_dir), _catalog_check(data_dir)]
     if exit_code(checks) == 0:
         checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
         checks += _source_checks(config)

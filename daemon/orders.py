@@ -46,14 +46,6 @@ class StartPlate(Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitPlate(Order):
-    """Keep a plate's configuration (TOML) and map (CSV, "" where none came with it), so that it can be started."""
-
-    config_toml: str
-    plate_map_csv: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause(Order):
     """Take no further slice; with `after_well` once the stack under way is whole."""
 
@@ -106,6 +98,14 @@ class Stop(Order):
     """End the daemon in good order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done, in a sentence, and the daemon's state then."""
+
+    what: str
+    state: str
+
+
 class Ticket:
     """An order on its way: taken by main or withdrawn by its caller, never both; then answered once."""
 
@@ -114,7 +114,7 @@ class Ticket:
         self._lock = threading.Lock()
         self._settled = False  # taken or withdrawn
         self._answered = threading.Event()
-        self._answer: str | BaseException = ""
+        self._answer: Done | SpheroiddError | None = None
 
     def settle(self) -> bool:
         """Take it, or withdraw it; False where the other side was quicker."""
@@ -122,12 +122,17 @@ class Ticket:
             first, self._settled = not self._settled, True
             return first
 
-    def answer(self, answer: str | BaseException) -> None:
+    def answer(self, answer: Done | SpheroiddError) -> None:
         """Say what was done, or why it was not."""
         self._answer = answer
         self._answered.set()
 
-    def wait(self, timeout_s: float) -> str:
+    @property
+    def answered(self) -> bool:
+        """Whether it was said what came of it."""
+        return self._answered.is_set()
+
+    def wait(self, timeout_s: float) -> Done:
         """What was done. Raises why it was not; LateError where nobody took the order in that time."""
         if not self._answered.wait(timeout_s):
             name = type(self.order).__name__
@@ -136,9 +141,9 @@ class Ticket:
                 raise LateError(f"{name} was not taken within {timeout_s:.1f} s and is withdrawn", do=do)
             if not self._answered.wait(GRACE_S):
                 raise LateError(f"{name} is under way and not done yet", do="look at the status for what comes of it")
-        if isinstance(self._answer, BaseException):
-            raise self._answer
-        return self._answer
+        if isinstance(self._answer, Done):
+            return self._answer
+        raise self._answer or RuntimeError("the order was answered with nothing")
 
 
 class Inbox:
@@ -150,8 +155,8 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def submit(self, order: Order, timeout_s: float) -> str:
-        """Give an order and wait for main: what was done, in a sentence. Raises what main refused it with.
+    def submit(self, order: Order, timeout_s: float) -> Done:
+        """Give an order and wait for main: what was done. Raises what main refused it with.
 
         BusyError where too many wait, LateError where main did not take it in time, RefusedError where main is gone.
         """

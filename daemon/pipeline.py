@@ -70,7 +70,7 @@ class PlateRun:
     ) -> None:
         self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
         self._pace, self._shown, self._inlet = pace, shown, inlet
-        self._orders = orders or Inbox()
+        self._orders = orders if orders is not None else Inbox()  # an empty one is false
         self._steering = self._steered_by(None)
         self._threads: AcquisitionThreads | None = None
         self._rejected: dict[StackKey, SpheroiddError] = {}
@@ -128,7 +128,8 @@ class PlateRun:
             self._act(event)
             if self._inlet:
                 self._inlet.told(event)
-        self._steering.obey(self._orders)
+        if self._steering.obey(self._orders):
+            self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
         self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
             self._desk.dispatch(self._worker)

@@ -5,22 +5,25 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
 
 from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.push import PushInlet, PushSource
 from spheroidd.acquisition.slab import SlabCodec
 from spheroidd.acquisition.store import ZarrStackStore
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.config import Config, InferenceConfig
+from spheroidd.daemon.config import Config, InferenceConfig, ServiceConfig
 from spheroidd.daemon.doctor import preflight, require
 from spheroidd.daemon.lock import acquire_lock
 from spheroidd.daemon.pace import Pace
@@ -39,6 +42,9 @@ from spheroidd.protocols.ports import StackSource
 from spheroidd.protocols.results import Normalisation, WellStatus
 from spheroidd.protocols.stack import StackPlan
 
+if TYPE_CHECKING:
+    from spheroidd.daemon.service import Service
+
 FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
 SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
@@ -53,9 +59,24 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     regressor = ViabilityRegressor.load()
     with (
         acquire_lock(data_dir),
-        contextlib.closing(open_source(config, SystemClock())) as source,
         Catalog.create_or_open(data_dir) as catalog,
+        _serving(data_dir, config.service) as service,
     ):
+        return acquire_plate(config, catalog, service, regressor, console=console, live=live)
+
+
+def acquire_plate(
+    config: Config,
+    catalog: Catalog,
+    service: "Service | None",
+    regressor: ViabilityRegressor,
+    *,
+    console: Console,
+    live: bool = True,
+) -> int:
+    """The same with the lock held, the catalog open, and the service (if any) at work."""
+    data_dir = config.data.dir
+    with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map = source.plate_map
         catalog.register_plate(plate_map, config.model_dump_json())
         with catalog.transaction():
@@ -78,8 +99,43 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        _run(catalog, plate_map, config.inference, events, threads, data_dir, console, regressor, live=live)
+        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None)
+        inference = config.inference
+        _run(catalog, plate_map, inference, events, threads, data_dir, console, regressor, steered, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
+
+
+@contextlib.contextmanager
+def _serving(data_dir: Path, settings: ServiceConfig) -> Iterator["Service | None"]:
+    if not settings.enabled:
+        yield None
+        return
+    from spheroidd.daemon.service import (
+        Service,  # gRPC takes a tenth of a second, which `spheroidd score` need not wait
+    )
+
+    with Service(data_dir, settings) as service:
+        yield service
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet."""
+
+    service: "Service | None" = None
+    inlet: PushInlet | None = None
+
+    @contextlib.contextmanager
+    def door_open(self) -> Iterator[None]:
+        """Let programs push as long as the run lasts."""
+        if self.service is None:
+            yield
+            return
+        self.service.door.inlet = self.inlet
+        try:
+            yield
+        finally:
+            self.service.door.inlet = None
 
 
 def score_plate(
@@ -99,15 +155,29 @@ def score_plate(
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
-            before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
-            settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
-            with catalog.transaction():
-                for row in catalog.stacks(plate):
-                    if row.complete and row.state is StackState.FAILED:
-                        catalog.set_stack_state(row.key, StackState.STORED)
-            events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
-            _run(catalog, catalog.plate_map(plate), settings, events, None, data_dir, console, regressor, again=True)
+            score_again(catalog, plate, given, data_dir, console, regressor, Steered())
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
+
+
+def score_again(
+    catalog: Catalog,
+    plate: str,
+    given: Mapping[str, Any],
+    data_dir: Path,
+    console: Console,
+    regressor: ViabilityRegressor,
+    steered: Steered,
+) -> None:
+    """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
+    before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
+    settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
+    with catalog.transaction():
+        for row in catalog.stacks(plate):
+            if row.complete and row.state is StackState.FAILED:
+                catalog.set_stack_state(row.key, StackState.STORED)
+    events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+    plate_map = catalog.plate_map(plate)
+    _run(catalog, plate_map, settings, events, None, data_dir, console, regressor, steered, again=True)
 
 
 def _run(
@@ -119,6 +189,7 @@ def _run(
     data_dir: Path,
     console: Console,
     regressor: ViabilityRegressor,
+    steered: Steered,
     *,
     live: bool = True,
     again: bool = False,
@@ -139,8 +210,9 @@ def _run(
     _enter_start(catalog, plate_map.name, settings, acquires=threads is not None)
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
-        run = PlateRun(catalog, desk, worker, events, pace, progress)
-        with _stopped_by_signals(run.stop, console):
+        orders = steered.service.inbox if steered.service else None
+        run = PlateRun(catalog, desk, worker, events, pace, progress, orders=orders, inlet=steered.inlet)
+        with stopped_by_signals(run.stop, console), steered.door_open():
             run.run(threads)
 
 
@@ -172,7 +244,7 @@ def _check_room(data_dir: Path, min_free_gb: float) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
+def stopped_by_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) stops in good order, the second at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """The error tree as gRPC says it: a status code, and google.rpc.ErrorInfo with what, where and what to do."""
 
 import re
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
@@ -69,7 +70,7 @@ def from_call(error: grpc.RpcError, where: str) -> SpheroiddError:
         if detail.Unpack(info) and info.domain == DOMAIN:
             kind = next((k for k in _KINDS.values() if reason(k) == info.reason), RefusedError)
             return kind(info.metadata["what"], where=info.metadata["where"], do=info.metadata["do"])
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    words = error.details() if isinstance(error, grpc.Call) else str(error)
+    call: Any = error  # every error of a call that was begun is also a grpc.Call
+    code, words = call.code(), call.details()
     do = "check that the daemon runs and that address, certificate and token are right"
     return RefusedError(f"the call failed: {code.name}: {words}", where=where, do=do)

@@ -1,15 +1,21 @@
 """The nouns as messages of the wire contract. What is None stays unset, so that it is left out of JSON."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spheroidd.daemon.rows import Fault, ResultChange, ResultRow, StackRow
+from spheroidd.daemon.catalog_reader import CatalogReader
+from spheroidd.daemon.rows import Fault, ResultRow, StackRow
+from spheroidd.daemon.rows import stack_key as key_of
 from spheroidd.daemon.status import Status
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+
+MAX_N_Z = 10_000
+MAX_PLANE_BYTES = 31 << 20  # a message of the service holds one, and no more than 32 MB
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -33,8 +39,7 @@ def status_message(status: Status) -> wire.Status:
             plate=result.plate, well=result.well, stack=result.stack, status=result.status.value, **failed
         )
     if run:
-        names = ("version", "pid", "worker", "started_s", "heartbeat_s", "plate", "well", "stack", "slices_done")
-        names += ("slices_total", "slices_per_s", "eta_s")
+        names = {field.name for field in wire.Status.DESCRIPTOR.fields} & set(run.__slots__)
         message.MergeFrom(wire.Status(**_given(**{name: getattr(run, name) for name in names})))
     if status.slice:
         message.stack_slices_done, message.stack_slices_total = status.slice
@@ -54,14 +59,25 @@ def result_message(row: ResultRow) -> wire.Result:
     return wire.Result(**_given(**values))
 
 
-def change_message(sequence: int, change: ResultChange) -> wire.ResultChange:
-    """One entry of the history, with the figures after it."""
+def last_change(catalog: CatalogReader) -> int:
+    """The sequence number of the newest change of a result."""
+    return int(catalog.query("SELECT coalesce(max(id), 0) AS newest FROM result_changes")[0]["newest"])
+
+
+def changes_after(catalog: CatalogReader, after: int, most: int) -> list[wire.ResultChange]:
+    """The next changes of results, each with the figures after it."""
+    sql = "SELECT * FROM result_changes WHERE id > :after ORDER BY id LIMIT :most"
     names = {field.name for field in wire.Result.DESCRIPTOR.fields}
-    figures = {name: value for name, value in change.new.items() if name in names and value is not None}
-    figures |= {"plate": change.key.plate, "well": str(change.key.well), "stack": change.key.stack}
-    return wire.ResultChange(
-        sequence=sequence, changed_s=change.changed_s, why=change.reason, result=wire.Result(**figures)
-    )
+    messages = []
+    for row in catalog.query(sql, {"after": after, "most": most}):
+        key = key_of(row)
+        figures = {name: value for name, value in json.loads(row["new_json"]).items() if name in names}
+        figures |= {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+        result = wire.Result(**_given(**figures))
+        messages.append(
+            wire.ResultChange(sequence=row["id"], changed_s=row["changed_s"], why=row["reason"], result=result)
+        )
+    return messages
 
 
 def progress_message(row: StackRow | None, ledger: Mapping[SliceIndex, int]) -> wire.PushProgress:
@@ -90,8 +106,12 @@ def stack_plan(plan: wire.PushPlan) -> StackPlan:
     """The plan that a program promises; ConfigError for one that cannot be, or that lacks a number."""
     key = stack_key(plan.plate, plan.well, plan.stack)
     for name in ("n_z", "height", "width", "pixel_um", "z_step_um"):
-        if not plan.HasField(name):  # type: ignore[arg-type]  # the names are right; mypy wants literals
+        if not plan.HasField(name):
             raise ConfigError(f"{name} is missing", where=str(key), do=f"give {name} in `open`")
+    if plan.n_z > MAX_N_Z or plan.height * plan.width * 2 > MAX_PLANE_BYTES:
+        what = f"{plan.n_z} slices of {plan.height} x {plan.width}"
+        do = f"push at most {MAX_N_Z} slices of {MAX_PLANE_BYTES >> 20} MB"
+        raise ConfigError(what, where=str(key), do=do)
     return StackPlan(
         key,
         tuple(plan.channels),

@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.orders import RefusedError
 from spheroidd.daemon.service_messages import status_message
 from spheroidd.daemon.status import look
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import SpheroiddError
 
-PERIOD_S = 1.0  # main writes its state down once a second
+PERIOD_S = 0.5  # main writes its state down once a second, and at once after an order
+
+
+class EndingError(RefusedError):
+    """The daemon is ending, and with it every stream."""
 
 
 class StatusBoard:
@@ -46,23 +51,22 @@ class StatusBoard:
         """Whether the daemon is ending."""
         return self._closed
 
+    def wait_open(self, seconds: float) -> None:
+        """Sleep that long, or until the daemon ends; then RefusedError, which ends a stream."""
+        with self._change:
+            if self._change.wait_for(lambda: self._closed, seconds):
+                raise EndingError("the daemon is ending", do="ask again when it was started again")
+
     def newest(self, after: int = 0, timeout_s: float = PERIOD_S) -> wire.Status | None:
         """The newest status if it is newer than sequence `after`, waiting for it that long; None where it is not."""
         with self._change:
             self._change.wait_for(lambda: self._closed or self._sequence() > after, timeout_s)
             return self._newest if self._sequence() > after else None
 
-    def look_again(self) -> None:
-        """Look at once: something was ordered."""
-        with self._change:
-            self._next_s = 0.0
-            self._change.notify_all()
-
     def _sequence(self) -> int:
         return self._newest.sequence if self._newest is not None else 0
 
     def _run(self) -> None:
-        self._next_s = 0.0
         while not self._closed:
             with contextlib.suppress(SpheroiddError):  # main meets a failing disk as well, and tells of it
                 self._look_for_good()
@@ -78,8 +82,7 @@ class StatusBoard:
                 self._extra(found)
                 self._show(found, now_s)
                 with self._change:
-                    self._next_s = time.monotonic() + PERIOD_S
-                    self._change.wait_for(lambda: self._closed or time.monotonic() >= self._next_s, PERIOD_S)
+                    self._change.wait_for(lambda: self._closed, PERIOD_S)
 
     def _show(self, found: wire.Status, now_s: float) -> None:
         with self._change:

@@ -13,6 +13,7 @@ from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.orders import (
     Abort,
     BusyError,
+    Done,
     FinishPush,
     Inbox,
     MissingError,
@@ -54,13 +55,15 @@ class Steering:
         self._stop, self._inlet = stop, inlet
         self._waiting: StackPlan | None = None  # planned while paused: decided on resume
         self._paused = self._held = False
-        self._after_well = False
+        self._after_well = self._stopped = False
         self._skipped: dict[WellId, str] = {}
         self._aborted: str | None = None
 
     @property
     def word(self) -> str:
         """The run's state in a word."""
+        if self._stopped:
+            return "stopping"
         if self._aborted is not None:
             return "aborting"
         if self._paused or self._after_well:
@@ -97,13 +100,17 @@ class Steering:
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    def obey(self, inbox: Inbox) -> None:
-        """Carry out what waits."""
+    def obey(self, inbox: Inbox) -> bool:
+        """Carry out what waits; whether there was anything."""
+        any_came = False
         while ticket := inbox.take():
+            any_came = True
             try:
-                ticket.answer(self._carry_out(ticket.order))
+                done = self._carry_out(ticket.order)
+                ticket.answer(Done(done, self.word))
             except SpheroiddError as error:
                 ticket.answer(error)
+        return any_came
 
     def _carry_out(self, order: Order) -> str:
         if order.plate not in ("", self._plate):
@@ -125,6 +132,7 @@ class Steering:
             case FinishPush():
                 return self._finish_push()
             case Stop():
+                self._stopped = True
                 self._stop()
                 return "the daemon ends once what it took is on disk"
         name = type(order).__name__

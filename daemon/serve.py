@@ -1,0 +1,110 @@
+"""A daemon that waits for plates: it runs those that are submitted and started over the service, one after another."""
+
+import contextlib
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from spheroidd.daemon.catalog import Catalog, RunState
+from spheroidd.daemon.config import ServiceConfig
+from spheroidd.daemon.doctor import preflight, require
+from spheroidd.daemon.lock import acquire_lock
+from spheroidd.daemon.orders import Done, Order, RefusedError, Rescore, StartPlate, Stop, Ticket
+from spheroidd.daemon.plan_folder import PlanFolder
+from spheroidd.daemon.run import Steered, acquire_plate, score_again, stopped_by_signals
+from spheroidd.daemon.service import Service
+from spheroidd.inference.regressor import ViabilityRegressor
+from spheroidd.protocols.errors import SpheroiddError
+
+HEARTBEAT_S = 1.0
+FAULT = "plate-ended"
+
+
+def serve(data_dir: Path, settings: ServiceConfig, *, console: Console) -> int:
+    """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory."""
+    regressor = ViabilityRegressor.load()
+    with (
+        acquire_lock(data_dir),
+        Catalog.create_or_open(data_dir) as catalog,
+        Service(data_dir, settings) as service,
+    ):
+        console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
+        waiting = Waiting(data_dir, catalog, service, regressor, console)
+        with stopped_by_signals(waiting.stop, console):
+            waiting.run()
+    return 0
+
+
+class Waiting:
+    """The daemon between two plates. Runs in main, the only writer of SQLite."""
+
+    def __init__(
+        self, data_dir: Path, catalog: Catalog, service: Service, regressor: ViabilityRegressor, console: Console
+    ) -> None:
+        self._data_dir, self._catalog, self._service = data_dir, catalog, service
+        self._regressor, self._console = regressor, console
+        self._plans = PlanFolder(data_dir)
+        self._started_s = time.time()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End after what is under way; the run itself is stopped by its own handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Take one order after another."""
+        while not self._stopping:
+            self._beat("idle")
+            ticket = self._service.inbox.take(HEARTBEAT_S)
+            if ticket is not None:
+                self._obey(ticket)
+        self._beat("stopped")
+
+    def _obey(self, ticket: Ticket) -> None:
+        order = ticket.order
+        try:
+            match order:
+                case StartPlate():
+                    self._start(order, ticket)
+                case Rescore():
+                    self._score(order, ticket)
+                case Stop():
+                    self._stopping = True
+                    ticket.answer(Done("the daemon ends", "stopping"))
+                case _:
+                    raise RefusedError("no plate is being run", do="start one")
+        except SpheroiddError as error:
+            if not ticket.answered:
+                ticket.answer(error)
+                return
+            self._console.print(f"{type(error).__name__}: {error}", highlight=False)
+            self._catalog.raise_fault(FAULT, error)
+
+    def _start(self, order: StartPlate, ticket: Ticket) -> None:
+        config = self._plans.load(order.plate)
+        require(preflight(config, locked=True))
+        self._catalog.clear_fault(FAULT)
+        ticket.answer(Done(f"plate {order.plate} starts", "starting"))
+        acquire_plate(config, self._catalog, self._service, self._regressor, console=self._console, live=False)
+
+    def _score(self, order: Rescore, ticket: Ticket) -> None:
+        self._check_stored(order)
+        if order.wells:
+            raise RefusedError("single wells are scored again while their plate is run", do="name no wells")
+        self._catalog.clear_fault(FAULT)
+        ticket.answer(Done(f"plate {order.plate} is scored again", "starting"))
+        given = {"model": order.model or None, "normalisation": order.normalisation or None}
+        steered = Steered(self._service)
+        score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._regressor, steered)
+
+    def _check_stored(self, order: Order) -> None:
+        self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run
+
+    def _beat(self, state: str) -> None:
+        now_s = time.time()
+        idle = RunState(version("spheroidd"), os.getpid(), state, self._started_s, now_s)
+        with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
+            self._catalog.set_run_state(idle)

@@ -1,0 +1,40 @@
+"""Where a running daemon can be asked: a small file in its data directory. Needs no gRPC to be read."""
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ADDRESS_NAME = "service.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """`certificate`: the PEM that the server shows, where it uses TLS; `name`: the name in it, where not the host's."""
+
+    address: str
+    pid: int
+    certificate: str | None = None
+    name: str | None = None
+
+
+def write_address(data_dir: Path, address: ServiceAddress) -> None:
+    """Say where the service is. A reader sees all of it, or nothing."""
+    draft = data_dir / f"{ADDRESS_NAME}.{os.getpid()}"
+    draft.write_text(json.dumps(asdict(address)), encoding="utf-8")
+    draft.replace(data_dir / ADDRESS_NAME)
+
+
+def remove_address(data_dir: Path) -> None:
+    """The service is gone."""
+    with contextlib.suppress(OSError):  # it says nothing that the daemon's lock does not say better
+        (data_dir / ADDRESS_NAME).unlink()
+
+
+def read_address(data_dir: Path) -> ServiceAddress | None:
+    """Where the service is, or was when its daemon was killed; None where there is none."""
+    try:
+        return ServiceAddress(**json.loads((data_dir / ADDRESS_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
