@@ -20,6 +20,7 @@ from tests.micromanager_faults import attach_faulty, painted
 
 DEMO_CFG = Path(__file__).parents[1] / "examples" / "micromanager-demo.cfg"
 SEQUENCED = "ConfigGroup,System,Startup,Z,UseSequences,Yes\n"
+FAST = "ConfigGroup,System,Startup,Camera,FastImage,1\n"
 needs_core = pytest.mark.skipif(
     find_spec("pycromanager") is None or find_spec("mm_test_adapters") is None,
     reason="pycromanager or mm-test-adapters is not installed (both are in the extra `test`)",
@@ -44,8 +45,8 @@ def settings(**changed: Any) -> MicroManagerSettings:
         "y_limits_um": (-100, 20000),
         "z_limits_um": (0, 200),
         "retract_z_um": 0.0,
-        "min_stall_s": 0.5,
-        "first_frame_s": 1.0,
+        "min_stall_s": 0.8,
+        "first_frame_s": 1.5,
         "move_timeout_s": 5.0,
     }
     return MicroManagerSettings(**(given | changed))

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +26,7 @@ from spheroidd.protocols.stack import SliceIndex
 from tests.micromanager_faults import SPOILT_EVENTS, arm, attach_lossy
 from tests.micromanager_rig import (
     DEMO_CFG,
+    FAST,
     SEQUENCED,
     assert_same,
     faulty_source,
@@ -74,10 +77,8 @@ def one_slice(source: MicroManagerSource, well: int = 0) -> None:
 
 # fault, at which call from 0, how many slices come before it, what the error says
 FAULTS = [
-    ("camera raises", 0, 0, "the camera was told to fail"),
-    ("camera raises", 3, 3, "channel 561 z 1 did not come within 0.5 s"),
+    ("camera raises", 3, 3, "channel 561 z 1 did not come within 0.8 s; it printed: .*the camera was told to fail"),
     ("camera raises", 7, 7, "561 z 3"),  # the last event: the engine ends as if all were well
-    ("stage raises", 0, 0, "the stage was told to fail"),
     ("stage raises", 7, 7, "the stage was told to fail"),
     ("stage stays", 2, 2, "at 100 um and not at 101 um"),
     ("xy drifts", 6, None, "um and not at"),
@@ -95,7 +96,7 @@ FAULTS = [
     ("events for another place", 0, 0, "wanted to move the XY stage"),
     ("events without z", 0, None, r"at \d+ um and not at 10\d um|did not come"),
     ("events without a channel", 0, None, "with the preset"),
-    ("camera hangs", 3, 3, "did not come within 0.5 s"),
+    ("camera hangs", 3, 3, "did not come within 0.8 s"),
 ]
 
 
@@ -119,7 +120,7 @@ def test_the_list_of_spoilt_events_is_whole():
         (
             "camera holds the interpreter",
             3,
-            "did not answer for 0.5 s while waiting for channel 561 z 1, and was killed",
+            "did not answer for 0.8 s while waiting for channel 561 z 1, and was killed",
         ),
     ],
     ids=str,
@@ -221,6 +222,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_core_to_its_parent(faults):
 ORPHAN = """
 import os, sys
 from pathlib import Path
+from typing import Any
 from tests.micromanager_rig import faulty_source
 def main():
     source = faulty_source(Path(sys.argv[1]))
@@ -251,7 +253,7 @@ def sequenced_source(tmp_path: Path, attach, *, pixels: int = 96, **changed) -> 
     """A source whose focus stage steps by itself."""
     config = tmp_path / "sequenced.cfg"
     demo = DEMO_CFG.read_text(encoding="utf-8").replace("Size,96", f"Size,{pixels}")
-    config.write_text(demo + SEQUENCED, encoding="utf-8")
+    config.write_text(demo + SEQUENCED + FAST, encoding="utf-8")
     rig = settings(config=config, z_sequencing=True, height=pixels, width=pixels, **changed)
     return MicroManagerSource(rig, plate(), "rig", SystemClock(), attach=attach)
 
@@ -268,19 +270,21 @@ def test_an_image_that_the_camera_loses_in_a_hardware_sequence_is_noticed(tmp_pa
     assert set(got) == {SliceIndex("488", 0), SliceIndex("488", 1)}
 
 
+def slowly(frames: Iterator[Any], pause_s: float) -> Iterator[Any]:
+    """Slower than the camera, whatever else the machine has to do."""
+    for frame in frames:
+        time.sleep(pause_s)
+        yield frame
+
+
 def test_a_consumer_too_slow_for_a_hardware_sequence_is_told(tmp_path):
     """The ring, the engine's queue and the core's buffer fill up: the core says so, and nothing is lost in silence."""
-    n_z, channels = 150, {"488": {"preset": "488", "exposure_ms": 1}}
+    n_z, channels = 400, {"488": {"preset": "488", "exposure_ms": 1}}
     rig = {"n_z": n_z, "channels": channels, "buffer_mb": 16, "ring_mb": 1.0, "z_limits_um": (0, 1000)}
     with closing(sequenced_source(tmp_path, None, pixels=512, **rig)) as source:
-        source.check()
         plan = source.plans()[0]
-        frames = source.frames(plan, set(plan.indices()))
-        got = {next(frames).index}
-        time.sleep(1.0)
-        rest, error = until_error(frames)
-    got |= set(rest)
+        got, error = until_error(slowly(source.frames(plan, set(plan.indices())), 0.05))
     assert isinstance(error, InstrumentError)
-    assert len(got) < n_z
-    assert f"{n_z - len(got)} of {n_z} slices are missing" in str(error)
     assert "overflow" in str(error)
+    assert 0 < len(got) < n_z
+    assert f"{n_z - len(got)} of {n_z} slices are missing" in str(error)
