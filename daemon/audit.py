@@ -128,7 +128,7 @@ def append(
     event = AuditEvent(
         seq=max(last[0] if last else 0, used[0] if used else 0) + 1,
         at_utc=utc(at_s),
-        who=_one_line("who", who) if who is not None else whoami(),
+        who=given_who(who),
         action=action.value,
         plate=plate,
         well=well,
@@ -200,6 +200,11 @@ def _one_line(name: str, text: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in words):
         raise ConfigError(f"{name} is {words!r}", do=f"write {name} without control characters")
     return words
+
+
+def given_who(who: str | None) -> str:
+    """The person that an event names: who was given, else this user; ConfigError for a name that cannot be shown."""
+    return _one_line("who", whoami() if who is None else who)
 
 
 def given_reason(text: str) -> str:

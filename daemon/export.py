@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.audit import Action, AuditEvent, Head, whoami
+from spheroidd.daemon.audit import Action, AuditEvent, Head, given_who
 from spheroidd.daemon.audit_trail import head, record_files
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.curves import CurveOfPlate, CurvePoints, curve_points, fit_points
@@ -87,9 +87,10 @@ def export(
         if one in _NEEDS and importlib.util.find_spec(_NEEDS[one]) is None:
             what = f"the format {one} needs the package {_NEEDS[one]}, which is not installed"
             raise ConfigError(what, where="spheroidd export", do='pip install "spheroidd[export]"')
+    who = given_who(who)
     Catalog.read_only(data_dir).close()  # says so where nothing was ever run here: opening to write would make one
     with Catalog.create_or_open(data_dir) as catalog:
-        numbers = _read(catalog, plate, metric, who or whoami())
+        numbers = _read(catalog, plate, metric, who)
         curves = fit_points(numbers.points)
         with _disk(out_dir):
             out_dir.mkdir(parents=True, exist_ok=True)
