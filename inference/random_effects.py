@@ -28,8 +28,8 @@ from scipy import optimize, special, stats
 from spheroidd.protocols.errors import ConfigError
 
 _Z = float(stats.norm.ppf(0.975))
-_TAUS = np.geomspace(3e-3, 4.0, 73)  # log10 units: from less than a curve can tell to ten thousandfold
-_MU_STEPS = 201
+_TAUS = np.geomspace(3e-3, 4.0, 49)  # log10 units: from less than a curve can tell to ten thousandfold
+_MU_STEPS = 97
 _NEAR, _FAR = 3.0, 12.0  # log10 units around the evidence within which mu, and the ends of its interval, are looked for
 Array = NDArray[np.floating[Any]]
 
@@ -69,9 +69,10 @@ class Evidence:
 class RandomEffects:
     """What several patients say together, in the unit of the evidence (log10).
 
-    `tau` is the sd between patients, None from fewer than two. A bound is None where the likelihood does not close on
-    that side, and both are None for one patient, who says nothing of others. `p_zero` tests mu = 0 the same way.
-    `new_low` and `new_high` bound 95 % of further patients.
+    `tau` is the sd between patients. A bound is None where the likelihood does not close on that side. `p_zero` tests
+    mu = 0 the same way; `new_low` and `new_high` bound 95 % of further patients. One patient, who says nothing of
+    others, gives `mu` alone. Several, of whom fewer than two have a value closed on both sides, give nothing: the
+    spread between them, and with it the mean, could be anything.
     """
 
     mu: float | None
@@ -92,6 +93,8 @@ def pooled(patients: Sequence[Sequence[Evidence]]) -> RandomEffects:
         return RandomEffects(None, None, None, None, None, None, None, k)
     if k == 1:
         return RandomEffects(combined(told[0]).at, None, None, None, None, None, None, 1)
+    if sum(all(_closed(curves)) for curves in told) < 2:
+        return RandomEffects(None, None, None, None, None, None, None, k)
     model = _Model.of(told)
     tau = _restricted_tau(model)
     mu = _argmax(lambda mu: model.log_likelihood(mu, np.array(tau)), model.near)
@@ -191,7 +194,7 @@ class _Model:
         mean = (self.centre * self.weight * tau**2 + mu) / shrink
         peak = -self.offset - self.weight * (mu - self.centre) ** 2 / (2 * shrink) - np.log(shrink) / 2
         part = _log_normal_between((self.start - mean) / sd, (self.stop - mean) / sd)
-        return np.asarray(special.logsumexp(peak + part, axis=-1).sum(-1))
+        return np.asarray(np.logaddexp.reduce(peak + part, axis=-1).sum(-1))
 
     def profile(self, mu: Array) -> Array:
         """The log-likelihood at each mu (n,) with the tau that suits it best, found between lattice points by a
@@ -237,9 +240,9 @@ def _restricted_tau(model: _Model) -> float:
             best, step = int(found.argmax()), mu[1] - mu[0]
             inside = mu[found > found[best] - 30]
             span = float(inside[0] - step), float(inside[-1] + step)
-        return float(special.logsumexp(found)) + math.log(step)
+        return float(np.logaddexp.reduce(found)) + math.log(step)
 
-    coarse = _TAUS[::6]
+    coarse = _TAUS[::4]
     best = int(np.argmax([integrated(tau) for tau in coarse]))
     low, high = coarse[max(best - 1, 0)], coarse[min(best + 1, len(coarse) - 1)]
     found = optimize.minimize_scalar(
