@@ -26,7 +26,7 @@ class DaemonClient:
 
     def __init__(self, address: ServiceAddress, token: str | None = None) -> None:
         self.address = address
-        options = [("grpc.max_receive_message_length", -1)]
+        options = [("grpc.max_receive_message_length", -1), ("grpc.http2.max_frame_size", 4 << 20)]
         if address.certificate is None:
             self._channel = grpc.insecure_channel(address.address, options)
         else:

@@ -53,7 +53,7 @@ class PlateRun:
     """Runs one plate until its source has nothing more to give and every stored stack is scored.
 
     `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
-    turns; `inlet` is told what was committed.
+    turns; `inlet` is told what was committed, `on_stop` that a person stopped it.
     """
 
     def __init__(
@@ -67,9 +67,10 @@ class PlateRun:
         *,
         orders: Inbox | None = None,
         inlet: PushInlet | None = None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
-        self._pace, self._shown, self._inlet = pace, shown, inlet
+        self._pace, self._shown, self._inlet, self._on_stop = pace, shown, inlet, on_stop
         self._orders = orders if orders is not None else Inbox()  # an empty one is false
         self._steering = self._steered_by(None)
         self._threads: AcquisitionThreads | None = None
@@ -102,6 +103,7 @@ class PlateRun:
     def stop(self) -> None:
         """Take no further frame; keep and commit what was taken; leave the scoring for the next run."""
         self._stopping = True
+        self._on_stop()
         self._pace.state = "stopping"
         if self._threads:
             self._threads.stop()

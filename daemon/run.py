@@ -73,6 +73,7 @@ def acquire_plate(
     *,
     console: Console,
     live: bool = True,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
     data_dir = config.data.dir
@@ -99,7 +100,7 @@ def acquire_plate(
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None)
+        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop)
         inference = config.inference
         _run(catalog, plate_map, inference, events, threads, data_dir, console, regressor, steered, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
@@ -120,10 +121,14 @@ def _serving(data_dir: Path, settings: ServiceConfig) -> Iterator["Service | Non
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet."""
+    """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet.
+
+    `on_stop` is called where a person stops the run, by a signal or an order.
+    """
 
     service: "Service | None" = None
     inlet: PushInlet | None = None
+    on_stop: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def door_open(self) -> Iterator[None]:
@@ -211,7 +216,17 @@ def _run(
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         orders = steered.service.inbox if steered.service else None
-        run = PlateRun(catalog, desk, worker, events, pace, progress, orders=orders, inlet=steered.inlet)
+        run = PlateRun(
+            catalog,
+            desk,
+            worker,
+            events,
+            pace,
+            progress,
+            orders=orders,
+            inlet=steered.inlet,
+            on_stop=steered.on_stop,
+        )
         with stopped_by_signals(run.stop, console), steered.door_open():
             run.run(threads)
 

@@ -88,7 +88,15 @@ class Waiting:
         require(preflight(config, locked=True))
         self._catalog.clear_fault(FAULT)
         ticket.answer(Done(f"plate {order.plate} starts", "starting"))
-        acquire_plate(config, self._catalog, self._service, self._regressor, console=self._console, live=False)
+        acquire_plate(
+            config,
+            self._catalog,
+            self._service,
+            self._regressor,
+            console=self._console,
+            live=False,
+            on_stop=self.stop,
+        )
 
     def _score(self, order: Rescore, ticket: Ticket) -> None:
         self._check_stored(order)
@@ -97,7 +105,7 @@ class Waiting:
         self._catalog.clear_fault(FAULT)
         ticket.answer(Done(f"plate {order.plate} is scored again", "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
-        steered = Steered(self._service)
+        steered = Steered(self._service, None, self.stop)
         score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._regressor, steered)
 
     def _check_stored(self, order: Order) -> None:
