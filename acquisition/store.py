@@ -23,7 +23,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 RING_SLOTS = 48  # 61 MB at 800x800: two slabs filling, two being written, two that ride out a slow disk
-MANY_PENDING = 4  # slices that wait for one sync: from here on throughput counts, not the time of each
+MANY_PENDING = 8  # slices not yet durable: beyond these throughput counts, not how soon each one is
 ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
 
 

@@ -192,7 +192,7 @@ class SlowRing:
     """A store that has slab 0 durable and may write it once slice 8, whose sync takes for ever, is there."""
 
     def __init__(self, monkeypatch, tmp_path):
-        self.plan = plan_of(n_z=16, channels=("488",))
+        self.plan = plan_of(n_z=24, channels=("488",))
         self.slices = pixels_of(self.plan)
         self.root, self.durable, self.stored = tmp_path, threading.Semaphore(0), threading.Event()
         self.next_came, self.gate = threading.Event(), threading.Event()
@@ -238,7 +238,7 @@ def test_slab_waits_while_a_slice_is_not_durable(slow):
     assert not slow.stored.wait(MOMENT_S)
     slow.gate.set()
     assert slow.stored.wait(LONG_S)
-    slow.append(9, 16)
+    slow.append(9, 24)
     slow.store.seal(slow.plan.key)
     expected = np.stack([[slow.slices[index] for index in slow.plan.indices()]])
     np.testing.assert_array_equal(read_stack(slow.root, slow.plan.key), expected)
