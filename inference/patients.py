@@ -246,7 +246,12 @@ def _verdict(
             return CurveStatus.FAILED, f"no curve says anything; {said}"
         if low and not high:
             return CurveStatus.CENSORED_LOW, f"below the lowest dose wherever it is known; {said}"
-        if statuses.get(CurveStatus.INACTIVE, 0) == high and high:
+        numbered = sum(statuses.get(kind, 0) for kind in (CurveStatus.OK, CurveStatus.APPROXIMATE))
+        if numbered or (low and high):
+            sided = {1: CurveStatus.CENSORED_HIGH, -1: CurveStatus.CENSORED_LOW}
+            kind = sided.get((high > low) - (high < low), CurveStatus.FAILED)
+            return kind, f"too few patients have a number to say how they differ; {said}"
+        if statuses.get(CurveStatus.INACTIVE, 0) == high:
             return CurveStatus.INACTIVE, f"no effect wherever it is known; {said}"
         return CurveStatus.CENSORED_HIGH, f"above the highest dose wherever it is known; {said}"
     if found.n_patients == 1:
