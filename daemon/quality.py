@@ -44,7 +44,13 @@ def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
     """What the images of a plate's stacks say of themselves: out of focus, bleached, clipped, moved, dark, repeated."""
     repeated = catalog.repeated_slices(plate)
     profiles = catalog.stack_profiles(plate)
-    flags = judge_stacks([StackEvidence(key, one, repeated.get(key, ())) for key, one in profiles.items()])
+    plans = {row.key: row.plan for row in catalog.stacks(plate)}
+    flags = judge_stacks(
+        [
+            StackEvidence(key, one, plans[key].n_z * plans[key].z_step_um, repeated.get(key, ()))
+            for key, one in profiles.items()
+        ]
+    )
     scored = {StackKey(row.plate, WellId.parse(row.well), row.stack) for row in catalog.results(plate) if _scored(row)}
     unmeasured = tuple(dict.fromkeys(str(key.well) for key in sorted(scored - profiles.keys())))
     if unmeasured:

@@ -30,7 +30,8 @@ Floats = NDArray[np.float32]
 ROWS = 96  # about so many rows of a slice are looked at
 LAG_UM = 0.4
 DEPTH_STEP_UM = 1.0  # texture and drift are measured at this distance in depth, or every slice
-DRIFT_POINTS = 112  # along each side
+DRIFT_POINTS = 112  # along each side, in the middle of the field
+POINT_UM = 2.5  # no further apart, or cells slip through
 SEARCH_UM = 12.0  # a jump further than a cell is seen as no match at all
 BAND_UM = (3.0, 12.0)  # what is registered: cells, not noise and not the spheroid's outline
 MIN_MATCH = 0.4  # correlation below which two slices say nothing about a move
@@ -143,12 +144,12 @@ def saturated_share(raw: Histogram) -> float:
 
 
 def _hot_share(darkest: Pixels | None) -> float:
-    """The part of pixels that stand out from both neighbours two further in the darkest look of all slices."""
-    if darkest is None or darkest.shape[1] < 5:
+    """The part of pixels that stand out from both neighbours in the darkest look of all slices."""
+    if darkest is None or darkest.shape[1] < 3:
         return 0.0
     values = darkest.astype(np.float32)
-    above = values[:, 2:-2] - np.maximum(values[:, :-4], values[:, 4:])
-    noise = max(1.0, 1.4826 * float(np.median(np.abs(values[:, 2:] - values[:, :-2]))))
+    above = values[:, 1:-1] - np.maximum(values[:, :-2], values[:, 2:])
+    noise = max(1.0, 1.4826 * float(np.median(np.abs(np.diff(values)))))
     return float((above > 20 * noise).mean())
 
 
@@ -157,13 +158,15 @@ class _Moves:
 
     def __init__(self, plan: StackPlan, stride: int) -> None:
         self._stride = stride
-        self._step = max(1, -(-min(plan.height, plan.width) // DRIFT_POINTS))
+        across = -(-min(plan.height, plan.width) // DRIFT_POINTS)
+        self._step = max(1, min(across, int(POINT_UM / plan.pixel_um)))
         self._point_um = self._step * plan.pixel_um
-        self._shape = (plan.height // self._step, plan.width // self._step)
+        height, width = (min(DRIFT_POINTS, side // self._step) for side in (plan.height, plan.width))
+        self._shape = (height, width)
+        self._corner = (plan.height - height * self._step) // 2, (plan.width - width * self._step) // 2
         self._reach = max(1, min(round(SEARCH_UM / self._point_um), (min(self._shape) - 1) // 2))
         self._usable = min(self._shape) >= 16
         if self._usable:
-            height, width = self._shape
             self._window = (np.hanning(height)[:, None] * np.hanning(width)[None]).astype(np.float32)
             square = fft.fftfreq(height, self._point_um)[:, None] ** 2 + fft.rfftfreq(width, self._point_um)[None] ** 2
             low, high = BAND_UM
@@ -186,9 +189,9 @@ class _Moves:
 
     def _points(self, plane: Pixels) -> Floats:
         """A grid of means of 2 x 2 pixels with the slice's own mean taken off, faded out to its borders."""
-        step, (height, width) = self._step, self._shape
+        step, (height, width), (y0, x0) = self._step, self._shape, self._corner
         half = step // 2
-        cut = plane[: height * step, : width * step]
+        cut = plane[y0 : y0 + height * step, x0 : x0 + width * step]
         grid = cut[::step, ::step].astype(np.float32)
         if half:
             for y, x in ((half, 0), (0, half), (half, half)):

@@ -31,7 +31,7 @@ class StackLimits:
     saturated_warn: float = 0.001  # of the pixels
     saturated_fail: float = 0.05
     hot_share: float = 0.001
-    drift_um: float = 4.0  # a third of a cell's width
+    drift_um: float = 4.0  # for each 100 um of depth, or in a shallower stack: a third of a cell's width
     jump_um: float = 2.0
     slice_ratio: float = 0.5  # brightness of a slice over that of the one beside it
     lost_slices_fail: float = 0.05  # dark, flashed or repeated, of the stack
@@ -45,14 +45,18 @@ class StackLimits:
 
 
 STACK_LIMITS = StackLimits()
+FAINT = 0.02  # of the brightest slice: steps below that are noise
 
 
 @dataclass(frozen=True, slots=True)
 class StackEvidence:
-    """One stack's profile, and the slices whose bytes are those of the slice before (or of the other channel)."""
+    """One stack's profile, how deep it is, and the slices whose bytes are those of the slice before (or of the other
+    channel).
+    """
 
     key: StackKey
     profile: StackProfile
+    depth_um: float
     repeated: tuple[SliceIndex, ...] = ()
 
 
@@ -93,7 +97,7 @@ def _alone(one: StackEvidence, limits: StackLimits) -> Iterator[QualityFlag]:
     if profile.jump_um is not None and profile.jump_um >= limits.jump_um:
         what = f"the sample moved sideways by {profile.jump_um:.1f} um at once before slice {profile.jump_z}"
         yield _flag("moved", Verdict.WARN, one, what, "look for a bump or a stage that slips; image the well again")
-    elif profile.drift_um is not None and profile.drift_um >= limits.drift_um:
+    elif profile.drift_um is not None and profile.drift_um >= limits.drift_um * max(1.0, one.depth_um / 100):
         what = f"the sample drifted sideways by at least {profile.drift_um:.1f} um during the stack"
         yield _flag("drifted", Verdict.WARN, one, what, "let the plate settle and warm through before imaging")
 
@@ -116,12 +120,17 @@ def _lost_slices(one: StackEvidence, channel: str, seen: ChannelProfile, limits:
 def odd_slices(seen: ChannelProfile, ratio: float = STACK_LIMITS.slice_ratio) -> tuple[list[int], list[int]]:
     """The slices that are dark and those that are bright, going by sudden steps in brightness above the floor.
 
-    From one slice to the next brightness changes little. Where it falls below `ratio` of the last slice's, slices are
-    dark until it rises as much; from the longest run without such a step outwards.
+    Where brightness falls below `ratio` of the last slice's, slices are dark until it rises as much; from the longest
+    run without such a step outwards. Entering a spheroid is no such step: there the slices before and after change by
+    half as much at least, and in the same direction.
     """
     light = np.maximum(np.array(seen.mean_adu_by_z) - seen.floor_adu, 0.5)
     steps = np.diff(np.log(light))
-    edges = [0, *(np.flatnonzero(np.abs(steps) > -math.log(ratio)) + 1).tolist(), len(light)]
+    padded = np.pad(steps, 1)
+    same_way = np.maximum(np.sign(steps) * padded[:-2], np.sign(steps) * padded[2:])
+    seen_at_all = np.maximum(light[:-1], light[1:]) > FAINT * light.max()
+    sudden = (np.abs(steps) > -math.log(ratio)) & (same_way < np.abs(steps) / 2) & seen_at_all
+    edges = [0, *(np.flatnonzero(sudden) + 1).tolist(), len(light)]
     runs = list(itertools.pairwise(edges))
     longest = max(range(len(runs)), key=lambda i: runs[i][1] - runs[i][0])
     state = [0] * len(runs)  # -1 dark, 0 as it should be, 1 bright
