@@ -4,9 +4,12 @@ An effect counts if the F-test against a constant finds it and it spans at least
 that were tested (30 points where the control is 100). Then each IC50 stands for itself: inside the doses with limits at
 most tenfold apart it is `ok`. Inside, with wider limits, it is `approximate` as long as the interval stays within the
 doses; where the wide interval runs past the lowest or the highest dose nobody can say that the IC50 is inside, and it
-is censored there, as is an estimate outside. Where the response stays above half of the control at every dose, the
-relative IC50 hangs on a lower plateau that only noise may have drawn: then the stricter 99.9 % limits must close
-within the doses as well.
+is censored there, as is an estimate outside.
+
+Two cases need more, because noise can draw a plateau that was never seen. Where the response stays above half of the
+control at every dose, the relative IC50 hangs on the lower plateau; where nobody gave or measured the control (the full
+effect, of a rising curve), everything hangs on the upper one. Then the 99.9 % limits must lie within the doses as well,
+and without a control the F-test must be beyond doubt.
 """
 
 import math
@@ -16,6 +19,7 @@ from typing import NamedTuple
 from spheroidd.protocols.dose import CurveStatus
 
 ALPHA = 0.05  # of the F-test against a constant
+BEYOND_DOUBT = 0.001  # the same, where there is no control
 SPAN = 0.30  # of the control
 DEAD = 0.20  # of the control: no more than this at every dose is dead at every dose
 TENFOLD = 10.0
@@ -29,6 +33,7 @@ class Effect:
     `fitted_start` is the curve without compound (at the lowest dose where no untreated well was given), `fitted_end`
     at the highest dose. `full_scale` is the response that counts as 100 %. `control_known` says that it was given or
     measured in untreated wells; `kept` is the largest share of it left at any dose (of the effect: still missing).
+    `half_gone` says that no untreated well was seen and that the lowest dose already has half of the effect.
     """
 
     p_effect: float | None
@@ -38,6 +43,7 @@ class Effect:
     control_known: bool
     kept: float
     increasing: bool
+    half_gone: bool = False
 
 
 class Interval(NamedTuple):
@@ -61,11 +67,14 @@ def without_ic50(effect: Effect) -> Verdict | None:
     if effect.control_known and effect.kept <= DEAD:
         what = "the full effect" if effect.increasing else f"at most {100 * effect.kept:.0f} % of the control left"
         return Verdict(CurveStatus.ALL_DEAD, f"{what} at every dose: the IC50 lies below the lowest")
+    if effect.half_gone:
+        return Verdict(CurveStatus.CENSORED_LOW, "IC50 below the lowest dose, which already has half of the effect")
     if effect.p_effect is None:
         return Verdict(CurveStatus.INACTIVE, "all responses are the same")
     if effect.p_effect > ALPHA:
-        unknown = "" if effect.control_known else " and there is no untreated control to say whether all are dead"
-        return Verdict(CurveStatus.INACTIVE, f"no effect of the dose (p = {effect.p_effect:.2g}){unknown}")
+        return Verdict(CurveStatus.INACTIVE, f"no effect of the dose (p = {effect.p_effect:.2g}){_unknown(effect)}")
+    if not effect.control_known and effect.p_effect > BEYOND_DOUBT:
+        return Verdict(CurveStatus.INACTIVE, f"a doubtful effect (p = {effect.p_effect:.2g}){_unknown(effect)}")
     change = effect.fitted_end - effect.fitted_start
     if not effect.increasing:
         change = -change
@@ -77,6 +86,13 @@ def without_ic50(effect: Effect) -> Verdict | None:
         said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"
         return Verdict(CurveStatus.INACTIVE, f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is told")
     return None
+
+
+def _unknown(effect: Effect) -> str:
+    if effect.control_known:
+        return ""
+    missing = "full effect is known" if effect.increasing else "untreated control is known: all may be dead"
+    return f", and no {missing}"
 
 
 def place(ic50: Interval, lowest_um: float, highest_um: float) -> Verdict:

@@ -58,7 +58,7 @@ def judge(batch: CurveBatch, area_um: tuple[float, float] | None) -> list[DoseRe
     verdicts = [curve_status.without_ic50(effect) for effect in effects]
     level = _level(batch)
     open_ones = np.array([verdict is None for verdict in verdicts])
-    relative, absolute = _relative(batch, open_ones, effects), _absolute(batch, open_ones, level)
+    relative, absolute = _relative(batch, open_ones, effects), _absolute(batch, open_ones, effects, level)
     return [
         _said(batch, i, effects[i], verdict, relative[i], absolute[i], area_um) for i, verdict in enumerate(verdicts)
     ]
@@ -84,6 +84,7 @@ def _effect(batch: CurveBatch, i: int) -> Effect:
         control_known=known,
         kept=float((1 - shares if increasing else shares).max()),
         increasing=increasing,
+        half_gone=known and untreated is None and bool((shares[0] >= 0.5) if increasing else (shares[0] <= 0.5)),
     )
 
 
@@ -111,9 +112,8 @@ def _relative(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect]) -
     estimate = batch.best.q[:, 1]
     inside = open_ones & (estimate >= batch.points.low) & (estimate <= batch.points.high)
     limits = _midpoint_limits(batch, inside, LEVEL)
-    partial = np.array([_half_kept(effect) for effect in effects]) & inside
-    firm = _midpoint_limits(batch, partial, FIRM_LEVEL)
-    seen = ~partial | ((firm.low >= batch.points.low) & (firm.high <= batch.points.high))
+    doubtful = inside & np.array([_half_kept(effect) or not effect.control_known for effect in effects])
+    seen = ~doubtful | _within_doses(batch, _midpoint_limits(batch, doubtful, FIRM_LEVEL))
     return [_interval(estimate[i], limits, i, bool(seen[i])) for i in range(len(estimate))]
 
 
@@ -127,27 +127,36 @@ def _midpoint_limits(batch: CurveBatch, chosen: np.ndarray, level: float) -> Lim
     return midpoint_limits(batch.model, batch.points, batch.best, batch.threshold(level), np.flatnonzero(chosen))
 
 
-def _absolute(batch: CurveBatch, open_ones: np.ndarray, level: _Level) -> list[Interval | None]:
+def _within_doses(batch: CurveBatch, limits: Limits) -> np.ndarray:
+    return np.asarray((limits.low >= batch.points.low) & (limits.high <= batch.points.high))
+
+
+def _absolute(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect], level: _Level) -> list[Interval | None]:
     inside = open_ones & (level.estimate >= batch.points.low) & (level.estimate <= batch.points.high)
-    threshold = batch.threshold(LEVEL)
+    limits = _crossing_limits(batch, inside, level, LEVEL)
+    doubtful = inside & np.array([not effect.control_known for effect in effects])
+    seen = ~doubtful | _within_doses(batch, _crossing_limits(batch, doubtful, level, FIRM_LEVEL))
+    return [
+        _interval(estimate, limits, i, bool(seen[i])) if math.isfinite(estimate) else None
+        for i, estimate in enumerate(level.estimate)
+    ]
+
+
+def _crossing_limits(batch: CurveBatch, chosen: np.ndarray, level: _Level, confidence: float) -> Limits:
     # Half of the upper plateau over a lower one of 0 is halfway between the plateaus.
-    same = inside & (level.share > 0) & (batch.model.bottom is not None)
-    limits = midpoint_limits(batch.model, batch.points, batch.best, threshold, np.flatnonzero(same))
+    same = chosen & (level.share > 0) & (batch.model.bottom is not None)
+    halfway = _midpoint_limits(batch, same, confidence)
     passing = crossing_limits(
         batch.model,
         batch.points,
         batch.best,
-        threshold,
-        np.flatnonzero(inside & ~same),
+        batch.threshold(confidence),
+        np.flatnonzero(chosen & ~same),
         estimate=level.estimate,
         offset=level.offset,
         share=level.share,
     )
-    limits = Limits(np.where(same, limits.low, passing.low), np.where(same, limits.high, passing.high))
-    return [
-        _interval(estimate, limits, i, True) if math.isfinite(estimate) else None
-        for i, estimate in enumerate(level.estimate)
-    ]
+    return Limits(np.where(same, halfway.low, passing.low), np.where(same, halfway.high, passing.high))
 
 
 def _interval(estimate: float, limits: Limits, i: int, firm: bool) -> Interval:

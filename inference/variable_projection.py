@@ -247,7 +247,7 @@ def _orthonormal(columns: list[Floats]) -> list[Floats]:
 def _per(found: Floats, direction: Floats, column: Floats) -> Floats:
     """The coefficient of `column` from the one of its `direction`; 0 where the column adds nothing."""
     length = np.einsum("nd,nd->n", direction, column)
-    return np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+    return np.asarray(np.divide(found, length, out=np.zeros_like(found), where=length > 0))
 
 
 def _clear(slopes: Floats, frame: list[Floats]) -> Floats:
