@@ -40,6 +40,7 @@ ABORT_S = 0.7
 LEAVE_S = 5.0
 KILL_S = 3.0
 NOTICE_S = 0.1
+LOG_NAME = "output.log"
 _TELLING = re.compile(r"\w[\w.]*(Error|Exception)\b.*|Fatal Python error.*|terminate called.*|what\(\):.*")
 
 
@@ -68,8 +69,7 @@ class InstrumentProcess:
     ) -> None:
         self._main, self._frame_bytes, self._ring_mb = main, frame_bytes, ring_mb
         self._start_timeout_s = start_timeout_s
-        self._folder = tempfile.TemporaryDirectory(prefix="spheroidd-instrument-", ignore_cleanup_errors=True)
-        self._log = Path(self._folder.name) / "output.log"
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # of the log
         self._now: _Running | None = None
         # One thread uses it; another may `stop` it, which waits no longer than `receive` takes to notice.
         self._lock = threading.RLock()
@@ -156,7 +156,9 @@ class InstrumentProcess:
                         now.link.recv()  # until it closes its end
                 now.process.join(timeout=max(0.1, deadline - time.monotonic()))
                 self.kill()
-            self._folder.cleanup()
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = None
 
     def _poll(self, now: _Running) -> bool:
         """Wait for a message as long as what it is doing may take; InstrumentError where the wait is to end."""
@@ -187,13 +189,15 @@ class InstrumentProcess:
         return self._now
 
     def _spawn(self) -> None:
-        self._log.parent.mkdir(exist_ok=True)
-        self._log.write_bytes(b"")
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="spheroidd-instrument-", ignore_cleanup_errors=True)
+        log = Path(self._folder.name) / LOG_NAME
+        log.write_bytes(b"")
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         ring = FrameRing.of_size(self._ring_mb, self._frame_bytes)
         process = context.Process(
-            target=self._main, args=(theirs, ring.writer(), self._log), name="spheroidd-instrument", daemon=True
+            target=self._main, args=(theirs, ring.writer(), log), name="spheroidd-instrument", daemon=True
         )
         try:
             process.start()
@@ -223,8 +227,10 @@ class InstrumentProcess:
 
     def last_words(self) -> str:
         """The first of what it printed lately that looks like a reason; the others follow from it."""
+        if self._folder is None:
+            return ""
         try:
-            with self._log.open("rb") as file:
+            with (Path(self._folder.name) / LOG_NAME).open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:

@@ -99,9 +99,9 @@ class MicroManagerSource:
         if not order.slices:
             return
         missing = {planned.index: None for planned in order.slices}
-        self._process.start()
         over = False
         try:
+            self._process.start()
             self._process.send(order)
             while not over:
                 message = self._process.receive()

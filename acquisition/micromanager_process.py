@@ -38,6 +38,7 @@ from spheroidd.protocols.stack import Pixels
 
 Attach = Callable[[Any], None]
 WAIT_S = 0.05  # how soon an abort is noticed
+SAFE_S = 2.0
 ORPHAN_S = 5.0
 EXPOSURE_TOLERANCE = 0.01
 
@@ -65,8 +66,9 @@ def run_core(
         healthy = session.serve()
     except OSError:
         healthy = True  # the parent is gone, and nobody is left to tell; the instrument is still made safe
-    if healthy:
-        session.make_safe()
+    closing = threading.Thread(target=session.make_safe, args=(healthy,), name="make-safe", daemon=True)
+    closing.start()
+    closing.join(SAFE_S)
     os._exit(0)  # an engine's threads may be stuck, and would keep the interpreter from ending
 
 
@@ -99,12 +101,12 @@ class CoreSession:
                 return False
         return True
 
-    def make_safe(self) -> None:
-        """Close the shutter and let the drivers go."""
+    def make_safe(self, healthy: bool) -> None:
+        """Close the shutter and, where nothing hangs, let the drivers go."""
         with contextlib.suppress(Exception):  # the process ends now; a driver's complaint can reach nobody
             if self._core.get_shutter_device():
                 self._core.set_shutter_open(False)
-            if self._settings.backend == "python":
+            if healthy and self._settings.backend == "python":
                 self._core.unload_all_devices()
 
     def _listen(self) -> None:

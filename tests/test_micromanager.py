@@ -1,5 +1,6 @@
 """Micro-Manager as a source: the contract, a plate pixel by pixel, sequences, what it refuses, the Java backend."""
 
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from tests.contracts.source_contract import SourceContract
+from tests.faults.plate_runs import spheroidd
 from tests.micromanager_faults import attach_painted, fake_java, painted
 from tests.micromanager_rig import DEMO_CFG, SEQUENCED, assert_same, needs_core, painted_stack, plate, settings
 
@@ -131,6 +133,21 @@ def test_the_example_is_a_rig_that_passes_its_check() -> None:
     with closing(open_source(config, SystemClock())) as source:
         source.check()
         assert [str(plan.key.well) for plan in source.plans()] == ["A01", "A02", "A03", "B01", "B02", "B03"]
+
+
+@needs_core
+@pytest.mark.slow
+def test_the_example_runs_to_final_rows(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8").replace("../demo-data/micromanager", (tmp_path / "data").as_posix())
+    for name in (EXAMPLE.with_suffix(".csv").name, DEMO_CFG.name):
+        text = text.replace(f'"{name}"', f'"{(EXAMPLE.parent / name).as_posix()}"')
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    done = spheroidd("run", str(tmp_path / "run.toml"), "--plain")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(spheroidd("results", str(tmp_path / "data"), "--json").stdout)
+    assert {row["well"]: (row["status"], row["n_slices_acked"]) for row in found} == {
+        well: ("final", 48) for well in ("A01", "A02", "A03", "B01", "B02", "B03")
+    }
 
 
 @needs_core

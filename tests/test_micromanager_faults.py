@@ -219,6 +219,18 @@ def test_ctrl_c_in_the_terminal_leaves_the_core_to_its_parent(faults):
     assert first.index not in got
 
 
+def test_a_core_that_cannot_be_loaded_again_names_what_is_missing(tmp_path):
+    """As after a crash whose cause is still there."""
+    arm(tmp_path / "fault.json")
+    with closing(faulty_source(tmp_path / "fault.json", micromanager_dir=tmp_path)) as source:
+        plan = source.plans()[0]
+        got, error = until_error(source.frames(plan, set(ORDER)))
+    assert got == {}
+    assert isinstance(error, InstrumentError)
+    assert "the core cannot be started" in str(error)
+    assert "8 of 8 slices are missing: 488 z 0-3; 561 z 0-3" in str(error)
+
+
 ORPHAN = """
 import os, sys
 from pathlib import Path
