@@ -12,10 +12,11 @@ anchor is for: the hash of the last event, printed into every export and report 
 
 import getpass
 import hashlib
+import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -182,6 +183,25 @@ def plate_state(connection: sqlite3.Connection, plate: str) -> dict[str, Any]:
         "map_sha256": sha256_of(dump([list(row) for row in wells])),
         "limits_sha256": None if limits is None else sha256_of(limits),
     }
+
+
+def settings_changed(old_json: str, new_json: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs between two configurations: old and new values by key ("inference.model"), None where it was not.
+
+    >>> settings_changed('{"a": {"b": 1, "c": 2}}', '{"a": {"b": 1, "c": 3}}')
+    ({'a.c': 2}, {'a.c': 3})
+    """
+    old, new = (dict(_flat(json.loads(text))) for text in (old_json, new_json))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return {key: old.get(key) for key in keys}, {key: new.get(key) for key in keys}
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def change_digests(connection: sqlite3.Connection, change: int | None = None) -> dict[int, str]:

@@ -161,6 +161,7 @@ class Catalog(CatalogReader):
         with self.transaction():
             known = plate_map.name in self.plates()
             old = audit.plate_state(self._connection, plate_map.name) if known else None
+            settings = self.plate_config(plate_map.name) if known else config_json
             if known:
                 self._check_same_plate(plate_map)
                 self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
@@ -172,7 +173,9 @@ class Catalog(CatalogReader):
             new = audit.plate_state(self._connection, plate_map.name)
             if new != old:
                 action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED
-                self.append_event(action, plate=plate_map.name, old=old, new={**new, "wells": len(rows)})
+                was, now = audit.settings_changed(settings, config_json)
+                told = {**new, "wells": len(rows), **({"settings": now} if old else {})}
+                self.append_event(action, plate=plate_map.name, old=old and {**old, "settings": was}, new=told)
 
     def _check_same_plate(self, plate_map: PlateMap) -> None:
         known = {entry.well: entry.treatment for entry in self.plate_map(plate_map.name)}

@@ -5,8 +5,8 @@ summary, and an excluded untreated control no longer counts for the controls' me
 audit trail and stands nowhere else (`excluded_wells` is a view of the trail), so the two cannot disagree.
 
 While no daemon runs, the command takes the data directory's lock and relates the plate's rows at once, in the same
-transaction. While one runs, the event is appended beside it: a single short transaction that SQLite's own lock keeps
-apart from the daemon's, which sees it with its next heartbeat and relates the rows itself.
+transaction. While one runs this plate, the event is appended beside it: a single short transaction that SQLite's own
+lock keeps apart from the daemon's, which sees it with its next heartbeat and relates the rows itself.
 """
 
 import contextlib
@@ -73,16 +73,14 @@ def _decide(data_dir: Path, action: Action, well: str, reason: str, plate: str |
 
 
 def _alone(held: contextlib.ExitStack, data_dir: Path) -> bool:
-    """Take the data directory's lock; False where a daemon has it."""
-    while True:
-        try:
-            held.enter_context(acquire_lock(data_dir))
-            return True
-        except ConfigError:
-            if is_locked(data_dir):
-                return False
-            if is_locked(data_dir) is None:  # one may not even look: the message says why
-                raise
+    """Take the data directory's lock; False where a daemon has it. ConfigError where the lock cannot be had at all."""
+    try:
+        held.enter_context(acquire_lock(data_dir))
+    except ConfigError:
+        if is_locked(data_dir):
+            return False
+        held.enter_context(acquire_lock(data_dir))  # let go in this very moment, or not to be had: then it says why
+    return True
 
 
 def the_plate(catalog: CatalogReader, plate: str | None) -> str:
@@ -138,16 +136,16 @@ def _relate(catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> No
 
 
 def _taken_up(data_dir: Path, catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> bool:
-    """Wait until the running daemon has seen the event, or take its place where it ends before that."""
+    """Wait until the daemon that runs this plate has seen the event; where it does not run this plate, relate here."""
     written_s = time.time()
     while time.time() < written_s + PATIENCE_S:
         state = catalog.run_state()
-        if state is not None and state.heartbeat_s > written_s:  # taken before a transaction that came after ours
-            return True
-        with contextlib.ExitStack() as held:
-            if not is_locked(data_dir) and _alone(held, data_dir):
+        ended = not is_locked(data_dir)
+        if ended or (state is not None and state.heartbeat_s > written_s):  # it began a transaction after ours
+            if ended or state is None or state.plate != plate:
+                # It waits for orders or runs another plate. Should it start this one now, it relates it once more.
                 with catalog.transaction():
                     _relate(catalog, plate, before)
-                return True
+            return True
         time.sleep(_LOOK_AGAIN_S)
     return False

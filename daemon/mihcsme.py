@@ -13,6 +13,7 @@ from typing import Any
 
 from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.rows import StackRow
+from spheroidd.daemon.xml_text import xml_text
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
@@ -146,7 +147,7 @@ def write_mihcsme(sheets: Sheets, path: Path) -> None:
                 if value is None:
                     continue
                 cell = sheet.cell(number, place)
-                cell.value = value
+                cell.value = xml_text(value) if isinstance(value, str) else value
                 if isinstance(value, str):
                     cell.data_type = "s"  # "=1+1" is a compound's name here, not a formula
         for letter, width in zip("ABCDEFGHIJKL", (24, 34, 40, *[16] * 9), strict=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spheroidd.daemon.curves import CurvePoints
+from spheroidd.daemon.xml_text import xml_text
 
 MOST_DATA_SETS = 100  # of one table; what is more goes into another of the same patient
 _NUMBERED = {"XFormat": "numbers", "YFormat": "replicates", "TableType": "XY", "EVFormat": "AsteriskAfterNumber"}
@@ -46,12 +47,12 @@ def write_pzfx(curves: Sequence[CurvePoints], path: Path, facts: Mapping[str, st
 def _add_info(root: ET.Element, facts: Mapping[str, str]) -> None:
     ET.SubElement(ET.SubElement(root, "InfoSequence"), "Ref", ID="Info0", Selected="1")
     info = ET.SubElement(root, "Info", ID="Info0")
-    _text(ET.SubElement(info, "Title"), "Project info 1")
-    _text(ET.SubElement(info, "Notes"), "Dose in micromolar. Struck-through values were excluded by a person.")
+    ET.SubElement(info, "Title").text = "Project info 1"
+    ET.SubElement(info, "Notes").text = "Dose in micromolar. Struck-through values were excluded by a person."
     for name, value in facts.items():
         constant = ET.SubElement(info, "Constant")
-        _text(ET.SubElement(constant, "Name"), name)
-        _text(ET.SubElement(constant, "Value"), value)
+        ET.SubElement(constant, "Name").text = xml_text(name)
+        ET.SubElement(constant, "Value").text = xml_text(value)
 
 
 def _tables(curves: Sequence[CurvePoints]) -> list[tuple[str, list[CurvePoints]]]:
@@ -72,13 +73,13 @@ def _table(identity: str, title: str, curves: Sequence[CurvePoints]) -> ET.Eleme
     doses = sorted({dose for cells in columns for dose in cells})
     replicates = max((len(found) for cells in columns for found in cells.values()), default=1)
     table = ET.Element("Table", {"ID": identity, "Replicates": str(replicates), **_NUMBERED})
-    _text(ET.SubElement(table, "Title"), title)
+    ET.SubElement(table, "Title").text = xml_text(title)
     x = ET.SubElement(table, "XColumn", Width="81", Decimals="4", Subcolumns="1")
-    _text(ET.SubElement(x, "Title"), "dose (uM)")
+    ET.SubElement(x, "Title").text = "dose (uM)"
     _subcolumn(x, [Cell(dose, excluded=False) for dose in doses])
     for curve, cells in zip(curves, columns, strict=True):
         y = ET.SubElement(table, "YColumn", Width=str(81 * replicates), Decimals="2", Subcolumns=str(replicates))
-        _text(ET.SubElement(y, "Title"), curve.compound)
+        ET.SubElement(y, "Title").text = xml_text(curve.compound)
         for turn in range(replicates):
             column = [cells.get(dose, []) for dose in doses]
             _subcolumn(y, [found[turn] if turn < len(found) else None for found in column])
@@ -103,12 +104,3 @@ def _subcolumn(parent: ET.Element, cells: Sequence[Cell | None]) -> None:
         d = ET.SubElement(column, "d", {"Excluded": "1"} if cell is not None and cell.excluded else {})
         if cell is not None:
             d.text = repr(cell.response)
-
-
-def _in_xml(character: str) -> bool:
-    return character >= " " and character not in "\ufffe\uffff" and not "\ud800" <= character <= "\udfff"
-
-
-def _text(element: ET.Element, text: str) -> None:
-    """Text without the characters that no XML can hold."""
-    element.text = "".join(character if _in_xml(character) else "\ufffd" for character in text)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.score_job import Scored, ScoreJob
@@ -76,10 +77,10 @@ class ScoringDesk:
         """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
         return self._running is None and not any(row.complete and self._job(row) for row in self._left())
 
-    def score_again(self, wells: Set[WellId]) -> int:
+    def score_again(self, wells: Set[WellId], who: str | None = None) -> int:
         """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
 
-        How many stacks that are.
+        How many stacks that are. The audit trail says `who` wanted it.
         """
         keys = []
         with self._catalog.transaction():
@@ -90,6 +91,9 @@ class ScoringDesk:
                     self._catalog.set_stack_state(row.key, StackState.STORED)
                 if row.state in (StackState.FAILED, StackState.SCORED):
                     keys.append(row.key)
+            if keys:
+                new = {"model_sha256": self._model, "stacks": [str(key) for key in keys]}
+                self._catalog.append_event(Action.RESCORE_STARTED, plate=self._plate, new=new, who=who)
         self._again |= set(keys)
         return len(keys)
 

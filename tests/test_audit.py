@@ -171,6 +171,8 @@ def test_the_same_registration_again_is_no_event_and_another_configuration_is_on
     old, new = json.loads(event.old_json or ""), json.loads(event.new_json or "")
     assert old["config_sha256"] == hashlib.sha256(config.encode()).hexdigest() != new["config_sha256"]
     assert old["map_sha256"] == new["map_sha256"]
+    assert old["settings"] == {"inference.normalisation": "plate", "other": None, "source.kind": "emulator"}
+    assert new["settings"] == {"inference.normalisation": None, "other": 1, "source.kind": None}
     assert checked(data).intact
 
 

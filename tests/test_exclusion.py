@@ -4,7 +4,8 @@ import json
 import statistics
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from spheroidd.daemon.audit_trail import events
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.exclusion import exclude_well, excluded_wells, include_well, record_decision
 from spheroidd.daemon.lock import acquire_lock
+from spheroidd.daemon.rows import RunState
 from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.inference.viability import NO_CONTROL_INCLUDED
@@ -217,6 +219,28 @@ def test_a_commit_that_failed_relates_again(data: Path) -> None:
         with catalog.transaction():
             desk.record_exclusions()
         assert v_control(data) == pytest.approx(related_to(A01, A02))
+
+
+@pytest.mark.parametrize("plate", [None, "P2"])
+def test_a_daemon_that_does_not_run_this_plate_leaves_the_relating_to_the_command(
+    data: Path, plate: str | None
+) -> None:
+    """`spheroidd serve` holds the lock between plates, and while it runs another one."""
+    with acquire_lock(data), Catalog.create_or_open(data) as catalog:
+        catalog.set_run_state(RunState("0", 1, "idle", 0.0, time.time() + 60, plate=plate))
+        assert exclude_well(data, "A03", "twice the size").related
+    assert v_control(data) == pytest.approx(related_to(A01, A02))
+
+
+def test_a_lock_that_cannot_be_had_says_why(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def refused(data_dir: Path) -> Iterator[None]:
+        raise ConfigError("cannot lock the data directory: Permission denied", where=str(data_dir))
+        yield
+
+    monkeypatch.setattr("spheroidd.daemon.exclusion.acquire_lock", refused)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        exclude_well(data, "A03", "twice the size")
 
 
 # Beside a daemon that runs in a process of its own
