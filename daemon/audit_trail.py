@@ -99,7 +99,7 @@ def to_screen(found: Sequence[AuditEvent]) -> "Table":
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("event", "when (UTC)", "who", "what", "where", "old", "new", "reason", "hash"):
         wide = name in ("old", "new", "reason")
-        table.add_column(name, justify="right" if name == "event" else "left", overflow="fold" if wide else "ellipsis")
+        table.add_column(name, justify="right" if name == "event" else "left", no_wrap=not wide, overflow="fold")
     for event in found:
         place = " ".join(part for part in (event.plate, event.well) if part)
         words = (event.at_utc, event.who, event.action, place, _short(event.old_json), _short(event.new_json))
@@ -114,7 +114,7 @@ def _short(text: str | None) -> str:
         return ""
     values = json.loads(text)
     parts = [f"{key} {_word(value)}" for key, value in values.items() if not isinstance(value, dict | list)]
-    parts += [f"{file['name']} {file['sha256'][:12]}" for file in values.get("files", [])]
+    parts += [file["name"] for file in values.get("files", [])]
     return ", ".join(parts)
 
 

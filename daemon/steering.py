@@ -217,7 +217,7 @@ class Steering:
             raise RefusedError("another model or normalisation cannot be used in the middle of a plate", do=do)
         for well in order.wells:
             self._known(well)
-        n = self._desk.score_again(frozenset(order.wells))
+        n = self._desk.score_again(frozenset(order.wells), order.who or None)
         if not n:
             raise RefusedError("no stack of these wells is stored and scored", do="wait until they are")
         return f"{n} stacks of plate {self._plate} are scored again"
