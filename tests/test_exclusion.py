@@ -207,6 +207,17 @@ def test_the_next_run_relates_what_was_excluded_while_nobody_looked(data: Path) 
         assert len(catalog.result_changes()) == n
 
 
+def test_a_re_score_that_is_ordered_during_a_run_is_in_the_trail(data: Path) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        desk = desk_of(catalog)
+        assert desk.score_again({A01, B02}, "ann") == 2
+        event = events(catalog)[-1]
+        assert (event.action, event.who, event.plate) == (Action.RESCORE_STARTED, "ann", "P1")
+        assert json.loads(event.new_json or "")["stacks"] == ["P1/A01/0", "P1/B02/0"]
+        assert desk.score_again({WellId(7, 7)}) == 0
+        assert events(catalog)[-1] == event
+
+
 def test_a_commit_that_failed_relates_again(data: Path) -> None:
     """Main's transaction may be rolled back by a full disk and be done once more: nothing may be forgotten by then."""
     with Catalog.create_or_open(data) as catalog:
