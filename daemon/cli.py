@@ -3,6 +3,7 @@
 from spheroidd.daemon import commands_run  # isort: skip
 from spheroidd.daemon import commands_look  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
+from spheroidd.daemon import commands_answer  # isort: skip
 from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon import commands_quality  # isort: skip
@@ -12,6 +13,7 @@ from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
     "app",
+    "commands_answer",
     "commands_audit",
     "commands_config",
     "commands_control",

@@ -2,8 +2,8 @@
 
     GR(x) = 2^(log2(n(x) / n0) / log2(n_control / n0)) - 1
 
-n0 is the count at the time of treatment, n(x) and n_control those at the end. 1: grows as the control; 0: does not grow;
-below 0: dies. The curve is GR(x) = GR_inf + (1 - GR_inf) / (1 + (x / GEC50)^h), an LL.4 with its top held at 1.
+n0 is the count at the time of treatment, n(x) and n_control those at the end. 1 grows as the control, 0 does not grow,
+below 0 dies. The curve is GR(x) = GR_inf + (1 - GR_inf) / (1 + (x / GEC50)^h), an LL.4 with its top held at 1.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from spheroidd.protocols.errors import ConfigError
 def growth_rates(counts: ArrayLike, control_count: float, time_zero_count: ArrayLike) -> Floats:
     """GR values of the counts (or live volumes), in their shape; -1 where nothing is left.
 
-    `time_zero_count` is one for all or one for each count. ConfigError where the control did not grow: GR does not exist
+    `time_zero_count` is one for all or one for each count. ConfigError where the control did not grow: there is no GR
     then.
 
     >>> growth_rates([400, 200, 100, 0], control_count=400, time_zero_count=100).round(2).tolist()

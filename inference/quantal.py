@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from spheroidd.inference import curve_status, log_logistic
-from spheroidd.inference.curve_status import Effect, Interval
+from spheroidd.inference.curve_status import Effect, Interval, Verdict
+from spheroidd.inference.judgement import failed
 from spheroidd.inference.log_logistic import Floats
 from spheroidd.inference.observations import Curve, Observations
 from spheroidd.inference.variable_projection import OUTSIDE, SLOPES
@@ -50,14 +51,14 @@ def fit_quantal(
     share = np.divide(affected, totals, out=np.full(len(totals), np.nan), where=known & (totals > 0))
     observed = Observations.of(Curve(name, doses_um, share, np.where(known, totals, 0.0), control=1.0))
     failure = _why_not(observed)
-    return _nothing(observed, failure) if failure else _Quantal(observed, -1.0 if increasing else 1.0).said()
+    return failed(observed, failure) if failure else _Quantal(observed, -1.0 if increasing else 1.0).said()
 
 
 class _Quantal:
     """One curve's likelihood in (ln |b|, ln e)."""
 
-    def __init__(self, observed: Observations, sign: float) -> None:
-        self.observed, self.sign = observed, sign
+    def __init__(self, observed: Observations, sign: float, check_other_way: bool = True) -> None:
+        self.observed, self.sign, self.check_other_way = observed, sign, check_other_way
         self.u = log_logistic.log_dose(observed.doses_um)
         self.low, self.high = (math.log(end) for end in observed.range_um)
         self.q = self._best()
@@ -73,7 +74,7 @@ class _Quantal:
         """The fit by the rules."""
         parameters = {"b": self.sign * math.exp(self.q[0]), "c": 0.0, "d": 1.0, "e": math.exp(self.q[1])}
         effect = self._effect(parameters)
-        verdict = curve_status.without_ic50(effect)
+        verdict = self._other_way() or curve_status.without_ic50(effect)
         numbers: tuple[float | None, float | None, float | None] = (None, None, None)
         if verdict is None:
             low, high = (self._limit(side) for side in (-1, 1))
@@ -98,6 +99,16 @@ class _Quantal:
             parameters=parameters,
             covariance=self._covariance(parameters),
         )
+
+    def _other_way(self) -> Verdict | None:
+        """Where the share runs against what was asked for."""
+        if not self.check_other_way:
+            return None
+        other = _Quantal(self.observed, -self.sign, check_other_way=False)
+        if self.deviance(self.q) - other.deviance(other.q) < stats.chi2.isf(curve_status.ALPHA, 1):
+            return None
+        way, do = ("rises", "with") if self.sign > 0 else ("falls", "without")
+        return Verdict(CurveStatus.INACTIVE, f"the response {way} with the dose; fit it {do} `increasing`")
 
     def _best(self) -> Floats:
         starts = [(math.log(b), t) for b in (0.7, 2.0, 6.0) for t in np.linspace(self.low, self.high, 5)]
@@ -159,12 +170,3 @@ def _why_not(observed: Observations) -> str | None:
     if len(observed.dosed_um) < 3:
         return f"{len(observed.dosed_um)} different doses above 0; {MODEL} needs three"
     return None
-
-
-def _nothing(observed: Observations, reason: str) -> DoseResponseFit:
-    e_max = observed.mean_at(float(observed.doses_um.max())) if len(observed.doses_um) else None
-    failed = CurveStatus.FAILED
-    return DoseResponseFit(
-        observed.name, failed, reason, MODEL, *[None] * 10, e_max=e_max, n=len(observed.doses_um), p_effect=None,
-        parameters={},
-    )  # fmt: skip
