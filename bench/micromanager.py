@@ -118,37 +118,41 @@ def abort() -> dict[str, float]:
 def _write(writer: RingWriter, link: Connection) -> None:
     frame = np.random.default_rng(0).integers(0, 4096, SCREEN, np.uint16)
     link.recv()
+    began = time.process_time()
     for _ in range(RING_FRAMES):
         while not writer.reserve(1.0):
             pass
         link.send(writer.write(frame))
+    link.send(time.process_time() - began)
 
 
-def ring() -> float:
-    """GB/s of screen frames through the ring, from a process of its own into arrays of ours."""
+def ring() -> tuple[float, float]:
+    """Screen frames through the ring, from a process of its own into arrays of ours: GB/s, and CPU seconds per GB."""
     context = multiprocessing.get_context("spawn")
     with closing(FrameRing.of_size(64, SCREEN[0] * SCREEN[1] * 2)) as ring:
         ours, theirs = context.Pipe()
         process = context.Process(target=_write, args=(ring.writer(), theirs), daemon=True)
         process.start()
         ours.send("begin")
-        began = time.perf_counter()
-        total = 0
+        began, cpu_began = time.perf_counter(), time.process_time()
+        gigabytes = 0.0
         for _ in range(RING_FRAMES):
-            total += ring.take(ours.recv(), SCREEN, "uint16").nbytes
-        took_s = time.perf_counter() - began
+            gigabytes += ring.take(ours.recv(), SCREEN, "uint16").nbytes / 1e9
+        took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+        cpu_s += ours.recv()
         process.join()
-    return total / took_s / 1e9
+    return gigabytes / took_s, cpu_s / gigabytes
 
 
 def measure() -> dict[str, Any]:
-    rates = [ring() for _ in range(5)]
+    rates, cpu = zip(*(ring() for _ in range(5)), strict=True)
     return {
         "overhead_per_slice": {"96x96": overhead(96), "800x800": overhead(800)},
         "overhead_hardware_sequence": overhead(800, sequenced=True),
         "memory_over_stacks": memory(),
         "abort": abort(),
         "ring_gb_s": {"median": round(statistics.median(rates), 2), "of": len(rates), "min": round(min(rates), 2)},
+        "ring_cpu_s_per_gb": round(statistics.median(cpu), 3),
     }
 
 

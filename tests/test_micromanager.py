@@ -76,6 +76,26 @@ class TestMicroManagerSource(SourceContract):
         assert self.core.pid is None
 
 
+@pytest.fixture(scope="module")
+def stepping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MicroManagerSource]:
+    """As `shared`, with a focus stage that steps by hardware."""
+    config = tmp_path_factory.mktemp("stepping") / "rig.cfg"
+    config.write_text(DEMO_CFG.read_text(encoding="utf-8") + SEQUENCED, encoding="utf-8")
+    rig = settings(config=config, z_sequencing=True, n_z=6)
+    with closing(MicroManagerSource(rig, plate(), "rig", SystemClock(), attach=attach_painted)) as source:
+        yield source
+
+
+@needs_core
+class TestMicroManagerSourceThatStepsByHardware(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _reuse(self, stepping: MicroManagerSource) -> None:
+        self.core = stepping
+
+    def make_source(self, folder: Path, clock: Clock) -> StackSource:
+        return _Kept(self.core)
+
+
 class _Kept:
     """A source that its user may close without ending the core behind it."""
 
@@ -145,9 +165,8 @@ def test_the_example_runs_to_final_rows(tmp_path: Path) -> None:
     done = spheroidd("run", str(tmp_path / "run.toml"), "--plain")
     assert done.returncode == 0, done.stderr
     found = json.loads(spheroidd("results", str(tmp_path / "data"), "--json").stdout)
-    assert {row["well"]: (row["status"], row["n_slices_acked"]) for row in found} == {
-        well: ("final", 48) for well in ("A01", "A02", "A03", "B01", "B02", "B03")
-    }
+    rows = {row["well"]: (row["status"], row["n_slices_acked"]) for row in found}
+    assert rows == dict.fromkeys(("A01", "A02", "A03", "B01", "B02", "B03"), ("final", 48))
 
 
 @needs_core
@@ -157,6 +176,16 @@ def test_a_camera_that_is_not_that_of_the_settings_is_refused() -> None:
         pytest.raises(ConfigError, match=r"the camera gives .*\(96, 96, 2\), the settings say \(128, 96, 2\)"),
     ):
         source.check()
+
+
+@needs_core
+def test_a_core_that_does_not_load_in_time_is_ended() -> None:
+    with (
+        closing(MicroManagerSource(settings(start_timeout_s=0.05), plate(), "rig", SystemClock())) as source,
+        pytest.raises(InstrumentError, match=r"did not answer for 0\.05 s while starting, and was killed"),
+    ):
+        source.check()
+    assert source.pid is None
 
 
 @needs_core
