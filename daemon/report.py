@@ -21,6 +21,7 @@ from spheroidd.daemon.report_content import PlateContent, plate_content
 from spheroidd.daemon.report_controls import controls_strip
 from spheroidd.daemon.report_curves import curve_plot
 from spheroidd.daemon.report_drawing import Drawing
+from spheroidd.daemon.report_forest import forest
 from spheroidd.daemon.report_heatmap import plate_maps
 from spheroidd.daemon.report_provenance import Facts, own_version, program_facts
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
@@ -116,6 +117,11 @@ class Figures:
     def controls_strip(plate: PlateContent) -> Drawing | None:
         """The controls, where there are any."""
         return controls_strip(plate.imaged, plate.quality)
+
+    @staticmethod
+    def forest(plate: PlateContent) -> list[Drawing]:
+        """All IC50s on one axis, where there are enough to compare."""
+        return forest(plate.curves) if len(plate.curves) > 2 else []
 
     curve_plot = staticmethod(curve_plot)
 

@@ -28,10 +28,20 @@ def controls(plate: PlateContent) -> str:
 def ic50_table() -> str:
     """Over the table of IC50s."""
     return (
-        "What is known of each compound's potency. IC50: dose halfway between the plateaus (relative); absolute IC50: "
-        "dose at which half of the untreated viability is left; intervals: 95 % profile likelihood, “open” where the "
-        "profile does not close. No number is given where the doses do not bracket the effect. Top, bottom, AUC and "
-        "E max are in percent of the untreated median."
+        "What is known of each compound's potency. Relative IC50: dose halfway between the plateaus; absolute: dose at "
+        "which half of the untreated viability is left; 95 %: profile-likelihood interval, “open” where the profile "
+        "does not close. No number is given where the doses do not bracket the effect. Top, bottom, AUC (mean over "
+        "the doses that all curves of the plate share) and E max (at the highest dose) are in percent of the "
+        "untreated median."
+    )
+
+
+def forest() -> str:
+    """Under the IC50s on one axis."""
+    return (
+        "Relative IC50 of each compound and patient with its 95 % interval; grey: the doses that were tested. Hollow: "
+        "approximate. Squares: the absolute IC50, where only that is known. Arrows: beyond the tested doses. Without a "
+        "mark: no effect, or no curve."
     )
 
 
@@ -40,7 +50,7 @@ def curves(plate: PlateContent) -> str:
     return (
         f"Dose response on plate {plate.name}, one plot for each compound and patient. Points: wells (hollow: left out "
         "of the fit); blue: untreated wells, which take part in the fit at dose 0; line: fitted log-logistic curve, "
-        "drawn over the tested doses only; tint: its 95 % interval; diamond and bar: relative IC50 and its interval; "
+        "drawn over the tested doses only; tint: its 95 % interval; diamond and bar: IC50 and its interval; "
         "dashed: half of the untreated median."
     )
 

@@ -1,7 +1,7 @@
 """One dose-response plot for each compound and patient: points, curve, interval band, controls, IC50."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from spheroidd.daemon import report_words as words
 from spheroidd.daemon.curves import CurveOfPlate
@@ -53,18 +53,17 @@ def curve_title(curve: CurveOfPlate) -> str:
 
 def tested_doses(curve: CurveOfPlate) -> tuple[float, ...]:
     """The doses above 0 that took part in the fit; all that were tested where none did."""
-    kept = tuple(dose for dose, out in zip(curve.doses_um, curve.excluded, strict=True) if dose > 0 and not out)
+    kept = tuple(d for d, out in zip(curve.doses_um, curve.excluded, strict=True) if d > 0 and out is None)
     return kept or tuple(dose for dose in curve.doses_um if dose > 0)
 
 
 def _second_line(curve: CurveOfPlate, doses: tuple[float, ...]) -> str:
-    fit = curve.fit
-    said = words.ic50(fit, doses)
-    if fit.ic50_rel is not None and fit.status in (CurveStatus.OK, CurveStatus.APPROXIMATE):
-        return f"IC50 {said} ({words.interval(fit.ic50_rel_lo, fit.ic50_rel_hi)})"
-    if fit.status in (CurveStatus.CENSORED_LOW, CurveStatus.CENSORED_HIGH, CurveStatus.ALL_DEAD):
-        return f"IC50 {said}: {words.STATUSES[fit.status]}"
-    return words.shortened(words.STATUSES[fit.status], 44)
+    said, found = words.ic50(curve.fit, doses), words.known_ic50(curve.fit)
+    if found is not None:
+        return f"IC50 {said}, {words.interval(found.low_um, found.high_um)}"
+    outside = (CurveStatus.CENSORED_LOW, CurveStatus.CENSORED_HIGH, CurveStatus.ALL_DEAD)
+    status = words.STATUSES[curve.fit.status]
+    return f"IC50 {said}: {status}" if curve.fit.status in outside else words.shortened(status, 44)
 
 
 def _response_axis(curve: CurveOfPlate) -> Axis:
@@ -109,13 +108,17 @@ def _curve(curve: CurveOfPlate, doses: tuple[float, ...], x: Axis, y: Axis) -> l
     grid = [10 ** (low + (high - low) * n / STEPS) for n in range(STEPS + 1)] if high > low else [min(doses)]
     line = _inside([(x.at(at), y.at(value)) for at, value in zip(grid, predict(curve.fit, grid), strict=True)], y)
     shapes: list[Shape] = []
-    limits = band(curve.fit, grid)
-    if limits is not None:
-        upper = [(x.at(at), y.at(value)) for at, value in zip(grid, limits[1], strict=True)]
-        lower = [(x.at(at), y.at(value)) for at, value in zip(grid, limits[0], strict=True)]
-        around = _inside([*upper, *reversed(lower)], y)
+    lower, upper = (
+        [(x.at(at), y.at(value)) for at, value in zip(grid, side, strict=True)] for side in _band(curve, grid)
+    )
+    around = _inside([*upper, *reversed(lower)], y)
+    if len(around) > 2:  # the data may not determine the parameters well enough for a band
         shapes.append(Path(around, ink=None, fill=NAVY, opacity=0.14, closed=True))
     return [*shapes, Path(line, NAVY, 1.1)]
+
+
+def _band(curve: CurveOfPlate, grid: list[float]) -> Iterator[list[float]]:
+    return (side.tolist() for side in band(curve.fit, grid))
 
 
 def _inside(points: Sequence[tuple[float, float]], y: Axis) -> list[tuple[float, float]]:
@@ -133,20 +136,21 @@ def _points(curve: CurveOfPlate, x: Axis, y: Axis) -> list[Shape]:
         if not math.isfinite(value):
             continue
         at = x.at(dose) if dose > 0 else LEFT + 5
-        tip = f"{well}, {words.dose(dose)}: {value:.1f}" + (", left out of the fit" if out else "")
-        paint = (None, INK, 0.6) if out else (INK, "#ffffff", 0.4)
-        shapes.append(Dot(at, y.at(value), 1.7, *paint, tip))
+        tip = f"{well}, {words.dose(dose)}: {value:.1f}" + (f", left out of the fit: {out}" if out else "")
+        fill, ink = (None, INK) if out else (INK, "#ffffff")
+        shapes.append(Dot(at, y.at(value), 1.7, fill, ink, 0.5, tip))
     return shapes
 
 
 def _ic50_mark(curve: CurveOfPlate, x: Axis, y: Axis) -> list[Shape]:
-    """A line down from the curve at the relative IC50, and its interval as a bar on the axis."""
-    fit = curve.fit
-    if fit.ic50_rel is None or not x.low <= fit.ic50_rel <= x.high or not fit.parameters:
+    """A line down from the curve at the IC50, and its interval as a bar on the axis."""
+    found = words.known_ic50(curve.fit)
+    if found is None or not curve.fit.parameters or not x.low <= found.um <= x.high:
         return []
-    at, height = x.at(fit.ic50_rel), y.at(min(max(predict(fit, [fit.ic50_rel])[0], y.low), y.high))
-    left = x.at(max(fit.ic50_rel_lo or x.low, x.low))
-    right = x.at(min(fit.ic50_rel_hi or x.high, x.high))
+    response = float(predict(curve.fit, [found.um])[0])
+    at, height = x.at(found.um), y.at(min(max(response, y.low), y.high))
+    left = x.at(max(found.low_um or x.low, x.low))
+    right = x.at(min(found.high_um or x.high, x.high))
     diamond = ((at, height - 3), (at + 3, height), (at, height + 3), (at - 3, height))
     return [
         Line(at, height, at, y.start, VERMILLION, 0.6, (1.5, 1.5)),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from spheroidd.daemon import report_words as words
+from spheroidd.daemon.report_axes import linear_axis
 from spheroidd.daemon.report_drawing import (
     GREY,
     INK,
@@ -29,6 +30,7 @@ from spheroidd.protocols.well import WellId
 FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 SHEET, GAP, MARGIN, TOP = 482.0, 16.0, 13.0, 26.0  # a text column of A4; between maps; for row and column names
 LEGEND = 30.0
+TRUST_TITLE = "State and quality of each well"
 # Seventeen equidistant colours of viridis (public domain); between them straight lines
 _VIRIDIS = bytes.fromhex(
     "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c "
@@ -86,19 +88,16 @@ def plate_maps(entries: Mapping[WellId, WellEntry]) -> list[Drawing]:
     volume = Map("Live volume, 10³ µm³", lambda found: found.live_um3, _top(entries, "live_um3", 1.0), 1e-3, 0)
     viability = Map("Viability, % of untreated", lambda found: found.v_control, _top(entries, "v_control", 100.0), 1, 0)
     height = TOP + rows * cell + LEGEND
-    painters = [
-        lambda grid: _value_map(grid, entries, volume),
-        lambda grid: _value_map(grid, entries, viability),
-        lambda grid: _trust_map(grid, entries),
-    ]
-    titles = [volume.title, viability.title, "State and quality of each well"]
     sheets = []
     for first in range(0, 3, across):
         shapes: list[Shape] = []
-        for place, paint in enumerate(painters[first : first + across]):
+        for place, number in enumerate(range(first, first + across)):
             grid = Grid(place * (width + GAP) + MARGIN, TOP, cell, rows, columns)
-            shapes += paint(grid)
-        sheets.append(Drawing(SHEET, height, "; ".join(titles[first : first + across]), tuple(shapes)))
+            shapes += (
+                _trust_map(grid, entries) if number == 2 else _value_map(grid, entries, (volume, viability)[number])
+            )
+        title = "; ".join((volume.title, viability.title, TRUST_TITLE)[first : first + across])
+        sheets.append(Drawing(SHEET, height, title, tuple(shapes)))
     return sheets
 
 
@@ -107,7 +106,8 @@ def _top(entries: Mapping[WellId, WellEntry], name: str, least: float) -> float:
     values = sorted(value for entry in entries.values() if (value := entry.figure(name)) is not None)
     if not values:
         return least
-    return max(least, min(values[-1], 1.5 * statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[-1]))
+    usual = statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[-1]
+    return linear_axis(0, max(least, min(values[-1], 1.5 * usual)), 0, 1, 6).high
 
 
 def _frame(grid: Grid, title: str, entries: Mapping[WellId, WellEntry]) -> list[Shape]:
@@ -183,7 +183,7 @@ def _scale(grid: Grid, shown: Map) -> list[Shape]:
 
 
 def _trust_map(grid: Grid, entries: Mapping[WellId, WellEntry]) -> list[Shape]:
-    shapes = _frame(grid, "State and quality of each well", entries)
+    shapes = _frame(grid, TRUST_TITLE, entries)
     seen: dict[str, None] = {}
     for well, entry in entries.items():
         if entry.treatment.role is WellRole.EMPTY:

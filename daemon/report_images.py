@@ -23,7 +23,7 @@ from spheroidd.daemon.report_nouns import WellEntry
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import StackMeasurement, WellStatus
-from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackPlan
+from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Pixels, StackPlan
 
 LEAST_PX = 200  # a picture's longer side has at least so many pixels, where the stack has them
 SIDE, GAP, TITLE, FOOT = 115.0, 2.0, 20.0, 11.0  # points: four pictures in a text column
@@ -97,17 +97,17 @@ def project(root: Path, plan: StackPlan, channel: str, limits: Mapping[str, tupl
     return Projection(channel, shown, outlines, plan.pixel_um * 2**level)
 
 
-def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> NDArray[np.unsignedinteger]:
+def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> Pixels:
     """The maximum (y, x) over the slices of an array that its slabs hold."""
     grid = ngff.grid_from(array)
-    found = None
+    found: Pixels | None = None
     for slab in range(-(-n_z // grid.depth)):
         path = ngff.shard_path(array, *lead, slab)
         try:
             header, planes = decode_slab(path, grid)
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error
-        held = planes[[z - header.z_start for z in header.crcs]].max(axis=0)
+        held: Pixels = planes[[z - header.z_start for z in header.crcs]].max(axis=0)
         found = held if found is None else np.maximum(found, held)
     if found is None:
         raise StorageError("there is no slice", where=str(array), do="check the disk")
@@ -117,12 +117,9 @@ def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> NDArray[np.unsig
 def _outlines(mask: NDArray[np.bool_]) -> tuple[Outline, ...]:
     """The borders of a mask in pixels (x, y) from the upper left corner, thinned to what an eye can tell."""
     padded = np.pad(mask.astype(np.float32), 1)
-    borders = []
-    for contour in measure.find_contours(padded, 0.5):
-        if len(contour) >= 8:  # specks of a pixel or two
-            thin = measure.approximate_polygon(contour, 0.4) - 0.5
-            borders.append(tuple((float(x), float(y)) for y, x in thin))
-    return tuple(borders)
+    contours = measure.find_contours(padded, 0.5)  # type: ignore[no-untyped-call]
+    # Every second point is half a pixel away at most, and smooths the pixels' stairs; a few points are a speck.
+    return tuple(tuple((float(x) - 0.5, float(y) - 0.5) for y, x in c[::2]) for c in contours if len(c) >= 8)
 
 
 def picture(title: str, figures: str, projections: Sequence[Projection]) -> Drawing:

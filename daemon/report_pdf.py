@@ -45,7 +45,9 @@ CELL = ParagraphStyle("cell", BODY, fontSize=6.5, leading=8)
 HASH = ParagraphStyle("hash", CELL, fontName=fonts.MONO, fontSize=6.2)
 TITLE = ParagraphStyle("title", BODY, fontName=fonts.BOLD, fontSize=19, leading=23)
 HEAD = ParagraphStyle("head", BODY, fontName=fonts.BOLD, fontSize=14, leading=18, spaceBefore=6, spaceAfter=2)
-SECTION = ParagraphStyle("section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5)
+SECTION = ParagraphStyle(
+    "section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5, keepWithNext=1
+)
 LOUD = ParagraphStyle("loud", BODY, backColor=HexColor("#fff3d6"), borderColor=HexColor("#e69f00"), borderWidth=1.2)
 LOUD.borderPadding = 7
 LOUD.spaceBefore = LOUD.spaceAfter = 12
@@ -92,10 +94,11 @@ def _story(report: Report) -> list[Flowable]:
         _text("Viability and dose response", SMALL),
         _text(report.title, TITLE),
         _text(report.byline, SMALL),
+        Spacer(0, 8),
     ]
     numbers = (count(1), count(1))  # of figures and tables
     for place, plate in enumerate(report.plates):
-        story += [PageBreak()] if several and place else [Spacer(0, 10)]
+        story += [PageBreak()] if several and place else []
         story += [_text(f"Plate {plate.name}", HEAD)] if several else []
         story += _plate(plate, *numbers)
     return [*story, _text("This report", SECTION), _facts(report.facts)]
@@ -103,10 +106,10 @@ def _story(report: Report) -> list[Flowable]:
 
 def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
     def caption(text: str) -> Paragraph:
-        return _caption(f"Figure {next(figures)}.", text)
+        return _caption(f"Figure {next(figures)}.", text, above=False)
 
     def heading(text: str) -> Paragraph:
-        return _caption(f"Table {next(table_numbers)}.", text)
+        return _caption(f"Table {next(table_numbers)}.", text, above=True)
 
     story: list[Flowable] = [_text(tables.plate_line(plate), SMALL)]
     if plate.provisional:
@@ -122,7 +125,10 @@ def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int
     story.append(_text("Dose response", SECTION))
     if plate.curves:
         plots = [Figure(Figures.curve_plot(curve)) for curve in plate.curves]
-        story += [heading(captions.ic50_table()), _ic50_table(plate), Spacer(0, 10), _grid(plots, 3)]
+        story += [heading(captions.ic50_table()), _ic50_table(plate), Spacer(0, 10)]
+        forest = [Figure(sheet) for sheet in Figures.forest(plate)]
+        story += [*forest, caption(captions.forest())] if forest else []
+        story.append(_grid(plots, 3))
         story.append(caption(captions.curves(plate)))
     else:
         story.append(_text("No well of this plate holds a compound at a dose.", SMALL))
@@ -171,7 +177,7 @@ def _key_figures(plate: PlateContent) -> Flowable:
 
 def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
     """Figures in rows, which a page may part."""
-    rows = [list(figures[n : n + across]) for n in range(0, len(figures), across)]
+    rows: list[list[Any]] = [list(figures[n : n + across]) for n in range(0, len(figures), across)]
     rows[-1] += [""] * (across - len(rows[-1]))
     style = [*_TIGHT, ("RIGHTPADDING", (0, 0), (-1, -1), 0), ("BOTTOMPADDING", (0, 0), (-1, -1), 8)]
     return Table(rows, colWidths=[COLUMN / across] * across, style=style)
@@ -183,7 +189,7 @@ def _ic50_table(plate: PlateContent) -> Flowable:
     for row in tables.ic50_rows(plate.curves):
         names = [_text(row.compound, CELL), _text(row.patient, CELL)]
         rows.append([*names, *row.numbers, _text(row.said, CELL)])
-    widths = [46, 36, 46, 50, 40, 50, 22, 23, 27, 24, 25, 15, 30, 0]
+    widths = [44, 34, 48, 50, 44, 50, 22, 24, 28, 24, 26, 15, 29, 0]
     widths[-1] = int(COLUMN) - sum(widths)
     return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
 
@@ -216,8 +222,8 @@ def _facts(facts: Iterable[tuple[str, str]]) -> Flowable:
     return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
 
 
-def _caption(number: str, text: str) -> Paragraph:
-    style = ParagraphStyle("caption", SMALL, spaceBefore=4, spaceAfter=5)
+def _caption(number: str, text: str, above: bool) -> Paragraph:
+    style = ParagraphStyle("caption", SMALL, spaceBefore=4, spaceAfter=5, keepWithNext=int(above))
     return Paragraph(f'<font name="{fonts.BOLD}" color="{INK}">{number}</font> {_markup(text)}', style)
 
 
@@ -290,7 +296,7 @@ def _pen(
     if ink:
         canvas.setStrokeColor(HexColor(ink))
         canvas.setLineWidth(width)
-        canvas.setDash(*([list(dash)] if dash else []))
+        canvas.setDash(list(dash) if dash else [])
     return int(ink is not None), int(fill is not None)
 
 
@@ -333,16 +339,16 @@ def _numbered(foot: str) -> type[Canvas]:
     class Numbered(Canvas):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self._pages: list[dict[str, Any]] = []
+            self._held: list[dict[str, Any]] = []
 
         def showPage(self) -> None:  # noqa: N802 - reportlab's name
-            self._pages.append(dict(self.__dict__))
-            self._startPage()
+            self._held.append(dict(self.__dict__))
+            self._startPage()  # type: ignore[attr-defined]
 
         def save(self) -> None:
-            for page in self._pages:
+            for number, page in enumerate(self._held, start=1):
                 self.__dict__.update(page)
-                _footer(self, foot, f"page {self._pageNumber} of {len(self._pages)}")
+                _footer(self, foot, f"page {number} of {len(self._held)}")
                 super().showPage()
             super().save()
 

@@ -10,8 +10,7 @@ from spheroidd.daemon.report_curves import tested_doses
 from spheroidd.daemon.report_heatmap import trust
 from spheroidd.daemon.report_nouns import WellEntry
 from spheroidd.inference.quality import LIMITS, QualityLimits
-from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
-from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.quality import PlateQuality
 from spheroidd.protocols.results import WellResult
 
@@ -60,10 +59,10 @@ class Ic50Row(NamedTuple):
 
 
 IC50_COLUMNS = (
-    "IC50",
-    "95 % interval, µM",
-    "Absolute IC50",
-    "95 % interval, µM",
+    "IC50, relative",
+    "95 %, µM",
+    "IC50, absolute",
+    "95 %, µM",
     "Hill",
     "Top",
     "Bottom",
@@ -75,29 +74,43 @@ IC50_COLUMNS = (
 
 
 def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:
-    """One row for each curve; a figure that is not known is a dash, a censored IC50 says on which side it lies."""
+    """One row for each curve; a figure that is not known is a dash, a censored IC50 says on which side it lies.
+
+    Slope and plateaus are told where an IC50 is: beyond the tested doses they are guesses.
+    """
     for curve in found:
         fit = curve.fit
+        known = words.known_ic50(fit)
+        instead = words.censored(fit, tested_doses(curve)) if known is None else words.UNKNOWN
+        about = "about " if fit.status is CurveStatus.APPROXIMATE else ""
+        shape = (fit.hill, 2), (fit.top, 1), (fit.bottom, 1)
         numbers = (
-            words.ic50(fit, tested_doses(curve)),
-            words.interval(fit.ic50_rel_lo, fit.ic50_rel_hi) if fit.ic50_rel is not None else words.UNKNOWN,
-            words.dose(fit.ic50_abs),
-            words.interval(fit.ic50_abs_lo, fit.ic50_abs_hi) if fit.ic50_abs is not None else words.UNKNOWN,
-            words.number(fit.hill),
-            words.number(fit.top),
-            words.number(fit.bottom),
-            words.number(fit.auc),
-            words.number(fit.e_max),
+            instead if fit.ic50_rel is None else f"{about}{words.estimate(fit.ic50_rel)} µM",
+            words.interval(fit.ic50_rel_lo, fit.ic50_rel_hi),
+            words.UNKNOWN if fit.ic50_abs is None else f"{about}{words.estimate(fit.ic50_abs)} µM",
+            words.interval(fit.ic50_abs_lo, fit.ic50_abs_hi),
+            *(words.fixed(value if known else None, places) for value, places in shape),
+            words.fixed(fit.auc),
+            words.fixed(fit.e_max),
             str(fit.n),
             words.probability(fit.p_effect),
         )
-        yield Ic50Row(curve.compound, curve.patient or words.UNKNOWN, numbers, _said(fit))
+        yield Ic50Row(curve.compound, curve.patient or words.UNKNOWN, numbers, _said(curve))
 
 
-def _said(fit: DoseResponseFit) -> str:
-    head = words.STATUSES[fit.status]
-    reason = "" if fit.status is CurveStatus.OK else fit.reason
-    return "; ".join(part for part in (head, reason, *fit.warnings) if part)
+def _said(curve: CurveOfPlate) -> str:
+    fit = curve.fit
+    plain = fit.status is CurveStatus.OK and fit.ic50_rel is not None
+    head = words.STATUSES[fit.status] if plain or not fit.reason else fit.reason
+    excluded = sum(out is not None for out in curve.excluded)
+    parts = (
+        head,
+        *fit.warnings,
+        f"{_counted(excluded, 'well')} excluded" if excluded else "",
+        f"{_counted(len(curve.missing), 'well')} without a figure" if curve.missing else "",
+        "provisional" if curve.provisional else "",
+    )
+    return words.sentence("; ".join(part for part in parts if part))
 
 
 WELL_COLUMNS = (
@@ -149,9 +162,3 @@ def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
         slices,
         entry.state_in_words,
     )
-
-
-def has_control(plate: PlateContent) -> bool:
-    """Whether the plate has a control well at all."""
-    controls = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
-    return any(entry.treatment.role in controls for entry in plate.imaged)

@@ -1,13 +1,15 @@
 """How the report says things: numbers, statuses, times. What is not known is said, never shown as a number."""
 
+import math
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from spheroidd.daemon.results import UNKNOWN
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.quality import Verdict
 from spheroidd.protocols.results import WellStatus
 
+UNKNOWN = "—"
 VERDICTS = {
     Verdict.PASS: "Pass",
     Verdict.WARN: "Pass with reservations",
@@ -81,28 +83,61 @@ ROLES = {
 }
 
 
+class Ic50(NamedTuple):
+    """The IC50 that a figure shows: the relative one, or the absolute where only that is known."""
+
+    absolute: bool
+    um: float
+    low_um: float | None
+    high_um: float | None
+
+
+def known_ic50(fit: DoseResponseFit) -> Ic50 | None:
+    """The IC50 to show; None where none is known."""
+    if fit.ic50_rel is not None:
+        return Ic50(False, fit.ic50_rel, fit.ic50_rel_lo, fit.ic50_rel_hi)
+    if fit.ic50_abs is not None:
+        return Ic50(True, fit.ic50_abs, fit.ic50_abs_lo, fit.ic50_abs_hi)
+    return None
+
+
+def estimate(value: float | None) -> str:
+    """An estimate with three significant digits, zeros kept.
+
+    >>> estimate(2.0), estimate(0.16), estimate(1163.0), estimate(2.5e-6)
+    ('2.00', '0.160', '1160', '2.50e-06')
+    """
+    if value is None:
+        return UNKNOWN
+    if value == 0 or not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2e}"
+    places = 2 - math.floor(math.log10(abs(float(f"{value:.3g}"))))
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """The two ends of an interval; an end that the profile does not close is open."""
     if low is None and high is None:
         return UNKNOWN
-    return f"{'open' if low is None else number(low)} to {'open' if high is None else number(high)}"
+    return f"{'open' if low is None else estimate(low)} to {'open' if high is None else estimate(high)}"
 
 
 def ic50(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
-    """The relative IC50 with its unit, or what is known instead of it; `doses_um` are those tested, without 0."""
-    lowest, highest = (min(doses_um), max(doses_um)) if doses_um else (None, None)
-    match fit.status:
-        case CurveStatus.OK if fit.ic50_rel is not None:
-            return dose(fit.ic50_rel)
-        case CurveStatus.APPROXIMATE if fit.ic50_rel is not None:
-            return f"about {dose(fit.ic50_rel)}"
-        case CurveStatus.CENSORED_LOW | CurveStatus.ALL_DEAD if lowest is not None:
-            return f"< {dose(lowest)}"
-        case CurveStatus.CENSORED_HIGH if highest is not None:
-            return f"> {dose(highest)}"
-        case CurveStatus.INACTIVE:
-            return "no effect"
-    return "not known"
+    """The IC50 with its unit, or what is known instead of it; `doses_um` are those tested, without 0."""
+    found = known_ic50(fit)
+    if found is not None:
+        about = "about " if fit.status is CurveStatus.APPROXIMATE else ""
+        return f"{about}{estimate(found.um)} µM{' (absolute)' if found.absolute else ''}"
+    return censored(fit, doses_um)
+
+
+def censored(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
+    """What is known where there is no IC50."""
+    if doses_um and fit.status in (CurveStatus.CENSORED_LOW, CurveStatus.ALL_DEAD):
+        return f"< {dose(min(doses_um))}"
+    if doses_um and fit.status is CurveStatus.CENSORED_HIGH:
+        return f"> {dose(max(doses_um))}"
+    return "no effect" if fit.status is CurveStatus.INACTIVE else "not known"
 
 
 def moment(seconds: float | None) -> str:
@@ -127,5 +162,6 @@ def probability(p: float | None) -> str:
 
 
 def sentence(text: str) -> str:
-    """A message as a sentence: a capital and a full stop."""
+    """A message of another part of the program as a sentence: a capital, a full stop, micromolar as it is printed."""
+    text = text.replace(" uM", " µM")
     return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

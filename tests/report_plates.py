@@ -1,0 +1,164 @@
+"""Plates whose every figure is known, written into a catalog without a microscope or a model."""
+
+import math
+import statistics
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spheroidd.acquisition.labels import LabelWriter
+from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.daemon.catalog import Catalog, StackState
+from spheroidd.inference.viability import Related
+from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+MODEL = "5f" * 32
+FULL_UM3 = 300_000.0
+UNTREATED, KILLED = Treatment(WellRole.NEGATIVE_CONTROL), Treatment(WellRole.POSITIVE_CONTROL)
+DOSES_UM = tuple(0.05 * 10 ** (n / 2) for n in range(8))  # 0.05 to 158
+Figures = Mapping[WellId, float]
+
+
+def sample(compound: str, dose_um: float, patient: str | None = None) -> Treatment:
+    return Treatment(WellRole.SAMPLE, compound, dose_um, patient)
+
+
+def plate_map(name: str, treatments: Mapping[WellId, Treatment]) -> PlateMap:
+    return PlateMap(name, tuple(PlateWell(well, of) for well, of in treatments.items()))
+
+
+def share_alive(dose_um: float, ic50_um: float, hill: float = 1.5, bottom: float = 0.05) -> float:
+    return bottom + (1 - bottom) / (1 + (dose_um / ic50_um) ** hill)
+
+
+def plan_of(key: StackKey, n_z: int = 8, side: int = 48, channels: Sequence[str] = CHANNELS) -> StackPlan:
+    return StackPlan(key, tuple(channels), n_z, side, side, 0.5, 1.0)
+
+
+def measurement(live_um3: float, n_z: int = 8) -> StackMeasurement:
+    live = live_um3 / FULL_UM3
+    quantiles = {"488": {"0.02": 110.0, "0.5": 300.0, "0.98": 900.0, "0.999": 1000.0}}
+    quantiles["561"] = {**quantiles["488"], "0.999": 800.0}
+    limits = {channel: Limits(110.0, 900.0, 300.0, 200.0) for channel in CHANNELS}
+    n_live = round(300 * live)
+    return StackMeasurement(
+        live_um3=live_um3,
+        dead_um3=FULL_UM3 / 5 * max(0.0, 1.05 - live),
+        n_live=n_live,
+        n_dead=max(0, 310 - n_live),
+        live_um3_by_z=(live_um3 / n_z,) * n_z,
+        limits=limits,
+        normalisation=Normalisation.PLATE,
+        model_sha256=MODEL,
+        cpu_s=1.0,
+        quantiles=quantiles,
+    )
+
+
+def register(data: Path, wells: PlateMap, *, plan: Callable[[StackKey], StackPlan] = plan_of) -> None:
+    """The plate and its promised stacks, nothing imaged."""
+    with Catalog.create_or_open(data) as catalog, catalog.transaction():
+        catalog.register_plate(wells, '{"source":{"kind":"emulator"},"inference":{"normalisation":"plate"}}')
+        for entry in wells.imaged():
+            catalog.expect(plan(StackKey(wells.name, entry.well)))
+
+
+def score(data: Path, wells: PlateMap, live_um3: Figures, *, final: bool = True) -> None:
+    """Image and score the wells that `live_um3` names, and relate them to the plate's untreated controls."""
+    untreated = [
+        live_um3[e.well] for e in wells if e.treatment.role is WellRole.NEGATIVE_CONTROL and e.well in live_um3
+    ]
+    control = statistics.median(untreated) if untreated else None
+    status = WellStatus.FINAL if final else WellStatus.PROVISIONAL
+    with Catalog.create_or_open(data) as catalog, catalog.transaction():
+        for well, live in live_um3.items():
+            key = StackKey(wells.name, well)
+            plan = catalog.plan(key)
+            for number, index in enumerate(plan.indices()):
+                crc = zlib.crc32(f"{key} {index}".encode())  # no two slices have the same bytes
+                catalog.acknowledge(SliceDurable(key, index, crc, 1000.0 + number), 1000.0 + number)
+            catalog.set_stack_state(key, StackState.STORED)
+            catalog.record_measurement(key, measurement(live, plan.n_z), 2.0)
+            v_control = None if control is None else 100 * live / control
+            reason = None if control is not None else "the plate has no untreated control"
+            catalog.update_related(key, MODEL, Related(status, reason, v_control), "controls")
+
+
+def set_state(data: Path, plate: str, well: WellId, state: StackState, reason: str | None = None) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.set_stack_state(StackKey(plate, well), state, reason)
+
+
+def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed: int = 0) -> None:
+    """A stack of round cells and its two labels, as a run would leave them in the OME-Zarr plate."""
+    masks = {channel: _cells(plan, n, seed + k) for k, (channel, n) in enumerate(zip(CHANNELS, _numbers(live), strict=True))}
+    store = ZarrStackStore(data, wells, lambda event: None)
+    store.open(plan)
+    noise = np.random.default_rng(seed)
+    for z in range(plan.n_z):
+        for channel in plan.channels:
+            shape = (plan.height, plan.width)
+            pixels = noise.normal(120, 12, shape) + masks[channel][z] * noise.normal(620, 60, shape)
+            store.append(Frame(plan.key, SliceIndex(channel, z), pixels.clip(0, 65535).astype(np.uint16), 0.0))
+    store.seal(plan.key)
+    store.close()
+    for channel, name in zip(CHANNELS, ("live", "dead"), strict=True):
+        if channel in plan.channels:
+            with LabelWriter(data, plan.key, plan, name) as label:
+                label.append(0, masks[channel])
+                label.commit()
+
+
+def _numbers(live: float) -> tuple[int, int]:
+    return round(24 * live), round(24 * (1 - live))
+
+
+def _cells(plan: StackPlan, n: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    z, y, x = np.ogrid[: plan.n_z, : plan.height, : plan.width]
+    mask = np.zeros((plan.n_z, plan.height, plan.width), bool)
+    for _ in range(n):
+        cz, cy, cx = random.uniform(0, 1, 3) * mask.shape
+        mask |= ((z - cz) * plan.z_step_um) ** 2 + (((y - cy) ** 2) + (x - cx) ** 2) * plan.pixel_um**2 < 36
+    return mask
+
+
+def screen_plate(
+    name: str, rows: int, columns: int, ic50_um: Mapping[str, float], *, noise: float = 0.05, seed: int = 0
+) -> tuple[PlateMap, dict[WellId, float]]:
+    """A plate with controls in its outer columns and in scattered inner wells, compounds over all the others.
+
+    Each compound runs through DOSES_UM as often as there is room. Returns the map and the live volume of each well.
+    """
+    random = np.random.default_rng(seed)
+    wells = [WellId(row, column) for row in range(rows) for column in range(columns)]
+    outer = [w for w in wells if w.column in (0, columns - 1)]
+    inner = [w for w in wells if w.column not in (0, columns - 1)]
+    chosen = [inner[i] for i in random.permutation(len(inner))[: len(outer) // 2]]
+    treatments: dict[WellId, Treatment] = {}
+    for place, well in enumerate([*outer, *chosen]):
+        treatments[well] = UNTREATED if place % 2 else KILLED
+    doses = [sample(compound, dose) for compound in ic50_um for dose in DOSES_UM]
+    free = [well for well in inner if well not in treatments]
+    treatments |= {well: doses[place % len(doses)] for place, well in enumerate(free)}
+    alive = {well: _alive(of, ic50_um) * math.exp(random.normal(0, noise)) for well, of in treatments.items()}
+    ordered = sorted(treatments)
+    return plate_map(name, {w: treatments[w] for w in ordered}), {w: FULL_UM3 * alive[w] for w in ordered}
+
+
+def _alive(treatment: Treatment, ic50_um: Mapping[str, float]) -> float:
+    if treatment.role is not WellRole.SAMPLE:
+        return 1.0 if treatment.role is WellRole.NEGATIVE_CONTROL else 0.03
+    assert treatment.compound is not None
+    assert treatment.dose_um is not None
+    return share_alive(treatment.dose_um, ic50_um[treatment.compound])
+
+
+def wells_of(names: Iterable[str]) -> list[WellId]:
+    return [WellId.parse(name) for name in names]
