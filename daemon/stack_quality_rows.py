@@ -63,10 +63,15 @@ REPLACE INTO channel_quality (plate, well, stack, channel, floor_adu, contrast_a
   hot_share, mean_adu_by_z_json)
 VALUES (:plate, :well, :stack, :channel, :floor_adu, :contrast_adu, :sharpness, :saturated_share, :hot_share, :means)
 """
+# The checksums that a stack has twice are few or none: found first, so that no slice is compared with all others.
 _REPEATED = """
+WITH twice AS (
+  SELECT plate, well, stack, crc32c FROM slices WHERE plate = :plate
+  GROUP BY plate, well, stack, crc32c HAVING count(*) > 1)
 SELECT plate, well, stack, later.channel AS channel, later.z AS z
-FROM slices AS later JOIN slices AS other USING (plate, well, stack, crc32c)
-WHERE plate = :plate AND ((other.channel = later.channel AND other.z = later.z - 1)
-  OR (other.channel < later.channel AND other.z = later.z))
+FROM twice JOIN slices AS later USING (plate, well, stack, crc32c)
+  JOIN slices AS other USING (plate, well, stack, crc32c)
+WHERE (other.channel = later.channel AND other.z = later.z - 1)
+  OR (other.channel < later.channel AND other.z = later.z)
 GROUP BY plate, well, stack, later.channel, later.z ORDER BY well, stack, later.z, later.channel
 """
