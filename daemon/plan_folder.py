@@ -55,8 +55,11 @@ class PlanFolder:
         (draft / CONFIG_NAME).write_text(config_toml, encoding="utf-8")
         if plate_map_csv:
             (draft / MAP_NAME).write_text(plate_map_csv, encoding="utf-8")
-        config = self._read(draft)
-        config.plate_map()
+        try:
+            config = self._read(draft)
+            config.plate_map()
+        except ConfigError as error:
+            raise ConfigError(error.what, where=error.where.replace(str(draft), "submitted"), do=error.do) from error
         final = self._folder / config.plate_name
         final.mkdir(exist_ok=True)
         for name in (MAP_NAME, CONFIG_NAME):
