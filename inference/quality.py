@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spheroidd.inference.control_figures import MIN_CONTROLS, ControlFigures, control_figures, known
-from spheroidd.inference.plate_position import edge_ratio, plate_format, trend
+from spheroidd.inference.plate_position import EdgeRatio, edge_ratio, is_edge, plate_format, trend
 from spheroidd.inference.replicates import deviants
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
@@ -85,10 +85,14 @@ def judge_plate(
     flags = [flag for one in series for flag in _control_flags(one, limits)]
     flags += _lost_controls(used)
     flags += _patients_apart(series, used, limits)
-    edge, edge_flags = _edge(series, wells, limits)
-    flags += edge_flags
+    edge = _edge(series, wells)
+    flags += _edge_flags(edge, series, limits)
     flags += _trends(series, used, limits)
-    well_flags = [*_outliers(used, series, limits), *stack_flags, *_excluded(wells, excluded)]
+    well_flags = [
+        *_outliers(used, series, _left_on_edge(edge, wells, limits), limits),
+        *stack_flags,
+        *_excluded(wells, excluded),
+    ]
     flags += _too_many(well_flags, used, limits)
     verdict = _overall(flags, series)
     shown = min(series, key=_by_z_prime).figures
@@ -96,7 +100,7 @@ def judge_plate(
         plate=plate,
         metric=metric,
         verdict=verdict,
-        reasons=_reasons(flags, verdict, shown, edge),
+        reasons=_reasons(flags, verdict, shown, edge and edge.ratio),
         n_negative=sum(_has_value(entry, NEGATIVE) for entry in used),
         n_positive=sum(_has_value(entry, POSITIVE) for entry in used),
         negative_median=shown.negative_median,
@@ -105,7 +109,7 @@ def judge_plate(
         ssmd=shown.ssmd,
         signal_window=shown.signal_window,
         control_cv=shown.control_cv,
-        edge_ratio=edge,
+        edge_ratio=edge and edge.ratio,
         flags=(*flags, *well_flags),
     )
 
@@ -213,21 +217,41 @@ def _patients_apart(
         yield QualityFlag("patient-without-controls", Verdict.WARN, _names(e.well for e in orphans), what, do)
 
 
-def _edge(
-    series: Sequence[_Series], wells: Sequence[WellValue], limits: QualityLimits
-) -> tuple[float | None, list[QualityFlag]]:
-    """The ratio over all series, each relative to its own median, and the flag it earns."""
+def _edge(series: Sequence[_Series], wells: Sequence[WellValue]) -> EdgeRatio | None:
+    """Over all series, each relative to its own median; excluded wells still say how large the plate is."""
     relative = {well: value for one in series for well, value in _relative(one).items()}
-    found = edge_ratio(relative, plate_format(entry.well for entry in wells))
+    return edge_ratio(relative, plate_format(entry.well for entry in wells))
+
+
+def _edge_flags(found: EdgeRatio | None, series: Sequence[_Series], limits: QualityLimits) -> Iterator[QualityFlag]:
     if found is None or limits.edge_low <= found.ratio <= limits.edge_high:
-        return found and found.ratio, []
+        return
+    wells = _names(well for one in series for well in one.negative)
     what = f"untreated controls on the edge are at {100 * found.ratio:.0f} % of the inner ones"
     if found.beyond_chance:
         do = "leave edge wells empty or fill them with medium; do not compare edge with inner wells"
-        return found.ratio, [QualityFlag("edge-effect", Verdict.WARN, _names(relative), what, do)]
-    what += f", which {found.n_edge} and {found.n_inner} wells of this spread can be by chance"
-    do = "spread more untreated controls over edge and inner wells"
-    return found.ratio, [QualityFlag("edge-effect", Verdict.UNKNOWN, _names(relative), what, do)]
+        yield QualityFlag("edge-effect", Verdict.WARN, wells, what, do)
+    else:
+        what += f", which {found.n_edge} and {found.n_inner} wells of this spread can be by chance"
+        do = "spread more untreated controls over edge and inner wells"
+        yield QualityFlag("edge-effect", Verdict.UNKNOWN, wells, what, do)
+
+
+def _left_on_edge(found: EdgeRatio | None, wells: Sequence[WellValue], limits: QualityLimits) -> dict[WellId, float]:
+    """The part of its value that each untreated control on the edge keeps; none without an edge effect worth the name.
+
+    Only of untreated controls: of treated wells nobody measured it.
+    """
+    if (
+        found is None
+        or not found.beyond_chance
+        or found.ratio <= 0
+        or limits.edge_low <= found.ratio <= limits.edge_high
+    ):
+        return {}
+    plate = plate_format(entry.well for entry in wells)
+    controls = (entry.well for entry in wells if entry.treatment.role is NEGATIVE)
+    return {well: found.ratio for well in controls if is_edge(well, plate)}
 
 
 def _relative(series: _Series) -> dict[WellId, float]:
@@ -287,19 +311,25 @@ def _treated_alike(wells: Sequence[WellValue]) -> list[list[tuple[WellValue, flo
     return list(groups.values())
 
 
-def _outliers(wells: Sequence[WellValue], series: Sequence[_Series], limits: QualityLimits) -> Iterator[QualityFlag]:
-    groups = _treated_alike(wells)
-    roles = {str(entry.well): entry.treatment.role for entry in wells}
+def _outliers(
+    wells: Sequence[WellValue], series: Sequence[_Series], edge: Mapping[WellId, float], limits: QualityLimits
+) -> Iterator[QualityFlag]:
+    """Wells unlike their replicates; `edge` holds what an edge effect leaves of a well's value, and is allowed for."""
+    entries = {str(entry.well): entry for entry in wells}
+    groups = [{str(e.well): v / edge.get(e.well, 1.0) for e, v in group} for group in _treated_alike(wells)]
     level = max((one.figures.negative_median or 0.0 for one in series), default=0.0)
-    smallest = limits.smallest_spread * max(level, 0.0)
-    found = deviants([{str(e.well): v for e, v in group} for group in groups], smallest, limits.outlier_z)
+    found = deviants(groups, limits.smallest_spread * max(level, 0.0), limits.outlier_z)
     if found is None:
         what = "no well has enough replicates on this plate to tell an outlier"
         yield QualityFlag("outliers-unknown", Verdict.UNKNOWN, (), what, "give each dose 3 replicates")
     for one in found or ():
-        control = roles[one.well] in (NEGATIVE, POSITIVE)
+        entry = entries[one.well]
+        control = entry.treatment.role in (NEGATIVE, POSITIVE)
         code = "bad-control" if control else "replicates-differ" if one.n == 2 else "outlier"
-        what = f"{one.well} is at {one.value:.3g}, its {one.n} replicates' median at {one.median:.3g} (z {one.z:+.1f})"
+        what = (
+            f"{one.well} is at {entry.value:.3g}, its {one.n} replicates' median at {one.median:.3g} (z {one.z:+.1f})"
+        )
+        what += ", the edge effect allowed for" if entry.well in edge else ""
         do = "look at its images; exclude it by hand with a reason if they show why"
         yield QualityFlag(code, Verdict.WARN, (one.well,), what, do)
 
