@@ -170,15 +170,6 @@ def test_the_example_runs_to_final_rows(tmp_path: Path) -> None:
 
 
 @needs_core
-def test_a_camera_that_is_not_that_of_the_settings_is_refused() -> None:
-    with (
-        closing(MicroManagerSource(settings(width=128), plate(), "rig", SystemClock())) as source,
-        pytest.raises(ConfigError, match=r"the camera gives .*\(96, 96, 2\), the settings say \(128, 96, 2\)"),
-    ):
-        source.check()
-
-
-@needs_core
 def test_a_core_that_does_not_load_in_time_is_ended() -> None:
     with (
         closing(MicroManagerSource(settings(start_timeout_s=0.05), plate(), "rig", SystemClock())) as source,
@@ -223,10 +214,21 @@ def test_a_core_that_lacks_what_a_plate_needs_is_refused(
         describe(core, rig)
 
 
-def test_a_pixel_size_that_micro_manager_knows_better_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = MicroManagerSource(settings(pixel_um=0.4), plate(), "rig", SystemClock())
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pixel_um": 0.4}, r"pixel_um: Micro-Manager's pixel is 0\.5 um, the settings say 0\.4"),
+        ({"width": 128}, r"the camera gives .*\(96, 96, 2\), the settings say \(128, 96, 2\)"),
+        ({"dtype": "uint8"}, r"the camera gives .*\(96, 96, 2\), the settings say \(96, 96, 1\)"),
+    ],
+    ids=str,
+)
+def test_a_camera_that_is_not_that_of_the_settings_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    source = MicroManagerSource(settings(**changed), plate(), "rig", SystemClock())
     monkeypatch.setattr(source._process, "start", lambda: CoreReady(96, 96, 2, 0.5, "MMCore"))
-    with pytest.raises(ConfigError, match=r"pixel_um: Micro-Manager's pixel is 0\.5 um, the settings say 0\.4"):
+    with pytest.raises(ConfigError, match=message):
         source.check()
     source.close()
 

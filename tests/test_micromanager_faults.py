@@ -115,7 +115,6 @@ def test_the_list_of_spoilt_events_is_whole():
 @pytest.mark.parametrize(
     ("kind", "at", "why"),
     [
-        ("adapter crashes", 0, "died"),
         ("adapter crashes", 7, "died .*while waiting for channel 561 z 3"),
         (
             "camera holds the interpreter",
