@@ -11,6 +11,7 @@ from typing import Any
 # name -> about how many minutes on two cores
 BENCHES = {
     "median": 2,
+    "dose_response": 6,
     "preprocess": 1,
     "segment": 1,
     "chain": 6,

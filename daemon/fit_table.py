@@ -154,9 +154,9 @@ def _parsed(text: str, path: Path) -> FitTable:
     except csv.Error as error:
         do = "look for a quotation mark that is never closed"
         raise ConfigError(f"not a table: {error}", where=f"{path}: line {reader.line_num}", do=do) from error
-    header, body = cells[0], cells[1:]
-    if body and all(len(row) == len(header) + 1 for row in body):
-        header = ("", *header)  # R's write.table gives the row names no header
+    if not cells:
+        raise ConfigError("the file has no cells", where=str(path), do="give a header and a row for every well")
+    header, body = _squared(cells[0], cells[1:])
     _check_header(header, path)
     if not body:
         raise ConfigError("the table has a header and no rows", where=str(path), do="give a row for every well")
@@ -166,6 +166,18 @@ def _parsed(text: str, path: Path) -> FitTable:
             do = f"write {len(header)} cells, separated by {_NAMES[delimiter]}"
             raise ConfigError(what, where=f"{path}: line {number}", do=do)
     return FitTable(path, header, tuple(body), tuple(lines[1:]), delimiter)
+
+
+def _squared(header: tuple[str, ...], body: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """One cell more in every row than in the header: a delimiter at the lines' ends, or R's row names."""
+    if not body or any(len(row) != len(header) + 1 for row in body):
+        return header, body
+    if not any(row[-1] for row in body):
+        return header, [row[:-1] for row in body]
+    names = [row[0] for row in body]
+    if names == [str(i) for i in range(1, len(names) + 1)] or not any(_NUMBER.fullmatch(name) for name in names):
+        return ("", *header), body
+    return header, body
 
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
