@@ -21,7 +21,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -36,6 +36,7 @@ from spheroidd.daemon.config import build_config
 from spheroidd.daemon.curves import CurvePoints, curve_points, fit_points
 from spheroidd.daemon.run import run_plate
 from spheroidd.daemon.sources import build_source
+from spheroidd.inference.model_card import read_card
 from spheroidd.protocols.results import WellStatus
 from spheroidd.sim_emulator.plate import compound_named
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
@@ -48,8 +49,10 @@ DESIGN: dict[str, Any] = {
     "replicates": 3,
     "negative_controls": 36,
     "positive_controls": 12,
-    "top_dose_um": 100.0,
-    "dilution": 10**0.5,  # down to 0.0316 uM: IC50s are drawn from 1 to 10 uM, and patients shift them
+    # 0.095 to 300 uM. IC50s are drawn from 1 to 10 uM and shifted by patient and plate, to 0.1 to 80 uM; the untreated
+    # wells say where a curve begins, so the doses are better spent on where it ends.
+    "top_dose_um": 300.0,
+    "dilution": 10**0.5,
     "shuffled": True,
 }
 # The cheapest field that shows a whole spheroid: a network's second for a million voxels of 1 um is what a well costs.
@@ -85,7 +88,7 @@ class ScreenPlate:
         return built
 
 
-def plates(compounds: int, patients: int, field: str, seed: int = SEED) -> list[ScreenPlate]:
+def plates(compounds: int, patients: int, field: Mapping[str, Any], seed: int = SEED) -> list[ScreenPlate]:
     """The screen's plates: each holds one patient and at most 13 compounds, spread evenly over the plates."""
     n_plates = -(-compounds // COMPOUNDS_A_PLATE)
     found = []
@@ -102,7 +105,7 @@ def plates(compounds: int, patients: int, field: str, seed: int = SEED) -> list[
                 first_patient=patient,
                 slice_period_s=0.0,
                 **DESIGN,
-                **FIELDS[field],
+                **field,
             )
             found.append(ScreenPlate(f"P{patient:02d}-C{first:02d}-C{first + count - 1:02d}", settings))
             first += count
@@ -111,6 +114,7 @@ def plates(compounds: int, patients: int, field: str, seed: int = SEED) -> list[
 
 def run(plate: ScreenPlate, data: Path) -> dict[str, float]:
     """Image and score what is left of a plate; how many wells that were and what they cost."""
+    _check_cache(plate, data)
     before = _measured(data, plate.name)
     todo = len(plate.source.plans()) - before
     if not todo:
@@ -118,7 +122,7 @@ def run(plate: ScreenPlate, data: Path) -> dict[str, float]:
     tables = {
         "data": {"dir": str(data)},
         "plate": {"name": plate.name},
-        "source": plate.settings.model_dump(exclude_none=True, mode="json"),
+        "source": {name: value for name, value in _source_table(plate).items() if value is not None},
         "store": {"min_free_gb": 0.5},
         "inference": {"threads": 1},
     }
@@ -136,6 +140,23 @@ def run(plate: ScreenPlate, data: Path) -> dict[str, float]:
         sys.exit(f"plate {plate.name} ended with exit code {code}, {left} wells are left; the same command goes on")
     shutil.rmtree(data / f"{plate.name}.ome.zarr")
     return {"wells": todo, "wall_s": time.perf_counter() - start_s, "cpu_s": _cpu_s() - start_cpu_s}
+
+
+def _check_cache(plate: ScreenPlate, data: Path) -> None:
+    """Leave with a message where the catalog's rows are of other wells, another field or another network."""
+    if not (data / "catalog.sqlite").exists():
+        return
+    with Catalog.read_only(data) as catalog:
+        if plate.name not in catalog.plates():
+            return
+        same = json.loads(catalog.plate_config(plate.name))["source"] == _source_table(plate)
+        same &= set(catalog.models(plate.name)) <= {read_card(None).sha256}
+    if not same:
+        sys.exit(f"{data} was made with other settings or another network; add --fresh to image the screen again")
+
+
+def _source_table(plate: ScreenPlate) -> dict[str, Any]:
+    return plate.settings.model_dump(mode="json")
 
 
 def _cpu_s() -> float:
@@ -216,7 +237,7 @@ def main() -> None:
     parser.add_argument("--field", choices=FIELDS, default="whole")
     parser.add_argument("--fresh", action="store_true", help="image and score again")
     given = parser.parse_args()
-    screen = plates(given.compounds, given.patients, given.field)
+    screen = plates(given.compounds, given.patients, FIELDS[given.field])
     data = OUT / f"{given.field}-{given.compounds}"
     if given.fresh and data.exists():
         shutil.rmtree(data)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spheroidd.inference.dose_response import fit_curve
@@ -243,6 +243,7 @@ class TestCompare:
         found = compare(curves, [("C1", "C2"), ("C1", "C3"), ("C2", "C3")])
         assert [one.p_holm for one in found] == holm([one.p for one in found])
 
+    @settings(deadline=None)
     @given(st.lists(st.floats(0, 1) | st.none(), max_size=8))
     def test_holm_keeps_order_and_never_helps(self, p_values: list[float | None]) -> None:
         adjusted = holm(p_values)
