@@ -44,6 +44,7 @@ class Action(StrEnum):
     WELL_INCLUDED = "well included"
     EXPORT_WRITTEN = "export written"
     REPORT_WRITTEN = "report written"
+    ORDERED = "ordered"  # over the service: pause, abort, skip, ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,17 +26,26 @@ Requests = Iterator[wire.PushSlicesRequest]
 
 
 class PushDoor:
-    """Where the service finds the inlet of the plate being run; None while none takes pushes."""
+    """Where the service finds the inlet of the plate being run: main opens and closes it."""
 
     def __init__(self) -> None:
-        self.inlet: PushInlet | None = None
+        self._open: tuple[str, PushInlet] | None = None
 
-    def enter(self, plan: StackPlan, plate: str) -> PushInlet:
+    def open(self, plate: str, inlet: PushInlet) -> None:
+        """A run of this plate takes pushes from now on."""
+        self._open = plate, inlet
+
+    def close(self) -> None:
+        """It takes none any more."""
+        self._open = None
+
+    def enter(self, plan: StackPlan) -> PushInlet:
         """The inlet for a plan; RefusedError where no run takes it."""
-        inlet = self.inlet
-        if inlet is None:
+        found = self._open
+        if found is None:
             do = "start a plate whose configuration says [source] kind = 'push'"
             raise RefusedError("no run takes pushed slices now", where=str(plan.key), do=do)
+        plate, inlet = found
         if plan.key.plate != plate:
             raise RefusedError(f"the plate being run is {plate}", where=str(plan.key), do=f"push into plate {plate}")
         return inlet

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.progress import Progress
 from spheroidd.daemon.results import results_table
-from spheroidd.daemon.rows import StackState
+from spheroidd.daemon.rows import RunState, StackState
 from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
 from spheroidd.daemon.sources import open_source
 from spheroidd.daemon.worker import Worker, WorkerSettings
@@ -60,7 +61,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
-        _serving(data_dir, config.service) as service,
+        _serving(data_dir, catalog, config.service) as service,
     ):
         return acquire_plate(config, catalog, service, regressor, console=console, live=live)
 
@@ -107,7 +108,8 @@ def acquire_plate(
 
 
 @contextlib.contextmanager
-def _serving(data_dir: Path, settings: ServiceConfig) -> Iterator["Service | None"]:
+def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig) -> Iterator["Service | None"]:
+    say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
     if not settings.enabled:
         yield None
         return
@@ -117,6 +119,11 @@ def _serving(data_dir: Path, settings: ServiceConfig) -> Iterator["Service | Non
 
     with Service(data_dir, settings) as service:
         yield service
+
+
+def say_state(catalog: Catalog, state: str, started_s: float) -> None:
+    """Write down what the daemon does while it runs no plate."""
+    catalog.set_run_state(RunState(version("spheroidd"), os.getpid(), state, started_s, time.time()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +138,16 @@ class Steered:
     on_stop: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
-    def door_open(self) -> Iterator[None]:
+    def door_open(self, plate: str) -> Iterator[None]:
         """Let programs push as long as the run lasts."""
-        if self.service is None:
+        if self.service is None or self.inlet is None:
             yield
             return
-        self.service.door.inlet = self.inlet
+        self.service.door.open(plate, self.inlet)
         try:
             yield
         finally:
-            self.service.door.inlet = None
+            self.service.door.close()
 
 
 def score_plate(
@@ -227,7 +234,7 @@ def _run(
             inlet=steered.inlet,
             on_stop=steered.on_stop,
         )
-        with stopped_by_signals(run.stop, console), steered.door_open():
+        with stopped_by_signals(run.stop, console), steered.door_open(plate_map.name):
             run.run(threads)
 
 

@@ -1,21 +1,20 @@
 """A daemon that waits for plates: it runs those that are submitted and started over the service, one after another."""
 
 import contextlib
-import os
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
-from spheroidd.daemon.catalog import Catalog, RunState
+from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.config import ServiceConfig
 from spheroidd.daemon.doctor import preflight, require
 from spheroidd.daemon.lock import acquire_lock
 from spheroidd.daemon.orders import Done, Order, RefusedError, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.plan_folder import PlanFolder
-from spheroidd.daemon.run import Steered, acquire_plate, score_again, stopped_by_signals
+from spheroidd.daemon.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
 from spheroidd.daemon.service import Service
+from spheroidd.daemon.steering import audited
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import SpheroiddError
 
@@ -26,11 +25,9 @@ FAULT = "plate-ended"
 def serve(data_dir: Path, settings: ServiceConfig, *, console: Console) -> int:
     """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory."""
     regressor = ViabilityRegressor.load()
-    with (
-        acquire_lock(data_dir),
-        Catalog.create_or_open(data_dir) as catalog,
-        Service(data_dir, settings) as service,
-    ):
+    with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
+        say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
+        service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         waiting = Waiting(data_dir, catalog, service, regressor, console)
         with stopped_by_signals(waiting.stop, console):
@@ -73,7 +70,7 @@ class Waiting:
                     self._score(order, ticket)
                 case Stop():
                     self._stopping = True
-                    ticket.answer(Done("the daemon ends", "stopping"))
+                    ticket.answer(Done(audited(self._catalog, "", order, "the daemon ends"), "stopping"))
                 case _:
                     raise RefusedError("no plate is being run", do="start one")
         except SpheroiddError as error:
@@ -87,7 +84,7 @@ class Waiting:
         config = self._plans.load(order.plate)
         require(preflight(config, locked=True))
         self._catalog.clear_fault(FAULT)
-        ticket.answer(Done(f"plate {order.plate} starts", "starting"))
+        ticket.answer(Done(audited(self._catalog, "", order, f"plate {order.plate} starts"), "starting"))
         acquire_plate(
             config,
             self._catalog,
@@ -103,7 +100,8 @@ class Waiting:
         if order.wells:
             raise RefusedError("single wells are scored again while their plate is run", do="name no wells")
         self._catalog.clear_fault(FAULT)
-        ticket.answer(Done(f"plate {order.plate} is scored again", "starting"))
+        done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
+        ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
         steered = Steered(self._service, None, self.stop)
         score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._regressor, steered)
@@ -112,7 +110,5 @@ class Waiting:
         self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run
 
     def _beat(self, state: str) -> None:
-        now_s = time.time()
-        idle = RunState(version("spheroidd"), os.getpid(), state, self._started_s, now_s)
         with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
-            self._catalog.set_run_state(idle)
+            say_state(self._catalog, state, self._started_s)

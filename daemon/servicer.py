@@ -197,7 +197,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
 
         def enter(plan: StackPlan, opened: wire.PushPlan) -> PushInlet:
             self._driver(opened.lease, context)
-            inlet = self._door.enter(plan, self._newest().plate)
+            inlet = self._door.enter(plan)
             self._check_plan(plan)
             return inlet
 

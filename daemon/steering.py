@@ -9,6 +9,7 @@ from dataclasses import replace
 from spheroidd.acquisition.channel import ChannelClosedError
 from spheroidd.acquisition.push import PushInlet
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackHeld
+from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.orders import (
     Abort,
@@ -29,7 +30,7 @@ from spheroidd.daemon.orders import (
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.rows import StackRow, StackState
 from spheroidd.daemon.scoring import ScoringDesk
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import SpheroiddError, StorageError
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -107,7 +108,7 @@ class Steering:
             any_came = True
             try:
                 done = self._carry_out(ticket.order)
-                ticket.answer(Done(done, self.word))
+                ticket.answer(Done(audited(self._catalog, self._plate, ticket.order, done), self.word))
             except SpheroiddError as error:
                 ticket.answer(error)
         return any_came
@@ -243,6 +244,23 @@ class Steering:
 
     def _stacks(self, well: WellId | None = None) -> list[StackRow]:
         return [row for row in self._catalog.stacks(self._plate) if well is None or row.key.well == well]
+
+
+def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
+    """Enter an order that was carried out into the audit trail; what was done, and that it is not there if it is not.
+
+    An order to stop must not fail because the disk is full.
+    """
+    well = getattr(order, "well", None)
+    given = {"order": type(order).__name__, "done": done}
+    reason = " ".join(getattr(order, "reason", "").split()) or None
+    try:
+        catalog.append_event(
+            Action.ORDERED, plate=plate or None, well=well and str(well), new=given, reason=reason, who=order.who
+        )
+    except StorageError as error:
+        return f"{done}; the audit trail does not have it: {error.what}"
+    return done
 
 
 def _ended(what: str, who: str, reason: str) -> str:

@@ -1,5 +1,6 @@
 """Daemons in processes of their own, driven from outside as an operator and an instrument's program would."""
 
+import json
 import sqlite3
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
+from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.client import DaemonClient
 from spheroidd.daemon.orders import RefusedError
 from spheroidd.daemon.service_address import ADDRESS_NAME
@@ -220,6 +222,11 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.P
         assert acquired(config, "A01") % 48 == acquired(config, "A02") % 48 == 0
         client.call(client.stub.AbortPlate, wire.AbortPlateRequest(reason="spilt"))
     assert process.wait(PATIENCE_S) == 1
+    with Catalog.read_only(config.parent / "data") as catalog:
+        trail = catalog.query("SELECT who, well, reason, new_json FROM audit WHERE action = 'ordered' ORDER BY seq")
+    ordered = [(event["who"], event["well"], json.loads(event["new_json"])["order"]) for event in trail]
+    names = ("Pause", "SkipWell", "Resume", "RepeatWell", "Pause", "Abort")
+    assert ordered == [("local", {"SkipWell": "A03", "RepeatWell": "A01"}.get(name), name) for name in names]
     found = ledger(config)
     assert "skipped by local: fell off" in str(found.states["A03"][1])
     assert "aborted by local: spilt" in str(found.states["B02"][1])
