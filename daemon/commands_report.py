@@ -19,10 +19,10 @@ def report(
     who: Annotated[str | None, typer.Option(help="Who reports; without it $SPHEROIDD_USER or this account.")] = None,
 ) -> int:
     """Write a report: plate maps, controls, dose response, images, quality, provenance. One HTML file, nothing else."""
-    from spheroidd.daemon.report import write_report
-
     if pdf is not None and pdf.absolute() == out.absolute():
         raise ConfigError("HTML and PDF have the same name", where=str(pdf), do="give -o and --pdf different files")
+    from spheroidd.daemon.report import write_report
+
     written = write_report(data, out, pdf, plate=plate, command=_command(), who=who)
     for file in written.files:
         typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")

@@ -123,6 +123,11 @@ class Figures:
         """All IC50s on one axis, where there are enough to compare."""
         return forest(plate.curves) if len(plate.curves) > 2 else []
 
+    @staticmethod
+    def screen(plates: Sequence[PlateContent]) -> list[Drawing]:
+        """All IC50s of all plates on one axis."""
+        return forest([curve for plate in plates for curve in plate.curves], with_plate=True)
+
     curve_plot = staticmethod(curve_plot)
 
 

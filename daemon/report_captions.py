@@ -36,6 +36,11 @@ def ic50_table() -> str:
     )
 
 
+def overview() -> str:
+    """Over the table of plates."""
+    return "The plates of this report."
+
+
 def forest() -> str:
     """Under the IC50s on one axis."""
     return (

@@ -22,7 +22,6 @@ from spheroidd.daemon.report_drawing import (
 )
 from spheroidd.daemon.report_nouns import WellEntry
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.quality import Verdict
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.well import WellId
 
@@ -212,7 +211,7 @@ def trust(entry: WellEntry) -> str:
         return "failed"
     if states != {WellStatus.FINAL}:
         return "open"
-    return "flagged" if any(flag.verdict in (Verdict.WARN, Verdict.FAIL) for flag in entry.own_flags) else "ready"
+    return "flagged" if entry.own_flags else "ready"
 
 
 def _trust_cell(x: float, y: float, cell: float, kind: str, tip: str = "") -> list[Shape]:

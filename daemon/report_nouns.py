@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spheroidd.daemon import report_words as words
 from spheroidd.daemon.rows import Exclusion
 from spheroidd.protocols.plate import Treatment
-from spheroidd.protocols.quality import QualityFlag
+from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.well import WellId
 
@@ -33,8 +33,9 @@ class WellEntry:
 
     @property
     def own_flags(self) -> tuple[QualityFlag, ...]:
-        """The flags that are about this well, not about the plate and all wells that show it."""
-        return tuple(flag for flag in self.flags if flag.code not in OF_THE_PLATE)
+        """The flags about this well alone; those about the plate name every well that they were drawn from."""
+        weighty = (Verdict.WARN, Verdict.FAIL)
+        return tuple(flag for flag in self.flags if len(flag.wells) == 1 and flag.verdict in weighty)
 
     @property
     def state_in_words(self) -> str:
@@ -44,26 +45,3 @@ class WellEntry:
             state = words.WELL_STATES[result.status]
             parts.append(f"{state}: {result.reason}" if result.reason else state)
         return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])
-
-
-# Findings about the plate, which name every well that they were drawn from.
-OF_THE_PLATE = frozenset(
-    {
-        "too-few-controls",
-        "few-controls",
-        "controls-not-separated",
-        "z-prime",
-        "control-cv",
-        "constant-controls",
-        "control-lost",
-        "patient-level",
-        "patient-without-controls",
-        "edge-effect",
-        "acquisition-drift",
-        "row-gradient",
-        "column-gradient",
-        "outliers-unknown",
-        "many-flagged-wells",
-        "excluded",
-    }
-)

@@ -97,11 +97,23 @@ def _story(report: Report) -> list[Flowable]:
         Spacer(0, 8),
     ]
     numbers = (count(1), count(1))  # of figures and tables
-    for place, plate in enumerate(report.plates):
-        story += [PageBreak()] if several and place else []
+    if several:
+        story += _overview(report, *numbers)
+    for plate in report.plates:
+        story += [PageBreak()] if several else []
         story += [_text(f"Plate {plate.name}", HEAD)] if several else []
         story += _plate(plate, *numbers)
     return [*story, _text("This report", SECTION), _facts(report.facts)]
+
+
+def _overview(report: Report, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
+    rows = [tables.OVERVIEW_COLUMNS, *tables.overview_rows(report.plates)]
+    cells = [[_text(cell, CELL if place else _CELL_HEAD) for cell in row] for place, row in enumerate(rows)]
+    table = Table(cells, colWidths=[80, 92, 120, 42, 56, 46, 46], repeatRows=1, style=RULES)
+    heading = _caption(f"Table {next(table_numbers)}.", captions.overview(), above=True)
+    forest = [Figure(sheet) for sheet in Figures.screen(report.plates)]
+    below = [_caption(f"Figure {next(figures)}.", captions.forest(), above=False)] if forest else []
+    return [_text("Overview", SECTION), heading, table, Spacer(0, 10), *forest, *below]
 
 
 def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
@@ -198,12 +210,9 @@ _CELL_HEAD = ParagraphStyle("cell head", CELL, fontName=fonts.BOLD)
 
 
 def _findings(plate: PlateContent) -> Flowable:
-    head = ("Finding", "Weight", "Wells", "What was found", "What to do")
-    rows = [[_text(name, _CELL_HEAD) for name in head]]
-    for flag in plate.quality.flags:
-        cells = (flag.code, flag.verdict, words.listed(flag.wells), words.sentence(flag.what), words.sentence(flag.do))
-        rows.append([_text(cell, CELL) for cell in cells])
-    return Table(rows, colWidths=[66, 38, 90, 160, 128], repeatRows=1, style=RULES)
+    rows = [tables.FINDING_COLUMNS, *tables.finding_rows(plate.quality.flags)]
+    cells = [[_text(cell, CELL if place else _CELL_HEAD) for cell in row] for place, row in enumerate(rows)]
+    return Table(cells, colWidths=[66, 38, 90, 160, 128], repeatRows=1, style=RULES)
 
 
 def _wells(entries: Sequence[WellEntry]) -> Flowable:

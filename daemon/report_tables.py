@@ -11,7 +11,7 @@ from spheroidd.daemon.report_heatmap import trust
 from spheroidd.daemon.report_nouns import WellEntry
 from spheroidd.inference.quality import LIMITS, QualityLimits
 from spheroidd.protocols.dose import CurveStatus
-from spheroidd.protocols.quality import PlateQuality
+from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult
 
 
@@ -47,6 +47,24 @@ def key_figures(quality: PlateQuality, limits: QualityLimits = LIMITS) -> Iterat
     yield "Untreated wells", str(quality.n_negative), untreated if quality.negative_median is not None else "none"
     killed = f"median {words.number(quality.positive_median)}"
     yield "Killed wells", str(quality.n_positive), killed if quality.positive_median is not None else "none"
+
+
+OVERVIEW_COLUMNS = ("Plate", "Verdict", "Wells", "Robust Z'", "CV of untreated", "Edge / inner", "IC50 known")
+
+
+def overview_rows(plates: Iterable[PlateContent]) -> Iterator[tuple[str, ...]]:
+    """One row for each plate of a report on several."""
+    for plate in plates:
+        known = sum(words.known_ic50(curve.fit) is not None for curve in plate.curves)
+        yield (
+            plate.name,
+            words.VERDICTS[plate.quality.verdict] + (", provisional" if plate.provisional else ""),
+            plate.tally,
+            words.fixed(plate.quality.z_prime, 2),
+            words.fixed(plate.quality.control_cv, 1, " %"),
+            words.fixed(plate.quality.edge_ratio, 2),
+            f"{known} of {len(plate.curves)}",
+        )
 
 
 class Ic50Row(NamedTuple):
@@ -111,6 +129,23 @@ def _said(curve: CurveOfPlate) -> str:
         "provisional" if curve.provisional else "",
     )
     return words.sentence("; ".join(part for part in parts if part))
+
+
+FINDING_COLUMNS = ("Finding", "Weight", "Wells", "What was found", "What to do")
+_ALIKE = 6  # findings of one kind that are told one by one
+_WEIGHTS = (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+
+
+def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, str, str]]:
+    """The findings, gravest first; where many wells have one of a kind they share a row."""
+    kinds: dict[tuple[int, str], list[QualityFlag]] = {}
+    for flag in flags:
+        kinds.setdefault((_WEIGHTS.index(flag.verdict), flag.code), []).append(flag)
+    for (_, code), alike in sorted(kinds.items(), key=lambda kind: kind[0][0]):
+        for flag in alike if len(alike) <= _ALIKE else alike[:1]:
+            wells = flag.wells if len(alike) <= _ALIKE else tuple(dict.fromkeys(w for f in alike for w in f.wells))
+            what = flag.what if len(alike) <= _ALIKE else f"{len(alike)} findings, told beside their wells; {flag.what}"
+            yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
 
 
 WELL_COLUMNS = (

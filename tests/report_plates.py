@@ -97,7 +97,8 @@ def set_state(data: Path, plate: str, well: WellId, state: StackState, reason: s
 
 def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed: int = 0) -> None:
     """A stack of round cells and its two labels, as a run would leave them in the OME-Zarr plate."""
-    masks = {channel: _cells(plan, n, seed + k) for k, (channel, n) in enumerate(zip(CHANNELS, _numbers(live), strict=True))}
+    numbers = zip(CHANNELS, (round(24 * live), round(24 * (1 - live))), strict=True)
+    masks = {channel: _cells(plan, n, seed + place) for place, (channel, n) in enumerate(numbers)}
     store = ZarrStackStore(data, wells, lambda event: None)
     store.open(plan)
     noise = np.random.default_rng(seed)
@@ -113,10 +114,6 @@ def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed
             with LabelWriter(data, plan.key, plan, name) as label:
                 label.append(0, masks[channel])
                 label.commit()
-
-
-def _numbers(live: float) -> tuple[int, int]:
-    return round(24 * live), round(24 * (1 - live))
 
 
 def _cells(plan: StackPlan, n: int, seed: int) -> np.ndarray:
