@@ -19,6 +19,7 @@ BENCHES = {
     "heldout": 8,
     "screen": 9,
     "micromanager": 1,
+    "report": 3,
 }
 
 

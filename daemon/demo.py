@@ -33,7 +33,16 @@ def run_demo(data_dir: Path, *, seed: int, console: Console, keep: bool) -> int:
     _compare(config, console)
     console.print(f"\nImages and masks: {data_dir / f'{PLATE}.ome.zarr'}  (OME-Zarr: napari, Fiji, any NGFF viewer)")
     console.print(f"Rows: spheroidd results {data_dir}   or {data_dir / 'catalog.sqlite'} in any SQLite tool")
+    _report(data_dir, console)
     return code
+
+
+def _report(data_dir: Path, console: Console) -> None:
+    from spheroidd.daemon.report import write_report  # takes a second, which the run need not wait for
+
+    report = data_dir / "report.html"
+    write_report(data_dir, report, command=f"spheroidd report {data_dir} -o {report}")
+    console.print(f"Report: {report}  (open it in a browser; `spheroidd report` writes it as PDF too)")
 
 
 def demo_config(data_dir: Path, seed: int) -> Config:
