@@ -15,11 +15,22 @@ def status(
     data: DataArgument = DEFAULT_DATA,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second until Ctrl-C.")] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Ask this daemon over the network instead.")
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="PEM", help="With --address: who signed its certificate.")
+    ] = None,
 ) -> int:
-    """Say how the daemon is. Exit code 0: healthy, 1: somebody should look, 3: stopped with work left."""
+    """Say how the daemon is. Exit code 0: healthy, 1: somebody should look, 3: stopped with work left.
+
+    Without --address it reads what the daemon wrote into the catalog about a second ago.
+    """
     from spheroidd.daemon import status as looking
     from spheroidd.daemon.catalog import Catalog
 
+    if address is not None:
+        return _remote_status(address, authority, as_json=as_json, watch=watch)
     with Catalog.read_only(data) as catalog:
         found = looking.look(data, catalog)
         if as_json:
@@ -108,6 +119,26 @@ def _model_digest(start: str | None, models: list[str]) -> str | None:
         known = ", ".join(digest[:12] for digest in models) or "none"
         raise ConfigError(f"--model {start}: {len(found)} models start so", do=f"the models are: {known}")
     return found[0]
+
+
+def _remote_status(address: str, authority: Path | None, *, as_json: bool, watch: bool) -> int:
+    """The same, told by a daemon itself."""
+    from rich.live import Live
+
+    from spheroidd.daemon import status as looking
+    from spheroidd.daemon import status_remote as remote
+
+    with remote.connect(address, authority) as client:
+        found = remote.ask(client)
+        if as_json:
+            typer.echo(looking.to_json(found))
+        elif watch:
+            with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
+                for found in remote.watch(client):
+                    live.update(looking.to_screen(found), refresh=True)
+        else:
+            console().print(looking.to_screen(found))
+    return found.exit_code
 
 
 def _watch(data: Path, catalog: Any) -> Any:

@@ -15,6 +15,7 @@ from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.lock import is_locked
 from spheroidd.daemon.results import STYLES, UNKNOWN
 from spheroidd.daemon.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.service_address import read_address
 from spheroidd.protocols.results import WellResult, WellStatus
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
@@ -40,6 +41,8 @@ class Status:
     disk_free_gb: float
     faults: tuple[Fault, ...]
     excluded: tuple[Exclusion, ...] = ()
+    service: str | None = None  # where the daemon that runs can be asked over gRPC
+    asked: str = "catalog"  # or "daemon": whose words these are
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +75,13 @@ def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *_full_disk(data_dir, running, now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
+        service=_service(data_dir) if running else None,
     )
+
+
+def _service(data_dir: Path) -> str | None:
+    address = read_address(data_dir)
+    return address.address if address else None
 
 
 def _full_disk(data_dir: Path, running: bool, now_s: float) -> tuple[Fault, ...]:
@@ -105,6 +114,7 @@ def to_screen(status: Status) -> RenderableType:
 def _lines(status: Status) -> list[tuple[str, str | Text]]:
     run = status.run
     lines: list[tuple[str, str | Text]] = [("daemon", _daemon(status)), ("data", status.data_dir)]
+    lines.append(("asked", _asked(status)))
     if run and status.running:
         lines.append(("plate", _place(run)))
         if status.slice:
@@ -129,6 +139,16 @@ def _daemon(status: Status) -> Text:
     if status.silent_s > SILENT_S:
         return Text(f"no sign of life for {status.silent_s:.0f} s (pid {run.pid}): look at it", style="red")
     return Text(f"{run.state} (pid {run.pid}, version {run.version})", style="green")
+
+
+def _asked(status: Status) -> str:
+    if status.asked == "daemon":
+        return f"the daemon at {status.service}"
+    if not status.running:
+        return "the catalog, as the last daemon left it"
+    age = "" if status.silent_s is None else f" {status.silent_s:.0f} s ago"
+    where = f"; the daemon answers at {status.service}" if status.service else ""
+    return f"the catalog, as the daemon wrote it{age}{where}"
 
 
 def _place(run: RunState) -> str:

@@ -1,5 +1,6 @@
 """A service over a catalog with known rows, and a main that answers orders: what tests of the service share."""
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -13,6 +14,7 @@ from grpc_status import rpc_status
 
 from spheroidd.daemon.catalog import Catalog, RunState, StackState
 from spheroidd.daemon.config import ServiceConfig
+from spheroidd.daemon.lock import acquire_lock, is_locked
 from spheroidd.daemon.orders import Done, Inbox, Order
 from spheroidd.daemon.service import Service
 from spheroidd.protocols.errors import SpheroiddError
@@ -90,7 +92,9 @@ class Main(threading.Thread):
 @contextmanager
 def running(data_dir: Path, **settings: object) -> Iterator[tuple[Service, Main]]:
     """A service with its main."""
-    with Service(data_dir, ServiceConfig.model_validate(settings)) as service:
+    served = Service(data_dir, ServiceConfig.model_validate(settings))
+    lock = contextlib.nullcontext() if is_locked(data_dir) else acquire_lock(data_dir)
+    with lock, served as service:
         main = Main(service.inbox)
         main.start()
         try:

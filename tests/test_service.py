@@ -1,5 +1,6 @@
 """The service beside a catalog: what it shows, what it takes, and whom it refuses."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from typer.testing import CliRunner
 
-from spheroidd.daemon import orders
+from spheroidd.daemon import cli, orders
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.gate import needed_role
 from spheroidd.daemon.service import Service
@@ -408,3 +410,41 @@ def test_a_daemon_that_ends_ends_its_streams_and_says_so(data_dir: Path) -> None
 def test_a_port_that_is_taken_is_refused_at_the_start(served: tuple[Service, Main], data_dir: Path) -> None:
     with pytest.raises(ConfigError, match="cannot use"), running(data_dir, address=f"127.0.0.1:{served[0].port}"):
         pass
+
+
+def test_the_command_asks_the_daemon_and_says_so(served: tuple[Service, Main], data_dir: Path) -> None:
+    address = f"127.0.0.1:{served[0].port}"
+    told = CliRunner().invoke(cli.app, ["status", "--address", address])
+    assert told.exit_code == 0, told.output
+    assert f"the daemon at {address}" in told.stdout
+    assert "1 queued  1 provisional" in told.stdout
+    asked = json.loads(CliRunner().invoke(cli.app, ["status", "--address", address, "--json"]).stdout)
+    assert (asked["asked"], asked["service"], asked["wells"]) == ("daemon", address, {"queued": 1, "provisional": 1})
+    read = json.loads(CliRunner().invoke(cli.app, ["status", str(data_dir), "--json"]).stdout)
+    assert read["asked"] == "catalog"
+    assert asked.keys() == read.keys()
+
+
+def test_the_command_says_where_nobody_answers() -> None:
+    told = CliRunner().invoke(cli.app, ["status", "--address", "127.0.0.1:1"])
+    assert told.exit_code == 1
+    assert "127.0.0.1:1: the call failed" in told.stderr
+    assert "To do: check" in told.stderr
+
+
+def test_tokens_are_made_listed_and_revoked(data_dir: Path) -> None:
+    made = CliRunner().invoke(cli.app, ["token", "create", "eve", "--data", str(data_dir)])
+    assert made.exit_code == 0
+    assert TokenFile(data_dir).authenticate(made.stdout.strip()).name == "eve"
+    listed = CliRunner().invoke(cli.app, ["token", "list", "--data", str(data_dir)]).stdout
+    assert "viewer" in listed
+    assert made.stdout.strip().rpartition("_")[2] not in listed
+    assert CliRunner().invoke(cli.app, ["token", "revoke", "eve", "--data", str(data_dir)]).exit_code == 0
+    assert TokenFile(data_dir).tokens() == []
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "abort", "stop"])
+def test_an_order_without_a_daemon_is_refused(tmp_path: Path, command: str) -> None:
+    told = CliRunner().invoke(cli.app, [command, str(tmp_path)])
+    assert told.exit_code == 1
+    assert "no daemon runs here" in told.stderr
