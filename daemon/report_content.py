@@ -108,17 +108,18 @@ def _pictures(
     models = catalog.models(plate)
     measurements = [row.measurement for row in catalog.measurements(plate, models[0])] if models else []
     display = report_images.display_limits(measurements)
-    pictures, unread = [], []
+    pictures: list[Drawing] = []
+    unread: dict[str, list[str]] = {}
     for entry in report_images.choose(imaged):
         key = StackKey(plate, entry.well, entry.results[0].stack)
         try:
             plan = catalog.plan(key)
             seen = [report_images.project(data_dir, plan, channel, display) for channel in plan.channels]
         except SpheroiddError as error:
-            unread.append(f"{entry.well}: {error}")
+            unread.setdefault(error.what, []).append(str(entry.well))
         else:
             pictures.append(report_images.picture(*_picture_words(entry), seen))
-    return display, tuple(pictures), tuple(unread)
+    return display, tuple(pictures), tuple(f"{', '.join(wells)}: {why}" for why, wells in unread.items())
 
 
 def _picture_words(entry: WellEntry) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     BaseDocTemplate,
+    CondPageBreak,
     Flowable,
     Frame,
     KeepTogether,
@@ -45,9 +46,7 @@ CELL = ParagraphStyle("cell", BODY, fontSize=6.5, leading=8)
 HASH = ParagraphStyle("hash", CELL, fontName=fonts.MONO, fontSize=6.2)
 TITLE = ParagraphStyle("title", BODY, fontName=fonts.BOLD, fontSize=19, leading=23)
 HEAD = ParagraphStyle("head", BODY, fontName=fonts.BOLD, fontSize=14, leading=18, spaceBefore=6, spaceAfter=2)
-SECTION = ParagraphStyle(
-    "section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5, keepWithNext=1
-)
+SECTION = ParagraphStyle("section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5)
 LOUD = ParagraphStyle("loud", BODY, backColor=HexColor("#fff3d6"), borderColor=HexColor("#e69f00"), borderWidth=1.2)
 LOUD.borderPadding = 7
 LOUD.spaceBefore = LOUD.spaceAfter = 12
@@ -103,38 +102,38 @@ def _story(report: Report) -> list[Flowable]:
         story += [PageBreak()] if several else []
         story += [_text(f"Plate {plate.name}", HEAD)] if several else []
         story += _plate(plate, *numbers)
-    return [*story, _text("This report", SECTION), _facts(report.facts)]
+    return [*story, *_section("This report"), _facts(report.facts)]
 
 
 def _overview(report: Report, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
     rows = [tables.OVERVIEW_COLUMNS, *tables.overview_rows(report.plates)]
     cells = [[_text(cell, CELL if place else _CELL_HEAD) for cell in row] for place, row in enumerate(rows)]
     table = Table(cells, colWidths=[80, 92, 120, 42, 56, 46, 46], repeatRows=1, style=RULES)
-    heading = _caption(f"Table {next(table_numbers)}.", captions.overview(), above=True)
+    heading = _caption(f"Table {next(table_numbers)}.", captions.overview())
     forest = [Figure(sheet) for sheet in Figures.screen(report.plates)]
-    below = [_caption(f"Figure {next(figures)}.", captions.forest(), above=False)] if forest else []
-    return [_text("Overview", SECTION), heading, table, Spacer(0, 10), *forest, *below]
+    below = [_caption(f"Figure {next(figures)}.", captions.forest())] if forest else []
+    return [*_section("Overview"), heading, table, Spacer(0, 10), *forest, *below]
 
 
 def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
     def caption(text: str) -> Paragraph:
-        return _caption(f"Figure {next(figures)}.", text, above=False)
+        return _caption(f"Figure {next(figures)}.", text)
 
     def heading(text: str) -> Paragraph:
-        return _caption(f"Table {next(table_numbers)}.", text, above=True)
+        return _caption(f"Table {next(table_numbers)}.", text)
 
     story: list[Flowable] = [_text(tables.plate_line(plate), SMALL)]
     if plate.provisional:
         story.append(Paragraph(f"<b>PROVISIONAL</b><br/>{_markup(plate.provisional)}", LOUD))
     story += [_verdict(plate), Spacer(0, 8), _key_figures(plate)]
     maps = [Figure(one) for one in Figures.plate_maps(plate)]
-    story += [_text("The plate", SECTION), *maps, caption(captions.maps(plate)), _text("Controls", SECTION)]
+    story += [*_section("The plate"), *maps, caption(captions.maps(plate)), *_section("Controls")]
     strip = Figures.controls_strip(plate)
     if strip is None:
         story.append(_text("No control well of this plate has a figure.", SMALL))
     else:
         story.append(KeepTogether([Figure(strip), caption(captions.controls(plate))]))
-    story.append(_text("Dose response", SECTION))
+    story += _section("Dose response")
     if plate.curves:
         plots = [Figure(Figures.curve_plot(curve)) for curve in plate.curves]
         story += [heading(captions.ic50_table()), _ic50_table(plate), Spacer(0, 10)]
@@ -144,17 +143,17 @@ def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int
         story.append(caption(captions.curves(plate)))
     else:
         story.append(_text("No well of this plate holds a compound at a dose.", SMALL))
-    story.append(_text("Example images", SECTION))
+    story += _section("Example images")
     if plate.pictures:
         story += [_grid([Figure(one) for one in plate.pictures], 2), caption(captions.pictures(plate))]
     story += [_text(f"Not shown: {line}", SMALL) for line in plate.unread]
-    story.append(_text("Findings", SECTION))
+    story += _section("Findings")
     if plate.quality.flags:
         story += [heading(captions.findings()), _findings(plate)]
     else:
         story.append(_text("Nothing stands out in the images or the figures of this plate.", SMALL))
-    story += [_text("Wells", SECTION), heading(captions.wells()), _wells(plate.imaged)]
-    return [*story, _text(f"Provenance of plate {plate.name}", SECTION), _facts(plate.facts)]
+    story += [*_section("Wells"), heading(captions.wells()), _wells(plate.imaged)]
+    return [*story, *_section(f"Provenance of plate {plate.name}"), _facts(plate.facts)]
 
 
 def _verdict(plate: PlateContent) -> Flowable:
@@ -196,16 +195,24 @@ def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
 
 
 def _ic50_table(plate: PlateContent) -> Flowable:
-    rows: list[list[Any]] = [["Compound", "Patient", *tables.IC50_COLUMNS, "What is known"]]
-    rows[0] = [_text(name, _CELL_HEAD) for name in rows[0]]
+    """Numbers in one row, and under them in words what is known, where that is more than the numbers."""
+    names = ["Compound", *(["Patient"] if plate.patients else [])]
+    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name in (*names, *tables.IC50_COLUMNS)]]
+    style = list(RULES.getCommands())
     for row in tables.ic50_rows(plate.curves):
-        names = [_text(row.compound, CELL), _text(row.patient, CELL)]
-        rows.append([*names, *row.numbers, _text(row.said, CELL)])
-    widths = [44, 34, 48, 50, 44, 50, 22, 24, 28, 24, 26, 15, 29, 0]
-    widths[-1] = int(COLUMN) - sum(widths)
-    return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
+        labels = [row.compound, *([row.patient] if plate.patients else [])]
+        rows.append([*(_text(label, CELL) for label in labels), *row.numbers])
+        rows.append([_text(row.said, _CELL_WORDS), *[""] * (len(rows[0]) - 1)])
+        at = len(rows) - 1
+        style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
+        style.append(("LINEBELOW", (0, at - 1), (-1, at - 1), 0.25, HexColor("#ffffff")))
+        style.append(("TOPPADDING", (0, at), (-1, at), 0))
+    numbers = [52, 58, 48, 58, 24, 27, 31, 27, 28, 17, 30]
+    room = (COLUMN - sum(numbers)) / len(names)
+    return Table(rows, colWidths=[*([room] * len(names)), *numbers], repeatRows=1, style=style)
 
 
+_CELL_WORDS = ParagraphStyle("cell words", CELL, textColor=HexColor(GREY))
 _CELL_HEAD = ParagraphStyle("cell head", CELL, fontName=fonts.BOLD)
 
 
@@ -216,11 +223,13 @@ def _findings(plate: PlateContent) -> Flowable:
 
 
 def _wells(entries: Sequence[WellEntry]) -> Flowable:
-    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name, _ in tables.WELL_COLUMNS]]
-    for row in tables.well_rows(entries):
-        cells = zip(row.cells, tables.WELL_COLUMNS, strict=True)
-        rows.append([_text(cell, CELL) if kind in ("name", "words") else cell for cell, (_, kind) in cells])
-    widths = [28, 66, 40, 36, 36, 28, 28, 26, 34, 58, 32, 70]
+    columns, found = tables.well_table(entries)
+    rows: list[list[Any]] = [[_text(column.head, _CELL_HEAD) for column in columns]]
+    for row in found:
+        cells = zip(row.cells, columns, strict=True)
+        rows.append([_text(cell, CELL) if column.kind in ("name", "words") else cell for cell, column in cells])
+    widths = [column.width for column in columns]
+    widths[-1] += COLUMN - sum(widths)
     return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
 
 
@@ -231,8 +240,13 @@ def _facts(facts: Iterable[tuple[str, str]]) -> Flowable:
     return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
 
 
-def _caption(number: str, text: str, above: bool) -> Paragraph:
-    style = ParagraphStyle("caption", SMALL, spaceBefore=4, spaceAfter=5, keepWithNext=int(above))
+def _section(name: str) -> list[Flowable]:
+    """A heading that no page ends with."""
+    return [CondPageBreak(110), _text(name, SECTION)]
+
+
+def _caption(number: str, text: str) -> Paragraph:
+    style = ParagraphStyle("caption", SMALL, spaceBefore=4, spaceAfter=5)
     return Paragraph(f'<font name="{fonts.BOLD}" color="{INK}">{number}</font> {_markup(text)}', style)
 
 

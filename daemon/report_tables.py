@@ -148,20 +148,29 @@ def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, 
             yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
 
 
+class Column(NamedTuple):
+    """A column of the table of wells: its head, how its cells are set ("number", "name", "words" or ""), its points."""
+
+    head: str
+    kind: str
+    width: float
+
+
 WELL_COLUMNS = (
-    ("Well", ""),
-    ("Treatment", "name"),
-    ("Patient", "name"),
-    ("Live, 10³ µm³", "number"),
-    ("Dead, 10³ µm³", "number"),
-    ("Cells live", "number"),
-    ("Cells dead", "number"),
-    ("Live, %", "number"),
-    ("Viability, %", "number"),
-    ("Score, %", "number"),
-    ("Slices", "number"),
-    ("State, reason, findings", "words"),
+    Column("Well", "", 28),
+    Column("Treatment", "name", 66),
+    Column("Patient", "name", 40),
+    Column("Live, 10³ µm³", "number", 36),
+    Column("Dead, 10³ µm³", "number", 36),
+    Column("Cells live", "number", 28),
+    Column("Cells dead", "number", 28),
+    Column("Live, %", "number", 26),
+    Column("Viability, %", "number", 36),
+    Column("Score, %", "number", 58),
+    Column("Slices", "number", 36),
+    Column("State, reason, findings", "words", 64),
 )
+_MAY_BE_LEFT_OUT = ("Patient", "Dead, 10³ µm³", "Cells dead", "Score, %")
 
 
 class WellRow(NamedTuple):
@@ -171,11 +180,25 @@ class WellRow(NamedTuple):
     cells: tuple[str, ...]
 
 
-def well_rows(entries: Sequence[WellEntry]) -> Iterator[WellRow]:
+class WellTable(NamedTuple):
+    """The table of wells; a column that nothing is known of in any row is left out."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[WellRow, ...]
+
+
+def well_table(entries: Sequence[WellEntry]) -> WellTable:
     """One row for each stack of each imaged well."""
-    for entry in entries:
-        for result in entry.results:
-            yield WellRow(trust(entry), _well_cells(entry, result))
+    rows = [(trust(entry), _well_cells(entry, result)) for entry in entries for result in entry.results]
+    shown = [
+        place
+        for place, column in enumerate(WELL_COLUMNS)
+        if column.head not in _MAY_BE_LEFT_OUT or any(cells[place] != words.UNKNOWN for _, cells in rows)
+    ]
+    return WellTable(
+        tuple(WELL_COLUMNS[place] for place in shown),
+        tuple(WellRow(word, tuple(cells[place] for place in shown)) for word, cells in rows),
+    )
 
 
 def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
