@@ -13,7 +13,7 @@ from typing import TypeVar
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackOpened, StackRejected
-from spheroidd.protocols.ports import Interruptible, StackSource, StackStore
+from spheroidd.protocols.ports import FaultTelling, Interruptible, StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 T = TypeVar("T")
@@ -84,6 +84,8 @@ class AcquisitionThreads:
         self._skipped: StackKey | None = None
         if isinstance(source, Interruptible):
             source.heed(self._interrupted)
+        if isinstance(source, FaultTelling):
+            source.tell_to(emit)
         self._threads = [
             threading.Thread(target=self._guarded, args=(self._run_source,), name="source", daemon=True),
             threading.Thread(target=self._guarded, args=(self._run_store,), name="store", daemon=True),

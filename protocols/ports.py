@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
@@ -65,6 +66,15 @@ class Interruptible(Protocol):
 
     def heed(self, interrupted: Callable[[], bool]) -> None:
         """Ask `interrupted` often while waiting; once it says so, `frames` and `plans` end without an error."""
+        ...
+
+
+@runtime_checkable
+class FaultTelling(Protocol):
+    """A source that meets what fails no stack and a person must know of, such as files that are not the plate's."""
+
+    def tell_to(self, tell: Callable[[FaultRaised], None]) -> None:
+        """Call `tell` from the thread that pulls plans and frames; it may block."""
         ...
 
 
