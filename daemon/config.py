@@ -23,6 +23,9 @@ Channel = Literal["488", "561"]
 Tree = TypeVar("Tree", bound=BaseModel)
 
 
+_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
+
+
 class Section(BaseModel):
     """A table of the file: frozen, and a key it does not know is refused."""
 
@@ -110,7 +113,7 @@ class ServiceConfig(Section):
     """[service]: what other programs can ask of the daemon, over gRPC."""
 
     enabled: bool = Field(default=True, description="whether other programs can ask at all")
-    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = Field(
+    address: Annotated[str, Field(pattern=_ADDRESS)] = Field(
         default="127.0.0.1:0",
         description="host:port; port 0 takes a free one, which `spheroidd` finds by the data directory",
     )
@@ -121,6 +124,16 @@ class ServiceConfig(Section):
     local_role: Literal["viewer", "operator", "admin", "none"] = Field(
         default="admin", description="what programs of this computer may do without a token"
     )
+    http: bool = Field(default=True, description="whether there is a page to look at, and REST")
+    http_address: Annotated[str, Field(pattern=_ADDRESS)] = Field(
+        default="127.0.0.1:8040", description="host:port of the page; where the port is taken, a free one"
+    )
+    http_hosts: tuple[str, ...] = Field(
+        default=(), description="further names of this computer under which the page may be opened"
+    )
+    http_origins: tuple[str, ...] = Field(
+        default=(), description='web viewers that may read the images, such as "https://hms-dbmi.github.io"'
+    )
 
     @property
     def host(self) -> str:
@@ -130,9 +143,17 @@ class ServiceConfig(Section):
     @property
     def local(self) -> bool:
         """Whether only this computer can reach it."""
-        with contextlib.suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return self.host == "localhost"
+        return _is_local(self.host)
+
+    @property
+    def http_host(self) -> str:
+        """The page's address without its port."""
+        return self.http_address.rpartition(":")[0].strip("[]")
+
+    @property
+    def http_local(self) -> bool:
+        """Whether only this computer can reach the page."""
+        return _is_local(self.http_host)
 
     @model_validator(mode="after")
     def _guarded(self) -> "ServiceConfig":
@@ -143,7 +164,16 @@ class ServiceConfig(Section):
         if not self.local and self.tls_certificate is None:
             what = f"address {self.address} can be reached from other computers"
             raise ValueError(f"{what}; write tls_certificate and tls_key, or use 127.0.0.1")
+        if self.http and not self.http_local and self.tls_certificate is None:
+            what = f"http_address {self.http_address} can be reached from other computers"
+            raise ValueError(f"{what}; write tls_certificate and tls_key, or use 127.0.0.1")
         return self
+
+
+def _is_local(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 class Config(Section):

@@ -61,7 +61,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
-        _serving(data_dir, catalog, config.service) as service,
+        _serving(data_dir, catalog, config.service, console) as service,
     ):
         return acquire_plate(config, catalog, service, regressor, console=console, live=live)
 
@@ -108,7 +108,7 @@ def acquire_plate(
 
 
 @contextlib.contextmanager
-def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig) -> Iterator["Service | None"]:
+def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig, console: Console) -> Iterator["Service | None"]:
     say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
     if not settings.enabled:
         yield None
@@ -116,8 +116,9 @@ def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig) -> Itera
     from spheroidd.daemon.service import (
         Service,  # gRPC takes a tenth of a second, which `spheroidd score` need not wait
     )
+    from spheroidd.daemon.web import page_beside
 
-    with Service(data_dir, settings) as service:
+    with Service(data_dir, settings) as service, page_beside(service, data_dir, settings, console):
         yield service
 
 

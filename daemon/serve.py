@@ -15,6 +15,7 @@ from spheroidd.daemon.plan_folder import PlanFolder
 from spheroidd.daemon.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
 from spheroidd.daemon.service import Service
 from spheroidd.daemon.steering import audited
+from spheroidd.daemon.web import page_beside
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import SpheroiddError
 
@@ -29,6 +30,7 @@ def serve(data_dir: Path, settings: ServiceConfig, *, console: Console) -> int:
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
         service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
+        open_things.enter_context(page_beside(service, data_dir, settings, console))
         waiting = Waiting(data_dir, catalog, service, regressor, console)
         with stopped_by_signals(waiting.stop, console):
             waiting.run()
