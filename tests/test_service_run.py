@@ -70,8 +70,8 @@ def pixels(well: str, channel: str, z: int) -> bytes:
 class Instrument:
     """A program that pushes one stack and keeps what was acknowledged."""
 
-    def __init__(self, client: DaemonClient, well: str, pause_s: float = 0.0) -> None:
-        self.well, self._pause_s = well, pause_s
+    def __init__(self, client: DaemonClient, well: str, pause_s: float = 0.0, n_z: int = N_Z) -> None:
+        self.well, self._pause_s, self._n_z = well, pause_s, n_z
         self.acknowledged: dict[tuple[str, int], int] = {}
         self.missing: list[tuple[str, int]] = []
         self.end: wire.PushEnd | None = None
@@ -84,7 +84,7 @@ class Instrument:
             well=self.well,
             stack=0,
             channels=CHANNELS,
-            n_z=N_Z,
+            n_z=self._n_z,
             height=HEIGHT,
             width=WIDTH,
             pixel_um=1.0,
@@ -143,6 +143,9 @@ def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> No
 
     with serving(tmp_path) as (_, client):
         start_plate(client)
+        for well, n_z, words in (("A01", N_Z + 1, "another geometry"), ("B05", N_Z, "no well B05")):
+            with pytest.raises(grpc.RpcError, match=words):  # and the run goes on
+                Instrument(client, well, n_z=n_z).push()
         second = Instrument(client, "A01")
         second.push()
         assert len(second.missing) == N_Z * 2 - len(kept)
