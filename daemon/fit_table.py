@@ -160,9 +160,9 @@ def _parsed(text: str, path: Path) -> FitTable:
     _check_header(header, path)
     if not body:
         raise ConfigError("the table has a header and no rows", where=str(path), do="give a row for every well")
-    for number, row in zip(lines[1:], body, strict=True):
-        if len(row) != len(header):
-            what = f"{len(row)} cells where the header has {len(header)} columns"
+    for number, found in zip(lines[1:], body, strict=True):
+        if len(found) != len(header):
+            what = f"{len(found)} cells where the header has {len(header)} columns"
             do = f"write {len(header)} cells, separated by {_NAMES[delimiter]}"
             raise ConfigError(what, where=f"{path}: line {number}", do=do)
     return FitTable(path, header, tuple(body), tuple(lines[1:]), delimiter)

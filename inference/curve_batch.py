@@ -16,7 +16,8 @@ ASYMMETRY_STARTS = (0.3, 1.0, 3.0)
 MIDPOINT_STARTS = 14  # over the doses and a little beyond
 DESCENTS = 5  # of the starts, the best at different midpoints
 HUBER = 1.345  # 95 % as efficient as least squares on normal noise
-ROUNDS = 50  # of reweighting
+ROUNDS = 40  # of reweighting
+LEAST_LIMIT = 1e-3  # of the largest residual, where more than half of the points lie on the curve
 
 Covariance = tuple[tuple[float, ...], ...]
 
@@ -194,8 +195,8 @@ def _reweighted(
         change = max(float(np.abs(new - old).max()) for new, old in zip(fresh, weights, strict=True))
         weights = fresh
         points = gather(observations, weights)
-        best = descend(model, points, which, best.q)
-        if change < 1e-6:
+        best = descend(model, points, which, best.q, until=Until(iterations=25))
+        if change < 1e-5:
             break
     return weights, points, best
 
@@ -205,6 +206,7 @@ def _huber_weights(model: LogLogistic, each: Observations, best: Descent, i: int
     size = np.abs(each.responses - log_logistic.value(parameters, each.doses_um)) * np.sqrt(each.weights)
     n = len(size)
     limit = HUBER * 1.4826 * float(np.median(size)) * np.sqrt(n / (n - len(model.free)))
+    limit = max(limit, LEAST_LIMIT * float(size.max()))
     return np.asarray(each.weights * np.minimum(1.0, np.divide(limit, size, out=np.ones(n), where=size > limit)))
 
 

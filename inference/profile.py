@@ -5,9 +5,8 @@ as its profile stays below RSS_min + s^2 F(level; 1, df): exact for a linear mod
 error it neither leaves the positive doses nor pretends that a far plateau is known (Bates and Watts 1988, chapter 6).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -87,79 +86,100 @@ def crossing_limits(
 def _limits(
     held: Held, points: Points, best: Descent, estimate: Floats, threshold: Floats, which: np.ndarray
 ) -> Limits:
-    found = [np.full(len(estimate), np.nan) for _ in range(2)]
+    """Both limits of the curves `which`: for each the outermost dose of a scan inside the interval, then closed in on.
+
+    From here on a lane is a curve's lower or upper side.
+    """
+    found = np.full((2, len(estimate)), np.nan)
     if len(which):
-        for side, limit in zip((-1, 1), found, strict=True):
-            limit[which] = _limit(held, points, best, estimate, threshold, which, side)
+        curves, sides = np.tile(which, 2), np.repeat((-1.0, 1.0), len(which))
+        brackets = _bracket(held, points, best, estimate, threshold, curves, sides)
+        closed = ~brackets.open_ended
+        limits = np.full(len(curves), np.nan)
+        limits[closed] = _close_in(held, curves[closed], brackets.take(closed), best.rss, threshold)
+        found[:, which] = limits.reshape(2, -1)
     return Limits(*found)
 
 
-def _limit(
+class _Brackets(NamedTuple):
+    """For each lane a dose inside the interval and one outside, their sums of squares, the inner one's shape."""
+
+    near: Floats
+    near_rss: Floats
+    near_q: Floats
+    far: Floats
+    far_rss: Floats
+    open_ended: np.ndarray
+
+    def take(self, lanes: np.ndarray) -> "_Brackets":
+        return _Brackets(*(values[lanes] for values in self))
+
+
+def _bracket(
     held: Held,
     points: Points,
     best: Descent,
     estimate: Floats,
     threshold: Floats,
-    which: np.ndarray,
-    side: int,
-) -> Floats:
-    """One side's limits of the curves `which`: the outermost dose of a scan inside the interval, then closed in on."""
-    margin = np.log(OUTSIDE)
-    lowest, highest = points.low[which] - margin, points.high[which] + margin
-    middle = estimate[which]
-    doses = (middle[:, None] + side * DISTANCES).clip(lowest[:, None], highest[:, None])
-    curves = np.repeat(which, len(DISTANCES))
-    moved = (doses - middle[:, None]).ravel()
-    rss, q = _scan(held, curves, doses.ravel(), best.q[curves], moved, threshold)
-    rss, q = rss.reshape(doses.shape), q.reshape(*doses.shape, 3)
-    inside = rss <= threshold[which, None]
-    outermost = np.where(inside.any(axis=1), len(DISTANCES) - 1 - inside[:, ::-1].argmax(axis=1), -1)
-    open_ended = outermost == len(DISTANCES) - 1
-    rows = np.arange(len(which))
-    last, beyond = np.maximum(outermost, 0), np.minimum(outermost + 1, len(DISTANCES) - 1)
-    none = outermost < 0  # the limit is nearer than the first distance: between the estimate itself and that
-    near = np.where(none, middle, doses[rows, last])
-    near_rss = np.where(none, best.rss[which], rss[rows, last])
-    start = np.where(none[:, None], best.q[which], q[rows, last])
-    far, far_rss = doses[rows, beyond], rss[rows, beyond]
-    closed = np.flatnonzero(~open_ended)
-    limit = np.full(len(which), np.nan)
-    root = _root(best.rss[which], threshold[which])
-    limit[closed] = _close_in(
-        held,
-        which[closed],
-        lambda lanes, value: root(closed[lanes], value),
-        1e-4 * (threshold[which[closed]] - best.rss[which[closed]]),
-        (near[closed], near_rss[closed]),
-        (far[closed], far_rss[closed]),
-        start[closed],
-    )
-    return limit
-
-
-def _root(least: Floats, threshold: Floats) -> Callable[[np.ndarray, Floats], Floats]:
-    """The profile as a distance: sqrt of its rise, less that at the limit. Nearly linear in ln dose."""
-
-    def root(lanes: np.ndarray, rss: Floats) -> Floats:
-        rise = np.maximum(rss - least[lanes], 0)
-        return np.asarray(np.sqrt(rise) - np.sqrt(np.maximum(threshold[lanes] - least[lanes], 0)))
-
-    return root
-
-
-def _close_in(
-    held: Held,
     curves: np.ndarray,
-    root: Callable[[np.ndarray, Floats], Floats],
-    tolerance: Floats,
-    near: tuple[Floats, Floats],
-    far: tuple[Floats, Floats],
-    start: Floats,
-) -> Floats:
-    """Regula falsi with the Illinois rule between a dose inside and one outside, all curves together."""
+    sides: Floats,
+) -> _Brackets:
+    margin = np.log(OUTSIDE)
+    lowest, highest = points.low[curves] - margin, points.high[curves] + margin
+    middle = estimate[curves]
+    steps = np.concatenate(([0.0], DISTANCES))
+    doses = (middle[:, None] + sides[:, None] * steps).clip(lowest[:, None], highest[:, None])
+    rss, q = np.empty(doses.shape), np.empty((*doses.shape, 3))
+    rss[:, 0], q[:, 0] = best.rss[curves], best.q[curves]
+    many = np.repeat(curves, len(DISTANCES))
+    scanned = _scan(held, many, doses[:, 1:].ravel(), (doses - middle[:, None])[:, 1:].ravel(), best.q, threshold)
+    rss[:, 1:], q[:, 1:] = scanned[0].reshape(len(curves), -1), scanned[1].reshape(len(curves), -1, 3)
+    last = len(DISTANCES)
+    inside = rss <= threshold[curves, None]
+    inside[:, 0] = True
+    near = last - inside[:, ::-1].argmax(axis=1)
+    far = np.minimum(near + 1, last)
     lanes = np.arange(len(curves))
-    (a, b), q = (near[0].copy(), far[0].copy()), start.copy()
-    fa, fb = root(lanes, near[1]), root(lanes, far[1])
+    return _Brackets(
+        doses[lanes, near], rss[lanes, near], q[lanes, near], doses[lanes, far], rss[lanes, far], near == last
+    )
+
+
+def _scan(
+    held: Held, curves: np.ndarray, doses: Floats, moved: Floats, best_q: Floats, threshold: Floats
+) -> tuple[Floats, Floats]:
+    """The sum of squares with each dose held, and the shape that has it: from the curve's own slope, then from others.
+
+    Exact only near the threshold: inside of it the search stops at once, far outside when it is plain.
+    """
+    start = best_q[curves]
+    start[:, 1] += moved
+    found = held(curves, doses, start, Until(ITERATIONS, enough=threshold[curves]))
+    rss, q = found.rss, found.q
+    outside = np.flatnonzero(rss > threshold[curves])
+    lanes = np.tile(outside, len(OTHER_SLOPES))
+    if len(lanes):
+        begin = start[lanes]
+        begin[:, 0] = np.log(np.repeat(OTHER_SLOPES, len(outside)))
+        others = held(curves[lanes], doses[lanes], begin, Until(ITERATIONS, enough=threshold[curves[lanes]]))
+        tries = others.rss.reshape(len(OTHER_SLOPES), -1)
+        chosen = tries.argmin(axis=0) * len(outside) + np.arange(len(outside))
+        better = others.rss[chosen] < rss[outside]
+        rss[outside[better]], q[outside[better]] = others.rss[chosen[better]], others.q[chosen[better]]
+    return rss, q
+
+
+def _close_in(held: Held, curves: np.ndarray, bracket: _Brackets, least: Floats, threshold: Floats) -> Floats:
+    """Regula falsi with the Illinois rule, all lanes together."""
+    rise = threshold[curves] - least[curves]
+
+    def distance(lanes: np.ndarray, rss: Floats) -> Floats:
+        """The profile's height over the limit, as a root: nearly linear in ln dose."""
+        return np.asarray(np.sqrt(np.maximum(rss - least[curves[lanes]], 0)) - np.sqrt(rise[lanes]))
+
+    lanes = np.arange(len(curves))
+    a, b, q = bracket.near.copy(), bracket.far.copy(), bracket.near_q.copy()
+    fa, fb = distance(lanes, bracket.near_rss), distance(lanes, bracket.far_rss)
     last = np.zeros(len(curves))
     dose = a.copy()
     moving = lanes[fa < 0]
@@ -168,8 +188,8 @@ def _close_in(
             break
         i = moving
         trial = (a[i] * fb[i] - b[i] * fa[i]) / (fb[i] - fa[i])
-        found = held(curves[i], trial, q[i], Until(ITERATIONS, tolerance=tolerance[i]))
-        value = root(i, found.rss)
+        found = held(curves[i], trial, q[i], Until(ITERATIONS, tolerance=1e-4 * rise[i]))
+        value = distance(i, found.rss)
         inside = value <= 0
         q[i[inside]] = found.q[inside]
         fb[i[inside & (last[i] < 0)]] *= 0.5
@@ -181,25 +201,3 @@ def _close_in(
         dose[i] = trial
         moving = i[(moved > CLOSE_ENOUGH) & (np.abs(b[i] - a[i]) > CLOSE_ENOUGH)]
     return dose
-
-
-def _scan(
-    held: Held, curves: np.ndarray, doses: Floats, start: Floats, moved: Floats, threshold: Floats
-) -> tuple[Floats, Floats]:
-    """The sum of squares with each dose held, over several starting slopes, and the shape that has it.
-
-    Exact only near the threshold: inside of it the search stops at once, far outside when it is plain.
-    """
-    best_rss, best_q = np.full(len(curves), np.inf), start.copy()
-    for slope in (None, *OTHER_SLOPES):
-        lanes = np.flatnonzero(best_rss > threshold[curves])
-        if not len(lanes):
-            break
-        begin = start[lanes]
-        begin[:, 1] += moved[lanes]
-        if slope is not None:
-            begin[:, 0] = np.log(slope)
-        found = held(curves[lanes], doses[lanes], begin, Until(ITERATIONS, enough=threshold[curves[lanes]]))
-        better = found.rss < best_rss[lanes]
-        best_rss[lanes[better]], best_q[lanes[better]] = found.rss[better], found.q[better]
-    return best_rss, best_q
