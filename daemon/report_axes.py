@@ -44,17 +44,18 @@ def _is_quarter(step: float) -> bool:
 
 
 def log_axis(low: float, high: float, start: float, stop: float) -> Axis:
-    """An axis of doses with a tick at each power of ten; at 1, 2 and 5 of each where there would be fewer than two."""
-    low, high = low / 1.25, high * 1.25
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    """An axis of doses above 0 with at most seven ticks: powers of ten, 3, 2 and 5 of each where those are too few."""
+    ends = (low / 1.25, high * 1.25)
+    powers = range(math.floor(math.log10(ends[0])), math.ceil(math.log10(ends[1])) + 1)
+    inside: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5)):
-        values = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
-        inside = [value for value in values if low <= value <= high]
-        if len(inside) >= 3:
-            break
+        if len(inside) < 3:
+            values = (digit * 10.0**power for power in powers for digit in digits)
+            inside = [value for value in values if ends[0] <= value <= ends[1]]
+    inside = inside or [low]  # one dose alone, between two such numbers
     every = -(-len(inside) // 7)
-    return Axis(low, high, start, stop, tuple((value, _power(value)) for value in inside[::every]), log=True)
+    return Axis(*ends, start, stop, tuple((value, _power(value)) for value in inside[::every]), log=True)
 
 
 def _power(value: float) -> str:
-    return f"{value:g}" if 1e-4 <= value < 1e5 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.3g}" if 1e-4 <= value < 1e5 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")

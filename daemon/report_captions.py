@@ -66,8 +66,7 @@ def pictures(plate: PlateContent) -> str:
     return (
         "Maximum projections of an untreated and a killed well in the middle of their kind, and of samples from the "
         "most to the least live volume, with the outlines of the projected masks. All pictures share their display "
-        f"limits ({limits} camera counts, gamma 0.7) and are made from a reduced copy of the images: to look at, not "
-        "to measure."
+        f"limits ({limits} camera counts, gamma 0.7) and may be reduced copies: they are to be looked at, not measured."
     )
 
 

@@ -67,7 +67,7 @@ def _second_line(curve: CurveOfPlate, doses: tuple[float, ...]) -> str:
 
 
 def _response_axis(curve: CurveOfPlate) -> Axis:
-    seen = [value for value in (*curve.responses, *curve.control_responses) if math.isfinite(value)]
+    seen = [*curve.responses, *curve.control_responses, *(value for _, value, _ in curve.excluded_controls)]
     full = 1.0 if curve.metric == "v_count" else 100.0 if curve.metric.startswith("v_") else max(seen, default=1.0)
     return linear_axis(min(0.0, *seen, 0.0), max(full * 1.1, *seen, 0.0), HEIGHT - BOTTOM, TOP, 4)
 
@@ -127,14 +127,17 @@ def _inside(points: Sequence[tuple[float, float]], y: Axis) -> list[tuple[float,
 
 
 def _points(curve: CurveOfPlate, x: Axis, y: Axis) -> list[Shape]:
+    controls = [
+        *((w, value, None) for w, value in zip(curve.control_wells, curve.control_responses, strict=True)),
+        *curve.excluded_controls,
+    ]
     shapes: list[Shape] = []
-    for place, value in enumerate(curve.control_responses):
+    for place, (well, value, out) in enumerate(controls):
         spread = (place * 0.618034 % 1 - 0.5) * 6
-        if math.isfinite(value):
-            shapes.append(Dot(LEFT + 5 + spread, y.at(value), 1.5, BLUE, "#ffffff", 0.4, f"untreated: {value:.1f}"))
+        tip = f"{well}, untreated: {value:.1f}" + (f", left out of the fit: {out}" if out else "")
+        fill, ink = (None, BLUE) if out else (BLUE, "#ffffff")
+        shapes.append(Dot(LEFT + 5 + spread, y.at(value), 1.5, fill, ink, 0.4, tip))
     for dose, value, well, out in zip(curve.doses_um, curve.responses, curve.wells, curve.excluded, strict=True):
-        if not math.isfinite(value):
-            continue
         at = x.at(dose) if dose > 0 else LEFT + 5
         tip = f"{well}, {words.dose(dose)}: {value:.1f}" + (f", left out of the fit: {out}" if out else "")
         fill, ink = (None, INK) if out else (INK, "#ffffff")

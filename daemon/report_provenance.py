@@ -5,8 +5,9 @@ import platform
 from collections.abc import Iterable
 from importlib.metadata import version
 
+from spheroidd.daemon import audit_trail
 from spheroidd.daemon import report_words as words
-from spheroidd.daemon.audit import sha256_of
+from spheroidd.daemon.audit import Action, sha256_of
 from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.rows import dump
 from spheroidd.protocols.stack import StackPlan
@@ -24,6 +25,7 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
     n_slices, raw = raw_digest(catalog, plate)
     return (
         ("Imaged", f"{words.moment(min(began))} to {words.moment(max(ended))}" if began and ended else words.UNKNOWN),
+        ("Runs", _runs(catalog, plate)),
         ("Stacks", f"{len(stacks)}; {', '.join(geometries(row.plan for row in stacks)) or words.UNKNOWN}"),
         ("Model, SHA-256", _each(result.model_sha256 for result in results)),
         ("Intensity normalisation", _each(result.normalisation for result in results)),
@@ -37,6 +39,13 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
         ("Plate map, SHA-256", map_digest(catalog, plate)),
         (f"Raw data, SHA-256 over {n_slices} slices", raw),
     )
+
+
+def _runs(catalog: CatalogReader, plate: str) -> str:
+    """Who started, resumed and re-scored the plate, and when; "not known" for a plate older than the audit trail."""
+    actions = (Action.RUN_STARTED, Action.RUN_RESUMED, Action.RESCORE_STARTED)
+    found = [event for event in audit_trail.events(catalog, plate=plate) if event.action in actions]
+    return "; ".join(f"{event.action} {event.at_utc} by {event.who}" for event in found) or "not known"
 
 
 def geometries(plans: Iterable[StackPlan]) -> list[str]:

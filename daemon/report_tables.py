@@ -9,7 +9,7 @@ from spheroidd.daemon.report_content import PlateContent
 from spheroidd.daemon.report_curves import tested_doses
 from spheroidd.daemon.report_heatmap import trust
 from spheroidd.daemon.report_nouns import WellEntry
-from spheroidd.inference.quality import LIMITS, QualityLimits
+from spheroidd.inference.plate_series import LIMITS, QualityLimits
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult
@@ -24,7 +24,8 @@ def plate_line(plate: PlateContent) -> str:
         _counted(len(compounds), "compound") if compounds else "no compound",
         _patients(plate.patients),
     ]
-    return " · ".join(part for part in parts if part)
+    imaged = dict(plate.facts).get("Imaged", words.UNKNOWN)
+    return " · ".join(part for part in (*parts, f"imaged {imaged}" if imaged != words.UNKNOWN else "") if part)
 
 
 def _patients(names: tuple[str, ...]) -> str:
