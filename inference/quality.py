@@ -6,63 +6,29 @@ lowest, for a plate is as good as its worst series. Nothing is deleted: a flag n
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from spheroidd.inference.control_figures import MIN_CONTROLS, ControlFigures, control_figures, known
+from spheroidd.inference.control_figures import MIN_CONTROLS, ControlFigures, known
 from spheroidd.inference.plate_position import EdgeRatio, edge_ratio, is_edge, plate_format, trend
-from spheroidd.inference.replicates import deviants
-from spheroidd.protocols.plate import Treatment, WellRole
+from spheroidd.inference.plate_series import (
+    LIMITS,
+    NAMELESS,
+    NEGATIVE,
+    POSITIVE,
+    QualityLimits,
+    Series,
+    WellValue,
+    names_of,
+    series_of,
+    treated_alike,
+    values_of,
+)
+from spheroidd.inference.well_flags import doubted_wells, excluded_wells, outliers
+from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.well import WellId
 
-NEGATIVE, POSITIVE = WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """What passes. Percent, or plain ratios; a lab that knows its assay gives its own."""
-
-    z_prime_pass: float = 0.5
-    z_prime_warn: float = 0.3  # below this the plate fails
-    control_cv: float = 20.0
-    control_cv_fail: float = 40.0
-    edge_low: float = 0.9
-    edge_high: float = 1.1
-    outlier_z: float = 3.5
-    trend_change: float = 0.15  # over the whole plate or run
-    trend_z: float = 3.0
-    few_controls: int = 6  # fewer than that and Z' itself is uncertain
-    patient_level: float = 0.2  # how far a patient's controls may lie from all controls of the plate
-    smallest_spread: float = 0.01  # of the untreated median: wells are not measured better than that
-    flagged_share: float = 0.1  # of the wells; with more the plate as a whole is in doubt
-
-
-LIMITS = QualityLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class WellValue:
-    """One well's viability in the metric's own unit, None where there is none; `order` is its turn in the imaging."""
-
-    well: WellId
-    treatment: Treatment
-    value: float | None
-    order: int | None = None
-    reason: str | None = None  # why there is no value
-
-
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """The wells of one patient and the controls they are judged by. `patient` is empty for one series a plate."""
-
-    patient: str
-    figures: ControlFigures
-    negative: Mapping[WellId, float]
-
-    @property
-    def named(self) -> str:
-        return f"patient {self.patient}: " if self.patient else ""
+__all__ = ["LIMITS", "QualityLimits", "WellValue", "judge_plate"]
 
 
 def judge_plate(
@@ -81,19 +47,17 @@ def judge_plate(
     """
     wells = sorted(wells, key=lambda entry: entry.well)
     used = [entry for entry in wells if str(entry.well) not in excluded]
-    series = list(_series(used))
+    series = list(series_of(used))
     flags = [flag for one in series for flag in _control_flags(one, limits)]
     flags += _lost_controls(used)
     flags += _patients_apart(series, used, limits)
     edge = _edge(series, wells)
     flags += _edge_flags(edge, series, limits)
     flags += _trends(series, used, limits)
-    well_flags = [
-        *_outliers(used, series, _left_on_edge(edge, wells, limits), limits),
-        *stack_flags,
-        *_excluded(wells, excluded),
-    ]
-    flags += _too_many(well_flags, used, limits)
+    unlike = list(outliers(used, series, _left_on_edge(edge, wells, limits), limits))
+    flags += (flag for flag in unlike if flag.code == "bad-control")  # every other figure of the plate rests on them
+    of_wells = [*(flag for flag in unlike if flag.code != "bad-control"), *stack_flags]
+    flags += doubted_wells(of_wells, used, limits)
     verdict = _overall(flags, series)
     shown = min(series, key=_by_z_prime).figures
     return PlateQuality(
@@ -101,8 +65,8 @@ def judge_plate(
         metric=metric,
         verdict=verdict,
         reasons=_reasons(flags, verdict, shown, edge and edge.ratio),
-        n_negative=sum(_has_value(entry, NEGATIVE) for entry in used),
-        n_positive=sum(_has_value(entry, POSITIVE) for entry in used),
+        n_negative=len(values_of(used, NEGATIVE)),
+        n_positive=len(values_of(used, POSITIVE)),
         negative_median=shown.negative_median,
         positive_median=shown.positive_median,
         z_prime=shown.z_prime,
@@ -110,52 +74,16 @@ def judge_plate(
         signal_window=shown.signal_window,
         control_cv=shown.control_cv,
         edge_ratio=edge and edge.ratio,
-        flags=(*flags, *well_flags),
+        flags=(*flags, *of_wells, *excluded_wells(wells, excluded)),
     )
-
-
-# -- which controls belong to which wells ------------------------------------------------------------------------------
-
-
-def _series(wells: Sequence[WellValue]) -> Iterator[_Series]:
-    """One series for each patient that has untreated controls of its own, or one for the whole plate.
-
-    A patient with fewer than MIN_CONTROLS killed controls of its own is judged against all killed ones of the plate:
-    what is dead is dead in every patient, what is healthy is not equally bright.
-    """
-    untreated = {entry.treatment.patient for entry in wells if entry.treatment.role is NEGATIVE}
-    patients = sorted(untreated, key=lambda name: name or "") if len(untreated) > 1 else [None]
-    all_killed = _values(wells, POSITIVE)
-    for patient in patients:
-        own = wells if len(patients) == 1 else [entry for entry in wells if entry.treatment.patient == patient]
-        negative, positive = _values(own, NEGATIVE), _values(own, POSITIVE)
-        killed = positive if len(positive) >= MIN_CONTROLS else all_killed
-        figures = control_figures(tuple(negative.values()), tuple(killed.values()))
-        yield _Series((patient or "without a name") if len(patients) > 1 else "", figures, negative)
-
-
-def _values(wells: Iterable[WellValue], role: WellRole) -> dict[WellId, float]:
-    return {
-        entry.well: value
-        for entry in wells
-        if entry.treatment.role is role and (value := known(entry.value)) is not None
-    }
-
-
-def _has_value(entry: WellValue, role: WellRole) -> bool:
-    return entry.treatment.role is role and known(entry.value) is not None
-
-
-def _by_z_prime(series: _Series) -> float:
-    return 2.0 if series.figures.z_prime is None else series.figures.z_prime
 
 
 # -- flags on the plate ------------------------------------------------------------------------------------------------
 
 
-def _control_flags(series: _Series, limits: QualityLimits) -> Iterator[QualityFlag]:
+def _control_flags(series: Series, limits: QualityLimits) -> Iterator[QualityFlag]:
     figures, named = series.figures, series.named
-    wells = _names(series.negative)
+    wells = names_of(series.negative)
     few = min(figures.n_negative, figures.n_positive)
     counts = f"{figures.n_negative} untreated and {figures.n_positive} killed controls with a value"
     if few < MIN_CONTROLS:
@@ -189,44 +117,44 @@ def _lost_controls(wells: Sequence[WellValue]) -> Iterator[QualityFlag]:
     if lost:
         words = "; ".join(dict.fromkeys(entry.reason or "no value" for entry in lost))
         what = f"{len(lost)} control wells have no value ({words})"
-        yield QualityFlag("control-lost", Verdict.WARN, _names(e.well for e in lost), what, "image or score them again")
+        yield QualityFlag(
+            "control-lost", Verdict.WARN, names_of(e.well for e in lost), what, "image or score them again"
+        )
 
 
 def _patients_apart(
-    series: Sequence[_Series], wells: Sequence[WellValue], limits: QualityLimits
+    series: Sequence[Series], wells: Sequence[WellValue], limits: QualityLimits
 ) -> Iterator[QualityFlag]:
     """Viabilities in percent relate to the median of all untreated controls of the plate: say where that misleads."""
     if len(series) < 2:
         return
-    overall = statistics.median(_values(wells, NEGATIVE).values()) if _values(wells, NEGATIVE) else 0.0
+    overall = statistics.median(values_of(wells, NEGATIVE).values()) if values_of(wells, NEGATIVE) else 0.0
     for one in series:
         middle = one.figures.negative_median
         if middle is None or overall <= 0 or abs(middle / overall - 1) <= limits.patient_level:
             continue
         what = f"{one.named}its untreated controls lie at {middle:.3g}, all of the plate at {overall:.3g}"
         do = "relate this patient's wells to its own controls before comparing patients"
-        yield QualityFlag("patient-level", Verdict.WARN, _names(one.negative), what, do)
+        yield QualityFlag("patient-level", Verdict.WARN, names_of(one.negative), what, do)
     own = {one.patient for one in series}
-    orphans = [
-        e for e in wells if e.treatment.role is WellRole.SAMPLE and (e.treatment.patient or "without a name") not in own
-    ]
+    orphans = [e for e in wells if e.treatment.role is WellRole.SAMPLE and (e.treatment.patient or NAMELESS) not in own]
     if orphans:
-        patients = ", ".join(sorted({entry.treatment.patient or "without a name" for entry in orphans}))
+        patients = ", ".join(sorted({entry.treatment.patient or NAMELESS for entry in orphans}))
         what = f"patient {patients} has no untreated control of its own"
         do = "read its viabilities as relative to other patients' controls"
-        yield QualityFlag("patient-without-controls", Verdict.WARN, _names(e.well for e in orphans), what, do)
+        yield QualityFlag("patient-without-controls", Verdict.WARN, names_of(e.well for e in orphans), what, do)
 
 
-def _edge(series: Sequence[_Series], wells: Sequence[WellValue]) -> EdgeRatio | None:
+def _edge(series: Sequence[Series], wells: Sequence[WellValue]) -> EdgeRatio | None:
     """Over all series, each relative to its own median; excluded wells still say how large the plate is."""
-    relative = {well: value for one in series for well, value in _relative(one).items()}
+    relative = {well: value for one in series for well, value in one.relative().items()}
     return edge_ratio(relative, plate_format(entry.well for entry in wells))
 
 
-def _edge_flags(found: EdgeRatio | None, series: Sequence[_Series], limits: QualityLimits) -> Iterator[QualityFlag]:
+def _edge_flags(found: EdgeRatio | None, series: Sequence[Series], limits: QualityLimits) -> Iterator[QualityFlag]:
     if found is None or limits.edge_low <= found.ratio <= limits.edge_high:
         return
-    wells = _names(well for one in series for well in one.negative)
+    wells = names_of(well for one in series for well in one.negative)
     what = f"untreated controls on the edge are at {100 * found.ratio:.0f} % of the inner ones"
     if found.beyond_chance:
         do = "leave edge wells empty or fill them with medium; do not compare edge with inner wells"
@@ -242,28 +170,20 @@ def _left_on_edge(found: EdgeRatio | None, wells: Sequence[WellValue], limits: Q
 
     Only of untreated controls: of treated wells nobody measured it.
     """
-    if (
-        found is None
-        or not found.beyond_chance
-        or found.ratio <= 0
-        or limits.edge_low <= found.ratio <= limits.edge_high
-    ):
+    if found is None or not found.beyond_chance or found.ratio <= 0:
+        return {}
+    if limits.edge_low <= found.ratio <= limits.edge_high:
         return {}
     plate = plate_format(entry.well for entry in wells)
     controls = (entry.well for entry in wells if entry.treatment.role is NEGATIVE)
     return {well: found.ratio for well in controls if is_edge(well, plate)}
 
 
-def _relative(series: _Series) -> dict[WellId, float]:
-    middle = series.figures.negative_median
-    return {} if middle is None or middle <= 0 else {well: value / middle for well, value in series.negative.items()}
-
-
-def _trends(series: Sequence[_Series], wells: Sequence[WellValue], limits: QualityLimits) -> Iterator[QualityFlag]:
+def _trends(series: Sequence[Series], wells: Sequence[WellValue], limits: QualityLimits) -> Iterator[QualityFlag]:
     """Drift over the run, gradients over rows and columns: among wells that were treated alike and mostly live."""
     highest = max((one.figures.negative_median or 0.0 for one in series), default=0.0)
     groups: list[list[tuple[WellValue, float]]] = []
-    for group in _treated_alike(wells):
+    for group in treated_alike(wells):
         middle = statistics.median(value for _, value in group)
         if len(group) > 1 and middle > 0 and middle >= highest / 2:
             groups.append([(entry, value / middle) for entry, value in group])
@@ -273,7 +193,7 @@ def _trends(series: Sequence[_Series], wells: Sequence[WellValue], limits: Quali
         if found is None or abs(found.change) < limits.trend_change or abs(found.z) < limits.trend_z:
             continue
         what = f"viability of wells treated alike changes by {100 * found.change:+.0f} % {words} (z {found.z:.1f})"
-        names = _names(e.well for group in groups for e, _ in group)
+        names = names_of(e.well for group in groups for e, _ in group)
         yield QualityFlag(code, Verdict.WARN, names, what, "randomise the layout; shorten the run or the way")
 
 
@@ -296,66 +216,10 @@ _POSITIONS: tuple[tuple[str, str, Callable[[WellValue], float | None]], ...] = (
 )
 
 
-# -- flags on wells ----------------------------------------------------------------------------------------------------
-
-
-def _treated_alike(wells: Sequence[WellValue]) -> list[list[tuple[WellValue, float]]]:
-    """Wells with a value, grouped by patient and treatment; controls of one role and patient belong together."""
-    groups: dict[tuple[object, ...], list[tuple[WellValue, float]]] = {}
-    for entry in wells:
-        value, treatment = known(entry.value), entry.treatment
-        if value is None or (treatment.role is WellRole.SAMPLE and treatment.compound is None):
-            continue  # samples of which nothing is said are not replicates of each other
-        drug = (treatment.compound, treatment.dose_um) if treatment.role is WellRole.SAMPLE else ()
-        groups.setdefault((treatment.role, treatment.patient, *drug), []).append((entry, value))
-    return list(groups.values())
-
-
-def _outliers(
-    wells: Sequence[WellValue], series: Sequence[_Series], edge: Mapping[WellId, float], limits: QualityLimits
-) -> Iterator[QualityFlag]:
-    """Wells unlike their replicates; `edge` holds what an edge effect leaves of a well's value, and is allowed for."""
-    entries = {str(entry.well): entry for entry in wells}
-    groups = [{str(e.well): v / edge.get(e.well, 1.0) for e, v in group} for group in _treated_alike(wells)]
-    level = max((one.figures.negative_median or 0.0 for one in series), default=0.0)
-    found = deviants(groups, limits.smallest_spread * max(level, 0.0), limits.outlier_z)
-    if found is None:
-        what = "no well has enough replicates on this plate to tell an outlier"
-        yield QualityFlag("outliers-unknown", Verdict.UNKNOWN, (), what, "give each dose 3 replicates")
-    for one in found or ():
-        entry = entries[one.well]
-        control = entry.treatment.role in (NEGATIVE, POSITIVE)
-        code = "bad-control" if control else "replicates-differ" if one.n == 2 else "outlier"
-        what = (
-            f"{one.well} is at {entry.value:.3g}, its {one.n} replicates' median at {one.median:.3g} (z {one.z:+.1f})"
-        )
-        what += ", the edge effect allowed for" if entry.well in edge else ""
-        do = "look at its images; exclude it by hand with a reason if they show why"
-        yield QualityFlag(code, Verdict.WARN, (one.well,), what, do)
-
-
-def _excluded(wells: Sequence[WellValue], excluded: frozenset[str]) -> Iterator[QualityFlag]:
-    names = _names(entry.well for entry in wells if str(entry.well) in excluded)
-    if names:
-        what = f"{len(names)} wells were excluded by hand and enter no figure"
-        yield QualityFlag("excluded", Verdict.PASS, names, what, "see the audit trail for who and why")
-
-
-def _too_many(
-    well_flags: Sequence[QualityFlag], wells: Sequence[WellValue], limits: QualityLimits
-) -> Iterator[QualityFlag]:
-    doubted = {well for flag in well_flags if flag.verdict in (Verdict.WARN, Verdict.FAIL) for well in flag.wells}
-    n_wells = sum(entry.treatment.role is not WellRole.EMPTY for entry in wells)
-    if len(doubted) > limits.flagged_share * n_wells:
-        what = f"{len(doubted)} of {n_wells} wells carry a flag of their own"
-        do = "look for one cause: stain, focus, seeding"
-        yield QualityFlag("many-flagged-wells", Verdict.WARN, tuple(sorted(doubted)), what, do)
-
-
 # -- the verdict -------------------------------------------------------------------------------------------------------
 
 
-def _overall(flags: Sequence[QualityFlag], series: Sequence[_Series]) -> Verdict:
+def _overall(flags: Sequence[QualityFlag], series: Sequence[Series]) -> Verdict:
     verdicts = {flag.verdict for flag in flags}
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL
@@ -380,5 +244,5 @@ def _reasons(
     return (", ".join(words),)
 
 
-def _names(wells: Iterable[WellId]) -> tuple[str, ...]:
-    return tuple(str(well) for well in sorted(wells))
+def _by_z_prime(series: Series) -> float:
+    return 2.0 if series.figures.z_prime is None else series.figures.z_prime

@@ -130,6 +130,7 @@ def test_a_bad_control_an_edge_effect_and_an_outlier_are_found_and_named() -> No
     assert str(inner.well) in flag.what
     assert flag.do
     assert any("edge" in reason for reason in quality.reasons)
+    assert flag.what in quality.reasons
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,16 @@ def test_many_flags_on_wells_put_the_plate_in_doubt() -> None:
     assert doubted.verdict is Verdict.WARN
     assert len(codes(doubted)["many-flagged-wells"]) == 10
     assert set(flags) <= set(doubted.flags)
+
+
+def test_wells_whose_images_fail_are_said_of_the_plate() -> None:
+    """An empty field reads as dead: a plate that has one does not pass in silence."""
+    wells = healthy(6)
+    lost = str(of_role(wells, SAMPLE)[0].well)
+    flag = replace(_some_flag(), code="empty-field", verdict=Verdict.FAIL, wells=(lost,))
+    quality = judge_plate("P1", "v_control", wells, stack_flags=(flag,))
+    assert quality.verdict is Verdict.WARN
+    assert codes(quality)["lost-wells"] == (lost,)
 
 
 def _some_flag():  # type: ignore[no-untyped-def]
