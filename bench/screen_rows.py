@@ -29,7 +29,8 @@ from spheroidd.daemon.curves import curve_points, fit_points
 from spheroidd.daemon.export import export
 from spheroidd.daemon.report import write_report
 from spheroidd.daemon.rows import StackState
-from spheroidd.inference.patients import PatientCurve, PooledIc50, compare, pool, rank
+from spheroidd.inference.patient_curve import PatientCurve
+from spheroidd.inference.patients import PooledIc50, compare, pool, rank
 from spheroidd.inference.random_effects import Evidence, pooled
 from spheroidd.inference.viability import PlateStack, relate
 from spheroidd.protocols.events import SliceDurable

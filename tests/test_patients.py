@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spheroidd.inference.dose_response import fit_curve
-from spheroidd.inference.patients import (
-    EDGE_SD,
-    PatientCurve,
-    between_plate_sd,
-    compare,
-    evidence_of,
-    holm,
-    pool,
-    rank,
-)
+from spheroidd.inference.patient_curve import EDGE_SD, PatientCurve, evidence_of
+from spheroidd.inference.patients import between_plate_sd, compare, holm, pool, rank
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
@@ -235,6 +227,8 @@ class TestCompare:
     def test_an_unknown_compound_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="no curve of 'X'; choose from C"):
             compare([curve(1.0)], [("C", "X")])
+        with pytest.raises(ConfigError, match="'C' is compared with itself"):
+            compare([curve(1.0)], [("C", "C")])
 
     def test_many_comparisons_are_adjusted_together(self) -> None:
         rng = np.random.default_rng(2)

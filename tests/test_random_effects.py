@@ -118,12 +118,12 @@ class TestPooled:
         self, n: int, tau: float, limit: float
     ) -> None:
         """With a limit of 0.3 a patient in five is censored; patients that do not differ are covered too often."""
-        rng, runs = np.random.default_rng(5), 1000
+        rng, runs = np.random.default_rng(5), 400
         found = [pooled([[_measured(theta, limit, rng)] for theta in rng.normal(0, tau, n)]) for _ in range(runs)]
         told = [one for one in found if one.mu is not None]
         share = sum((one.low or -INF) <= 0 <= (one.high or INF) for one in told) / len(told)
         print(f"n {n}, tau {tau}, limit {limit}: {share:.3f} of {len(told)}")
-        assert 0.935 <= share <= (0.965 if tau else 1.0)
+        assert 0.93 <= share <= (0.98 if tau else 1.0)  # two standard errors about 0.95 to 0.96
 
 
 def _measured(theta: float, limit: float, rng: np.random.Generator, sd: float = 0.1) -> Evidence:
