@@ -16,14 +16,16 @@ both only every micrometre of depth.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from spheroidd.inference.normalise import Histogram
 from spheroidd.protocols.stack import Pixels, StackPlan
+
+if TYPE_CHECKING:
+    from spheroidd.inference.normalise import Histogram  # with numba, which a reader of profiles does not need
 
 Floats = NDArray[np.float32]
 
@@ -83,7 +85,7 @@ class StackInspector:
             if looked_at:
                 self._moves.add(channel, at // self._stride, plane)
 
-    def profile(self, raw: Mapping[str, Histogram]) -> StackProfile:
+    def profile(self, raw: "Mapping[str, Histogram]") -> StackProfile:
         """What was seen; `raw` holds each channel's histogram of raw pixels."""
         channels = {name: texture.profile(raw[name]) for name, texture in self._texture.items()}
         return StackProfile(channels, *self._moves.furthest())
@@ -117,7 +119,7 @@ class _Texture:
         self._far.append(float(np.einsum("yx,yx->", even[:, : -2 * lag], even[:, 2 * lag :])) / n)
         self._noise.append(float(np.einsum("yx,yx->", even, even)) / n**1.5)
 
-    def profile(self, raw: Histogram) -> ChannelProfile:
+    def profile(self, raw: "Histogram") -> ChannelProfile:
         near, far, noise = (np.array(values) for values in (self._near, self._far, self._noise))
         best = np.argsort(near)[-max(1, len(near) // 4) :] if len(near) else np.empty(0, np.int64)
         best = best[near[best] > 5 * noise[best]]
@@ -129,7 +131,7 @@ class _Texture:
         )
 
 
-def saturated_share(raw: Histogram) -> float:
+def saturated_share(raw: "Histogram") -> float:
     """The part of pixels at the camera's ceiling: at the type's largest value, or at a highest value that piles up.
 
     Cameras of 12 or 14 bits end far below the type's largest; a sum or gain map after the camera moves the end. Pixels
