@@ -24,7 +24,7 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
     limits = catalog.locked_limits(plate)
     n_slices, raw = raw_digest(catalog, plate)
     return (
-        ("Imaged", f"{words.moment(min(began))} to {words.moment(max(ended))}" if began and ended else words.UNKNOWN),
+        ("Imaged", words.span(min(began), max(ended)) if began and ended else words.UNKNOWN),
         ("Runs", _runs(catalog, plate)),
         ("Stacks", f"{len(stacks)}; {', '.join(geometries(row.plan for row in stacks)) or words.UNKNOWN}"),
         ("Model, SHA-256", _each(result.model_sha256 for result in results)),

@@ -145,6 +145,17 @@ def moment(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def span(first: float, last: float) -> str:
+    """Two times since 1970, in UTC; the day once where it is the same.
+
+    >>> span(0, 3600)
+    '1970-01-01 00:00 to 01:00 UTC'
+    """
+    began, ended = moment(first), moment(last)
+    same_day = began[:10] == ended[:10]
+    return f"{began.removesuffix(' UTC')} to {ended[11:] if same_day else ended}"
+
+
 def listed(names: tuple[str, ...], most: int = 12) -> str:
     """A few names, and how many more there are."""
     shown = ", ".join(names[:most])
