@@ -1,15 +1,16 @@
 """Recorded stacks, read plane by plane: the only module that knows which channel of a file is which.
 
-TIFF is `tiff_file`, OME-Zarr `zarr_file`, NumPy's .npy is here. A file is checked whole before its first plane is
-given out, because the readers themselves give zeros or fewer planes for a damaged one.
+TIFF is `tiff_file`, OME-Zarr `zarr_file`, LIF `lif_file`, NDTiff `ndtiff_file`, folders of planes `plane_file`;
+NumPy's .npy is here. A file is checked whole before its first plane is given out, because the readers themselves give
+zeros or fewer planes for a damaged one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,15 @@ class StackFile(Protocol):
 
     def close(self) -> None:
         """Let the file go; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class GrowingFile(Protocol):
+    """A StackFile that may be opened before it is whole; its layout is known from the first moment."""
+
+    def has(self, channel: int, z: int) -> bool:
+        """Whether a plane is whole by now; asks the disk again."""
         ...
 
 
@@ -91,25 +101,101 @@ def dtype_name(path: Path, dtype: np.dtype[Any]) -> str:
     )
 
 
-def open_file(path: Path) -> StackFile:
-    """Open a recorded file by its name's ending; StackError says what is missing in it."""
-    if not path.exists():
-        raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
-    name = path.name.lower()
+def open_file(path: Path, *, growing: bool = False, n_z: int | None = None) -> StackFile:
+    """Open a recorded file by its name's ending; StackError says what is missing in it.
+
+    A LIF or an NDTiff data set with several stacks is a folder of them: "plate.lif/TileScan 1/A01",
+    "screen_1/position=A01". With `growing` it is a GrowingFile where its kind can be read before it is whole (OME-Zarr;
+    NDTiff, whose `n_z` must be said); others are opened whole or not at all.
+    """
+    container, inside = _container(path)
+    series, chosen = _inside(inside)
+    name = container.name.lower()
     try:
+        if name.endswith(_LIF):
+            from spheroidd.acquisition.lif_file import LifStack
+
+            return LifStack(container, series, chosen)
+        if container.is_dir() and is_ndtiff(entry.name for entry in container.iterdir()):
+            from spheroidd.acquisition.ndtiff_file import NDTiffFile
+
+            return NDTiffFile(container, chosen, n_z=n_z if growing else None)
+        if inside:
+            raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
         if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
             from spheroidd.acquisition.tiff_file import TiffFile
 
             return TiffFile(path)
+        if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zattrs").exists()):
+            from spheroidd.acquisition.plane_file import PlaneFolder
+
+            return PlaneFolder(path)
         if name.endswith(".zarr") or path.is_dir():
             from spheroidd.acquisition.zarr_file import ZarrFile
 
-            return ZarrFile(path)
+            return ZarrFile(path, growing=growing)
         if name.endswith(".npy"):
             return NpyFile(path)
     except OSError as error:
         raise StackError(f"cannot be read: {error}", where=str(path), do="check the file and its rights") from error
-    raise StackError("not a kind of file that can be replayed", where=str(path), do="use .tif, .ome.zarr or .npy")
+    do = "use .tif, .ome.zarr, .lif, .xlef, .npy, an NDTiff data set, or a folder of planes"
+    raise StackError("not a kind of file that can be replayed", where=str(path), do=do)
+
+
+def list_stacks(container: Path) -> list[str]:
+    """What `open_file` calls the stacks of a LIF or an NDTiff data set; StackError where it cannot be read by now."""
+    try:
+        if is_container(container.name):
+            from spheroidd.acquisition.lif_file import list_series
+
+            return list_series(container)
+        from spheroidd.acquisition.ndtiff_file import list_positions
+
+        return list_positions(container)
+    except OSError as error:
+        raise StackError(f"cannot be read: {error}", where=str(container), do="check its rights") from error
+
+
+_LIF = (".lif", ".xlef", ".xlif", ".lof")
+
+
+def is_container(path: str, names: Iterable[str] = ()) -> bool:
+    """Whether it may hold several stacks: a LIF by its ending, an NDTiff folder by the names in it."""
+    return path.lower().endswith(_LIF) or is_ndtiff(names)
+
+
+def is_data_set(names: Iterable[str]) -> bool:
+    """Whether a folder with these names in it is one thing: an NDTiff data set or a Zarr group."""
+    names = set(names)
+    return is_ndtiff(names) or not {"zarr.json", ".zattrs"}.isdisjoint(names)
+
+
+def is_ndtiff(names: Iterable[str]) -> bool:
+    """Whether a folder with these names in it is an NDTiff data set, of version 3 or 2."""
+    return not {"NDTiff.index", "Full resolution"}.isdisjoint(names)
+
+
+def _container(path: Path) -> tuple[Path, str]:
+    """The file or folder that exists, and what of the path lies inside it."""
+    for container in (path, *path.parents):
+        if container.exists():
+            inside = path.relative_to(container).as_posix()
+            if inside != "." and container.is_dir() and not is_ndtiff(entry.name for entry in container.iterdir()):
+                break
+            return container, "" if inside == "." else inside
+    raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
+
+
+def _inside(inside: str) -> tuple[str, dict[str, int | str]]:
+    """The series' name, and the values of axes that are said at its end as "T=0,position=A01"."""
+    series, _, last = inside.rpartition("/")
+    if "=" not in last:
+        return inside, {}
+    chosen: dict[str, int | str] = {}
+    for part in last.split(","):
+        axis, _, value = part.partition("=")
+        chosen[axis.strip()] = value.strip()
+    return series, chosen
 
 
 _NAMED = {
@@ -125,17 +211,17 @@ class RecordedStack:
     apart. Use it in a `with` statement.
     """
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    def __init__(self, paths: Mapping[str, Path], *, growing: bool = False, n_z: int | None = None) -> None:
         with ExitStack() as opened:
             self._planes: dict[str, tuple[StackFile, int]] = {}
             self.assignment = "one file for each channel"
             for key, path in paths.items():
-                file = open_file(path)
+                file = open_file(path, growing=growing, n_z=n_z)
                 opened.callback(file.close)
                 if key:
                     self._planes[key] = (file, _only_channel(path, file.layout, key))
                 else:
-                    found, self.assignment = _tell_apart(path, file.layout)
+                    found, self.assignment = tell_apart(path, file.layout)
                     self._planes |= {channel: (file, at) for channel, at in found.items()}
             self.channels = tuple(channel for channel in CHANNELS if channel in self._planes)
             self._check_alike(paths)
@@ -171,6 +257,11 @@ class RecordedStack:
             raise StackError(what, do="record or copy the file again") from error
         return np.array(pixels, dtype=self.dtype, order="C")
 
+    def has(self, index: SliceIndex) -> bool:
+        """Whether a plane is whole by now; always so for a file that is not growing."""
+        file, channel = self._planes[index.channel]
+        return file.has(channel, index.z) if isinstance(file, GrowingFile) else True
+
     def close(self) -> None:
         """Let the files go; may be called twice."""
         self._opened.close()
@@ -193,8 +284,8 @@ def _only_channel(path: Path, layout: FileLayout, channel: str) -> int:
     raise StackError(what, where=str(path), do="give a file with one channel, or put the file under path")
 
 
-def _tell_apart(path: Path, layout: FileLayout) -> tuple[dict[str, int], str]:
-    """Which channel of one file is which: by name where the names say so, else live first, dead second."""
+def tell_apart(path: Path, layout: FileLayout) -> tuple[dict[str, int], str]:
+    """Which channel of one file is which, and how that was told: by name, else live first and dead second."""
     named = {channel: at[0] for channel, at in _named(layout).items() if len(at) == 1}
     if len(named) == min(layout.n_channels, len(CHANNELS)) == len(set(named.values())):
         return named, "by the channels' names in the file"

@@ -3,20 +3,18 @@
 tifffile opens truncated files as valid, shorter ones; what it would only log is an error here.
 """
 
-import logging
 import math
 import re
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.file_validation import check_chain, damaged, is_within, tifffile_faults
+from spheroidd.acquisition.ome_description import read_ome
 from spheroidd.acquisition.stack_file import FileLayout, dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
@@ -28,7 +26,7 @@ class TiffFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with _tifffile_faults() as faults:
+        with tifffile_faults() as faults:
             try:
                 self._tiff = tifffile.TiffFile(path)
             except (tifffile.TiffFileError, ValueError, struct.error) as error:
@@ -43,7 +41,7 @@ class TiffFile:
                 raise self._damaged(f"its structure is damaged: {error}") from error
 
     def _read_structure(self, faults: list[str]) -> None:
-        self._check_chain()
+        check_chain(self._tiff, self._path)
         if faults:
             raise self._damaged(f"its structure is damaged: {faults[0]}")
         series = self._tiff.series[0]
@@ -76,19 +74,6 @@ class TiffFile:
         n_channels, n_z = self.layout.n_channels, self.layout.n_z
         return channel * n_z + z if self._axes.startswith("C") else z * n_channels + channel
 
-    def _check_chain(self) -> None:
-        """Follow the list of planes, with every tag, to its end, a 0; tifffile stops silently where it breaks."""
-        tiff, n_pages = self._tiff, 0
-        tiff.pages.useframes = False  # frames would pass over tags that are cut off
-        for n_pages, page in enumerate(tiff.pages, 1):
-            if any(tag.valueoffset + tag.valuebytecount > tiff.filehandle.size for tag in getattr(page, "tags", ())):
-                raise self._damaged(f"the description of plane {n_pages} lies beyond its end")
-        tiff.pages.useframes = True
-        tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
-        end = tiff.filehandle.read(tiff.tiff.offsetsize)
-        if len(end) < tiff.tiff.offsetsize or any(end):
-            raise self._damaged(f"the list of its planes breaks off after {n_pages}")
-
     def _check_planes(self, n_planes: int) -> None:
         """Every plane is there, is one image of the promised size, and all its bytes lie within the file."""
         series = self._series
@@ -110,9 +95,7 @@ class TiffFile:
         if page.shape != (self.layout.height, self.layout.width):
             what = f"one of its images is {page.shape}, not ({self.layout.height}, {self.layout.width})"
             raise StackError(what, where=str(self._path), do="save one grey image per plane")
-        n_bytes = page.parent.filehandle.size
-        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        return bool(segments) and all(start > 0 < count and start + count <= n_bytes for start, count in segments)
+        return is_within(page)
 
     def _metadata(self, n_channels: int, n_z: int) -> tuple[tuple[str, ...], float | None, float | None]:
         """Channel names, pixel_um and z_step_um, as far as the file says them."""
@@ -123,19 +106,11 @@ class TiffFile:
         return (), None, None
 
     def _ome(self, xml: str, n_planes: int) -> tuple[tuple[str, ...], float | None, float | None]:
-        pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
-        if pixels is None:
-            return (), None, None
-        promised = int(pixels.get("SizeC", 1)) * int(pixels.get("SizeZ", 1)) * int(pixels.get("SizeT", 1))
+        ome = read_ome(xml, self._path)
+        promised = ome.n_channels * ome.n_z * ome.n_t
         if promised > n_planes:
             raise self._damaged(f"its OME-XML promises {promised} planes, and it holds {n_planes}")
-        x_um, y_um, z_um = (
-            length_um(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XYZ"
-        )
-        # A name says most, but some writers give only the laser line.
-        said = ("Name", "Fluor", "ExcitationWavelength")
-        names = tuple(" ".join(c.get(key, "") for key in said) for c in pixels.findall("{*}Channel"))
-        return names, square_pixel_um(self._path, y_um, x_um), z_um
+        return ome.channel_names, ome.pixel_um, ome.z_step_um
 
     def _imagej(self, metadata: dict[str, Any]) -> tuple[tuple[str, ...], float | None, float | None]:
         unit = str(metadata.get("unit", "pixel")).replace("\\u00B5", "µ")
@@ -147,7 +122,7 @@ class TiffFile:
         return (), square_pixel_um(self._path, y_um, x_um), length_um(metadata.get("spacing"), unit)
 
     def _damaged(self, what: str) -> StackError:
-        return StackError(what, where=str(self._path), do="copy it again, or record the well again")
+        return damaged(self._path, what)
 
 
 def _stack_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
@@ -160,18 +135,3 @@ def _stack_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tup
         what = f"its axes are {axes} {shape}"
         raise StackError(what, where=str(path), do="save one time point as ZYX, ZCYX or CZYX in grey")
     return named, tuple(n for _, n in kept)
-
-
-@contextmanager
-def _tifffile_faults() -> Iterator[list[str]]:
-    """Collect what tifffile logs as errors, where it goes on with less than the file promised."""
-    faults: list[str] = []
-    logger, watch = logging.getLogger("tifffile"), logging.Handler(logging.ERROR)
-    watch.emit = lambda record: faults.append(record.getMessage())  # type: ignore[method-assign]
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(watch)
-    try:
-        yield faults
-    finally:
-        logger.removeHandler(watch)
-        logger.propagate = propagated

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
+    "matrix-screener": "spheroidd.acquisition.watch_folder:MatrixScreenerSource",
     "micromanager": "spheroidd.daemon.emulated_camera:MicroManagerRun",
     "push": "spheroidd.acquisition.push:PushSource",
     "replay": "spheroidd.acquisition.replay:ReplaySource",
+    "watch": "spheroidd.acquisition.watch_folder:WatchSource",
 }
 
 
