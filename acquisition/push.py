@@ -297,16 +297,19 @@ class PushSource:
         """What the program pushes, until all that is wanted has come, or the program is gone for too long."""
         self._whole = False
         left, last_s = set(wanted), time.monotonic()
+        session: PushSession | None = None
         while left and not self._interrupted():
-            session = self.inlet.opened(plan)
-            if session is not None and session.attached:
-                last_s = time.monotonic()
-            elif self.inlet.another_waits(plan) or time.monotonic() - last_s > self._settings.patience_s:
-                break
+            if session is None or not len(session.frames):  # what a program left behind comes before its successor's
+                session = self.inlet.opened(plan)
+            gone = session is None or not session.attached  # asked before its last frames are looked for
             frame = _next(session)
             if frame is not None:
                 left.discard(frame.index)
                 yield frame
+            elif not gone:
+                last_s = time.monotonic()
+            elif self.inlet.another_waits(plan) or time.monotonic() - last_s > self._settings.patience_s:
+                break
         self._whole = not left
 
     def close(self) -> None:
