@@ -58,7 +58,8 @@ def evidence_of(curve: PatientCurve, which: Which = "rel") -> Evidence | None:
     if fit.status is CurveStatus.ALL_DEAD:
         return Evidence(lowest, math.inf, EDGE_SD)
     drawn = None if fit.status is CurveStatus.INACTIVE else _drawn(fit, which)
-    at = highest if drawn is None else min(max(drawn, lowest), highest)
+    outermost = lowest if fit.status is CurveStatus.CENSORED_LOW else highest
+    at = outermost if drawn is None else min(max(drawn, lowest), highest)
     inside = lowest < at < highest
     sd = max(_delta_sd(fit), EDGE_SD) if inside else EDGE_SD
     low = fit.status is CurveStatus.CENSORED_LOW if inside and fit.status in _SIDED else at - lowest < highest - at

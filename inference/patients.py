@@ -22,8 +22,6 @@ from spheroidd.protocols.errors import ConfigError
 
 _Z = 1.959964
 APPROXIMATE_FOLD = 10.0  # as for a single curve: an interval wider than tenfold
-_LOW = (CurveStatus.CENSORED_LOW, CurveStatus.ALL_DEAD)
-_HIGH = (CurveStatus.CENSORED_HIGH, CurveStatus.INACTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,8 @@ class PooledIc50:
     """A compound across patients: geometric mean IC50, its 95 % interval, and where 95 % of further patients lie.
 
     `between_patient_sd` is in log10 units. For one patient `ic50_um` is that patient's, without an interval; where
-    every curve is censored on one side there is no number, and `status` and `reason` say on which.
+    most patients are censored on one side, or the mean lies beyond all doses, there is no number, and `status` says on
+    which side.
     """
 
     compound: str
@@ -57,7 +56,7 @@ class PooledIc50:
     between_patient_sd: float | None
     n_patients: int
     n_curves: int
-    n_censored: int  # of the curves: censored, all dead or inactive; they are in the estimate
+    n_censored: int  # of the curves: their IC50 is known from one side only; they are in the estimate
     n_failed: int  # of the curves: no information; they are not
     patients: tuple[PatientIc50, ...]
 
@@ -110,19 +109,18 @@ def pool(curves: Iterable[PatientCurve], which: Which = "rel", plate_sd: float =
 
 def _pool(compound: str, curves: Sequence[PatientCurve], which: Which, plate_sd: float) -> PooledIc50:
     evidence = {patient: _evidence(mine, which, plate_sd) for patient, mine in _by(curves, "patient").items()}
-    found = pooled(list(evidence.values()))
-    statuses = Counter(curve.fit.status for curve in curves)
-    n_failed = sum(evidence_of(curve, which) is None for curve in curves)
-    status, reason = _verdict(found, statuses, n_failed, len(evidence))
+    doses = math.log10(min(c.dose_min_um for c in curves)), math.log10(max(c.dose_max_um for c in curves))
+    patients = Counter(_side(combined(told)) for told in evidence.values() if told)
+    found, beyond = _within_doses(pooled(list(evidence.values())), patients, doses)
+    sides: Counter[str] = Counter(_side(evidence_of(curve, which)) for curve in curves)
+    status = beyond or _status(found, sides, curves)
     mu, low, high, new_low, new_high = (
         _dose(value) for value in (found.mu, found.low, found.high, found.new_low, found.new_high)
     )
-    n_censored = sum(statuses[kind] for kind in (*_LOW, *_HIGH))
-    each = tuple(_patient(patient, mine, evidence[patient]) for patient, mine in _by(curves, "patient").items())
     return PooledIc50(
         compound,
         status,
-        reason,
+        _reason(status, found, curves, sides, len(evidence)),
         mu,
         low,
         high,
@@ -131,10 +129,77 @@ def _pool(compound: str, curves: Sequence[PatientCurve], which: Which, plate_sd:
         found.tau,
         found.n_patients,
         len(curves),
-        n_censored,
-        n_failed,
-        each,
+        sides["below"] + sides["above"],
+        sides["nothing"],
+        tuple(_patient(patient, mine, evidence[patient]) for patient, mine in _by(curves, "patient").items()),
     )
+
+
+def _within_doses(
+    found: RandomEffects, patients: Mapping[str, int], doses: tuple[float, float]
+) -> tuple[RandomEffects, CurveStatus | None]:
+    """A mean beyond every dose that was tested is no number, just as a curve's is not, nor is one that rests on a
+    minority of patients while the others are censored to one side; the bound on the near side stays.
+    """
+    most = found.n_patients / 2
+    if found.mu is not None and (found.mu > doses[1] or patients["above"] > most):
+        return replace(found, mu=None, high=None, new_high=None), CurveStatus.CENSORED_HIGH
+    if found.mu is not None and (found.mu < doses[0] or patients["below"] > most):
+        return replace(found, mu=None, low=None, new_low=None), CurveStatus.CENSORED_LOW
+    return found, None
+
+
+def _side(evidence: Evidence | None) -> str:
+    """Where an IC50 lies: "below" or "above" what is told, "number" where both sides are known, or "nothing"."""
+    if evidence is None:
+        return "nothing"
+    if math.isinf(evidence.sd_below):
+        return "below"
+    return "above" if math.isinf(evidence.sd_above) else "number"
+
+
+def _status(found: RandomEffects, sides: Mapping[str, int], curves: Sequence[PatientCurve]) -> CurveStatus:
+    if found.mu is not None:
+        open_ended = found.n_patients > 1 and (found.low is None or found.high is None)
+        wide = (
+            found.low is not None and found.high is not None and found.high - found.low > math.log10(APPROXIMATE_FOLD)
+        )
+        return CurveStatus.APPROXIMATE if open_ended or wide else CurveStatus.OK
+    if sides["above"] == sides["below"]:
+        return CurveStatus.FAILED
+    if sides["below"] > sides["above"]:
+        return CurveStatus.CENSORED_LOW
+    inactive = sum(curve.fit.status is CurveStatus.INACTIVE for curve in curves)
+    return CurveStatus.INACTIVE if inactive == sides["above"] else CurveStatus.CENSORED_HIGH
+
+
+_SAID = {
+    CurveStatus.APPROXIMATE: "the interval is wider than tenfold, or open",
+    CurveStatus.INACTIVE: "no effect",
+    CurveStatus.CENSORED_LOW: "below the doses",
+    CurveStatus.CENSORED_HIGH: "above the doses",
+    CurveStatus.FAILED: "nothing that can be placed",
+}
+
+
+def _reason(
+    status: CurveStatus,
+    found: RandomEffects,
+    curves: Sequence[PatientCurve],
+    sides: Mapping[str, int],
+    n_patients: int,
+) -> str:
+    counts = Counter(curve.fit.status.value for curve in curves)
+    said = [_SAID[status]] if status in _SAID else []
+    if found.mu is None and sides["number"]:
+        said.append("too few patients have a number, or most are censored")
+    if found.n_patients == 1 and found.mu is not None:
+        said.append("one patient, who says nothing of how others differ")
+    said.append(f"{found.n_patients} of {n_patients} patients")
+    said.append("curves: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    if sides["nothing"]:
+        said.append(f"{sides['nothing']} without information left out")
+    return "; ".join(said)
 
 
 def _evidence(curves: Iterable[PatientCurve], which: Which, plate_sd: float) -> list[Evidence]:
@@ -151,33 +216,6 @@ def _patient(patient: str, curves: Sequence[PatientCurve], evidence: Sequence[Ev
     lo = None if math.isinf(one.sd_below) else 10 ** (one.at - _Z * one.sd_below)
     hi = None if math.isinf(one.sd_above) else 10 ** (one.at + _Z * one.sd_above)
     return PatientIc50(patient, None if lo is None or hi is None else 10**one.at, lo, hi, plates, statuses)
-
-
-def _verdict(
-    found: RandomEffects, statuses: Mapping[CurveStatus, int], n_failed: int, n_patients: int
-) -> tuple[CurveStatus, str]:
-    counted = ", ".join(f"{count} {status.value}" for status, count in statuses.items())
-    said = f"{found.n_patients} of {n_patients} patients; curves: {counted}"
-    said += f"; {n_failed} without information are left out" if n_failed else ""
-    if found.mu is None:
-        low, high = (sum(statuses.get(kind, 0) for kind in kinds) for kinds in (_LOW, _HIGH))
-        if not found.n_patients:
-            return CurveStatus.FAILED, f"no curve says anything; {said}"
-        if low and not high:
-            return CurveStatus.CENSORED_LOW, f"below the lowest dose wherever it is known; {said}"
-        numbered = sum(statuses.get(kind, 0) for kind in (CurveStatus.OK, CurveStatus.APPROXIMATE))
-        if numbered or (low and high):
-            sided = {1: CurveStatus.CENSORED_HIGH, -1: CurveStatus.CENSORED_LOW}
-            kind = sided.get((high > low) - (high < low), CurveStatus.FAILED)
-            return kind, f"too few patients have a number to say how they differ; {said}"
-        if statuses.get(CurveStatus.INACTIVE, 0) == high:
-            return CurveStatus.INACTIVE, f"no effect wherever it is known; {said}"
-        return CurveStatus.CENSORED_HIGH, f"above the highest dose wherever it is known; {said}"
-    if found.n_patients == 1:
-        return CurveStatus.OK, f"one patient, who says nothing of how others differ; {said}"
-    if found.low is None or found.high is None or found.high - found.low > math.log10(APPROXIMATE_FOLD):
-        return CurveStatus.APPROXIMATE, f"the interval is wider than tenfold, or open; {said}"
-    return CurveStatus.OK, said
 
 
 def between_plate_sd(curves: Iterable[PatientCurve], which: Which = "rel") -> float | None:

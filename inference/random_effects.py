@@ -97,6 +97,8 @@ def pooled(patients: Sequence[Sequence[Evidence]]) -> RandomEffects:
         return RandomEffects(None, None, None, None, None, None, None, k)
     model = _Model.of(told)
     tau = _restricted_tau(model)
+    if tau > _TAUS[-2]:  # more than a thousandfold, and still rising: the patients have no mean
+        return RandomEffects(None, None, None, None, None, None, None, k)
     mu = _argmax(lambda mu: model.log_likelihood(mu, np.array(tau)), model.near)
     top = float(model.profile(np.array([mu, _argmax(model.profile, model.near)])).max())
     t = float(stats.t.ppf(0.975, k - 1))

@@ -141,6 +141,7 @@ class TestPool:
             (["inactive", "inactive"], CurveStatus.INACTIVE),
             (["all_dead", "censored_low"], CurveStatus.CENSORED_LOW),
             (["failed", "failed"], CurveStatus.FAILED),
+            (["censored_high", "all_dead"], CurveStatus.FAILED),
         ],
     )
     def test_without_a_number_the_status_says_why(self, statuses: list[str], said: CurveStatus) -> None:
@@ -152,6 +153,14 @@ class TestPool:
         (found,) = pool([*many, curve(3.0, "P9")])
         assert (found.status, found.ic50_um) == (CurveStatus.CENSORED_HIGH, None)
         assert "too few patients have a number" in found.reason
+
+    def test_a_mean_beyond_the_doses_is_no_number(self) -> None:
+        """Two patients of eight answer at the highest doses; the other six do not answer at all."""
+        resistant = [curve(None, f"P{n}", status="censored_high") for n in range(6)]
+        (found,) = pool([*resistant, curve(60.0, "P8"), curve(90.0, "P9")])
+        assert (found.status, found.ic50_um, found.hi_um) == (CurveStatus.CENSORED_HIGH, None, None)
+        assert found.lo_um is not None
+        assert "above the doses; too few patients have a number, or most are censored" in found.reason
 
     def test_plates_of_one_patient_count_once(self) -> None:
         plates = [curve(value, f"P{n}", plate=plate) for n, value in enumerate((1.0, 4.0, 9.0)) for plate in "AB"]
