@@ -143,7 +143,7 @@ def _decoded(raw: bytes, where: str) -> str:
 def _parsed(text: str, path: Path) -> FitTable:
     first = next(line for line in text.splitlines() if line.strip())
     delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[int] = []
     cells: list[tuple[str, ...]] = []
     try:

@@ -92,9 +92,10 @@ class CurveBatch:
         Rows of held parameters are 0. None where the data do not determine the parameters.
         """
         parameters = self.parameters(i)
-        names = list(parameters)
+        names, unit = list(parameters), parameters["e"]
         free = [names.index(name) for name in self.model.free]
         doses, weights, responses = self.columns(i)
+        doses, parameters = doses / unit, parameters | {"e": 1.0}  # in units of e, whatever the doses' own
 
         def gradient(at: Floats) -> Floats:
             here = dict(zip(names, at, strict=True))
@@ -117,6 +118,9 @@ class CurveBatch:
         inverse = _inverse((curvature + curvature.T) / 2)
         whole = np.zeros((len(names), len(names)))
         whole[np.ix_(free, free)] = self.variance[i] * (flat if inverse is None else inverse)
+        e = names.index("e")
+        whole[e] *= unit
+        whole[:, e] *= unit
         return tuple(tuple(float(value) for value in row) for row in whole)
 
     def columns(self, i: int) -> tuple[Floats, Floats, Floats]:

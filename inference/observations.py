@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 from spheroidd.inference.log_logistic import Floats, LogLogistic
 from spheroidd.protocols.errors import ConfigError
 
+LEAST_DOSE_UM = 1e-30  # below it, and above its reciprocal, is a mistake and not a dose
+LARGEST_RESPONSE = 1e100  # can still be squared
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -46,7 +49,7 @@ class Observations:
         if not len(doses) == len(responses) == len(weights):
             lengths = f"{len(doses)} doses, {len(responses)} responses and {len(weights)} weights"
             raise ConfigError(lengths, where=where, do="give one of each for every well")
-        wrong = doses[(doses < 0) | np.isinf(doses)]
+        wrong = doses[(doses < 0) | (doses > 1 / LEAST_DOSE_UM) | ((doses > 0) & (doses < LEAST_DOSE_UM))]
         if len(wrong):
             do = "give doses of 0 or more, not their logarithms; 0 is an untreated well"
             raise ConfigError(f"a dose is {wrong[0]:g}", where=where, do=do)
@@ -54,6 +57,8 @@ class Observations:
             raise ConfigError("a weight is below 0 or not finite", where=where, do="give weights of 0 or more")
         if curve.control is not None and not 0 < curve.control < math.inf:
             raise ConfigError(f"the control's response is {curve.control}", where=where, do="give a number above 0")
+        if (np.abs(responses[np.isfinite(responses)]) > LARGEST_RESPONSE).any():
+            raise ConfigError(f"a response is {np.nanmax(np.abs(responses)):g}", where=where, do="check its unit")
         usable = np.isfinite(doses) & np.isfinite(responses) & (weights > 0)
         missing = int((~usable).sum())
         return cls(curve.name, doses[usable], responses[usable], weights[usable], curve.control, missing)

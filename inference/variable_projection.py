@@ -17,6 +17,7 @@ SLOPES = (0.1, 20.0)  # beyond the one a curve is a straight line in ln dose, be
 ASYMMETRIES = (0.05, 20.0)
 OUTSIDE = 100.0  # how many-fold beyond the doses a midpoint is looked for
 SETTLED = 1e-13  # relative fall of the sum of squares
+_TINY = 1e-100  # a fraction whose reciprocal can still be squared
 STUCK = 1e9  # a damping at which no step moves anything
 HOPELESS = 1e-3  # a step that gains less of what is missing will not be followed by one that gains it all
 
@@ -200,6 +201,7 @@ def _passing(
     With a free c: y = d - (d - level) t, t = (1 - s) / (1 - s'); with c held: y = c + (level - c) s / s'.
     """
     s_held, rest_held, ds_held = s[:, -1:], rest[:, -1:], ds[..., -1:]
+    s_held, rest_held = np.maximum(s_held, _TINY), np.maximum(rest_held, _TINY)
     s, rest, ds = s[:, :-1], rest[:, :-1], ds[..., :-1]
     frame: list[Floats] = []
     level = crossing.offset[:, None]

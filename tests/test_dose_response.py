@@ -377,8 +377,8 @@ def test_a_curve_does_not_depend_on_its_neighbours():
         assert together.parameters == pytest.approx(alone.parameters, rel=1e-6)
 
 
-number = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, 100.0, math.nan, math.inf]))
-dose = st.one_of(st.sampled_from([0.0, 0.01, 0.1, 1.0, 10.0]), st.floats(0, 1e8))
+number = st.one_of(st.floats(-1e6, 1e6), st.floats(-1e99, 1e99), st.sampled_from([0.0, 1.0, 100.0, math.nan, math.inf]))
+dose = st.one_of(st.sampled_from([0.0, 0.01, 0.1, 1.0, 10.0]), st.floats(1e-29, 1e29))
 
 
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -471,6 +471,8 @@ def test_missing_wells_and_outliers_are_told():
         ({"doses_um": [0, -1, 2], "responses": [1, 2, 3]}, "-1"),
         ({"doses_um": [0, math.inf, 2], "responses": [1, 2, 3]}, "inf"),
         ({"doses_um": [0, 1], "responses": [1, 2, 3]}, "2 doses, 3 responses"),
+        ({"doses_um": [0, 1e-40, 2], "responses": [1, 2, 3]}, "1e-40"),
+        ({"doses_um": [0, 1], "responses": [1e200, 2]}, "1e\\+200"),
         ({"doses_um": [0, 1], "responses": ["a", 2]}, "not all numbers"),
         ({"doses_um": [0, 1], "responses": [1, 2], "weights": [1, -1]}, "weight"),
         ({"doses_um": [0, 1], "responses": [1, 2], "control": 0.0}, "control"),
