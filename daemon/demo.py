@@ -17,6 +17,7 @@ from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.source import EmulatorSource
 
 PLATE = "demo"
+DESIGN = {"compounds": 2, "doses": 6, "negative_controls": 6, "positive_controls": 6}  # fewer controls give no verdict
 
 
 def run_demo(data_dir: Path, *, seed: int, console: Console, keep: bool) -> int:
@@ -50,7 +51,7 @@ def demo_config(data_dir: Path, seed: int) -> Config:
     tables = {
         "data": {"dir": str(data_dir)},
         "plate": {"name": PLATE},
-        "source": {"kind": "emulator", "preset": "demo", "seed": seed, "pace": "real"},
+        "source": {"kind": "emulator", "preset": "demo", "seed": seed, "pace": "real", **DESIGN},
         "store": {"min_free_gb": 0.5},
         "inference": {"normalisation": "plate"},
     }
