@@ -136,12 +136,17 @@ class PushSession:
         match event:
             case StackOpened():
                 self._opened, self._sealed = True, False
+                for index, crc in event.found.items():  # some of it a crash had kept from the ledger until now
+                    self._became_durable(index, crc)
             case SliceDurable():
-                self._durable[event.index] = event.crc32c
-                if event.index in self._pushed:
-                    self._news.append((event.index, event.crc32c))
+                self._became_durable(event.index, event.crc32c)
             case StackSealed():
                 self._sealed = self._opened  # of an earlier opening, where this one is still to come
+
+    def _became_durable(self, index: SliceIndex, crc: int) -> None:
+        if index in self._pushed and index not in self._durable:
+            self._news.append((index, crc))
+        self._durable[index] = crc
 
 
 def _again(frame: Frame, how: str, do: str) -> StackError:

@@ -204,3 +204,13 @@ def test_what_was_not_durable_when_the_stack_was_sealed_is_given_up(session: Pus
     inlet.told(StackSealed(KEY))
     assert session.sealed
     assert not session.put(frame(SliceIndex("488", 1)))
+
+
+def test_what_a_crash_kept_from_the_ledger_is_acknowledged_when_the_stack_is_opened(session: PushSession) -> None:
+    """It was durable all along, so the store reports it with the stack and not again when it is pushed."""
+    given = frame(FIRST)
+    session.put(given)
+    session.inlet.told(StackOpened(PLAN, {FIRST: crc32c(given.pixels)}))  # type: ignore[attr-defined]
+    assert session.acknowledgements() == [(FIRST, crc32c(given.pixels))]
+    durable(session, given)
+    assert session.acknowledgements() == []
