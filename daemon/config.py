@@ -131,8 +131,10 @@ class ServiceConfig(Section):
     http_hosts: tuple[str, ...] = Field(
         default=(), description="further names of this computer under which the page may be opened"
     )
-    http_origins: tuple[str, ...] = Field(
-        default=(), description='web viewers that may read the images, such as "https://hms-dbmi.github.io"'
+    http_viewers: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*\{url\}\S*$")], ...] = Field(
+        default=(),
+        description="web viewers that the page links to and that may read the images: their address, with {url} in "
+        'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}"',
     )
 
     @property

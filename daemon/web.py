@@ -95,7 +95,7 @@ class WebServer:
 
             app = WebApp(self._service.servicer, self._gate, self._data_dir, self._settings, self._ending)
             config = uvicorn.Config(
-                app.application(page_routes(app, self._data_dir)),
+                app.application(page_routes(app, self._data_dir, self._settings.http_viewers)),
                 loop="asyncio",
                 http="h11",
                 ws="none",

@@ -5,9 +5,10 @@ Its work is done in a bounded number of threads; more requests wait in line, and
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -28,11 +29,12 @@ from spheroidd.daemon.tokens import Caller, Role
 from spheroidd.daemon.transcoder import SERVICE, HttpContext, Transcoder, is_stream, request_message, resume
 from spheroidd.daemon.transcoder import to_json as message_json
 from spheroidd.daemon.viewers import MAX_VIEWERS
-from spheroidd.daemon.web_guard import Guard, known_hosts, on_error
+from spheroidd.daemon.web_guard import Guard, known_hosts, on_error, origin
 from spheroidd.daemon.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddServicer
 
+T = TypeVar("T")
 MAX_BODY_BYTES = 4 << 20  # a plate map of 1536 wells with long paths is a tenth of that
 BODY_S = 30.0
 LOOKERS, ORDERS = 8, 16  # threads: those that look never wait behind orders, which wait for main
@@ -52,7 +54,7 @@ class WebApp:
         self._ending = ending
         self._openapi = json.dumps(openapi()).encode()
         self._zarr = ZarrFiles(data_dir)
-        self._hosts, self._origins = known_hosts(settings), settings.http_origins
+        self._hosts, self._origins = known_hosts(settings), {origin(viewer) for viewer in settings.http_viewers}
 
     def application(self, extra: Sequence[BaseRoute] = ()) -> ASGIApp:
         """The whole application, guarded."""
@@ -70,7 +72,7 @@ class WebApp:
         """Who asks, where they may call that method; UnknownCallerError or ForbiddenError where not."""
         return self._gate.check(method, _metadata(request))
 
-    async def in_thread(self, work: partial[Response]) -> Response:
+    async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that reads files or the catalog."""
         return await to_thread.run_sync(work, limiter=self._looking)
 

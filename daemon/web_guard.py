@@ -6,6 +6,7 @@ its Origin; a name that was pointed here behind the browser's back is told by th
 
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -41,6 +42,12 @@ def known_hosts(settings: ServiceConfig) -> frozenset[str]:
     host = settings.http_address.rpartition(":")[0].lower()
     named = [settings.name] if settings.name else []
     return frozenset(name.lower() for name in (*LOOPBACK, host, *named, *settings.http_hosts))
+
+
+def origin(address: str) -> str:
+    """The origin of a web address."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 class Guard:
@@ -94,11 +101,12 @@ class Guard:
                 "access-control-allow-origin": origin,
                 "access-control-allow-methods": "GET, HEAD",
                 "access-control-allow-headers": "authorization, range",
+                "access-control-allow-private-network": "true",
                 "access-control-expose-headers": "content-length, content-range, etag",
                 "cross-origin-resource-policy": "cross-origin",
                 "vary": "origin",
             }
-        do = "open the page itself; [service] http_origins names web viewers that may read the images"
+        do = "open the page itself; [service] http_viewers names those that may read the images"
         raise RequestError(403, f"the origin {origin[:100]!r} may not ask here", do=do)
 
 
