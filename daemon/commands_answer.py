@@ -51,7 +51,7 @@ def fit(
     options = curve_table.FitOptions(model, increasing, robust, pooled_variance, full_scale)
     fits = curve_table.fit_table(curves, options, where=str(table))
     if as_json:
-        typer.echo(curve_table.to_json(curves, fits))
+        typer.echo(curve_table.to_json(curves, fits, full_scale))
     else:
         console().print(curve_table.to_screen(fits, table.name))
     return 0

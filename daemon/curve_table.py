@@ -85,8 +85,9 @@ def _refuse(options: FitOptions, **reasons: str) -> None:
             raise ConfigError(f"{option} does not go with these columns: {reason}", do=f"leave {option} out")
 
 
-def record(curve: TableCurve, fit: DoseResponseFit) -> dict[str, Any]:
-    """A fit as plain values, None for what is not known."""
+def record(curve: TableCurve, fit: DoseResponseFit, full_scale: float | None = None) -> dict[str, Any]:
+    """A fit as plain values, None for what is not known. `aac` is the area between the full scale and the curve."""
+    whole = fit.top if full_scale is None else full_scale
     figures = {name: _finite(getattr(fit, name)) for name in _FIGURES}
     return {
         "name": fit.name,
@@ -94,6 +95,7 @@ def record(curve: TableCurve, fit: DoseResponseFit) -> dict[str, Any]:
         "status": fit.status.value,
         "reason": fit.reason,
         **figures,
+        "aac": None if whole is None or fit.auc is None else _finite(whole - fit.auc),
         "n": fit.n,
         "p_effect": _finite(fit.p_effect),
         "model": fit.model,
@@ -104,9 +106,9 @@ def record(curve: TableCurve, fit: DoseResponseFit) -> dict[str, Any]:
     }
 
 
-def to_json(curves: Sequence[TableCurve], fits: Sequence[DoseResponseFit]) -> str:
+def to_json(curves: Sequence[TableCurve], fits: Sequence[DoseResponseFit], full_scale: float | None = None) -> str:
     """A JSON list with one object for each curve."""
-    records = [record(curve, fit) for curve, fit in zip(curves, fits, strict=True)]
+    records = [record(curve, fit, full_scale) for curve, fit in zip(curves, fits, strict=True)]
     return json.dumps(records, indent=1, allow_nan=False)
 
 

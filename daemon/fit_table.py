@@ -271,6 +271,12 @@ def _check_controls(table: FitTable, wanted: TableColumns, keys: Sequence[tuple[
     there = {value.casefold() for key in keys for value in key}
     there |= {mark.casefold() for mark in table.texts(wanted.dose)}
     for value in wanted.controls:
+        place = str(table.path)
+        is_number = _NUMBER.fullmatch(value.replace(",", "."))
+        level = f"; the response that is 100 % is --full-scale {value}" if is_number else ""
         if value.casefold() not in there:
             places = ", ".join(map(repr, (*by, wanted.dose)))
-            raise ConfigError(f"no row says {value!r} in {places}", where=str(table.path), do="check --control")
+            raise ConfigError(f"no row says {value!r} in {places}", where=place, do=f"check --control{level}")
+        if is_number and float(value.replace(",", ".")) != 0 and value in table.texts(wanted.dose):
+            what = f"--control {value} names a dose that is not 0"
+            raise ConfigError(what, where=place, do=f"name what marks untreated wells{level}")

@@ -24,6 +24,7 @@ class DoseResponseFit:
     `ic50_rel` is the dose halfway between the plateaus (EC50), `ic50_abs` the dose where the response is half of the
     control's; the bounds are 95 % profile-likelihood limits. None wherever a number would say more than is known; a
     bound is None where the profile does not close on that side. `parameters` are those of `model`, for drawing.
+    `residual_df` are the degrees of freedom of `residual_sd`.
     """
 
     name: str

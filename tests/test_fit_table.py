@@ -156,7 +156,15 @@ def test_controls_belong_to_every_curve_of_their_patient(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("controls", "words"), [(("vehicle",), "'vehicle'"), (("a", "b"), "all rows are controls")])
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [
+        (("vehicle",), "'vehicle'"),
+        (("2",), "not 0.*full-scale 2"),
+        (("100",), "full-scale 100"),
+        (("a", "b"), "all rows are controls"),
+    ],
+)
 def test_controls_that_are_not_there(tmp_path, controls, words):
     path = written(tmp_path, "dose,viability,cmp\n1,1,a\n2,2,b\n")
     with pytest.raises(ConfigError, match=words):
