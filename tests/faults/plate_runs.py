@@ -26,6 +26,7 @@ def write_config(
     name: str = "P1",
     source: Mapping[str, Any] | None = None,
     min_free_gb: float = 0.0,
+    page: bool = False,
     **inference: Any,
 ) -> Path:
     """A configuration for a small plate of the emulator; its data directory is `folder/data`."""
@@ -42,6 +43,7 @@ def write_config(
     scoring = {"normalisation": "plate", "threads": 1, **inference}
     lines = ["[data]", f"dir = {str(folder / 'data')!r}", "[plate]", f"name = {name!r}"]
     lines += ["[store]", f"min_free_gb = {min_free_gb}"]
+    lines += ["[service]", f"http = {_toml(page)}", 'http_address = "127.0.0.1:0"']
     for section, table in (("source", settings), ("inference", scoring)):
         lines.append(f"[{section}]")
         lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
