@@ -154,7 +154,7 @@ class LiveImages:
         return found
 
     def _limits(self, catalog: CatalogReader, plate: str, planes: Planes) -> dict[str, tuple[float, float]]:
-        """The plate's display limits, so that a dead well looks dark beside a living one; at first the picture's own."""
+        """The plate's display limits, so that a dead well looks dark beside a living one; at first this one's."""
         found = _plate_limits(catalog, plate)
         for channel, plane in planes.items():
             if channel not in found:

@@ -127,9 +127,6 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
     stacks = []
     for result in found.results:
         row = states.get(StackKey(plate, well, result.stack))
-        plan = (
-            {"n_z": row.plan.n_z, "channels": list(row.plan.channels), "z_step_um": row.plan.z_step_um} if row else {}
-        )
         stacks.append(
             {
                 "stack": result.stack,

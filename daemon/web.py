@@ -75,10 +75,9 @@ class WebServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             return socket.create_server((host, port), family=family, backlog=64)
-        except (OSError, OverflowError) as taken:
-            _log.warning("the page cannot use %s: %s", self._settings.http_address, taken)
-        try:
+        except (OSError, OverflowError):
             self.moved = True
+        try:
             return socket.create_server((host, 0), family=family, backlog=64)
         except OSError as error:
             do = "write an address of this computer, such as 127.0.0.1:8040"
