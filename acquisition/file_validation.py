@@ -28,29 +28,6 @@ def damaged(path: Path, what: str) -> StackError:
     return StackError(what, where=str(path), do=DO_AGAIN)
 
 
-@contextmanager
-def opened_tiff(path: Path, **how: Any) -> Iterator[Any]:
-    """A tifffile.TiffFile for as long as the context lasts, all of whose faults are StackErrors with the file's name.
-
-    What tifffile logs as an error, going on with less than was promised, is an error here too.
-    """
-    with tifffile_faults() as faults:
-        try:
-            tiff = tifffile.TiffFile(path, **how)
-        except (tifffile.TiffFileError, ValueError, struct.error) as error:
-            raise damaged(path, f"not a whole TIFF: {error}") from error
-        try:
-            yield tiff
-        except (StackError, OSError, GeneratorExit):
-            raise
-        except Exception as error:  # a damaged file can make tifffile raise anything
-            raise damaged(path, f"its structure is damaged: {error}") from error
-        finally:
-            tiff.close()
-        if faults:
-            raise damaged(path, f"its structure is damaged: {faults[0]}")
-
-
 def check_chain(tiff: Any, path: Path) -> int:
     """Follow the list of planes, with every tag, to its end, a 0; tifffile stops silently where it breaks.
 
@@ -84,23 +61,32 @@ class WholeTiff:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._opened = opened_tiff(path, is_ome=False)
-        self._tiff = self._opened.__enter__()
-        try:
-            self._read()
-        except BaseException as error:
-            self._opened.__exit__(type(error), error, error.__traceback__)
-            raise
+        with tifffile_faults() as faults:
+            try:
+                self._tiff: Any = tifffile.TiffFile(path, is_ome=False)
+            except (tifffile.TiffFileError, ValueError, struct.error) as error:
+                raise damaged(path, f"not a whole TIFF: {error}") from error
+            try:
+                self._read()
+            except (StackError, OSError):
+                self._tiff.close()
+                raise
+            except Exception as error:  # a damaged file can make tifffile raise anything
+                self._tiff.close()
+                raise damaged(path, f"its structure is damaged: {error}") from error
+        if faults:  # tifffile goes on with less than was promised
+            self._tiff.close()
+            raise damaged(path, f"its structure is damaged: {faults[0]}")
 
     def _read(self) -> None:
         self.n_pages = check_chain(self._tiff, self.path)
-        first = self._tiff.pages[0]
+        pages = [self._tiff.pages[number] for number in range(self.n_pages)]
+        first = pages[0]
         if len(first.shape) != 2:
             raise StackError(f"its images are {first.shape}", where=str(self.path), do="save grey images")
         self.height, self.width = first.shape
         self.dtype = dtype_name(self.path, np.dtype(first.dtype))
-        for number, page in enumerate(self._tiff.pages, 1):
-            page = page.aspage()
+        for number, page in enumerate(pages, 1):
             if page.shape != first.shape or page.dtype != first.dtype:
                 what = f"plane {number} is {page.dtype} {page.shape}, the first {first.dtype} {first.shape}"
                 raise StackError(what, where=str(self.path), do="save planes of one size and kind")
@@ -129,11 +115,15 @@ class WholeTiff:
             raise damaged(self.path, f"plane {number + 1} cannot be decoded: {error}") from error
         return np.array(pixels, dtype=self.dtype, order="C")
 
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self._tiff.close()
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *about: Any) -> None:
-        self._opened.__exit__(*about)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextmanager

@@ -42,12 +42,13 @@ class _Folder:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a rescan found: images, and data sets that are folders, `ready` to be opened, and those still `moving`; all
+    """What a rescan found: images `ready` to be opened, those still `moving`, and new data sets that are folders; all
     relative, with "/".
     """
 
     ready: list[str]
     moving: list[str]
+    data_sets: list[str]
 
 
 @dataclass(slots=True)
@@ -171,8 +172,9 @@ class FolderScan:
         return [prefix + name for name in folders]
 
     def _come_to_rest(self, found: list[str], now_s: float, closed: Collection[str]) -> News:
-        ready, self._data_sets = self._data_sets, []
-        moving = []
+        data_sets, self._data_sets = self._data_sets, []
+        ready: list[str] = []
+        moving: list[str] = []
         for path in found:
             if (signature := self.signature(path)) is None:
                 self._known.discard(path)
@@ -193,7 +195,7 @@ class FolderScan:
             if path in closed or now_s - file.since_s >= self._rest_s:
                 del self._waiting[path]
                 ready.append(path)
-        return News(sorted(ready), moving)
+        return News(sorted(ready), moving, data_sets)
 
     def _path(self, relative: str) -> str:
         return f"{self._root}/{relative}" if relative else self._root

@@ -101,12 +101,11 @@ def dtype_name(path: Path, dtype: np.dtype[Any]) -> str:
     )
 
 
-def open_file(path: Path, *, growing: bool = False, n_z: int | None = None) -> StackFile:
+def open_file(path: Path, *, growing: bool = False) -> StackFile:
     """Open a recorded file by its name's ending; StackError says what is missing in it.
 
     A LIF or an NDTiff data set with several stacks is a folder of them: "plate.lif/TileScan 1/A01",
-    "screen_1/position=A01". With `growing` it is a GrowingFile where its kind can be read before it is whole (OME-Zarr;
-    NDTiff, whose `n_z` must be said); others are opened whole or not at all.
+    "screen_1/position=A01". With `growing` an OME-Zarr is a GrowingFile; all else is opened whole or not at all.
     """
     container, inside = _container(path)
     series, chosen = _inside(inside)
@@ -119,7 +118,7 @@ def open_file(path: Path, *, growing: bool = False, n_z: int | None = None) -> S
         if container.is_dir() and is_ndtiff(entry.name for entry in container.iterdir()):
             from spheroidd.acquisition.ndtiff_file import NDTiffFile
 
-            return NDTiffFile(container, chosen, n_z=n_z if growing else None)
+            return NDTiffFile(container, chosen)
         if inside:
             raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
         if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
@@ -211,12 +210,12 @@ class RecordedStack:
     apart. Use it in a `with` statement.
     """
 
-    def __init__(self, paths: Mapping[str, Path], *, growing: bool = False, n_z: int | None = None) -> None:
+    def __init__(self, paths: Mapping[str, Path], *, growing: bool = False) -> None:
         with ExitStack() as opened:
             self._planes: dict[str, tuple[StackFile, int]] = {}
             self.assignment = "one file for each channel"
             for key, path in paths.items():
-                file = open_file(path, growing=growing, n_z=n_z)
+                file = open_file(path, growing=growing)
                 opened.callback(file.close)
                 if key:
                     self._planes[key] = (file, _only_channel(path, file.layout, key))

@@ -28,6 +28,8 @@ class Promise:
         sample = arrival.sample
         if sample is None:
             return None
+        pixel_um = self._length("pixel_um", arrival, sample.pixel_um)
+        z_step_um = self._length("z_step_um", arrival, sample.z_step_um)
         n_z = self._settings.n_z or self._said_n_z(arrival)
         if n_z is None:
             if not quiet:
@@ -42,8 +44,8 @@ class Promise:
                 n_z,
                 height,
                 width,
-                pixel_um=self._length("pixel_um", arrival, sample.pixel_um),
-                z_step_um=self._length("z_step_um", arrival, sample.z_step_um),
+                pixel_um=pixel_um,
+                z_step_um=z_step_um,
                 dtype=dtype,
             )
         )

@@ -84,7 +84,9 @@ class WatchSettings(FolderSettings):
 
     def grammar(self) -> NamePattern:
         """How the files are named."""
-        return NamePattern(self.pattern, {**self.channels}, self.fields, self.first_z)
+        return NamePattern(
+            self.pattern, {str(name): said for name, said in self.channels.items()}, self.fields, self.first_z
+        )
 
     @property
     def slice_files(self) -> bool:
@@ -119,7 +121,13 @@ class MatrixScreenerSettings(FolderSettings):
 
     def grammar(self) -> LeicaNames:
         """How the files are named."""
-        return LeicaNames({**self.channels}, self.fields, self.slide, self.job, self.time_point)
+        return LeicaNames(
+            {str(name): said for name, said in self.channels.items()},
+            self.fields,
+            self.slide,
+            self.job,
+            self.time_point,
+        )
 
     @property
     def slice_files(self) -> bool:

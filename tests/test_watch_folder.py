@@ -2,11 +2,9 @@
 
 import itertools
 import os
-import shutil
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate
-from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from tests.contracts.source_contract import FakeClock, SourceContract, take
 
@@ -98,26 +95,38 @@ class TestStackFiles(SourceContract):
         return WatchSource(WatchSettings(folder=folder), plate(), "plate", clock)
 
 
-def emulated(folder, layout):
-    small = {"preset": "unit", "n_z": 3, "height": 16, "width": 16, "compounds": 0, "negative_controls": 1}
-    source = EmulatorSource(EmulatorSettings(pace="fast", positive_controls=1, **small), None, "plate", FakeClock())
-    if not folder.exists():
-        write_plate(source, folder, layout)
-    return source
+SMALL = {"preset": "unit", "n_z": 3, "height": 16, "width": 16, "compounds": 0, "negative_controls": 1}
+EMULATOR = EmulatorSource(EmulatorSettings(pace="fast", positive_controls=1, **SMALL), None, "plate", FakeClock())
 
 
-class TestMatrixScreener(SourceContract):
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """The emulator's plate in each layout, written once."""
+    root = tmp_path_factory.mktemp("trees")
+    for layout in ("matrix-screener", "ome-tiff", "ome-zarr"):
+        write_plate(EMULATOR, root / layout, layout)
+    return root
+
+
+class OfTheEmulator(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _of_trees(self, trees):
+        self.trees = trees
+
+
+class TestMatrixScreener(OfTheEmulator):
     def make_source(self, folder, clock):
-        emulator = emulated(folder / "tree", "matrix-screener")
-        settings = MatrixScreenerSettings(folder=folder / "tree")
-        return MatrixScreenerSource(settings, emulator.plate_map, "plate", clock)
+        settings = MatrixScreenerSettings(folder=self.trees / "matrix-screener")
+        return MatrixScreenerSource(settings, EMULATOR.plate_map, "plate", clock)
 
 
-class TestZarrPlate(SourceContract):
+class TestZarrPlate(OfTheEmulator):
     def make_source(self, folder, clock):
-        emulator = emulated(folder / "tree", "ome-zarr")
-        settings = WatchSettings(folder=folder / "tree", pattern="plate.ome.zarr/{row}/{column}/0")
-        return WatchSource(settings, emulator.plate_map, "plate", clock)
+        settings = WatchSettings(folder=self.trees / "ome-zarr", pattern="plate.ome.zarr/{row}/{column}/0")
+        return WatchSource(settings, EMULATOR.plate_map, "plate", clock)
+
+
+del OfTheEmulator  # a base class is no test
 
 
 @pytest.mark.parametrize(
@@ -127,12 +136,272 @@ class TestZarrPlate(SourceContract):
         ("ome-tiff", WatchSource, WatchSettings),
     ],
 )
-def test_an_emulated_plate_comes_as_it_was_written(tmp_path, layout, source, settings):
-    emulator = emulated(tmp_path / "tree", layout)
-    watch = source(settings(folder=tmp_path / "tree"), emulator.plate_map, "plate", FakeClock())
+def test_an_emulated_plate_comes_as_it_was_written(trees, layout, source, settings):
+    watch = source(settings(folder=trees / layout), EMULATOR.plate_map, "plate", FakeClock())
     with closing(watch):
-        for plan, theirs in zip(watch.plans(), emulator.plans(), strict=True):
+        for plan, theirs in zip(watch.plans(), EMULATOR.plans(), strict=True):
             assert (plan.pixel_um, plan.z_step_um, plan.n_z) == (theirs.pixel_um, theirs.z_step_um, theirs.n_z)
             got = take(watch, plan, set(plan.indices()))
-            for frame in emulator.frames(theirs, set(theirs.indices())):
+            for frame in EMULATOR.frames(theirs, set(theirs.indices())):
                 np.testing.assert_array_equal(got[frame.index], frame.pixels)
+
+
+# -- misbehaviour, as data: each writes the plate live, and says what is then expected ---------------------------------
+
+
+def shuffled_slices(seed=0):
+    slices = list(itertools.product(WELLS, ("488", "561"), range(N_Z)))
+    np.random.default_rng(seed).shuffle(slices)
+    return [(str(well), str(channel), int(z)) for well, channel, z in slices]
+
+
+def in_order(folder):
+    write_slices(folder)
+
+
+def in_one_burst_out_of_order(folder):
+    for well, channel, z in shuffled_slices():
+        write_slice(folder, well, channel, z)
+
+
+def slowly(folder):
+    for well, channel, z in itertools.product(WELLS, ("488", "561"), range(N_Z)):
+        write_slice(folder, well, channel, z)
+        time.sleep(0.03)
+
+
+def one_file_late(folder):
+    (late, *others) = shuffled_slices(1)
+    for well, channel, z in others:
+        write_slice(folder, well, channel, z)
+    time.sleep(0.5)
+    write_slice(folder, *late)
+
+
+def every_file_twice(folder):
+    write_slices(folder)
+    time.sleep(0.2)
+    write_slices(folder)
+
+
+def renamed_into_place(folder):
+    for well, channel, z in shuffled_slices(2):
+        path = write_slice(folder, well, channel, z, "{well}/{channel}_z{z:02d}.tif.part")
+        path.rename(path.with_suffix(""))
+
+
+def a_folder_renamed_into_place(folder):
+    write_slices(folder / "hidden")
+    for well in WELLS:
+        (folder / "hidden" / well).rename(folder / well)
+
+
+def in_parts(folder):
+    """Each file stands half written for longer than it takes to be looked at."""
+    for well, channel, z in shuffled_slices(3):
+        path = write_slice(folder.with_name("aside"), well, channel, z)
+        whole = path.read_bytes()
+        target = folder / path.relative_to(folder.with_name("aside"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            file.write(whole[: len(whole) // 2])
+            file.flush()
+            time.sleep(0.15 if z == 1 else 0)
+            file.write(whole[len(whole) // 2 :])
+
+
+def with_litter(folder):
+    (folder / "A01").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "A01/notes.txt", "A01/._488_z00.tif", "~lock"):
+        (folder / name).write_bytes(b"litter")
+    write_slices(folder)
+
+
+@pytest.mark.parametrize("file_system", ["local", "network"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        in_order, in_one_burst_out_of_order, slowly, one_file_late, every_file_twice, renamed_into_place,
+        a_folder_renamed_into_place, in_parts, with_litter,
+    ],
+)  # fmt: skip
+def test_slices_written_live_come_exactly(tmp_path, write, file_system):
+    folder = tmp_path / "watched"
+    folder.mkdir()
+    writer = threading.Thread(target=write, args=(folder,))
+    with closing(slices_source(folder, SystemClock(), file_system=file_system, **FAST)) as source:
+        source.check()
+        writer.start()
+        assert_exact(everything(source))
+    writer.join()
+
+
+def test_a_slice_flows_before_the_next_is_written(tmp_path):
+    """The stack is live: nothing waits for its end."""
+    with closing(slices_source(tmp_path, SystemClock(), "A01", **FAST)) as source:
+        write_slice(tmp_path, "A01", "488", 0)
+        plan = next(source.plans())
+        wanted = list(plan.indices())
+        frames = source.frames(plan, set(wanted))
+        assert next(frames).index == wanted[0]
+        for index in wanted[1:]:
+            write_slice(tmp_path, "A01", *index)
+            assert next(frames).index == index
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "A01: 7 of 8 slices came before the folder went quiet; raise source.settle_s"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "7 of 8 slices.*488_z02.tif.*beyond its end"),
+        (lambda path: path.write_bytes(b""), "7 of 8 slices.*488_z02.tif: not a whole TIFF"),
+        (lambda path: tifffile.imwrite(path, np.zeros((5, 5), np.uint16)), r"7 of 8.*\(5, 5, 'uint16'\)"),
+        (lambda path: tifffile.imwrite(path, np.zeros(SHAPE, np.float32)), "7 of 8.*float32"),
+        (
+            lambda path: tifffile.imwrite(path, np.zeros((2, *SHAPE), np.uint16), photometric="minisblack"),
+            "7 of 8.*holds 2 planes",
+        ),
+    ],
+    ids=["missing", "cut off", "empty", "other size", "other kind", "several planes"],
+)
+def test_a_lost_slice_is_told_and_the_plate_goes_on(tmp_path, spoil, message):
+    write_slices(tmp_path)
+    spoil(tmp_path / "A01" / "488_z02.tif")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.tif")}
+    faults = []
+    with closing(slices_source(tmp_path, FakeClock())) as source:
+        source.tell_to(faults.append)
+        first, second = source.plans()
+        came = []
+        with pytest.raises(StackError, match=message):
+            came.extend(source.frames(first, set(first.indices())))
+        assert SliceIndex("488", 2) not in {frame.index for frame in came}
+        assert len(take(source, second, set(second.indices()))) == 2 * N_Z
+    quarantined = [fault for fault in faults if fault.code == "quarantine" and not fault.cleared]
+    assert [fault.key for fault in quarantined] == ([first.key] if (tmp_path / "A01/488_z02.tif").exists() else [])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.tif")} == before
+
+
+def test_a_file_that_is_put_right_later_is_taken_by_the_next_run(tmp_path):
+    write_slices(tmp_path)
+    path = tmp_path / "A01" / "488_z02.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
+        plan = next(iter(source.plans()))
+        with pytest.raises(StackError):
+            list(source.frames(plan, set(plan.indices())))
+    path.write_bytes(whole)
+    with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
+        assert [frame.index for frame in source.frames(plan, {SliceIndex("488", 2)})] == [SliceIndex("488", 2)]
+
+
+def test_what_the_store_has_is_not_opened_again(tmp_path):
+    write_slices(tmp_path, "A01")
+    with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
+        plan = next(iter(source.plans()))
+        for path in tmp_path.rglob("*.tif"):
+            path.write_bytes(b"no one reads me")
+        assert list(source.frames(plan, set())) == []
+
+
+def test_a_writer_that_stops_in_the_middle_leaves_a_row_for_every_well(tmp_path):
+    write_slices(tmp_path, "A01")
+    (tmp_path / "B02").mkdir()
+    with closing(slices_source(tmp_path, FakeClock(), end_after_s=60)) as source:
+        first, second = source.plans()
+        assert (first.n_z, first.height, first.width) == (second.n_z, second.height, second.width)
+        with pytest.raises(StackError, match="B02: 0 of 8 slices came"):
+            take(source, second, set(second.indices()))
+
+
+def test_nothing_at_all_is_the_instruments_fault(tmp_path):
+    (tmp_path / "snap.tif").write_bytes(b"")
+    source = slices_source(tmp_path, FakeClock(), end_after_s=60)
+    with closing(source), pytest.raises(InstrumentError, match=r"snap\.tif"):
+        list(source.plans())
+
+
+def test_a_folder_that_goes_away_is_the_instruments_fault_and_may_come_back(tmp_path):
+    folder = tmp_path / "share"
+    write_slices(folder, "A01")
+    with closing(slices_source(folder, FakeClock(), "A01", file_system="network")) as source:
+        plan = next(iter(source.plans()))
+        folder.rename(tmp_path / "gone")
+        with pytest.raises(InstrumentError, match="watched folder cannot be read"):
+            list(source.frames(plan, set(plan.indices())))
+        (tmp_path / "gone").rename(folder)
+        assert set(take(source, plan, set(plan.indices()))) == set(plan.indices())
+
+
+def test_whoever_waits_can_be_interrupted(tmp_path):
+    write_slice(tmp_path, "A01", "488", 0)
+    asked = itertools.count()
+    with closing(slices_source(tmp_path, FakeClock(), end_after_s=None)) as source:
+        plan = next(iter(source.plans()))
+        source.heed(lambda: next(asked) > 50)
+        assert len(list(source.frames(plan, set(plan.indices())))) == 1
+        assert list(source.plans()) == []
+
+
+# -- what must be said ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"n_z": None}, "source.n_z"), ({"z_step_um": None}, "source.z_step_um"), ({"pixel_um": None}, "source.pixel_um")],
+)
+def test_what_no_file_says_is_asked_for_by_its_key(tmp_path, settings, key):
+    write_slices(tmp_path)
+    with closing(slices_source(tmp_path, FakeClock(), **settings)) as source, pytest.raises(ConfigError, match=key):
+        list(source.plans())
+
+
+def test_a_missing_voxel_size_is_found_before_the_run_starts(tmp_path):
+    write_slices(tmp_path)
+    with (
+        closing(slices_source(tmp_path, FakeClock(), z_step_um=None)) as source,
+        pytest.raises(ConfigError, match=r"source\.z_step_um: z_step_um of well A01 is unknown"),
+    ):
+        source.check()
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    source = slices_source(tmp_path / "typo", FakeClock())
+    with pytest.raises(ConfigError, match=r"source\.folder.*typo.*no such folder"):
+        source.check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pattern": "*.tif"}, r"\{well\}"),
+        ({"pattern": "{well}_{time}.tif"}, r"\{time\}"),
+        ({"pattern": "{well}{well}.tif"}, "at most once"),
+        ({"pattern": "{well}_{field}.tif"}, r"source\.fields"),
+        ({"settle_s": 60, "end_after_s": 5}, "below settle_s"),
+        ({"n_z": 0}, "n_z"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValidationError, match=message):
+        WatchSettings(folder=tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("C03/488_z00.tif", "well C03 is not in the plate map"), ("A01/405_z00.tif", "channel '405'"),
+     ("A01.png", "not as source.pattern says")],
+)  # fmt: skip
+def test_images_that_are_not_used_are_told_with_the_reason(tmp_path, name, said):
+    write_slices(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    faults = []
+    with closing(slices_source(tmp_path, FakeClock())) as source:
+        source.tell_to(faults.append)
+        everything(source)
+    told = [str(fault.error) for fault in faults if fault.code == "watch-folder"]
+    assert len(told) == 1
+    assert said in told[0]
+    assert name in told[0]
