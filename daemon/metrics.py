@@ -82,7 +82,7 @@ class _Acknowledgements:
 
     def histogram(self, catalog: CatalogReader) -> Metric:
         counts, sum_s = list(self._counts), self._sum_s
-        for row in catalog.query("SELECT plate, well, stack, sealed_s FROM stacks WHERE opened_s IS NOT NULL"):
+        for row in catalog.query("SELECT plate, well, stack, sealed_s FROM stacks WHERE state <> 'queued'"):
             key = (row["plate"], row["well"], row["stack"])
             if key in self._done:
                 continue

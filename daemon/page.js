@@ -120,6 +120,18 @@ function pairs(list, rows) {
   list.replaceChildren(...made);
 }
 
+// At most one request is under way, and at most one waits: the newest is always shown.
+function once(work) {
+  let under = false, again = false;
+  return async function run() {
+    if (under) { again = true; return; }
+    under = true;
+    try { await work(); } catch (error) { if (!(error instanceof Refused || error instanceof TypeError)) throw error; }
+    under = false;
+    if (again) { again = false; run(); }
+  };
+}
+
 // -- status ---------------------------------------------------------------------------------------------------------
 
 const RUNS = ["running", "pausing", "paused", "aborting", "storage full", "scoring"];
@@ -199,7 +211,7 @@ function showFacts() {
 let known = [];
 const chosen = () => chosenPlate || (status && status.plate) || (known.length ? known[known.length - 1].name : "");
 
-async function refreshPlates() {
+const refreshPlates = once(async () => {
   known = (await json("/v1/plates")).plates || [];
   const names = known.map((one) => one.name);
   const options = names.map((name) => element("option", { value: name, textContent: name }));
@@ -209,19 +221,7 @@ async function refreshPlates() {
   $("plates").disabled = names.length < 2;
   showOrders();
   refreshPlate();
-}
-
-// At most one request is under way, and at most one waits: the newest is always shown.
-function once(work) {
-  let under = false, again = false;
-  return async function run() {
-    if (under) { again = true; return; }
-    under = true;
-    try { await work(); } catch (error) { if (!(error instanceof Refused || error instanceof TypeError)) throw error; }
-    under = false;
-    if (again) { again = false; run(); }
-  };
-}
+});
 
 const refreshPlate = once(async () => {
   const name = chosen();
@@ -560,5 +560,5 @@ async function whoAmI() {
 whoAmI().catch(() => {});
 follow("/v1/status:watch?period_s=0.3", onStatus);
 follow("/v1/results:watch", () => refreshPlate());
-refreshPlates().catch(() => {});
+refreshPlates();
 setInterval(showLost, 1000);

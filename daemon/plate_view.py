@@ -165,7 +165,7 @@ def _figures(result: WellResult) -> list[tuple[str, str]]:
         ("Viability score", score),
         ("Live cells", words.fixed(count, 1, " %")),
         ("Live, dead cells", f"{_count(result.n_live)}, {_count(result.n_dead)}"),
-        ("Live, dead volume", " , ".join(words.number(volume) for volume in volumes) + " ×10³ µm³"),
+        ("Live, dead volume", ", ".join(words.number(volume) for volume in volumes) + " ×10³ µm³"),
         ("Row after last slice", words.fixed(result.latency_s, 1, " s")),
         ("Model", result.model_sha256[:12] if result.model_sha256 else words.UNKNOWN),
     ]
