@@ -71,7 +71,7 @@ class CurveBatch:
         f = max(spread - self.best.rss[i], 0.0) / extra / self.variance[i]
         return float(stats.f.sf(f, extra, self.df[i]))
 
-    def threshold(self, level: float) -> Floats:
+    def threshold(self, level: float | Floats) -> Floats:
         """The sum of squares (C,) below which a held value belongs to the profile interval."""
         return np.asarray(self.best.rss + self.variance * stats.f.isf(1 - level, 1, self.df))
 

@@ -7,9 +7,9 @@ doses; where the wide interval runs past the lowest or the highest dose nobody c
 is censored there, as is an estimate outside.
 
 Two cases need more, because noise can draw a plateau that was never seen. Where the response stays above half of the
-control at every dose, the relative IC50 hangs on the lower plateau; where nobody gave or measured the control (the full
-effect, of a rising curve), everything hangs on the upper one. Then the 99.9 % limits must lie within the doses as well,
-and without a control the F-test must be beyond doubt.
+control at every dose, the relative IC50 hangs on the lower plateau: then its 99.9 % limits must lie within the doses
+as well. Where nobody gave or measured the control (the full effect, of a rising curve), everything hangs on the upper
+one: then the F-test must be beyond doubt and the 99 % limits within the doses.
 """
 
 import math
@@ -20,6 +20,8 @@ from spheroidd.protocols.dose import CurveStatus
 
 ALPHA = 0.05  # of the F-test against a constant
 BEYOND_DOUBT = 0.001  # the same, where there is no control
+STRICT_WITHOUT_HALF = 0.999  # level of the limits that must lie within the doses where half of the control is kept
+STRICT_WITHOUT_CONTROL = 0.99  # and where there is no control
 SPAN = 0.30  # of the control
 DEAD = 0.20  # of the control: no more than this at every dose is dead at every dose
 TENFOLD = 10.0
@@ -46,13 +48,23 @@ class Effect:
     half_gone: bool = False
 
 
+def strict_level(effect: Effect, *, relative: bool) -> float:
+    """The level at which the limits must lie within the doses as well, or 0 where the usual ones are enough."""
+    half = effect.full_scale / 2
+    half_kept = effect.fitted_end < half if effect.increasing else effect.fitted_end > half
+    if relative and half_kept:
+        return STRICT_WITHOUT_HALF
+    return 0.0 if effect.control_known else STRICT_WITHOUT_CONTROL
+
+
 class Interval(NamedTuple):
     """A dose with its 95 % limits; a limit is None where the profile does not close."""
 
     estimate: float
     low: float | None
     high: float | None
-    firm: bool = True  # the plateau it refers to was seen
+    sure_low: bool = True  # where stricter limits are asked for, whether they stay above the lowest dose
+    sure_high: bool = True  # and below the highest
 
 
 class Verdict(NamedTuple):
@@ -102,12 +114,13 @@ def place(ic50: Interval, lowest_um: float, highest_um: float) -> Verdict:
     if ic50.estimate > highest_um:
         return Verdict(CurveStatus.CENSORED_HIGH, f"above the highest dose, {highest_um:.3g} uM")
     low, high = ic50.low or 0.0, ic50.high or math.inf
-    if high <= TENFOLD * low and ic50.firm:
+    if high <= TENFOLD * low and ic50.sure_low and ic50.sure_high:
         return Verdict(CurveStatus.OK, f"{ic50.estimate:.3g} uM, 95 % limits {low:.3g} to {high:.3g} uM")
-    past_low, past_high = low < lowest_um, high > highest_um
+    past_low = low < lowest_um or not ic50.sure_low
+    past_high = high > highest_um or not ic50.sure_high
     if past_low and past_high:
         return Verdict(CurveStatus.INACTIVE, "the effect cannot be placed: any dose tested could be the IC50")
-    if past_high or not ic50.firm:
+    if past_high:
         return Verdict(CurveStatus.CENSORED_HIGH, f"not shown to lie below the highest dose, {highest_um:.3g} uM")
     if past_low:
         return Verdict(CurveStatus.CENSORED_LOW, f"not shown to lie above the lowest dose, {lowest_um:.3g} uM")

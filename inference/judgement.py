@@ -17,7 +17,6 @@ from spheroidd.inference.variable_projection import SLOPES
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 
 LEVEL = 0.95
-FIRM_LEVEL = 0.999  # of the limits that must close where only part of the effect was seen
 OUTLIER = 3.5  # robust standard deviations
 LACK_OF_FIT = 1e-3
 AREA_POINTS = 201
@@ -111,38 +110,30 @@ def _level(batch: CurveBatch) -> _Level:
 def _relative(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect]) -> list[Interval]:
     estimate = batch.best.q[:, 1]
     inside = open_ones & (estimate >= batch.points.low) & (estimate <= batch.points.high)
-    limits = _midpoint_limits(batch, inside, LEVEL)
-    doubtful = inside & np.array([_half_kept(effect) or not effect.control_known for effect in effects])
-    seen = ~doubtful | _within_doses(batch, _midpoint_limits(batch, doubtful, FIRM_LEVEL))
-    return [_interval(estimate[i], limits, i, bool(seen[i])) for i in range(len(estimate))]
-
-
-def _half_kept(effect: Effect) -> bool:
-    """Whether the curve has not come half the way of the full scale at the highest dose."""
-    half = effect.full_scale / 2
-    return effect.fitted_end < half if effect.increasing else effect.fitted_end > half
-
-
-def _midpoint_limits(batch: CurveBatch, chosen: np.ndarray, level: float) -> Limits:
-    return midpoint_limits(batch.model, batch.points, batch.best, batch.threshold(level), np.flatnonzero(chosen))
-
-
-def _within_doses(batch: CurveBatch, limits: Limits) -> np.ndarray:
-    return np.asarray((limits.low >= batch.points.low) & (limits.high <= batch.points.high))
+    strict = np.array([curve_status.strict_level(effect, relative=True) for effect in effects])
+    asked = inside & (strict > 0)
+    limits = _midpoint_limits(batch, inside, np.full(len(effects), LEVEL))
+    return _intervals(batch, estimate, limits, asked, _midpoint_limits(batch, asked, strict))
 
 
 def _absolute(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect], level: _Level) -> list[Interval | None]:
     inside = open_ones & (level.estimate >= batch.points.low) & (level.estimate <= batch.points.high)
-    limits = _crossing_limits(batch, inside, level, LEVEL)
-    doubtful = inside & np.array([not effect.control_known for effect in effects])
-    seen = ~doubtful | _within_doses(batch, _crossing_limits(batch, doubtful, level, FIRM_LEVEL))
-    return [
-        _interval(estimate, limits, i, bool(seen[i])) if math.isfinite(estimate) else None
-        for i, estimate in enumerate(level.estimate)
-    ]
+    strict = np.array([curve_status.strict_level(effect, relative=False) for effect in effects])
+    asked = inside & (strict > 0)
+    limits = _crossing_limits(batch, inside, np.full(len(effects), LEVEL), level)
+    stricter = _crossing_limits(batch, asked, strict, level)
+    # Half of the control is not passed where the estimate is NaN.
+    known = np.isfinite(level.estimate)
+    intervals = _intervals(batch, np.where(known, level.estimate, 0.0), limits, asked, stricter)
+    return [interval if there else None for interval, there in zip(intervals, known, strict=True)]
 
 
-def _crossing_limits(batch: CurveBatch, chosen: np.ndarray, level: _Level, confidence: float) -> Limits:
+def _midpoint_limits(batch: CurveBatch, chosen: np.ndarray, confidence: Floats) -> Limits:
+    which = np.flatnonzero(chosen)
+    return midpoint_limits(batch.model, batch.points, batch.best, batch.threshold(confidence), which)
+
+
+def _crossing_limits(batch: CurveBatch, chosen: np.ndarray, confidence: Floats, level: _Level) -> Limits:
     # Half of the upper plateau over a lower one of 0 is halfway between the plateaus.
     same = chosen & (level.share > 0) & (batch.model.bottom is not None)
     halfway = _midpoint_limits(batch, same, confidence)
@@ -159,9 +150,22 @@ def _crossing_limits(batch: CurveBatch, chosen: np.ndarray, level: _Level, confi
     return Limits(np.where(same, halfway.low, passing.low), np.where(same, halfway.high, passing.high))
 
 
-def _interval(estimate: float, limits: Limits, i: int, firm: bool) -> Interval:
-    low, high = (None if np.isnan(limit[i]) else math.exp(limit[i]) for limit in (limits.low, limits.high))
-    return Interval(math.exp(estimate), low, high, firm)
+def _intervals(
+    batch: CurveBatch, estimate: Floats, limits: Limits, asked: np.ndarray, stricter: Limits
+) -> list[Interval]:
+    """With `stricter` limits where they were `asked` for: one that does not close (NaN) is not within the doses."""
+    sure_low = ~asked | (stricter.low >= batch.points.low)
+    sure_high = ~asked | (stricter.high <= batch.points.high)
+    return [
+        Interval(
+            math.exp(estimate[i]), _dose(limits.low[i]), _dose(limits.high[i]), bool(sure_low[i]), bool(sure_high[i])
+        )
+        for i in range(len(estimate))
+    ]
+
+
+def _dose(log_dose: float) -> float | None:
+    return None if math.isnan(log_dose) else math.exp(log_dose)
 
 
 def _said(
