@@ -7,7 +7,7 @@
 
 Every plate goes through `run_plate`: emulated slices, durable store, pre-processing, the shipped U-Net, counts, rows.
 The catalog stays in bench/out/compound_screen and is the cache: a plate that is done is not imaged again, and one that
-was interrupted goes on where it was. Images are removed once their plate is scored (a screen has 10 GB of them).
+was interrupted goes on where it was. Images are removed once their plate is scored (a plate has about 1 GB of them).
 
 The truth is the emulator's drawn IC50: the dose at which the compound's effect on this patient on this plate is half
 its greatest, patient's and plate's shifts included. It says nothing of microscopes. In the `whole` field a noise-free
@@ -112,13 +112,12 @@ def plates(compounds: int, patients: int, field: Mapping[str, Any], seed: int = 
     return found
 
 
-def run(plate: ScreenPlate, data: Path) -> dict[str, float]:
-    """Image and score what is left of a plate; how many wells that were and what they cost."""
+def run(plate: ScreenPlate, data: Path) -> None:
+    """Image and score what is left of a plate, and write down what that cost."""
     _check_cache(plate, data)
-    before = _measured(data, plate.name)
-    todo = len(plate.source.plans()) - before
-    if not todo:
-        return {"wells": 0, "wall_s": 0.0, "cpu_s": 0.0}
+    before, n_wells = _measured(data, plate.name), len(plate.source.plans())
+    if before == n_wells:
+        return
     tables = {
         "data": {"dir": str(data)},
         "plate": {"name": plate.name},
@@ -128,18 +127,39 @@ def run(plate: ScreenPlate, data: Path) -> dict[str, float]:
     }
     config = build_config(tables, base=Path.cwd(), where="bench.compound_screen")
     start_s, start_cpu_s, done = time.perf_counter(), _cpu_s(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(plate.name, data, before + todo, done), daemon=True)
+    watch = threading.Thread(target=_watch, args=(plate.name, data, n_wells, done), daemon=True)
     watch.start()
     try:
         code = run_plate(config, console=Console(file=StringIO()), live=False)
     finally:
         done.set()
         watch.join()
+        left = n_wells - _measured(data, plate.name)
+        spent = {
+            "wells": n_wells - before - left,
+            "wall_s": time.perf_counter() - start_s,
+            "cpu_s": _cpu_s() - start_cpu_s,
+        }
+        with _spent_file(plate, data).open("a") as file:
+            file.write(json.dumps(spent) + "\n")
     if code:
-        left = todo + before - _measured(data, plate.name)
         sys.exit(f"plate {plate.name} ended with exit code {code}, {left} wells are left; the same command goes on")
     shutil.rmtree(data / f"{plate.name}.ome.zarr")
-    return {"wells": todo, "wall_s": time.perf_counter() - start_s, "cpu_s": _cpu_s() - start_cpu_s}
+
+
+def _spent_file(plate: ScreenPlate, data: Path) -> Path:
+    return data / f"{plate.name}.spent.jsonl"
+
+
+def _spent(screen: list[ScreenPlate], data: Path) -> dict[str, float]:
+    """What the screen cost, over all sessions that it took."""
+    files = (_spent_file(plate, data) for plate in screen)
+    told = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
+    wells = sum(one["wells"] for one in told)
+    if not wells:
+        return {}
+    each = {f"{name}_per_well": round(sum(one[name] for one in told) / wells, 2) for name in ("wall_s", "cpu_s")}
+    return {"minutes": round(sum(one["wall_s"] for one in told) / 60, 1), **each}
 
 
 def _check_cache(plate: ScreenPlate, data: Path) -> None:
@@ -241,8 +261,8 @@ def main() -> None:
     data = OUT / f"{given.field}-{given.compounds}"
     if given.fresh and data.exists():
         shutil.rmtree(data)
-    spent = [run(plate, data) for plate in screen]
-    wells = sum(int(one["wells"]) for one in spent)
+    for plate in screen:
+        run(plate, data)
     found: dict[str, Any] = {
         "bench": "compound_screen",
         "field": given.field,
@@ -251,10 +271,8 @@ def main() -> None:
         "patients": given.patients,
         "plates": len(screen),
         "wells": sum(len(plate.source.plans()) for plate in screen),
-        "wells_imaged_now": wells,
+        **_spent(screen, data),
     }
-    if wells:
-        found |= {f"{name}_per_well": round(sum(one[name] for one in spent) / wells, 2) for name in ("wall_s", "cpu_s")}
     found |= dict(judged(screen, data))
     print(json.dumps(found, indent=1))
 
