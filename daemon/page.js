@@ -145,7 +145,7 @@ function onStatus(found) {
   showFacts();
   const moved = !before || JSON.stringify(before.wells) !== JSON.stringify(found.wells) || before.well !== found.well ||
     before.plate !== found.plate || before.instance !== found.instance;
-  if (moved) refreshPlate();
+  refreshPlate(); // asks whether anything changed, which costs next to nothing where nothing did
   if (!before || before.stack_slices_done !== found.stack_slices_done || moved) refreshLive();
   if (!before || before.plate !== found.plate || before.state !== found.state) refreshPlates();
 }
@@ -233,7 +233,11 @@ const refreshPlate = once(async () => {
     return;
   }
   try {
-    plate = await json(`/page/plate?plate=${encodeURIComponent(name)}`);
+    const tag = plate && plate.plate === name ? plate.tag : "";
+    const answer = await ask(`/page/plate?plate=${encodeURIComponent(name)}`, { headers: tag ? { "if-none-match": tag } : {} });
+    if (answer.status === 304) return;
+    plate = await answer.json();
+    plate.tag = answer.headers.get("etag");
     $("nothing").hidden = true;
     showPlate();
   } catch (error) {
@@ -245,7 +249,6 @@ const refreshPlate = once(async () => {
   }
   if (status) showFacts();
   if (open && open.plate === name) refreshWell();
-  await sleep(200);
 });
 
 function showPlate() {
@@ -558,7 +561,6 @@ async function whoAmI() {
 }
 
 whoAmI().catch(() => {});
-follow("/v1/status:watch?period_s=0.3", onStatus);
-follow("/v1/results:watch", () => refreshPlate());
+follow("/v1/status:watch?period_s=0.1", onStatus); // one stream a tab: a browser opens six to a place at most
 refreshPlates();
 setInterval(showLost, 1000);

@@ -6,6 +6,7 @@ Orders, status and results go by /v1. What stands here is only how a plate looks
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -30,7 +31,6 @@ from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.quality import PlateQuality
 from spheroidd.protocols.well import WellId
 
-FRESH_S = 0.25  # a plate's view is looked up for everybody at most that often
 QUALITY_S = 5.0  # judging a large plate takes a tenth of a second
 KEPT_PLATES = 8
 _FOLDER = Path(__file__).parent
@@ -90,7 +90,8 @@ class Page:
 
     async def plate(self, request: Request) -> Response:
         """The plate as it is drawn."""
-        return await self._read(request, partial(self._plate, _one(request, "plate")))
+        seen = request.headers.get("if-none-match", "")
+        return await self._read(request, partial(self._plate, _one(request, "plate"), seen))
 
     async def well(self, request: Request) -> Response:
         """One well."""
@@ -137,8 +138,12 @@ class Page:
 
         return await self._app.in_thread(work)
 
-    def _plate(self, plate: str, catalog: CatalogReader) -> Response:
-        return Response(self._views.of(catalog, check_plate_name(plate)), headers=_NEW, media_type="application/json")
+    def _plate(self, plate: str, seen: str, catalog: CatalogReader) -> Response:
+        name, view = self._views.of(catalog, check_plate_name(plate))
+        headers = {**_NEW, "etag": json.dumps(name)}
+        if seen == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(view, headers=headers, media_type="application/json")
 
     def _well(self, plate: str, well: WellId, catalog: CatalogReader) -> Response:
         return _json(well_view(catalog, plate, well, self._views.quality(catalog, plate)))
@@ -149,18 +154,19 @@ class PlateViews:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._lock = now, threading.Lock()
-        self._views: dict[str, tuple[float, bytes]] = {}
+        self._views: dict[str, tuple[str, bytes]] = {}
         self._qualities: dict[str, tuple[float, int, PlateQuality]] = {}
 
-    def of(self, catalog: CatalogReader, plate: str) -> bytes:
-        """The view in JSON, a quarter of a second old at most."""
+    def of(self, catalog: CatalogReader, plate: str) -> tuple[str, bytes]:
+        """The view in JSON, made anew where anything in it changed, and a name for it that changes as well."""
         with self._lock:
-            made_s, view = self._views.get(plate, (-1e9, b""))
-            if self._now() - made_s > FRESH_S:
-                found = plate_view(catalog, plate, self._quality(catalog, plate))
-                view = json.dumps(found, allow_nan=False).encode()
-                _put(self._views, plate, (self._now(), view))
-            return view
+            quality = self._quality(catalog, plate)
+            newest = f"{_fingerprint(catalog, plate)}-{self._qualities[plate][1]}"
+            tag, view = self._views.get(plate, ("", b""))
+            if tag != newest:
+                view = json.dumps(plate_view(catalog, plate, quality), allow_nan=False).encode()
+                _put(self._views, plate, (newest, view))
+            return newest, view
 
     def quality(self, catalog: CatalogReader, plate: str) -> PlateQuality:
         """What is said of the plate; judged anew where a row has changed, every few seconds at most."""
@@ -176,6 +182,16 @@ class PlateViews:
             quality = plate_quality(catalog, plate)
             _put(self._qualities, plate, (self._now(), newest, quality))
         return quality
+
+
+def _fingerprint(catalog: CatalogReader, plate: str) -> str:
+    """Of all that a view is made of: rows, states with their reasons, exclusions."""
+    sql = """SELECT (SELECT coalesce(max(id), 0) FROM result_changes WHERE plate = :plate) AS change,
+        (SELECT coalesce(max(seq), 0) FROM audit WHERE plate = :plate) AS entry,
+        (SELECT group_concat(well || stack || state || coalesce(reason, ''))
+          FROM stacks WHERE plate = :plate) AS states"""
+    (row,) = catalog.query(sql, {"plate": plate})
+    return f"{row['change']}-{row['entry']}-{zlib.crc32((row['states'] or '').encode()):08x}"
 
 
 def _put(kept: dict[str, Any], plate: str, value: Any) -> None:

@@ -108,14 +108,33 @@ def test_what_fell_far_behind_is_marked_in_the_view(data_dir: Path) -> None:
     assert not any(cell["flagged"] for cell in none["wells"])
 
 
-def test_a_view_is_shared_for_a_moment_and_then_made_anew(data_dir: Path) -> None:
+def test_a_view_is_made_anew_where_something_changed(tmp_path: Path) -> None:
+    wells, live = plates.screen_plate("P1", 2, 3, {"drug": 1.0})
+    plates.register(tmp_path, wells)
     now_s = [0.0]
-    views = PlateViews(lambda: now_s[0])
-    with Catalog.read_only(data_dir) as catalog:
-        first = views.of(catalog, "P1")
-        assert views.of(catalog, "P1") is first
-        now_s[0] = 0.3
-        assert views.of(catalog, "P1") is not first
+    views, well = PlateViews(lambda: now_s[0]), min(live)
+    changes = [
+        lambda: plates.set_state(tmp_path, "P1", well, StackState.ACQUIRING),
+        lambda: plates.set_state(tmp_path, "P1", well, StackState.INCOMPLETE, "spilt"),
+        lambda: plates.set_state(tmp_path, "P1", well, StackState.INCOMPLETE, "skipped"),
+        lambda: plates.score(tmp_path, wells, live),
+    ]
+    with Catalog.read_only(tmp_path) as catalog:
+        seen = [views.of(catalog, "P1")]
+        for change in changes:
+            assert views.of(catalog, "P1")[1] is seen[-1][1]
+            change()
+            seen.append(views.of(catalog, "P1"))
+        now_s[0] = 10.0
+        seen.append(views.of(catalog, "P1"))  # the plate was judged again
+    assert len({tag for tag, _ in seen}) == len(seen)
+    assert len({view for _, view in seen}) == len(seen)
+
+
+def test_a_plate_that_was_seen_is_not_sent_again(client: Client) -> None:
+    first = client.get("/page/plate?plate=P1")
+    again = client.get("/page/plate?plate=P1", if_none_match=first.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
 
 
 def test_one_well(client: Client) -> None:
