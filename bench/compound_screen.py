@@ -43,12 +43,12 @@ from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 OUT = Path(__file__).parent / "out" / "compound_screen"
 SEED = 20270115  # no network and no setting has seen its patients and compounds
-COMPOUNDS_A_PLATE = 13  # 13 x 8 doses x 3 wells and 48 controls fill a 384-well plate
+COMPOUNDS_A_PLATE = 13  # 13 x 8 doses x 3 wells and 36 controls: 348 of 384 wells
 DESIGN: dict[str, Any] = {
     "doses": 8,
     "replicates": 3,
-    "negative_controls": 36,
-    "positive_controls": 12,
+    "negative_controls": 28,
+    "positive_controls": 8,
     # 0.095 to 300 uM. IC50s are drawn from 1 to 10 uM and shifted by patient and plate, to 0.1 to 80 uM; the untreated
     # wells say where a curve begins, so the doses are better spent on where it ends.
     "top_dose_um": 300.0,
