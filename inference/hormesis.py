@@ -41,10 +41,13 @@ def find_hump(
     `rss` is what the monotone fit leaves on `df` degrees of freedom, `scatter` the replicates' part of it; `bottom` is
     the lower plateau where the monotone fit held it.
     """
-    dosed = doses > 0
-    if df < 2 or rss <= 0 or dosed.sum() < 3:
+    dosed, unit = doses > 0, float(np.abs(means).max())
+    if df < 2 or rss <= 0 or dosed.sum() < 3 or unit == 0:
         return None
-    x = doses / doses.max()  # keeps the columns of one size
+    # In units of the largest dose and response, so that squares stay finite in any unit.
+    means, rss, scatter, full_scale = means / unit, rss / unit**2, scatter / unit**2, full_scale / unit
+    bottom = None if bottom is None else bottom / unit
+    x = doses / doses.max()
     u = log_dose(x)
     found = _search(u, x, np.sqrt(weights), means, bottom)
     left = 2 * float(found.cost) + scatter
@@ -55,7 +58,7 @@ def find_hump(
     top = int(rise.argmax())
     if p > ALPHA or a[1] <= 0 or rise[top] < PEAK * full_scale:
         return None
-    return Hump(float(rise[top]), float(np.exp(grid[top]) * doses.max()), p)
+    return Hump(float(rise[top]) * unit, float(np.exp(grid[top]) * doses.max()), p)
 
 
 def _columns(shape: Floats, u: Floats, x: Floats, bottom: float | None) -> Floats:
