@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,12 +58,18 @@ def features(
     """
     if len(control_um3_by_z) == 0:
         return None
-    control = np.median([depth_profile(profile, z_step_um) for profile in control_um3_by_z], axis=0)
+    control = _control_profile(tuple(map(tuple, control_um3_by_z)), z_step_um)
     level = control.mean()
     if not level > 0:
         return None
     depth = np.full(BINS, np.log(len(um3_by_z) * z_step_um / DEPTH_UNIT_UM))
     return np.stack([depth_profile(um3_by_z, z_step_um) / level, control / level, depth]).astype(np.float32)
+
+
+@lru_cache(maxsize=2)  # every well of a plate is related to the same controls, each time one more is scored
+def _control_profile(control_um3_by_z: tuple[tuple[float, ...], ...], z_step_um: float) -> NDArray[np.float64]:
+    profile: NDArray[np.float64] = np.median([depth_profile(one, z_step_um) for one in control_um3_by_z], axis=0)
+    return profile
 
 
 @dataclass(frozen=True, slots=True)
