@@ -224,8 +224,7 @@ def test_limits_cover_the_truth_as_often_as_they_say():
             if getattr(f, f"ic50_{kind}") is not None
         ]
         assert len(told) > 340
-        # Binomial: 95 % of 350 within three standard deviations. Without the F quantile or with half of the rise, or
-        # twice of it, this fails.
+        # 95 % of 350, three standard deviations to either side; half of the threshold's rise fails, and twice of it.
         assert 0.915 <= np.mean(told) <= 0.985
 
 
