@@ -22,13 +22,13 @@ DAY_S = 86_400
 @app.command()
 def serve(
     data: DataArgument = DEFAULT_DATA,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML with the table [service].")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML with [service] and [alarms].")] = None,
 ) -> int:
     """Wait for plates that are submitted and started over the service, and run them."""
     from spheroidd.daemon.serve import serve as run_daemon
-    from spheroidd.daemon.service_settings import read_settings
+    from spheroidd.daemon.service_settings import read_alarms, read_settings
 
-    return run_daemon(data, read_settings(config), console=console())
+    return run_daemon(data, read_settings(config), console=console(), alarms=read_alarms(config))
 
 
 @app.command()

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
+from spheroidd.daemon.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config_faults import ConfigFault, explain, line_of
+from spheroidd.daemon.section import Section
 from spheroidd.daemon.sources import SOURCES, settings_class
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
@@ -24,12 +26,6 @@ Tree = TypeVar("Tree", bound=BaseModel)
 
 
 _ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, and a key it does not know is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -187,6 +183,7 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     inference: InferenceConfig = InferenceConfig()
     service: ServiceConfig = ServiceConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @property
     def source_kind(self) -> str:

@@ -13,6 +13,7 @@ from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.push import PushInlet
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackHeld, StackPlanned, ThreadDied
 from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.orders import Inbox
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.rows import StackState
@@ -53,7 +54,7 @@ class PlateRun:
     """Runs one plate until its source has nothing more to give and every stored stack is scored.
 
     `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
-    turns; `inlet` is told what was committed, `on_stop` that a person stopped it.
+    turns; `inlet` is told what was committed, `on_stop` that a person stopped it, `lookout` what others must know.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class PlateRun:
         orders: Inbox | None = None,
         inlet: PushInlet | None = None,
         on_stop: Callable[[], None] = lambda: None,
+        lookout: Lookout | None = None,
     ) -> None:
+        self._lookout = lookout
         self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
         self._pace, self._shown, self._inlet, self._on_stop = pace, shown, inlet, on_stop
         self._orders = orders if orders is not None else Inbox()  # an empty one is false
@@ -126,6 +129,8 @@ class PlateRun:
     def _turn(self) -> None:
         batch = self._take_batch()
         self._commit(batch)
+        if self._lookout:
+            self._lookout.committed(batch)
         for event in batch:
             self._act(event)
             if self._inlet:
@@ -169,6 +174,8 @@ class PlateRun:
                     if beat:
                         excluded = self._desk.record_exclusions()
                         self._catalog.set_run_state(self._pace.run_state(now_s))
+                        if self._lookout:
+                            self._lookout.record(acquiring=not self._desk.source_finished)
                     if refused:
                         self._catalog.raise_fault("storage-catalog", refused)
                         self._catalog.clear_fault("storage-catalog")
@@ -178,6 +185,8 @@ class PlateRun:
                     raise
                 refused, self._pace.state = error, "storage full"
                 self._shown()
+                if self._lookout:
+                    self._lookout.alive()
                 self._steering.obey(self._orders)
                 time.sleep(HEARTBEAT_S)
         if refused:
@@ -185,6 +194,8 @@ class PlateRun:
         if beat:
             self._desk.related_without(excluded)
             self._next_heartbeat_s = now_s + HEARTBEAT_S
+            if self._lookout:
+                self._lookout.beaten(self._pace.state)
 
     # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------
 
@@ -210,6 +221,8 @@ class PlateRun:
                 self._desk.record_failed(event)
             case WorkerLost():
                 self._desk.record_lost(event)
+                if self._lookout:
+                    self._lookout.worker_lost(event)
             case _:
                 pass  # said to main alone: nothing to keep
 
@@ -219,6 +232,8 @@ class PlateRun:
         ledger = self._catalog.acknowledged(key)
         lost = {index: crc for index, crc in ledger.items() if event.found.get(index) != crc}
         self._catalog.set_stack_state(key, StackState.ACQUIRING)
+        for code in ("instrument", "storage"):  # an earlier run ended with it; now both are there again
+            self._catalog.clear_fault(code)
         if lost:
             index = min(lost)
             what = f"{len(lost)} acknowledged slices do not read back, the first is channel {index.channel} z {index.z}"

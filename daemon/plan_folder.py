@@ -15,7 +15,7 @@ from spheroidd.protocols.plate import check_plate_name
 FOLDER = "plans"
 MAX_BYTES = 1 << 20
 CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
-_DAEMONS_OWN = ("data", "service")
+_DAEMONS_OWN = ("alarms", "data", "service")
 
 
 class PlanFolder:

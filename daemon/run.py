@@ -21,12 +21,15 @@ from spheroidd.acquisition.push import PushInlet, PushSource
 from spheroidd.acquisition.slab import SlabCodec
 from spheroidd.acquisition.store import ZarrStackStore
 from spheroidd.daemon.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.alarm_settings import AlarmsConfig
 from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.config import Config, InferenceConfig, ServiceConfig
 from spheroidd.daemon.doctor import preflight, require
+from spheroidd.daemon.event_log import logging_to
 from spheroidd.daemon.lock import acquire_lock
+from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.progress import Progress
@@ -61,9 +64,11 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
+        logging_to(data_dir),
+        Lookout(data_dir, catalog, config.alarms) as lookout,
         _serving(data_dir, catalog, config.service, console) as service,
     ):
-        return acquire_plate(config, catalog, service, regressor, console=console, live=live)
+        return acquire_plate(config, catalog, service, regressor, console=console, live=live, lookout=lookout)
 
 
 def acquire_plate(
@@ -75,6 +80,7 @@ def acquire_plate(
     console: Console,
     live: bool = True,
     on_stop: Callable[[], None] = lambda: None,
+    lookout: Lookout | None = None,
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
     data_dir = config.data.dir
@@ -101,7 +107,7 @@ def acquire_plate(
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop)
+        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop, lookout)
         inference = config.inference
         _run(catalog, plate_map, inference, events, threads, data_dir, console, regressor, steered, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
@@ -131,12 +137,13 @@ def say_state(catalog: Catalog, state: str, started_s: float) -> None:
 class Steered:
     """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet.
 
-    `on_stop` is called where a person stops the run, by a signal or an order.
+    `on_stop` is called where a person stops the run, by a signal or an order; `lookout` tells of it meanwhile.
     """
 
     service: "Service | None" = None
     inlet: PushInlet | None = None
     on_stop: Callable[[], None] = lambda: None
+    lookout: Lookout | None = None
 
     @contextlib.contextmanager
     def door_open(self, plate: str) -> Iterator[None]:
@@ -162,13 +169,18 @@ def score_plate(
 ) -> int:
     """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
     regressor = ViabilityRegressor.load()
-    with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog:
+    with (
+        acquire_lock(data_dir),
+        Catalog.create_or_open(data_dir) as catalog,
+        logging_to(data_dir),
+        Lookout(data_dir, catalog, AlarmsConfig()) as lookout,
+    ):
         plates = catalog.plates()
         if not plates:
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
-            score_again(catalog, plate, given, data_dir, console, regressor, Steered())
+            score_again(catalog, plate, given, data_dir, console, regressor, Steered(lookout=lookout))
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
 
@@ -234,6 +246,7 @@ def _run(
             orders=orders,
             inlet=steered.inlet,
             on_stop=steered.on_stop,
+            lookout=steered.lookout,
         )
         with stopped_by_signals(run.stop, console), steered.door_open(plate_map.name):
             run.run(threads)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from spheroidd.daemon.alarm_settings import AlarmsConfig
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.config import ServiceConfig
 from spheroidd.daemon.doctor import preflight, require
+from spheroidd.daemon.event_log import logging_to
 from spheroidd.daemon.lock import acquire_lock
+from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.orders import Done, Order, RefusedError, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.plan_folder import PlanFolder
 from spheroidd.daemon.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
@@ -23,15 +26,17 @@ HEARTBEAT_S = 1.0
 FAULT = "plate-ended"
 
 
-def serve(data_dir: Path, settings: ServiceConfig, *, console: Console) -> int:
+def serve(data_dir: Path, settings: ServiceConfig, *, console: Console, alarms: AlarmsConfig | None = None) -> int:
     """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory."""
     regressor = ViabilityRegressor.load()
     with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
+        open_things.enter_context(logging_to(data_dir))
+        lookout = open_things.enter_context(Lookout(data_dir, catalog, alarms or AlarmsConfig()))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
         service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
-        waiting = Waiting(data_dir, catalog, service, regressor, console)
+        waiting = Waiting(data_dir, catalog, service, regressor, console, lookout)
         with stopped_by_signals(waiting.stop, console):
             waiting.run()
     return 0
@@ -41,8 +46,15 @@ class Waiting:
     """The daemon between two plates. Runs in main, the only writer of SQLite."""
 
     def __init__(
-        self, data_dir: Path, catalog: Catalog, service: Service, regressor: ViabilityRegressor, console: Console
+        self,
+        data_dir: Path,
+        catalog: Catalog,
+        service: Service,
+        regressor: ViabilityRegressor,
+        console: Console,
+        lookout: Lookout,
     ) -> None:
+        self._lookout = lookout
         self._data_dir, self._catalog, self._service = data_dir, catalog, service
         self._regressor, self._console = regressor, console
         self._plans = PlanFolder(data_dir)
@@ -95,6 +107,7 @@ class Waiting:
             console=self._console,
             live=False,
             on_stop=self.stop,
+            lookout=self._lookout,
         )
 
     def _score(self, order: Rescore, ticket: Ticket) -> None:
@@ -105,7 +118,7 @@ class Waiting:
         done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
-        steered = Steered(self._service, None, self.stop)
+        steered = Steered(self._service, None, self.stop, self._lookout)
         score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._regressor, steered)
 
     def _check_stored(self, order: Order) -> None:
@@ -113,4 +126,7 @@ class Waiting:
 
     def _beat(self, state: str) -> None:
         with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
-            say_state(self._catalog, state, self._started_s)
+            with self._catalog.transaction():
+                say_state(self._catalog, state, self._started_s)
+                self._lookout.record(acquiring=False)
+            self._lookout.beaten(state)
