@@ -15,7 +15,7 @@ from spheroidd.protocols.errors import InstrumentError
 
 FINEST_TIME_S = 2.5  # a folder may change again within the same tick of its clock; FAT's is the coarsest, 2 s
 RELIST_S = 300.0  # everything is listed again this often, whatever folders' times say
-MAX_NAMED = 5  # of the files that are no images, as examples
+MAX_DENIED = 5  # folders that cannot be read, as examples
 
 
 Signature = tuple[int, int]  # bytes, time of the last change in ns
@@ -42,27 +42,13 @@ class _Folder:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a rescan found: images `ready` to be opened, those still `moving`, and new data sets that are folders; all
-    relative, with "/".
+    """What a rescan found: images `ready` to be opened, with their size and time, those still `moving`, and new data
+    sets that are folders; all relative, with "/".
     """
 
-    ready: list[str]
+    ready: dict[str, Signature]
     moving: list[str]
     data_sets: list[str]
-
-
-@dataclass(slots=True)
-class Strangers:
-    """Files that no grammar took: how many, and a few of them."""
-
-    count: int = 0
-    named: list[str] = field(default_factory=list)
-
-    def add(self, path: str) -> None:
-        """Count one more."""
-        self.count += 1
-        if len(self.named) < MAX_NAMED:
-            self.named.append(path)
 
 
 class FolderScan:
@@ -86,10 +72,10 @@ class FolderScan:
         self._rest_s, self._keeps_times = rest_s, keeps_times
         self._folders: dict[str, _Folder] = {}
         self._known: set[str] = set()  # names that were looked at once, of whatever kind
+        self._had_names = False
         self._waiting: dict[str, _File] = {}
         self._data_sets: list[str] = []  # found by the rescan that is going on
         self._listed_s = float("-inf")
-        self.strangers = Strangers()
         self.denied: dict[str, str] = {}
 
     def rescan(self, now_s: float, closed: Collection[str] = ()) -> News:
@@ -110,12 +96,13 @@ class FolderScan:
 
     def refuse(self, path: str, signature: Signature | None, now_s: float) -> None:
         """Take back a file that was given out and was not whole with that signature: it is given again once it has
-        changed and rested.
+        changed and rested; without a signature, once it has rested.
         """
-        if signature is None:
+        found = self.signature(path)
+        if found is None:
             self._known.discard(path)
         else:
-            self._waiting[path] = _File(signature, now_s, refused=signature)
+            self._waiting[path] = _File(signature or found, now_s, refused=signature)
 
     def signature(self, path: str) -> Signature | None:
         """What tells one state of a file from another; None where there is no such file."""
@@ -140,7 +127,7 @@ class FolderScan:
                 do = "check the path, the share and its mount; the run goes on with what is missing"
                 what = f"the watched folder cannot be read: {error.strerror or error}"
                 raise InstrumentError(what, where=self._root, do=do) from error
-            if not isinstance(error, FileNotFoundError) and len(self.denied) < MAX_NAMED:
+            if not isinstance(error, FileNotFoundError) and len(self.denied) < MAX_DENIED:
                 self.denied[folder] = error.strerror or str(error)
             self._folders.pop(folder, None)
             return []
@@ -155,6 +142,10 @@ class FolderScan:
             for entry in entries:
                 # A link to a folder may lead round in a circle.
                 (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+        if not folder and self._had_names and not folders and not files:
+            do = "mount the share again; the run goes on with what is missing"
+            raise InstrumentError("the watched folder has become empty", where=self._root, do=do)
+        self._had_names |= bool(folders or files)
         if folder and self._is_data_set(folder, {*folders, *files}):
             if folder not in self._known:
                 self._known.add(folder)
@@ -167,13 +158,11 @@ class FolderScan:
             self._known.add(path)
             if self._wanted(path):
                 found.append(path)
-            else:
-                self.strangers.add(path)
         return [prefix + name for name in folders]
 
     def _come_to_rest(self, found: list[str], now_s: float, closed: Collection[str]) -> News:
         data_sets, self._data_sets = self._data_sets, []
-        ready: list[str] = []
+        ready: dict[str, Signature] = {}
         moving: list[str] = []
         for path in found:
             if (signature := self.signature(path)) is None:
@@ -181,21 +170,20 @@ class FolderScan:
             elif path not in self._waiting:
                 self._waiting[path] = _File(signature, now_s)
                 moving.append(path)
+        new = set(moving)
         for path, file in list(self._waiting.items()):
-            signature = self.signature(path)
-            if signature is None:  # moved away, or deleted: news if it comes again
+            current = file.signature if path in new else self.signature(path)
+            if current is None:  # moved away, or deleted: news if it comes again
                 del self._waiting[path]
                 self._known.discard(path)
                 continue
-            if signature != file.signature:
-                file.signature, file.since_s = signature, now_s
+            if current != file.signature:
+                file.signature, file.since_s = current, now_s
                 moving.append(path)
-            if signature == file.refused:
-                continue
-            if path in closed or now_s - file.since_s >= self._rest_s:
+            if current != file.refused and (path in closed or now_s - file.since_s >= self._rest_s):
                 del self._waiting[path]
-                ready.append(path)
-        return News(sorted(ready), moving, data_sets)
+                ready[path] = current
+        return News(ready, moving, data_sets)
 
     def _path(self, relative: str) -> str:
         return f"{self._root}/{relative}" if relative else self._root

@@ -10,7 +10,7 @@ from spheroidd.acquisition.arrival import Arrival, ArrivedFile
 from spheroidd.acquisition.folder_events import FolderEvents
 from spheroidd.acquisition.folder_scan import FolderScan, Signature
 from spheroidd.acquisition.image_name import ImageName
-from spheroidd.acquisition.leica_names import is_field_metadata
+from spheroidd.acquisition.leica_names import image_beside, is_field_metadata
 from spheroidd.acquisition.mount import mount_of
 from spheroidd.acquisition.ndtiff_file import index_path
 from spheroidd.acquisition.ome_description import read_ome
@@ -25,6 +25,7 @@ HINT_S = 0.1  # how soon a hint, or an order to stop, is noticed
 IDLE_SHARE = 1 / 80  # of a processor, at most, for looking at a folder in which nothing happens
 BUSY_SHARE = 1 / 4  # and while hints come
 MAX_METADATA_BYTES = 2**24
+MAX_TOLD, MAX_REASONS = 5, 1000  # why files are not used: in one message, and kept
 _IMAGES = (".tif", ".tiff", ".lif", ".xlef", ".lof", ".nd2", ".czi", ".oib", ".oif", ".lsm", ".btf", ".tf8", ".png")
 
 
@@ -37,6 +38,7 @@ class FolderWatch:
         self._imaged = {entry.well for entry in plate_map.imaged()}
         self.arrivals: dict[StackKey, Arrival] = {}
         self._data_sets: dict[str, tuple[Signature | None, float]] = {}  # growing, to be opened when they rest
+        self._names: dict[str, ImageName] = {}  # of files that have not come to rest
         self._unwanted: dict[str, tuple[int, str]] = {}  # why files are not used: how many, and one of them
         self._scan: FolderScan | None = None
         self._events: FolderEvents | None = None
@@ -70,8 +72,8 @@ class FolderWatch:
         news = scan.rescan(now_s, closed)
         for path in news.moving:
             self._has_news(path, now_s)
-        for path in news.ready:
-            self._sort(path, now_s)
+        for path in sorted(news.ready):
+            self._sort(path, now_s, news.ready[path])
         for path in news.data_sets:
             if index_path(self.root / path) is None:
                 self._sort(path, now_s)
@@ -109,6 +111,7 @@ class FolderWatch:
         said = self._grammar.read(path)
         if isinstance(said, ImageName):
             if said.well in self._imaged:
+                self._names[path] = said
                 return True
             said = f"well {said.well} is not in the plate map, or empty"
         if said is None:
@@ -117,6 +120,8 @@ class FolderWatch:
             if not path.lower().endswith(_IMAGES) or path.rpartition("/")[2].startswith("."):
                 return False
             said = "its name is not as source.pattern says"
+        if said not in self._unwanted and len(self._unwanted) >= MAX_REASONS:
+            said = "their names are not the plate's"
         count, example = self._unwanted.get(said, (0, path))
         self._unwanted[said] = count + 1, example
         return False
@@ -131,8 +136,8 @@ class FolderWatch:
 
     def _has_news(self, path: str, now_s: float) -> None:
         self.news_s = now_s
-        said = self._grammar.read(path)
-        if isinstance(said, ImageName):
+        said = self._names.get(path)
+        if said is not None:
             self.arrival(StackKey(self._name, said.well, said.stack)).news_s = now_s
 
     def _rest(self, path: str, now_s: float) -> None:
@@ -147,13 +152,12 @@ class FolderWatch:
             del self._data_sets[path]
             self._sort(path, now_s)
 
-    def _sort(self, path: str, now_s: float) -> None:
+    def _sort(self, path: str, now_s: float, signature: Signature | None = None) -> None:
         """Put a file that is ready to its stack."""
         self.news_s = now_s
-        said = self._grammar.read(path)
+        said = self._names.pop(path, None) or self._grammar.read(path)
         if isinstance(said, ImageName):
             key = StackKey(self._name, said.well, said.stack)
-            signature = self._scan.signature(path) if self._scan else None
             self.arrival(key).add(ArrivedFile(path, said, signature), now_s)
         elif is_field_metadata(path):
             self._read_metadata(path)
@@ -173,7 +177,7 @@ class FolderWatch:
 
     def _read_metadata(self, path: str) -> None:
         """A field's own OME-XML may say how many slices it has; the field's images say all else."""
-        said = self._grammar.read(path.replace("/metadata/", "/").removesuffix(".ome.xml") + ".ome.tif")
+        said = self._grammar.read(image_beside(path, self._grammar))
         file = self.root / path
         if not isinstance(said, ImageName) or said.well not in self._imaged:
             return
@@ -188,19 +192,31 @@ class FolderWatch:
 
     def strangers(self) -> str:
         """Why files that look like images are not used, and folders that cannot be read."""
-        said = [f"{n} because {why}, such as {example}" for why, (n, example) in self._unwanted.items()]
+        reasons = list(self._unwanted.items())
+        said = [f"{n} because {why}, such as {example}" for why, (n, example) in reasons[:MAX_TOLD]]
+        if len(reasons) > MAX_TOLD:
+            said.append(f"{sum(n for _, (n, _) in reasons[MAX_TOLD:])} for other reasons")
         text = f"{sum(n for n, _ in self._unwanted.values())} images are not used: " + "; ".join(said) if said else ""
         denied = self._scan.denied if self._scan else {}
         return "; ".join([*([text] if text else []), *(f"folder {f} cannot be read: {w}" for f, w in denied.items())])
 
     def refuse(self, arrival: Arrival, file: ArrivedFile, error: StackError | OSError) -> None:
-        """A file is not whole, or cannot be read: it comes again once it has changed and rested."""
+        """A file is not whole: it comes again once it has changed and rested. One that cannot be read, because its
+        writer may hold it, is tried again anyhow.
+        """
+        denied = isinstance(error, OSError)
         if isinstance(error, OSError):
             what = f"cannot be read: {error.strerror or error}"
             error = StackError(what, where=str(self.root / file.path), do="check the file and its rights")
         arrival.refuse(file, error)
         if self._scan is not None:
-            self._scan.refuse(file.path, file.signature, self._clock.now())
+            self._scan.refuse(file.path, None if denied else file.signature, self._clock.now())
+
+    def check_unchanged(self, file: ArrivedFile) -> None:
+        """Raise StackError where a file is not as it was when it came to rest: its bytes may be of two states."""
+        if file.signature and self._scan and self._scan.signature(file.path) != file.signature:
+            what = "it was changed while it was read"
+            raise StackError(what, where=str(self.root / file.path), do="let only one program write it")
 
     def stop(self) -> None:
         """Stop listening and close what is open; may be called twice."""

@@ -32,6 +32,12 @@ def is_field_metadata(path: str) -> bool:
     return _METADATA.fullmatch(path) is not None
 
 
+def image_beside(metadata: str, grammar: object) -> str:
+    """What an image of the field that these metadata are of may be called, in a channel that the grammar knows."""
+    channel = min(grammar.channels.values()) if isinstance(grammar, LeicaNames) else 0
+    return metadata.replace("/metadata/", "/").removesuffix(".ome.xml") + f"--Z00--C{channel:02d}.ome.tif"
+
+
 @dataclass(frozen=True, slots=True)
 class LeicaNames:
     """Which of a Matrix Screener's images are the plate's. `fields` are (x, y): a well's stacks in that order."""
@@ -47,9 +53,8 @@ class LeicaNames:
         if not _IMAGE.fullmatch(path):
             return None
         said = leica_letters(path)
-        missing = [letter for letter in "UV" if letter not in said]
-        if missing:
-            return f"its name does not say {' and '.join(missing)}"
+        if "U" not in said or "V" not in said:
+            return f"its name does not say {' and '.join(letter for letter in 'UV' if letter not in said)}"
         if said.get("S", self.slide) != self.slide:
             return f"slide S{said['S']:02d} is not source.slide = {self.slide}"
         if self.job is not None and said.get("J", self.job) != self.job:

@@ -226,6 +226,7 @@ class WatchSource:
             try:
                 slices, changed_s = read_slice(path, file.name), path.stat().st_mtime
                 self._check_like(plan, slices.geometry, path)
+                self._watch.check_unchanged(file)
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
                 continue

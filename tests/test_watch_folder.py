@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import threading
 import time
 from contextlib import closing
@@ -405,3 +406,74 @@ def test_images_that_are_not_used_are_told_with_the_reason(tmp_path, name, said)
     assert len(told) == 1
     assert said in told[0]
     assert name in told[0]
+
+
+def test_a_share_that_is_unmounted_leaves_an_empty_folder_and_is_no_loss_of_wells(tmp_path):
+    folder = tmp_path / "share"
+    write_slices(folder, "A01")
+    with closing(slices_source(folder, FakeClock(), "A01", file_system="network")) as source:
+        plan = next(iter(source.plans()))
+        folder.rename(tmp_path / "gone")
+        folder.mkdir()
+        with pytest.raises(InstrumentError, match="has become empty"):
+            list(source.frames(plan, set(plan.indices())))
+
+
+def test_a_file_changed_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    from spheroidd.acquisition import watch_folder
+
+    write_slices(tmp_path, "A01")
+    victim, read = tmp_path / "A01" / "488_z01.tif", watch_folder.read_slice
+    reads = []
+
+    def meanwhile(path, name):
+        slices = read(path, name)
+        if path == victim:
+            reads.append(path)
+            if len(reads) == 1:
+                tifffile.imwrite(path, PIXELS["A01", "488"][1], metadata=None, software="another")
+        return slices
+
+    monkeypatch.setattr(watch_folder, "read_slice", meanwhile)
+    with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
+        assert_exact(everything(source), ["A01"])
+    assert len(reads) == 2
+
+
+def test_a_file_its_writer_holds_is_tried_again(tmp_path, monkeypatch):
+    """As on Windows, where a file that is open elsewhere may not be opened."""
+    from spheroidd.acquisition import watch_folder
+
+    write_slices(tmp_path, "A01")
+    victim, read, held = tmp_path / "A01" / "561_z03.tif", watch_folder.read_slice, itertools.count()
+
+    def refused(path, name):
+        if path == victim and next(held) < 3:
+            raise PermissionError(13, "used by another process", str(path))
+        return read(path, name)
+
+    monkeypatch.setattr(watch_folder, "read_slice", refused)
+    with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
+        assert_exact(everything(source), ["A01"])
+
+
+def test_a_zarr_that_grows_gives_its_slices_as_their_chunks_come(tmp_path, trees):
+    whole = trees / "ome-zarr" / "plate.ome.zarr"
+    growing = tmp_path / "plate.ome.zarr"
+    chunks = sorted(path for path in whole.rglob("*") if path.is_file() and path.name != "zarr.json")
+    shutil.copytree(whole, growing, ignore=lambda folder, names: {n for n in names if Path(folder, n) in set(chunks)})
+    settings = WatchSettings(folder=tmp_path, pattern="plate.ome.zarr/{row}/{column}/0", **FAST)
+    with closing(WatchSource(settings, EMULATOR.plate_map, "plate", SystemClock())) as source:
+        plan = next(iter(source.plans()))
+        place = growing / plan.key.well.row_name / plan.key.well.column_name
+        frames = source.frames(plan, set(plan.indices()))
+        came = set()
+        for chunk in chunks:
+            target = growing / chunk.relative_to(whole)
+            if place not in target.parents:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(chunk, target.with_suffix(".partial"))
+            target.with_suffix(".partial").rename(target)
+            came.add(next(frames).index)
+        assert came == set(plan.indices())
