@@ -9,6 +9,9 @@ from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon import commands_quality  # isort: skip
 from spheroidd.daemon import commands_export  # isort: skip
 from spheroidd.daemon import commands_control  # isort: skip
+from spheroidd.daemon import commands_logs  # isort: skip
+from spheroidd.daemon import commands_service  # isort: skip
+from spheroidd.daemon import commands_page  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
@@ -18,10 +21,13 @@ __all__ = [
     "commands_config",
     "commands_control",
     "commands_export",
+    "commands_logs",
     "commands_look",
+    "commands_page",
     "commands_quality",
     "commands_report",
     "commands_run",
+    "commands_service",
     "describe",
     "main",
 ]

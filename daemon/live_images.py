@@ -63,10 +63,11 @@ class LiveImages:
     def __init__(self, data_dir: Path) -> None:
         self._root, self._lock = data_dir, threading.Lock()
         self._growing: _Growing | None = None
+        self._newest: Picture | None = None
         self._kept: OrderedDict[str, Picture] = OrderedDict()
 
     def live(self, catalog: CatalogReader) -> Picture | None:
-        """The stack under way, or the one before where none is; None before the first slab."""
+        """The stack under way, or the one before as long as nothing of it can be read; None before the first slab."""
         with self._lock:
             key = self._under_way(catalog)
             if key is None:
@@ -75,11 +76,11 @@ class LiveImages:
                 self._growing = _Growing(key)
             row = catalog.stack(key)
             self._read_new(catalog, row, self._growing)
-            if not self._growing.brightest:
-                return None
-            scored = self._has_masks(key)
-            tag = f"{key}-{self._growing.cursor}-{'masks' if scored else 'live'}"
-            return self._keep(tag, row, self._growing, catalog, scored)
+            if self._growing.brightest:
+                scored = self._has_masks(key)
+                tag = f"{key}-{self._growing.cursor}-{'masks' if scored else 'live'}"
+                self._newest = self._keep(tag, row, self._growing, catalog, scored)
+            return self._newest
 
     def _keep(self, tag: str, row: StackRow, growing: _Growing, catalog: CatalogReader, scored: bool) -> Picture:
         if tag not in self._kept:

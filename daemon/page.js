@@ -372,6 +372,7 @@ async function showPicture(image, none, path, tag = "") {
   const before = image.src;
   image.src = URL.createObjectURL(await answer.blob());
   if (before) URL.revokeObjectURL(before);
+  image.dataset.of = answer.headers.get("x-stack").split("/")[1];
   image.alt = `Stack ${answer.headers.get("x-stack")}, ${answer.headers.get("x-slices")} slices, green living and magenta dead cells`;
   return answer.headers.get("etag");
 }
@@ -380,6 +381,7 @@ let liveTag = "";
 const refreshLive = once(async () => {
   if (document.hidden || open) return;
   liveTag = await showPicture($("live"), $("live-none"), "/page/live", liveTag);
+  $("live-of").textContent = $("live").hidden ? "" : $("live").dataset.of;
   await sleep(700);
 });
 document.addEventListener("visibilitychange", () => { refreshLive(); refreshPlate(); });

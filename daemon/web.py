@@ -5,7 +5,6 @@ it.
 """
 
 import contextlib
-import json
 import logging
 import socket
 import ssl
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from spheroidd.daemon.config import ServiceConfig
 from spheroidd.daemon.gate import Gate
+from spheroidd.daemon.page_address import remove_page, write_page
 from spheroidd.daemon.tls import read_pem
 from spheroidd.daemon.tokens import Role, TokenFile
 from spheroidd.protocols.errors import ConfigError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from spheroidd.daemon.service import Service
 
-PAGE_NAME = "page.json"
 MAX_CONNECTIONS = 160  # at once; more are refused
 GRACE_S = 2
 _log = logging.getLogger(__name__)
@@ -51,20 +50,21 @@ class WebServer:
     def __enter__(self) -> Self:
         self._check_certificate()
         self._socket = self._bind()
+        # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = self._settings.http_host, self._socket.getsockname()[1]
         shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.port = port
         self.url = f"{'http' if self._settings.http_local else 'https'}://{shown}:{port}/"
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()
-        (self._data_dir / PAGE_NAME).write_text(json.dumps({"url": self.url}), encoding="utf-8")
+        write_page(self._data_dir, self.url)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # it says nothing that the daemon's lock does not say better
-            (self._data_dir / PAGE_NAME).unlink()
+        remove_page(self._data_dir)
         self._ending.set()
         if self._server is not None:
             self._server.should_exit = True
