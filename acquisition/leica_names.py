@@ -5,6 +5,7 @@ last over the first. Letters: S slide, U well's column, V well's row (both from 
 loop, T time point, Z slice, C channel.
 """
 
+import functools
 import re
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 
 _LETTER = re.compile(r"--([A-Z])(\d{2,})")
-_IMAGE = re.compile(r"(?:.*/)?image--[^/]*\.(?:ome\.)?tiff?", re.IGNORECASE)
+_IMAGE = re.compile(r"image--.*\.tiff?", re.IGNORECASE | re.DOTALL)
 _METADATA = re.compile(r"(?:.*/)?metadata/image--[^/]*\.ome\.xml", re.IGNORECASE)
 
 
@@ -24,7 +25,15 @@ def leica_letters(path: str) -> dict[str, int]:
     >>> leica_letters("chamber--U01--V02/image--L0000--U01--V02--Z13--C01.ome.tif")
     {'U': 1, 'V': 2, 'L': 0, 'Z': 13, 'C': 1}
     """
-    return {letter: int(digits) for letter, digits in _LETTER.findall(path)}
+    folder, _, name = path.rpartition("/")
+    letters = _letters_of_folder(folder).copy()
+    letters.update((letter, int(digits)) for letter, digits in _LETTER.findall(name))
+    return letters
+
+
+@functools.lru_cache(maxsize=4096)  # a folder holds hundreds of images, and a plate a hundred thousand
+def _letters_of_folder(folder: str) -> dict[str, int]:
+    return {letter: int(digits) for letter, digits in _LETTER.findall(folder)}
 
 
 def is_field_metadata(path: str) -> bool:
@@ -50,7 +59,7 @@ class LeicaNames:
 
     def read(self, path: str) -> ImageName | str | None:
         """See `NameGrammar`."""
-        if not _IMAGE.fullmatch(path):
+        if not _IMAGE.fullmatch(path.rpartition("/")[2]):
             return None
         said = leica_letters(path)
         if "U" not in said or "V" not in said:
