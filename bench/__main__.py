@@ -19,6 +19,7 @@ BENCHES = {
     "heldout": 8,
     "screen": 9,
     "micromanager": 1,
+    "watch": 4,
     "report": 3,
     "screen_rows": 3,
     "compound_screen": 40,
