@@ -106,7 +106,12 @@ def to_screen(status: Status) -> RenderableType:
         table.add_row(name, value)
     parts: list[RenderableType] = [table]
     parts += [Text(f"! {_of(fault)}{fault.what}; {fault.do}", style="red") for fault in status.faults]
-    parts += [Text(f"{result.well} {result.status}: {result.reason}", style="yellow") for result in status.failed]
+    told = {fault.key for fault in status.faults}
+    parts += [
+        Text(f"{result.well} {result.status}: {result.reason}", style="yellow")
+        for result in status.failed
+        if f"{result.plate}/{result.well}/{result.stack}" not in told
+    ]
     parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]
     return Group(*parts)
 
