@@ -53,7 +53,9 @@ class WebServer:
         # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host, port = self._settings.http_host, self._socket.getsockname()[1]
-        shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        shown = (
+            self._settings.name or "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        )
         self.port = port
         self.url = f"{'http' if self._settings.http_local else 'https'}://{shown}:{port}/"
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
