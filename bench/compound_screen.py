@@ -2,6 +2,7 @@
 
     python -m bench.compound_screen                          50 compounds x 8 doses x 3 wells, one patient: 4 plates
     python -m bench.compound_screen --compounds 6            fewer; --patients 3 more, each on plates of their own
+    python -m bench.compound_screen --replicates 1           one well a dose, two plates: a third of the time
     python -m bench.compound_screen --field cap              the bottom of large spheroids instead of small ones whole
     python -m bench.compound_screen --fresh                  image and score again
 
@@ -43,10 +44,8 @@ from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 OUT = Path(__file__).parent / "out" / "compound_screen"
 SEED = 20270115  # no network and no setting has seen its patients and compounds
-COMPOUNDS_A_PLATE = 13  # 13 x 8 doses x 3 wells and 36 controls: 348 of 384 wells
 DESIGN: dict[str, Any] = {
     "doses": 8,
-    "replicates": 3,
     "negative_controls": 28,
     "positive_controls": 8,
     # 0.095 to 300 uM. IC50s are drawn from 1 to 10 uM and shifted by patient and plate, to 0.1 to 80 uM; the untreated
@@ -55,6 +54,7 @@ DESIGN: dict[str, Any] = {
     "dilution": 10**0.5,
     "shuffled": True,
 }
+COMPOUNDS_A_PLATE = {3: 13, 2: 20, 1: 25}  # by wells a dose: with 36 controls at most 356 of 384 wells
 # The cheapest field that shows a whole spheroid: a network's second for a million voxels of 1 um is what a well costs.
 FIELDS: dict[str, dict[str, Any]] = {
     "whole": {
@@ -88,9 +88,11 @@ class ScreenPlate:
         return built
 
 
-def plates(compounds: int, patients: int, field: Mapping[str, Any], seed: int = SEED) -> list[ScreenPlate]:
-    """The screen's plates: each holds one patient and at most 13 compounds, spread evenly over the plates."""
-    n_plates = -(-compounds // COMPOUNDS_A_PLATE)
+def plates(
+    compounds: int, patients: int, field: Mapping[str, Any], seed: int = SEED, replicates: int = 3
+) -> list[ScreenPlate]:
+    """The screen's plates: each holds one patient and at most COMPOUNDS_A_PLATE, spread evenly over the plates."""
+    n_plates = -(-compounds // COMPOUNDS_A_PLATE[replicates])
     found = []
     for patient in range(1, patients + 1):
         first = 1
@@ -104,6 +106,7 @@ def plates(compounds: int, patients: int, field: Mapping[str, Any], seed: int = 
                 first_compound=first,
                 first_patient=patient,
                 slice_period_s=0.0,
+                replicates=replicates,
                 **DESIGN,
                 **field,
             )
@@ -254,11 +257,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compounds", type=int, default=50)
     parser.add_argument("--patients", type=int, default=1)
+    parser.add_argument("--replicates", type=int, choices=COMPOUNDS_A_PLATE, default=3, help="wells a dose")
     parser.add_argument("--field", choices=FIELDS, default="whole")
     parser.add_argument("--fresh", action="store_true", help="image and score again")
     given = parser.parse_args()
-    screen = plates(given.compounds, given.patients, FIELDS[given.field])
-    data = OUT / f"{given.field}-{given.compounds}"
+    screen = plates(given.compounds, given.patients, FIELDS[given.field], replicates=given.replicates)
+    data = OUT / f"{given.field}-{given.compounds}x{given.replicates}"
     if given.fresh and data.exists():
         shutil.rmtree(data)
     for plate in screen:
@@ -269,6 +273,7 @@ def main() -> None:
         "seed": SEED,
         "compounds": given.compounds,
         "patients": given.patients,
+        "wells_a_dose": given.replicates,
         "plates": len(screen),
         "wells": sum(len(plate.source.plans()) for plate in screen),
         **_spent(screen, data),

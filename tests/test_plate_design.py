@@ -46,7 +46,7 @@ class TestScreen:
         held = []
         for plate in plates(compounds, patients, FIELDS["whole"]):
             design = plate.settings.design()
-            assert 1 <= design.compounds <= COMPOUNDS_A_PLATE
+            assert 1 <= design.compounds <= COMPOUNDS_A_PLATE[3]
             first = design.first_compound
             held += [(design.first_patient, number) for number in range(first, first + design.compounds)]
         assert sorted(held) == [(p, c) for p in range(1, patients + 1) for c in range(1, compounds + 1)]
