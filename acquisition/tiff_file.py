@@ -63,8 +63,15 @@ class TiffFile:
             start = self._series.dataoffset + at * math.prod(shape) * dtype.itemsize
             mapped: NDArray[Any] = np.memmap(self._path, dtype, "r", start, shape)
             return mapped
-        pixels: NDArray[Any] = self._series[at].asarray()
-        return pixels
+        page = self._series[at]
+        handle = page.parent.filehandle
+        if not handle.closed:
+            return np.asarray(page.asarray())
+        handle.open()  # of a set's other files, which tifffile closes
+        try:
+            return np.asarray(page.asarray())
+        finally:
+            handle.close()
 
     def close(self) -> None:
         """Let the file go; may be called twice."""

@@ -109,7 +109,7 @@ def test_a_fault_is_named_with_its_line_and_what_to_write(
 @pytest.mark.parametrize(
     ("text", "what", "do"),
     [
-        ("", "source.kind: the kind of source is missing", "replay, scope"),
+        ("", "source.kind: the kind of source is missing", "replay, watch, scope"),
         ("source = 'scope'", "source.kind: the kind of source is missing", "[source]"),
         ("[source]\nkind = 'scop'", "there is no source 'scop'", "write 'scope'"),
         ("[source]\nkind = 'zzz'", "there is no source 'zzz'", "write one of emulator, "),

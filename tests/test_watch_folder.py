@@ -477,3 +477,71 @@ def test_a_zarr_that_grows_gives_its_slices_as_their_chunks_come(tmp_path, trees
             target.with_suffix(".partial").rename(target)
             came.add(next(frames).index)
         assert came == set(plan.indices())
+
+
+def write_set(folder, well):
+    """A multi-file OME-TIFF: each file names the planes of both."""
+    tiff_data = "".join(
+        f'<TiffData FirstC="{c}" FirstZ="{z}" FirstT="0" IFD="{z}" PlaneCount="1">'
+        f'<UUID FileName="{well}_{c}.ome.tif">urn:uuid:00000000-0000-0000-0000-00000000000{c}</UUID></TiffData>'
+        for c in range(2)
+        for z in range(N_Z)
+    )
+    for c, channel in enumerate(("488", "561")):
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:00000000-0000-0000-0000-00000000000{c}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            f'DimensionOrder="XYZCT" Type="uint16" SizeX="{SHAPE[1]}" SizeY="{SHAPE[0]}" SizeZ="{N_Z}" SizeC="2" '
+            'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="1.0"><Channel ID="Channel:0:0" '
+            'Name="488"/><Channel ID="Channel:0:1" Name="561"/>' + tiff_data + "</Pixels></Image></OME>"
+        )
+        with tifffile.TiffWriter(folder / f"{well}_{c}.ome.tif") as file:
+            for z in range(N_Z):
+                text = xml if z == 0 else ""
+                file.write(PIXELS[well, channel][z], description=text, metadata=None, contiguous=False)
+        time.sleep(0.2)
+
+
+def write_file_a_channel(folder, well):
+    for channel in ("488", "561"):
+        tifffile.imwrite(folder / f"{well}_{channel}.tif", PIXELS[well, channel], photometric="minisblack")
+        time.sleep(0.2)
+
+
+def write_npy(folder, well):
+    np.save(folder / f"{well}.npy", np.stack([PIXELS[well, "488"], PIXELS[well, "561"]]))
+
+
+def write_two_planes_a_file(folder, well):
+    for z in range(N_Z):
+        both = np.stack([PIXELS[well, "488"][z], PIXELS[well, "561"][z]])
+        tifffile.imwrite(folder / f"{well}_z{z + 1}.tif", both, photometric="minisblack")
+
+
+@pytest.mark.parametrize(
+    ("write", "settings"),
+    [
+        (write_set, {"pattern": "{well}_?.ome.tif"}),
+        (write_file_a_channel, {"pattern": "{well}_{channel}.tif", **LENGTHS}),
+        (write_npy, LENGTHS),
+        (write_two_planes_a_file, {"pattern": "{well}_z{z}.tif", "first_z": 1, "n_z": N_Z, **LENGTHS}),
+    ],
+)
+def test_stacks_in_other_forms_come_live_and_exactly(tmp_path, write, settings):
+    writer = threading.Thread(target=lambda: [write(tmp_path, well) for well in WELLS])
+    with closing(WatchSource(WatchSettings(folder=tmp_path, **FAST, **settings), plate(), "plate", SystemClock())) as s:
+        writer.start()
+        assert_exact(everything(s))
+    writer.join()
+
+
+def test_a_damaged_stack_file_fails_its_well_alone_and_is_named(tmp_path):
+    for well in WELLS:
+        write_stack(tmp_path / f"{well}.ome.tif", well)
+    path = tmp_path / "A01.ome.tif"
+    path.write_bytes(path.read_bytes()[:-700])
+    with closing(WatchSource(WatchSettings(folder=tmp_path), plate(), "plate", FakeClock())) as source:
+        plans = {str(plan.key.well): plan for plan in source.plans()}
+        with pytest.raises(StackError, match=r"A01: 0 of 8 slices came .*A01\.ome\.tif"):
+            take(source, plans["A01"], set(plans["A01"].indices()))
+        assert len(take(source, plans["B02"], set(plans["B02"].indices()))) == 2 * N_Z
