@@ -52,12 +52,8 @@ class WebServer:
         self._socket = self._bind()
         # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        host, port = self._settings.http_host, self._socket.getsockname()[1]
-        shown = (
-            self._settings.name or "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        )
-        self.port = port
-        self.url = f"{'http' if self._settings.http_local else 'https'}://{shown}:{port}/"
+        self.port = self._socket.getsockname()[1]
+        self.url = f"{'http' if self._settings.http_local else 'https'}://{_name(self._settings)}:{self.port}/"
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()
         write_page(self._data_dir, self.url)
@@ -145,6 +141,14 @@ class WebServer:
         if settings.tls_client_ca is not None:
             found |= {"ssl_ca_certs": str(settings.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
         return found
+
+
+def _name(settings: ServiceConfig) -> str:
+    """The host as it stands in a web address."""
+    host = settings.http_host
+    if host in ("0.0.0.0", "::"):
+        return settings.name or "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 @contextlib.contextmanager
