@@ -83,8 +83,8 @@ def draw_plate(data: Path, out: Path) -> None:
         plans = {row.result.well: catalog.plan(_key(row)) for row in rows}
         locked = catalog.locked_limits(plate) or {}
     limits = {channel: (found.low, found.low + 1.6 * (found.high - found.low)) for channel, found in locked.items()}
-    columns = 5
-    figure, grid = plt.subplots(-(-len(rows) // columns), columns, figsize=(11, 2.55 * -(-len(rows) // columns)))
+    columns = 6
+    figure, grid = plt.subplots(-(-len(rows) // columns), columns, figsize=(11, 2.15 * -(-len(rows) // columns)))
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, rows, strict=False):
