@@ -44,10 +44,11 @@ class Notice:
         return " ".join(f"spheroidd {state}: {self.where and self.where + ': '}{self.what}".split())
 
     def payload(self, data_dir: Path) -> dict[str, Any]:
-        """What a program is sent. `text` is what chat programs show."""
+        """What a program is sent. `alarm` joins the end to its beginning; `text` is what chat programs show."""
         do = f" To do: {self.do}." if self.do and self.event == "raised" else ""
         return {
             "id": self.id,
+            "alarm": self.id.rpartition("-")[0],
             "event": self.event,
             "code": self.code,
             "severity": self.severity,
