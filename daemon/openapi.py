@@ -11,7 +11,7 @@ from spheroidd.daemon import event_stream, problems
 from spheroidd.daemon.gate import needed_role
 from spheroidd.daemon.proto_comments import contract_comments
 from spheroidd.daemon.tokens import Role
-from spheroidd.daemon.transcoder import Route, is_stream, routes
+from spheroidd.daemon.transcoder import Route, is_stream, largest, routes
 
 JSON = dict[str, Any]
 _F = FieldDescriptor
@@ -141,6 +141,8 @@ def _single(field: FieldDescriptor, asked: bool) -> JSON:
         if field.type in _LONG and not asked:
             return {"type": "string", "format": name, "pattern": "^-?[0-9]{1,20}$"}
         return {"type": "integer", "format": name, "minimum": low, "maximum": high}
+    if asked and field.type == _F.TYPE_DOUBLE:
+        return {**_PLAIN[field.type], "minimum": -largest(field), "maximum": largest(field)}
     return dict(_PLAIN[field.type])
 
 

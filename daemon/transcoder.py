@@ -27,6 +27,7 @@ from spheroidd.protocols.errors import ConfigError
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"]
 DO_READ = "/openapi.json says what can be asked, and how"
+LARGEST = 4e9  # seconds: a time of the next century
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
 
@@ -159,7 +160,15 @@ def request_message(
         json_format.ParseDict(values, message)
     except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(f"the request does not fit: {str(error)[:300]}", do=DO_READ) from None
+    for field, value in message.ListFields():
+        if isinstance(value, int | float) and not -largest(field) <= value <= largest(field):
+            raise ConfigError(f"{field.name} is {value:g}", do=f"write at most {largest(field):g}")
     return message
+
+
+def largest(field: Any) -> float:
+    """The largest number a request may hold: beyond it neither a clock nor SQLite can follow. NaN is not within it."""
+    return LARGEST if field.type == FieldDescriptor.TYPE_DOUBLE else 2**63 - 1
 
 
 def resume(message: Message, last_event_id: str | None) -> None:
