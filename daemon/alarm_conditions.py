@@ -58,15 +58,19 @@ def conditions(
     stacks = _latest_stacks(catalog, plate)
     left = _wells_left(catalog, plate, stacks)
     found |= _short_stacks(stacks)
-    if left and run.state in ("stopped", "idle"):
-        what = f"the plate has stopped with {len(left)} wells left to image: {_named(left)}"
-        found[STOPPED, None] = InstrumentError(what, where=plate, do="start the plate again to take them")
+    unscored = [row["well"] for row in stacks if row["state"] in (StackState.STORED, StackState.SCORING)]
+    if (left or unscored) and run.state in ("stopped", "idle"):
+        parts = [f"{len(left)} wells left to image: {_named(left)}"] if left else []
+        parts += [f"{len(unscored)} stacks to score: {_named(unscored)}"] if unscored else []
+        what = f"the plate has stopped with {' and '.join(parts)}"
+        found[STOPPED, None] = InstrumentError(what, where=plate, do="start the plate again to go on")
     if situation.acquiring and run.state in _AT_WORK:
         found |= _short_disk(catalog, plate, stacks, left, situation)
         if run.state == "running" and not _told_why(catalog):
             found |= _stall(stacks, left, run, settings, situation)
     for flag in situation.flags:
-        if flag.code in CONTROL_FLAGS and flag.verdict in (Verdict.WARN, Verdict.FAIL):
+        under_way = not {*left, *unscored}.isdisjoint(flag.wells)  # what has no value yet may still get one
+        if flag.code in CONTROL_FLAGS and flag.verdict in (Verdict.WARN, Verdict.FAIL) and not under_way:
             where = f"{plate} {' '.join(flag.wells[:8])}".strip()
             found[QUALITY + flag.code, None] = StackError(flag.what, where=where, do=flag.do)
     return found

@@ -44,6 +44,11 @@ class AlarmWatch:
         self._over.set()
         self._thread.join(LEAVE_S)
 
+    def look_last(self, catalog: CatalogReader) -> None:
+        """Look once more, at everything anew, when the source has nothing more to give; not beside the thread."""
+        self.acquiring, self._judged = False, (None, 0.0, ())
+        self.look(catalog)
+
     def look(self, catalog: CatalogReader) -> None:
         """Look once."""
         now_s, run = time.time(), catalog.run_state()

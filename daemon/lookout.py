@@ -56,11 +56,12 @@ class Lookout:
         elif error is not None:
             _log.critical("the daemon met an unforeseen error", exc_info=error)
         try:
-            self._watch.acquiring = False
-            self._watch.look(self._catalog)
+            self._watch.look_last(self._catalog)
             self.record(acquiring=False)
         except SpheroiddError as failure:  # the disk is full: the next daemon tells of it
             _log.warning("the last alarms are not written down: %s", failure)
+        except Exception:  # nor may a mistake in here hide what the run ended with
+            _log.exception("the last alarms are not looked for")
         else:
             self._log_faults()
         for courier in self._couriers.values():

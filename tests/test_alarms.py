@@ -125,6 +125,7 @@ def test_a_disk_that_the_rest_of_the_plate_does_not_fit_on(tmp_path: Path) -> No
 
 
 def test_controls_out_of_range(catalog: Catalog) -> None:
+    catalog.set_stack_state(A01, StackState.FAILED, "skipped by eve")
     flags = (
         QualityFlag("control-cv", Verdict.WARN, ("A01",), "CV 40 %", "look"),
         QualityFlag("outlier", Verdict.WARN, ("A02",), "far off", "look"),
@@ -132,6 +133,27 @@ def test_controls_out_of_range(catalog: Catalog) -> None:
     )
     assert look(catalog, replace(FINE, flags=flags)) == [("quality-control-cv", "")]
     assert look(catalog) == []
+
+
+def test_a_control_that_is_still_being_scored_is_not_lost(catalog: Catalog) -> None:
+    situation = replace(FINE, flags=(QualityFlag("control-lost", Verdict.WARN, ("A01",), "no value", "score it"),))
+    acknowledge(catalog, A01, 8)
+    for state in (StackState.STORED, StackState.SCORING):
+        catalog.set_stack_state(A01, state)
+        assert look(catalog, situation) == []
+    catalog.set_stack_state(A01, StackState.FAILED, "black; mend it")
+    assert ("quality-control-lost", "") in look(catalog, situation)
+
+
+def test_a_plate_that_stopped_before_it_was_scored(catalog: Catalog) -> None:
+    for key in (A01, A02, A03):
+        catalog.set_stack_state(key, StackState.ACQUIRING)
+        acknowledge(catalog, key, 8)
+        catalog.set_stack_state(key, StackState.STORED)
+    assert look(catalog) == []
+    says(catalog, "stopped")
+    assert look(catalog) == [("plate-stopped", "")]
+    assert "with 3 stacks to score" in open_alarms(catalog)[0].what
 
 
 def test_receivers_that_cannot_be_told(catalog: Catalog) -> None:

@@ -148,7 +148,7 @@ def test_following_goes_on_when_the_file_is_turned_over(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text('{"n": 0}\n')
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def first() -> None:
@@ -162,11 +162,11 @@ def test_following_goes_on_when_the_file_is_turned_over(tmp_path: Path) -> None:
         path.write_text('{"n": 4}\n')
 
     def third() -> None:
-        raise Enough
+        raise EnoughError
 
     steps = iter((first, second, third))
     seen = []
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         seen += list(_gathered(tmp_path, seen, lambda _: next(steps)()))
     assert seen == [1, 2, 3, 4]
 
