@@ -27,7 +27,7 @@ from spheroidd.protocols.well import WellId
 
 ORDER_S = 20.0  # how long an order without a deadline waits for main
 MARGIN_S = 0.1  # the answer has to be on its way before the caller's own clock runs out
-SHORTEST_PERIOD_S = 0.1
+SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.1, 3600.0
 CHANGES_S = 0.5  # how often the history of results is looked at for a viewer
 CHANGES_AT_ONCE = 200
 
@@ -60,7 +60,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
         self, request: wire.WatchStatusRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.Status]:
         """See the contract. Only the newest is ever held for a viewer."""
-        period_s = max(SHORTEST_PERIOD_S, request.period_s if request.HasField("period_s") else 0.0)
+        period_s = _period_s(request)
         after = request.after_sequence if request.instance == self._board.instance else 0
         with self._viewers.admit(context) as viewer:
             while context.is_active():
@@ -86,7 +86,8 @@ class Servicer(wire_grpc.SpheroiddServicer):
     ) -> Iterator[wire.ResultChange]:
         """See the contract. The history itself is the buffer: a viewer that stops reading holds nothing back."""
         with self._viewers.admit(context) as viewer, Catalog.read_only(self._data_dir) as catalog:
-            after = request.after_sequence if request.HasField("after_sequence") else last_change(catalog)
+            newest = last_change(catalog)
+            after = min(request.after_sequence, newest) if request.HasField("after_sequence") else newest
             while context.is_active():
                 changes = changes_after(catalog, after, CHANGES_AT_ONCE)
                 for change in changes:
@@ -259,6 +260,15 @@ class Servicer(wire_grpc.SpheroiddServicer):
         if differences:
             what = f"the stack was begun with another geometry: {', '.join(differences)}"
             raise ConfigError(what, where=str(key), do="restore the geometry, or push it as a further stack")
+
+
+def _period_s(request: wire.WatchStatusRequest) -> float:
+    """The least time between two statuses that a viewer wants; ConfigError where no clock can wait so long."""
+    asked = request.period_s if request.HasField("period_s") else 0.0
+    if not 0 <= asked <= LONGEST_PERIOD_S:
+        do = f"give seconds from 0 to {LONGEST_PERIOD_S:g}"
+        raise ConfigError(f"period_s is {asked}", where="WatchStatus", do=do)
+    return max(SHORTEST_PERIOD_S, asked)
 
 
 def control_message(lease: Lease) -> wire.Control:

@@ -1,6 +1,7 @@
 """The service beside a catalog: what it shows, what it takes, and whom it refuses."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -382,6 +383,23 @@ def test_too_many_viewers_are_refused_and_calls_still_answered(data_dir: Path, m
             next(stub.WatchStatus(wire.WatchStatusRequest(), timeout=CALL_S))
         assert refusal(caught.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert stub.GetStatus(wire.GetStatusRequest(), timeout=CALL_S).plate == "P1"
+
+
+@pytest.mark.parametrize("period_s", [math.inf, -math.inf, math.nan, 1e300, -1.0], ids=str)
+def test_a_period_that_no_clock_can_wait_is_refused(data_dir: Path, period_s: float) -> None:
+    with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            next(SpheroiddStub(channel).WatchStatus(wire.WatchStatusRequest(period_s=period_s)))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "period_s" in caught.value.details()
+
+
+def test_a_viewer_ahead_of_the_history_gets_what_comes_next(data_dir: Path) -> None:
+    with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        stream = SpheroiddStub(channel).WatchResults(wire.WatchResultsRequest(after_sequence=2**64 - 1), timeout=1.0)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_a_daemon_that_ends_ends_its_streams_and_says_so(data_dir: Path) -> None:
