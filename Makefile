@@ -11,7 +11,7 @@ demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
 
 test: $(STAMP)-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)-dev
 	$(BIN)/ruff check .
