@@ -14,10 +14,19 @@ NamesOption = Annotated[bool, typer.Option("--with-names", help="Leave patients'
 
 
 @app.command()
-def alarms(data: DataArgument = DEFAULT_DATA, as_json: JsonOption = False) -> int:
+def alarms(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    test: Annotated[
+        Path | None, typer.Option("--test", metavar="CONFIG", help="Send a test to the receivers of [alarms] instead.")
+    ] = None,
+) -> int:
     """List what a person must know of now. Exit code 1 where there is anything."""
     import json
     from dataclasses import asdict
+
+    if test is not None:
+        return _test_receivers(test, data)
 
     from spheroidd.daemon.alarms import open_alarms
     from spheroidd.daemon.audit import utc
@@ -75,3 +84,12 @@ def support_bundle(
         typer.echo(f"{part.name:16} {part.holds}")
     typer.echo(f"{out} is written; look at it before you send it")
     return 0
+
+
+def _test_receivers(config: Path, data: Path) -> int:
+    from spheroidd.daemon.alarm_test import send_test
+
+    found = send_test(config, data)
+    for receiver, refusal in found.items():
+        typer.echo(f"{receiver}: {refusal or 'accepted'}")
+    return int(any(found.values()))

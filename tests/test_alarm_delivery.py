@@ -18,10 +18,13 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
 from spheroidd.daemon import delivery
-from spheroidd.daemon.alarm_settings import EmailConfig, WebhookConfig
+from spheroidd.daemon.alarm_settings import AlarmsConfig, EmailConfig, WebhookConfig
+from spheroidd.daemon.alarm_test import send_test
 from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.config import load_config, to_toml
 from spheroidd.daemon.courier import Courier
 from spheroidd.daemon.notices import Told, ToldFile, next_notice
+from spheroidd.daemon.service_settings import read_alarms, read_settings
 from spheroidd.protocols.errors import ConfigError
 from tests.alarm_rig import Hook, hook, plate, raise_alarm
 
@@ -315,3 +318,56 @@ def test_a_full_disk_costs_a_mark_and_no_notice(
         server.wait_for(2)
     assert isinstance(server, Hook)
     assert server.taken() == [(RAISED, "one"), (RAISED, "two")]
+
+
+def test_receivers_are_told_of_a_test(tmp_path: Path) -> None:
+    config = tmp_path / "service.toml"
+    with hook() as server:
+        config.write_text(f"[alarms.webhook]\nurl = '{server.url}'\n")
+        assert send_test(config, tmp_path) == {"webhook": ""}
+        server.answer = lambda: 403
+        assert send_test(config, tmp_path)["webhook"].startswith("HTTP 403")
+    config.write_text("[alarms]\n")
+    with pytest.raises(ConfigError, match="nobody"):
+        send_test(config, tmp_path)
+
+
+WHOLE = """[source]
+kind = "emulator"
+preset = "unit"
+[alarms]
+stall_s = 30.0
+[alarms.webhook]
+url_env = "HOOK_URL"
+[alarms.email]
+host = "mail"
+sender = "lab@x.org"
+to = ["a@x.org"]
+user = "lab"
+password_env = "MAIL_PASSWORD"
+"""
+
+
+def test_the_configuration_shows_names_of_secrets_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_URL", "https://hook/s3cret")
+    path = tmp_path / "run.toml"
+    path.write_text(WHOLE)
+    config = load_config(path)
+    shown = to_toml(config)
+    assert "s3cret" not in shown + config.model_dump_json()
+    path.write_text(shown)
+    assert load_config(path).alarms == config.alarms
+    path.write_text(WHOLE.replace("url_env", "urll"))
+    with pytest.raises(ConfigError, match="urll") as caught:
+        load_config(path)
+    assert "line 7" in caught.value.where
+
+
+def test_a_daemon_without_a_plate_has_alarms_too(tmp_path: Path) -> None:
+    path = tmp_path / "service.toml"
+    path.write_text("[service]\nhttp = false\n[alarms]\nstall_s = 5.0\n")
+    assert (read_settings(path).http, read_alarms(path).stall_s) == (False, 5.0)
+    assert read_alarms(None) == AlarmsConfig()
+    path.write_text("[alarms]\nstall_s = -1.0\n")
+    with pytest.raises(ConfigError, match="stall_s"):
+        read_alarms(path)
