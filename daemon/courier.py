@@ -8,19 +8,21 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.delivery import REFUSALS, Deliver, why
-from spheroidd.daemon.notices import ToldFile, next_notice
+from spheroidd.daemon.notices import Notice, ToldFile, next_notice
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
 LOOK_S = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 TRIES_BEFORE_IT_IS_SAID = 2  # one failure is an everyday thing
 FAREWELL_S = 5.0
+MAX_URGENT = 8  # beginnings and ends of a catalog that cannot be written; older ones make room
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,7 @@ class Courier:
         self._first_pause_s, self._jitter = pause_s, jitter
         self._told = ToldFile(data_dir, receiver, time.time())
         self._failures = 0
+        self._urgent: deque[Notice] = deque(maxlen=MAX_URGENT)
         self._leaving, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"alarms-{receiver}", daemon=True)
         self.problem: SpheroiddError | None = None
@@ -56,6 +59,11 @@ class Courier:
         if not self._failures:
             self._wake.set()
 
+    def say_now(self, notice: Notice) -> None:
+        """Tell what cannot stand in the catalog, before anything else; known no longer than this process lives."""
+        self._urgent.append(notice)
+        self._wake.set()
+
     def close(self, patience_s: float = FAREWELL_S) -> None:
         """Tell what is left, each notice once, and end; what is not accepted in time is told by the next daemon."""
         self._leaving.set()
@@ -65,6 +73,7 @@ class Courier:
     def _run(self) -> None:
         while True:
             leaving = self._leaving.is_set()
+            self._tell_urgent()
             try:
                 with Catalog.read_only(self._data_dir) as catalog:
                     while self._tell_next(catalog):
@@ -81,6 +90,20 @@ class Courier:
         notice = next_notice(catalog, self._data_dir, self._told.told, self._receiver)
         if notice is None:
             return False
+        if not self._accepted(notice):
+            return False
+        try:
+            self._told.keep(self._told.told.after(notice))
+        except StorageError as error:
+            _log.warning("%s", error)
+        return True
+
+    def _tell_urgent(self) -> None:
+        while self._urgent and self._accepted(notice := self._urgent[0]):
+            if self._urgent[0] is notice:  # main may have put another in its place
+                self._urgent.popleft()
+
+    def _accepted(self, notice: Notice) -> bool:
         try:
             self._deliver(notice)
         except REFUSALS as error:
@@ -91,10 +114,6 @@ class Courier:
                 self.problem = ConfigError(what, where=self._where, do=do)
             return False
         self._failures, self.problem = 0, None
-        try:
-            self._told.keep(self._told.told.after(notice))
-        except StorageError as error:
-            _log.warning("%s", error)
         return True
 
     def _pause_s(self) -> float:

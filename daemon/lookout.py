@@ -19,7 +19,7 @@ from spheroidd.daemon.audit import utc
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.courier import Courier
 from spheroidd.daemon.event_log import tell, tell_event
-from spheroidd.daemon.notices import Told, next_notice
+from spheroidd.daemon.notices import Told, next_notice, notice_without_catalog
 from spheroidd.daemon.sd_notify import READY, STOPPING, WATCHDOG, notify
 from spheroidd.daemon.worker import WorkerLost
 from spheroidd.protocols.errors import SpheroiddError, StackError
@@ -37,6 +37,7 @@ class Lookout:
         self._logged = _told_so_far(catalog)
         self._state = ""
         self._ready = False
+        self._refused: tuple[SpheroiddError, float] | None = None  # since when the catalog cannot be written
 
     def __enter__(self) -> Self:
         self._tell_if_killed()
@@ -89,6 +90,9 @@ class Lookout:
     def beaten(self, state: str) -> None:
         """A heartbeat was committed."""
         self.alive()
+        if self._refused is not None:
+            self._say_refused("ended")
+            self._refused = None
         if not self._ready:
             self._ready = notify(READY, f"STATUS={state}")
         if state != self._state:
@@ -100,6 +104,21 @@ class Lookout:
     def alive(self) -> None:
         """Main is at work, though it may wait for a disk."""
         notify(WATCHDOG)
+
+    def refused(self, error: SpheroiddError) -> None:
+        """The catalog cannot be written, so this alarm cannot stand in it: it is told at once."""
+        self.alive()
+        if self._refused is None:
+            self._refused = (error, time.time())
+            self._say_refused("raised")
+
+    def _say_refused(self, event: str) -> None:
+        if self._refused is not None:
+            error, since_s = self._refused
+            notice = notice_without_catalog(error, event, self._data_dir, since_s, time.time())
+            tell(f"alarm-{event}", None, logging.ERROR, code=notice.code, what=notice.what, do=notice.do)
+            for courier in self._couriers.values():
+                courier.say_now(notice)
 
     def _undelivered(self) -> dict[str, SpheroiddError]:
         problems = {name: courier.problem for name, courier in self._couriers.items()}

@@ -17,7 +17,7 @@ from typing import Any
 from spheroidd.daemon.alarms import UNDELIVERED, severity
 from spheroidd.daemon.audit import utc
 from spheroidd.daemon.catalog_reader import CatalogReader
-from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.errors import SpheroiddError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,15 @@ def next_notice(catalog: CatalogReader, data_dir: Path, told: Told, receiver: st
     if ended and (not raised or ended[0]["cleared_s"] <= raised[0]["raised_s"]):
         return _notice(ended[0], "ended", data_dir)
     return _notice(raised[0], "raised", data_dir) if raised else None
+
+
+def notice_without_catalog(error: SpheroiddError, event: str, data_dir: Path, raised_s: float, at_s: float) -> Notice:
+    """A notice that the catalog itself cannot be written: the one thing that cannot stand in it."""
+    name = f"{_home(data_dir)}-catalog-{round(1000 * raised_s)}-{event}"
+    code = "storage-catalog"
+    return Notice(
+        name, event, 0, code, severity(code), error.what, error.where or str(data_dir), error.do, at_s, raised_s
+    )
 
 
 def _notice(row: Mapping[str, Any], event: str, data_dir: Path) -> Notice:

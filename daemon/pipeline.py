@@ -186,7 +186,7 @@ class PlateRun:
                 refused, self._pace.state = error, "storage full"
                 self._shown()
                 if self._lookout:
-                    self._lookout.alive()
+                    self._lookout.refused(error)
                 self._steering.obey(self._orders)
                 time.sleep(HEARTBEAT_S)
         if refused:

@@ -23,10 +23,12 @@ from spheroidd.daemon.alarm_test import send_test
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.config import load_config, to_toml
 from spheroidd.daemon.courier import Courier
+from spheroidd.daemon.event_log import logging_to
+from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.notices import Told, ToldFile, next_notice
 from spheroidd.daemon.service_settings import read_alarms, read_settings
-from spheroidd.protocols.errors import ConfigError
-from tests.alarm_rig import Hook, hook, plate, raise_alarm
+from spheroidd.protocols.errors import ConfigError, StorageError
+from tests.alarm_rig import Hook, hook, plate, raise_alarm, says
 
 RAISED, ENDED = "raised", "ended"
 
@@ -191,6 +193,21 @@ def test_a_mark_that_was_cut_off_is_no_reason_to_be_silent(tmp_path: Path) -> No
     assert ToldFile(tmp_path, "webhook", 9.0).told == Told(5.0, 3, (2, 3))
     (tmp_path / "alarms-told-webhook.json").write_text('{"since_s": 5')
     assert ToldFile(tmp_path, "webhook", 9.0).told == Told(9.0)
+
+
+def test_a_catalog_that_cannot_be_written_is_told_of_at_once_and_ends(tmp_path: Path, catalog: Catalog) -> None:
+    says(catalog, "stopped")
+    with hook() as server:
+        settings = AlarmsConfig(webhook=WebhookConfig(url=server.url))
+        with logging_to(tmp_path), Lookout(tmp_path, catalog, settings) as lookout:
+            full = StorageError("the disk is full", where="catalog.sqlite", do="make room")
+            lookout.refused(full)
+            lookout.refused(full)
+            server.wait_for(1)
+            lookout.beaten("running")
+            server.wait_for(2)
+    assert server.taken()[:2] == [(RAISED, "storage-catalog"), (ENDED, "storage-catalog")]
+    assert server.seen[0][1]["alarm"] == server.seen[1][1]["alarm"]
 
 
 # What is sent
