@@ -20,6 +20,8 @@ BENCHES = {
     "screen": 9,
     "micromanager": 1,
     "watch": 4,
+    "service": 3,
+    "page": 2,
     "report": 3,
     "screen_rows": 3,
     "compound_screen": 40,
