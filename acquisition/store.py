@@ -350,9 +350,9 @@ class ZarrStackStore:
         room = None
         while True:
             with self._change:
-                while not (self._jobs or self._attributes_due()) and not self._closed:
+                while not self._has_task() and not self._closed:
                     wait_s = self._next_attributes_s - time.monotonic()
-                    self._change.wait(wait_s if self._outdated else None)
+                    self._change.wait(wait_s if self._outdated and wait_s > 0 else None)
                 if self._closed:
                     return
                 task = self._next_task()
@@ -374,6 +374,11 @@ class ZarrStackStore:
                 with self._change:
                     self._working -= 1
                     self._changed()
+
+    def _has_task(self) -> bool:
+        """One task at a time while slices come at a pace: a second one would take their processor and their disk."""
+        in_haste = self._catching_up or self._awaited
+        return bool(self._jobs or self._attributes_due()) and (in_haste or not self._working)
 
     def _attributes_due(self) -> bool:
         return bool(self._outdated) and time.monotonic() >= self._next_attributes_s

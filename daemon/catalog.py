@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon import audit
-from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader, parameters
+from spheroidd.daemon.catalog_reader import BUSY_S, CATALOG_NAME, CatalogReader, parameters
 from spheroidd.daemon.rows import (
     RunState,
     StackState,
@@ -26,7 +26,7 @@ from spheroidd.daemon.rows import (
     dump_plan,
     geometry_differences,
 )
-from spheroidd.daemon.schema import check_version, make_readable, migrate
+from spheroidd.daemon.schema import migrate
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from spheroidd.inference.viability import Related
 
 __all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "RunState", "StackState"]
-
-BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
 
 
 class Catalog(CatalogReader):
@@ -77,23 +75,6 @@ class Catalog(CatalogReader):
                 connection.close()
                 raise
         return cls(connection, path, now)
-
-    @classmethod
-    def read_only(cls, data_dir: Path, *, busy_s: float = BUSY_S) -> Self:
-        """Open an existing catalog for reading, a daemon running or not; ConfigError where there is none."""
-        path = data_dir / CATALOG_NAME
-        if not path.is_file():
-            do = "give the directory that `spheroidd run` wrote to ([data] dir in its configuration)"
-            raise ConfigError("no plate was ever run here: there is no catalog.sqlite", where=str(data_dir), do=do)
-        with translated(path):
-            connection = _connect_to_read(path, busy_s)
-            try:
-                check_version(connection, str(path))
-                make_readable(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, path, time.time)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -478,20 +459,3 @@ def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:
         if found != expected:
             do = "put the data directory on a local disk"
             raise StorageError(f"SQLite refuses {name} = {value} (it stays {found})", where=str(path), do=do)
-
-
-def _connect_to_read(path: Path, busy_s: float) -> sqlite3.Connection:
-    """A connection that cannot write. In a directory that cannot be written either, WAL's shared memory cannot be made;
-    then, where no writer left a log behind, the file is read as one that never changes.
-    """
-    uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
-    try:
-        connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
-    return connection

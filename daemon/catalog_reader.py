@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from spheroidd.daemon.rows import (
     load_plan,
     stack_key,
 )
+from spheroidd.daemon.schema import check_version, make_readable
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from spheroidd.inference.viability import Related
 
 CATALOG_NAME = "catalog.sqlite"
+BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
 Row = Mapping[str, Any]
 _OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
 
@@ -52,6 +55,23 @@ class CatalogReader:
     def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
         self._connection, self.path, self._now = connection, path, now
         connection.row_factory = sqlite3.Row
+
+    @classmethod
+    def read_only(cls, data_dir: Path, *, busy_s: float = BUSY_S) -> Self:
+        """Open an existing catalog for reading, a daemon running or not; ConfigError where there is none."""
+        path = data_dir / CATALOG_NAME
+        if not path.is_file():
+            do = "give the directory that `spheroidd run` wrote to ([data] dir in its configuration)"
+            raise ConfigError("no plate was ever run here: there is no catalog.sqlite", where=str(data_dir), do=do)
+        with translated(path):
+            connection = _connect_to_read(path, busy_s)
+            try:
+                check_version(connection, str(path))
+                make_readable(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, path, time.time)
 
     def __enter__(self) -> Self:
         return self
@@ -391,3 +411,20 @@ _FIGURES = (
     "normalisation",
     "latency_s",
 )
+
+
+def _connect_to_read(path: Path, busy_s: float) -> sqlite3.Connection:
+    """A connection that cannot write. In a directory that cannot be written either, WAL's shared memory cannot be made;
+    then, where no writer left a log behind, the file is read as one that never changes.
+    """
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+    return connection

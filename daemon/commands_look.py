@@ -27,11 +27,11 @@ def status(
     Without --address it reads what the daemon wrote into the catalog about a second ago.
     """
     from spheroidd.daemon import status as looking
-    from spheroidd.daemon.catalog import Catalog
+    from spheroidd.daemon.catalog_reader import CatalogReader
 
     if address is not None:
         return _remote_status(address, authority, as_json=as_json, watch=watch)
-    with Catalog.read_only(data) as catalog:
+    with CatalogReader.read_only(data) as catalog:
         found = looking.look(data, catalog)
         if as_json:
             typer.echo(looking.to_json(found))

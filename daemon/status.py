@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.lock import is_locked
 from spheroidd.daemon.results import STYLES, UNKNOWN
 from spheroidd.daemon.rows import Exclusion, Fault, RunState
@@ -53,7 +53,7 @@ class Status:
         return ATTENTION if self.faults or self.failed or hung else HEALTHY
 
 
-def look(data_dir: Path, catalog: Catalog, now_s: float | None = None) -> Status:
+def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
     run, rows = catalog.run_state(), catalog.result_rows()
     results = [row.result for row in rows]

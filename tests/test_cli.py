@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from spheroidd.acquisition.labels import LabelWriter
 from spheroidd.daemon import cli
 from spheroidd.daemon.catalog import Catalog, StackState
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.config import Config
 from spheroidd.protocols.errors import ConfigError, InstrumentError, ModelError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -98,7 +99,7 @@ def test_ctrl_c_says_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Catalog, "read_only", interrupt)
+    monkeypatch.setattr(CatalogReader, "read_only", interrupt)
     result = spheroidd("status", tmp_path)
     assert result.exit_code == 130
     assert "is kept" in result.stderr
