@@ -13,16 +13,18 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from spheroidd.daemon import audit, audit_trail, report_captions, report_tables
+from spheroidd.daemon import audit, audit_trail, report_captions, report_patients, report_tables
 from spheroidd.daemon import report_words as words
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.catalog_reader import CatalogReader
+from spheroidd.daemon.curves import CurveOfPlate
 from spheroidd.daemon.report_content import PlateContent, plate_content
 from spheroidd.daemon.report_controls import controls_strip
 from spheroidd.daemon.report_curves import curve_plot
 from spheroidd.daemon.report_drawing import Drawing
 from spheroidd.daemon.report_forest import forest
 from spheroidd.daemon.report_heatmap import plate_maps
+from spheroidd.daemon.report_patients import PatientsRow, patients_rows
 from spheroidd.daemon.report_provenance import Facts, own_version, program_facts
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
@@ -38,6 +40,11 @@ class Report:
     version: str
     plates: tuple[PlateContent, ...]
     facts: Facts
+
+    @property
+    def curves(self) -> list[CurveOfPlate]:
+        """The curves of all its plates."""
+        return [curve for plate in self.plates for curve in plate.curves]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,11 @@ class Figures:
         """All IC50s of all plates on one axis."""
         return forest([curve for plate in plates for curve in plate.curves], with_plate=True)
 
+    @staticmethod
+    def patients(report: Report) -> list[PatientsRow]:
+        """Compounds across patients, where there are several."""
+        return patients_rows(report.curves)
+
     curve_plot = staticmethod(curve_plot)
 
 
@@ -136,7 +148,14 @@ def to_html(report: Report) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.get_template(TEMPLATE)
-    return template.render(report=report, words=words, tables=report_tables, captions=report_captions, figures=Figures)
+    return template.render(
+        report=report,
+        words=words,
+        tables=report_tables,
+        across=report_patients,
+        captions=report_captions,
+        figures=Figures,
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

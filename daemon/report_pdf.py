@@ -28,6 +28,7 @@ from reportlab.platypus import (
 from spheroidd.daemon import report_captions as captions
 from spheroidd.daemon import report_drawing as drawing
 from spheroidd.daemon import report_fonts as fonts
+from spheroidd.daemon import report_patients
 from spheroidd.daemon import report_tables as tables
 from spheroidd.daemon import report_words as words
 from spheroidd.daemon.report import Figures, Report
@@ -98,6 +99,7 @@ def _story(report: Report) -> list[Flowable]:
     numbers = (count(1), count(1))  # of figures and tables
     if several:
         story += _overview(report, *numbers)
+    story += _across_patients(report, numbers[1])
     for plate in report.plates:
         story += [PageBreak()] if several else []
         story += [_text(f"Plate {plate.name}", HEAD)] if several else []
@@ -113,6 +115,25 @@ def _overview(report: Report, figures: "count[int]", table_numbers: "count[int]"
     forest = [Figure(sheet) for sheet in Figures.screen(report.plates)]
     below = [_caption(f"Figure {next(figures)}.", captions.forest())] if forest else []
     return [*_section("Overview"), heading, table, Spacer(0, 10), *forest, *below]
+
+
+def _across_patients(report: Report, table_numbers: "count[int]") -> list[Flowable]:
+    """Compounds across patients: numbers in one row, and under them in words what is known, where there is more."""
+    found = Figures.patients(report)
+    if not found:
+        return []
+    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name in report_patients.COLUMNS]]
+    style = list(RULES.getCommands())
+    for row in found:
+        rows.append([_text(cell, CELL) for cell in row.cells])
+        if row.said:
+            rows.append([_text(row.said, _CELL_WORDS), *[""] * (len(row.cells) - 1)])
+            at = len(rows) - 1
+            style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
+    widths = [52, 84, 58, 66, 72, 38, 40, 48, 24]
+    table = Table(rows, colWidths=widths, repeatRows=1, style=style)
+    heading = _caption(f"Table {next(table_numbers)}.", captions.patients())
+    return [*_section("Across patients"), heading, table, Spacer(0, 10)]
 
 
 def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spheroidd.acquisition import ngff
 from spheroidd.daemon import audit_trail, report
+from spheroidd.daemon import report_words as words
 from spheroidd.daemon.audit import Action
 from spheroidd.daemon.audit_check import verify
 from spheroidd.daemon.catalog import Catalog, StackState
 from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.report import write_report
+from spheroidd.daemon.report import gather, write_report
 from spheroidd.daemon.report_images import choose
 from spheroidd.daemon.report_nouns import WellEntry
+from spheroidd.daemon.report_patients import COLUMNS, patients_rows
 from spheroidd.daemon.report_provenance import map_digest, raw_digest
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
@@ -303,6 +306,45 @@ def test_two_plates_two_patients_and_names_that_would_break_it(tmp_path):
     assert "Overview" in page.text
     assert "2 plates" in page.text
     assert "Plate P2" not in written(data, plate="P1").text
+
+
+def three_patients(data: Path, ic50s_um: dict[str, tuple[float, float, float]]) -> None:
+    """A plate for each of three patients, with compounds whose IC50s are theirs."""
+    random = np.random.default_rng(3)
+    for number in range(3):
+        patient = f"pt{number + 1}"
+        treated = [
+            plates.sample(name, dose, patient) for name in ic50s_um for dose in plates.DOSES_UM for _ in range(2)
+        ]
+        treatments = [*[plates.UNTREATED] * 8, *[plates.KILLED] * 6, *treated]
+        wells = {WellId(n // 12, n % 12): of for n, of in enumerate(treatments)}
+        live = {}
+        for well, of in wells.items():
+            alive = {plates.UNTREATED: 1.0, plates.KILLED: 0.03}.get(of)
+            if alive is None:
+                alive = plates.share_alive(of.dose_um, ic50s_um[of.compound][number])
+            live[well] = plates.FULL_UM3 * alive * np.exp(random.normal(0, 0.03))
+        plates.register(data, plates.plate_map(f"plate-{patient}", wells))
+        plates.score(data, plates.plate_map(f"plate-{patient}", wells), live)
+
+
+def test_compounds_are_told_across_patients_the_most_potent_first(tmp_path):
+    data = tmp_path / "data"
+    three_patients(data, {"weak": (8.0, 12.0, 10.0), "strong": (0.8, 1.2, 1.0), "none": (1e6, 1e6, 1e6)})
+    page = written(data, pdf=tmp_path / "r.pdf")
+    with Catalog.read_only(data) as catalog:
+        rows = patients_rows(gather(catalog, data).curves)
+    told = {row.cells[1]: row for row in rows}
+    assert list(told) == ["strong", "weak", "none"]
+    assert float(told["strong"].cells[2].split()[0]) == pytest.approx(1.0, rel=0.15)
+    assert float(told["weak"].cells[2].split()[0]) == pytest.approx(9.9, rel=0.15)
+    assert told["none"].cells[2] == words.UNKNOWN
+    assert "no effect" in told["none"].said.lower()
+    fold = float(told["weak"].cells[COLUMNS.index("To the first")].split()[0])
+    assert fold == pytest.approx(9.9, rel=0.2)
+    assert "Across patients" in page.text
+    assert page.unclosed == []
+    assert "Across patients" not in written(data, plate="plate-pt1").text
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (16, 24), (32, 48)], ids=["6", "384", "1536"])
