@@ -52,9 +52,9 @@ def results(
 ) -> int:
     """Print a row for every imaged well: viability where there is one, and why where there is none."""
     from spheroidd.daemon import results as rows_out
-    from spheroidd.daemon.catalog import Catalog
+    from spheroidd.daemon.catalog_reader import CatalogReader
 
-    with Catalog.read_only(data) as catalog:
+    with CatalogReader.read_only(data) as catalog:
         if plate is not None and plate not in catalog.plates():
             known = ", ".join(catalog.plates()) or "none"
             raise ConfigError(f"there is no plate {plate!r}", where=str(data), do=f"the plates are: {known}")

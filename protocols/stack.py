@@ -4,17 +4,20 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.well import WellId
 
 LIVE_CHANNEL, DEAD_CHANNEL = "488", "561"  # Calcein-AM in the body of live cells, propidium iodide in dead nuclei
 CHANNELS = (LIVE_CHANNEL, DEAD_CHANNEL)
-Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
+PIXEL_BYTES = {"uint8": 1, "uint16": 2}
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 
 
 class SliceIndex(NamedTuple):
@@ -62,7 +65,7 @@ class StackPlan:
         for name in ("pixel_um", "z_step_um"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} is {getattr(self, name)}", where=where, do="give it in micrometres, above 0")
-        if self.dtype not in ("uint8", "uint16"):
+        if self.dtype not in PIXEL_BYTES:
             raise ConfigError(f"dtype is {self.dtype}", where=where, do="only uint8 and uint16 cameras are supported")
 
     @property
@@ -73,7 +76,7 @@ class StackPlan:
     @property
     def n_bytes(self) -> int:
         """Size of the raw stack, uncompressed."""
-        return self.n_slices * self.height * self.width * np.dtype(self.dtype).itemsize
+        return self.n_slices * self.height * self.width * PIXEL_BYTES[self.dtype]
 
     @property
     def voxel_um3(self) -> float:
@@ -91,7 +94,7 @@ class Frame:
 
     key: StackKey
     index: SliceIndex
-    pixels: Pixels
+    pixels: "Pixels"
     acquired_s: float
     metadata: Mapping[str, float | str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -119,3 +122,13 @@ class Block:
     channel: str
     z_start: int
     z_stop: int
+
+
+def __getattr__(name: str) -> Any:
+    """Make the alias Pixels when it is first asked for: `spheroidd status` has no time to import numpy."""
+    if name != "Pixels":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import numpy as np
+    from numpy.typing import NDArray
+
+    return NDArray[np.unsignedinteger[Any]]

@@ -27,7 +27,19 @@ KEY = StackKey("P1", WellId(0, 0))
 PLAN = StackPlan(KEY, ("488",), 3, 16, 16, 0.1, 0.5)
 MODEL = "ab" * 32
 Calls = list[tuple[tuple[object, ...], dict[str, object]]]
-HEAVY = {"torch", "monai", "numba", "scipy", "zarr", "skimage", "pycromanager", "tifffile", "pydantic", "sqlite_utils"}
+HEAVY = {
+    "numpy",
+    "torch",
+    "monai",
+    "numba",
+    "scipy",
+    "zarr",
+    "skimage",
+    "pycromanager",
+    "tifffile",
+    "pydantic",
+    "sqlite_utils",
+}
 
 
 def spheroidd(*arguments: object) -> Result:
@@ -89,7 +101,7 @@ def test_a_failure_is_two_lines_on_stderr_and_its_exit_code(
     def fail(*_: object, **__: object) -> None:
         raise error("it is broken", where="here", do="mend it")
 
-    monkeypatch.setattr(Catalog, "read_only", fail)
+    monkeypatch.setattr(CatalogReader, "read_only", fail)
     result = spheroidd("results", tmp_path, "--json")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr == "spheroidd: here: it is broken\n  To do: mend it.\n"
