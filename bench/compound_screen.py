@@ -155,7 +155,7 @@ def _spent_file(plate: ScreenPlate, data: Path) -> Path:
 
 
 def _spent(screen: list[ScreenPlate], data: Path) -> dict[str, float]:
-    """What the screen cost, over all sessions that it took."""
+    """What the screen cost, interrupted or not."""
     files = (_spent_file(plate, data) for plate in screen)
     told = [json.loads(line) for file in files if file.exists() for line in file.read_text().splitlines()]
     wells = sum(one["wells"] for one in told)
