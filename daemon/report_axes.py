@@ -26,6 +26,7 @@ def linear_axis(low: float, high: float, start: float, stop: float, n_ticks: int
     """An axis whose ends are ticks: multiples of 1, 2, 2.5 or 5 times a power of ten, about `n_ticks` of them."""
     if not high > low:
         high = low + 1.0
+    high = max(high, low + 1e-6 * max(abs(low), abs(high)))  # nearer values have no labels that tell them apart
     step = _nice_step((high - low) / n_ticks)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     places = max(0, -math.floor(math.log10(step) + 1e-9) + (1 if _is_quarter(step) else 0))
