@@ -5,14 +5,18 @@ alone: `alarm_conditions` finds them, and `settle` writes them down, in main's t
 any time, after a crash too: the same state makes the same alarms.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.catalog_reader import CatalogReader
+from spheroidd.daemon.lock import is_locked
 from spheroidd.daemon.rows import RunState
+from spheroidd.daemon.status import full_disk
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -22,7 +26,7 @@ RESTARTED, INCOMPLETE, FAILED = "worker-restarted", "stack-incomplete", "stack-f
 BLIND = "alarms-broken"
 UNDELIVERED = MappingProxyType({"webhook": "webhook-undelivered", "email": "email-undelivered"})
 QUALITY = "quality-"  # and the flag's own code
-CRITICAL = frozenset({STOPPED, STALLED, KILLED, "instrument", "plate-ended", "storage", "storage-catalog"})
+CRITICAL = frozenset({STOPPED, STALLED, KILLED, "instrument", "plate-ended", "storage", "storage-catalog", "disk-full"})
 STEADY_S = 60.0  # a worker that has lived so long has come back
 _OWN = frozenset({BLIND, STOPPED, STALLED, DISK_SHORT, INCOMPLETE, FAILED, *UNDELIVERED.values()})
 
@@ -51,6 +55,15 @@ def open_alarms(catalog: CatalogReader) -> list[Alarm]:
         for r in rows
     ]
     return sorted(found, key=lambda alarm: alarm.severity != "critical")
+
+
+def alarms_now(data_dir: Path, catalog: CatalogReader) -> list[Alarm]:
+    """`open_alarms`, and what the daemon has no room to write down: seen from here, as `status` sees it."""
+    found = [
+        Alarm(0, fault.code, fault.key, severity(fault.code), fault.what, fault.where, fault.do, fault.raised_s)
+        for fault in full_disk(data_dir, running=bool(is_locked(data_dir)), now_s=time.time())
+    ]
+    return [*found, *open_alarms(catalog)]
 
 
 def severity(code: str) -> str:

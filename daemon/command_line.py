@@ -40,7 +40,7 @@ class _Commands(TyperGroup):
 def describe(error: SpheroiddError) -> str:
     """An error in one or two lines: where and what, then what to do."""
     head = f"{error.where}: {error.what}" if error.where else error.what
-    return f"spheroidd: {head}" + (f"\n  To do: {error.do}." if error.do else "")
+    return f"spheroidd: {head}" + (f"\n  To do: {error.do}{'' if error.do.endswith('?') else '.'}" if error.do else "")
 
 
 app = typer.Typer(

@@ -28,12 +28,12 @@ def alarms(
     if test is not None:
         return _test_receivers(test, data)
 
-    from spheroidd.daemon.alarms import open_alarms
+    from spheroidd.daemon.alarms import alarms_now
     from spheroidd.daemon.audit import utc
     from spheroidd.daemon.catalog import Catalog
 
     with Catalog.read_only(data) as catalog:
-        found = open_alarms(catalog)
+        found = alarms_now(data, catalog)
     if as_json:
         typer.echo(json.dumps([asdict(alarm) for alarm in found], indent=1))
     for alarm in () if as_json else found:

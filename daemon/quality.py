@@ -60,6 +60,9 @@ def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
     return flags
 
 
+_UNDER_WAY = (WellStatus.QUEUED, WellStatus.ACQUIRING, WellStatus.STORED, WellStatus.SCORING)
+
+
 def _scored(result: WellResult) -> bool:
     return result.status in (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
@@ -80,4 +83,5 @@ def _well_value(well: WellId, rows: Sequence[ResultRow], metric: str, order: dic
     values = [value for result in scored if (value := getattr(result, metric)) is not None]
     reason = next((row.result.reason for row in rows if row.result.reason), None)
     value = statistics.median(values) if values else None
-    return WellValue(well, rows[0].treatment, value, order.get(well), None if values else reason)
+    pending = not values and any(row.result.status in _UNDER_WAY for row in rows)
+    return WellValue(well, rows[0].treatment, value, order.get(well), None if values else reason, pending)

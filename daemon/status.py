@@ -73,7 +73,7 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         failed=tuple(result for result in results if result.status in _ENDED_BADLY),
         work_left=any(result.status not in _ENDED for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
-        faults=(*catalog.faults(), *_full_disk(data_dir, running, now_s)),
+        faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
         service=_service(data_dir) if running else None,
     )
@@ -84,7 +84,7 @@ def _service(data_dir: Path) -> str | None:
     return address.address if address else None
 
 
-def _full_disk(data_dir: Path, running: bool, now_s: float) -> tuple[Fault, ...]:
+def full_disk(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ...]:
     """A disk without a byte left: the daemon cannot write that down, so it is seen from here."""
     if not running or shutil.disk_usage(data_dir).free >= FULL_BYTES:
         return ()

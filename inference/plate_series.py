@@ -35,13 +35,17 @@ LIMITS = QualityLimits()
 
 @dataclass(frozen=True, slots=True)
 class WellValue:
-    """One well's viability in the metric's own unit, None where there is none; `order` is its turn in the imaging."""
+    """One well's viability in the metric's own unit, None where there is none; `order` is its turn in the imaging.
+
+    A well that is `pending` has none yet: it is still to be imaged or scored.
+    """
 
     well: WellId
     treatment: Treatment
     value: float | None
     order: int | None = None
     reason: str | None = None  # why there is no value
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ def _control_flags(series: Series, limits: QualityLimits) -> Iterator[QualityFla
 
 
 def _lost_controls(wells: Sequence[WellValue]) -> Iterator[QualityFlag]:
-    lost = [e for e in wells if e.treatment.role in (NEGATIVE, POSITIVE) and known(e.value) is None]
+    controls = (entry for entry in wells if entry.treatment.role in (NEGATIVE, POSITIVE) and not entry.pending)
+    lost = [entry for entry in controls if known(entry.value) is None]
     if lost:
         words = "; ".join(dict.fromkeys(entry.reason or "no value" for entry in lost))
         what = f"{len(lost)} control wells have no value ({words})"

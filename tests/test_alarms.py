@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from spheroidd.daemon import status
 from spheroidd.daemon.alarm_conditions import Situation, conditions
 from spheroidd.daemon.alarm_settings import AlarmsConfig
-from spheroidd.daemon.alarms import open_alarms, settle
+from spheroidd.daemon.alarms import alarms_now, open_alarms, settle
 from spheroidd.daemon.catalog import Catalog, StackState
 from spheroidd.daemon.doctor import DISK_BYTES_PER_RAW_BYTE
+from spheroidd.daemon.lock import acquire_lock
 from spheroidd.daemon.steering import _ended
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError, StorageError
 from spheroidd.protocols.quality import QualityFlag, Verdict
@@ -21,6 +23,14 @@ from tests.alarm_rig import A01, A02, A03, NOW_S, RAW_BYTES, acknowledge, plate,
 
 SETTINGS = AlarmsConfig(stall_s=60.0, between_s=900.0)
 FINE = Situation(NOW_S, 10**12, acquiring=True)
+
+
+class DiskUsage(NamedTuple):
+    """What shutil.disk_usage gives."""
+
+    total: int
+    used: int
+    free: int
 
 
 @pytest.fixture
@@ -41,6 +51,17 @@ def look(catalog: Catalog, situation: Situation = FINE) -> list[tuple[str, str]]
 
 def all_there_were(catalog: Catalog) -> list[str]:
     return [fault.code for fault in catalog.faults(open_only=False)]
+
+
+def test_a_disk_too_full_to_write_an_alarm_down_is_one(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: DiskUsage(10**9, 10**9, 0))
+    assert alarms_now(tmp_path, catalog) == []  # nobody is at work here
+    with acquire_lock(tmp_path):
+        (alarm,) = alarms_now(tmp_path, catalog)
+    assert (alarm.code, alarm.severity) == ("disk-full", "critical")
+    assert "make room" in alarm.do
 
 
 def test_a_plate_that_runs_well_has_none(catalog: Catalog) -> None:

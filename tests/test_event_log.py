@@ -115,6 +115,7 @@ def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / FOLDER).write_text("in the way")
     with logging_to(tmp_path):
         tell("x")
+    assert (tmp_path / FOLDER).read_text() == "in the way"
 
 
 def test_a_torn_line_is_left_out(tmp_path: Path) -> None:

@@ -260,6 +260,13 @@ def test_a_control_without_a_value_is_named_with_its_reason() -> None:
     assert "187 of 200" in flag.what
 
 
+def test_a_control_that_is_still_to_be_scored_is_not_lost() -> None:
+    wells = healthy(8)
+    waiting = of_role(wells, POSITIVE)[0]
+    wells = [replace(e, value=None, reason="waits for the model", pending=True) if e is waiting else e for e in wells]
+    assert "control-lost" not in {flag.code for flag in judged(wells).flags}
+
+
 def test_each_patient_is_judged_by_its_own_controls() -> None:
     """One patient shines twice as bright: pooled controls would spread and fail, each alone is fine."""
     wells = healthy(9, ("P01", "P02"))

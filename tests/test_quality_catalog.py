@@ -128,6 +128,19 @@ def test_a_plate_that_was_only_registered_is_unknown(tmp_path: Path) -> None:
 # Images
 
 
+def test_controls_that_a_run_has_still_to_reach_are_not_lost(tmp_path: Path) -> None:
+    """Neither one that is to come nor one under way is to be imaged again."""
+    with Catalog.create_or_open(tmp_path) as catalog:
+        catalog.register_plate(MAP, "{}")
+        coming, begun, broken = (StackKey(MAP.name, entry.well) for entry in list(MAP)[:3])
+        for key in (coming, begun, broken):
+            catalog.expect(StackPlan(key, CHANNELS, N_Z, 8, 8, 0.4, 1.25))
+        catalog.set_stack_state(begun, StackState.ACQUIRING)
+        catalog.set_stack_state(broken, StackState.FAILED, "the camera went")
+        lost = [flag.wells for flag in plate_quality(catalog, MAP.name).flags if flag.code == "control-lost"]
+    assert lost == [(str(broken.well),)]
+
+
 def test_profiles_are_kept_as_they_were(catalog: Catalog) -> None:
     key = StackKey("P1", next(iter(MAP)).well)
     other = StackProfile({"561": replace(SHARP, sharpness=None)}, None, None, None)

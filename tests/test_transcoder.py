@@ -292,5 +292,5 @@ def test_viewers_that_go_away_are_forgotten(client: Client, served: Asked) -> No
     """More come and go, one after another, than may watch at once."""
     for _ in range(70):
         connection = client.connect()
-        events(connection, "/v1/status:watch", 1)
+        assert len(events(connection, "/v1/status:watch", 1)) == 1
         connection.close()
