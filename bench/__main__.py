@@ -20,6 +20,7 @@ BENCHES = {
     "screen": 9,
     "micromanager": 1,
     "watch": 4,
+    "quality": 3,
     "service": 3,
     "page": 2,
     "report": 3,
