@@ -183,14 +183,8 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         live += 4 * live * (1 - live) * draws.uniform("noise", 0.04, 0.06) * draws.normal("well")
     if mode is DrugMode.CYTOSTATIC:
         volume *= max(viability, 0.1)
-    # A plate is stained in one go and a patient's tissue is of one kind: wells differ from them by less.
-    tissue, plate = (
-        Draws.of(choices.seed, "patient", treatment.patient),
-        Draws.of(choices.seed, "plate", plate_map.name),
-    )
-    calcein, pi = (0.2 * plate.normal(dye) + 0.12 * draws.normal(dye) for dye in ("calcein", "pi"))
-    auto = tissue.uniform("autofluorescence", 0.07, 0.18) + draws.uniform("autofluorescence", -0.02, 0.02)
-    auto = auto if choices.autofluorescence is None else choices.autofluorescence
+    tissue, plate = _shared_draws(plate_map.name, treatment, choices)
+    calcein, pi, auto = _stain(choices, tissue, plate, draws)
     if mode is DrugMode.AUTOFLUORESCENT:
         auto += 0.15 * effect
     diameter = min(max(choices.diameter_um * volume ** (1 / 3), _DIAMETERS_UM[0]), _DIAMETERS_UM[1])
@@ -209,8 +203,8 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         necrotic=diameter > 400.0,
         double_positive=draws.uniform("double positive", 0.02, 0.05),
         double_negative=draws.uniform("double negative", 0.02, 0.05),
-        calcein_adu=choices.intensity * min(max(1500 * math.exp(calcein), 600.0), 2800.0),
-        pi_adu=choices.intensity * min(max(1200 * math.exp(pi), 500.0), 2500.0),
+        calcein_adu=calcein,
+        pi_adu=pi,
         calcein_lp_um=draws.uniform("calcein depth", 70.0, 100.0),
         pi_lp_um=draws.uniform("pi depth", 120.0, 200.0),
         light_um=draws.uniform("light depth", 90.0, 150.0),
@@ -220,6 +214,22 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         autofluorescence=auto,
         background_adu=draws.uniform("background", 10.0, 30.0),
         bleaching=plate.uniform("bleaching", 0.05, 0.20),
+    )
+
+
+def _shared_draws(plate: str, treatment: Treatment, choices: SpecChoices) -> tuple[Draws, Draws]:
+    """Of a patient's tissue, which is of one kind, and of a plate, which is stained in one go: wells differ by less."""
+    return Draws.of(choices.seed, "patient", treatment.patient), Draws.of(choices.seed, "plate", plate)
+
+
+def _stain(choices: SpecChoices, tissue: Draws, plate: Draws, draws: Draws) -> tuple[float, float, float]:
+    """Peaks of Calcein and of propidium iodide (camera counts), and autofluorescence as a share of the first."""
+    calcein, pi = (0.2 * plate.normal(dye) + 0.12 * draws.normal(dye) for dye in ("calcein", "pi"))
+    auto = tissue.uniform("autofluorescence", 0.07, 0.18) + draws.uniform("autofluorescence", -0.02, 0.02)
+    return (
+        choices.intensity * min(max(1500 * math.exp(calcein), 600.0), 2800.0),
+        choices.intensity * min(max(1200 * math.exp(pi), 500.0), 2500.0),
+        auto if choices.autofluorescence is None else choices.autofluorescence,
     )
 
 
