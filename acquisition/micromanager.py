@@ -22,7 +22,7 @@ from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 
 class MicroManagerSource:
-    """A StackSource over Micro-Manager's core, one stack a well, controls first.
+    """A StackSource over Micro-Manager's core, one stack for each field of a well.
 
     `attach` is called with the loaded core, in its process; it must be importable by name (a function of a module, or
     a `functools.partial` of one). The emulator's camera comes in that way.
@@ -63,7 +63,7 @@ class MicroManagerSource:
     def check(self) -> None:
         """Load the core, and raise ConfigError or InstrumentError where it is not the microscope of the settings."""
         self._check_files()
-        check_reach(self._settings, (entry.well for entry in self._map.imaged()))
+        check_reach(self._settings, self._keys())
         found, s = self._process.start(), self._settings
         promised = (s.width, s.height, s.frame_bytes // (s.width * s.height))
         if (camera := (found.width, found.height, found.bytes_per_pixel)) != promised:
@@ -75,8 +75,8 @@ class MicroManagerSource:
             raise ConfigError(what, where="source.pixel_um", do="correct it, or the calibration of the objective")
 
     def plans(self) -> Sequence[StackPlan]:
-        """One stack for each well that is not empty."""
-        return [self.plan(StackKey(self._map.name, entry.well)) for entry in self._map.imaged()]
+        """One stack for each field of each well that is not empty, in the plan's order."""
+        return [self.plan(key) for key in self._keys()]
 
     def plan(self, key: StackKey) -> StackPlan:
         """The geometry of a stack, the same for every well."""
@@ -122,8 +122,13 @@ class MicroManagerSource:
         """Close the shutter and end the core's process; may be called twice."""
         self._process.stop()
 
+    def _keys(self) -> list[StackKey]:
+        sites = self._settings.sites
+        fields = range(len(sites.fields_um))
+        return [StackKey(self._map.name, well, field) for well in sites.wells(self._map) for field in fields]
+
     def _order(self, plan: StackPlan, wanted: Set[SliceIndex]) -> StackOrder:
-        x_um, y_um = self._settings.xy_um(plan.key.well)
+        x_um, y_um = self._settings.xy_um(plan.key.well, plan.key.stack)
         slices = (
             PlannedSlice(index, self._settings.z_um(index.z))
             for index in self._settings.slice_order(plan)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from spheroidd.acquisition.instrument_messages import CoreReady
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
 from spheroidd.protocols.errors import ConfigError, InstrumentError
-from spheroidd.protocols.well import WellId
+from spheroidd.protocols.stack import StackKey
 
 POLL_S = 0.004
 SETTLE_S = 0.3  # a stage may report itself at rest a little before it is
@@ -247,15 +247,16 @@ class Stages:
         self.complaint = None
 
 
-def check_reach(settings: MicroManagerSettings, wells: Iterable[WellId]) -> None:
-    """ConfigError for the first well whose centre lies outside the stage's limits."""
-    for well in wells:
-        x_um, y_um = settings.xy_um(well)
+def check_reach(settings: MicroManagerSettings, keys: Iterable[StackKey]) -> None:
+    """ConfigError for the first well or field whose centre lies outside the stage's limits."""
+    for key in keys:
+        x_um, y_um = settings.xy_um(key.well, key.stack)
         try:
             _check("x", x_um, settings.x_limits_um)
             _check("y", y_um, settings.y_limits_um)
         except ConfigError as error:
-            raise ConfigError(error.what, where=f"well {well}", do=error.do) from error
+            where = f"well {key.well}" + (f", field {key.stack}" if key.stack else "")
+            raise ConfigError(error.what, where=where, do=error.do) from error
 
 
 def _check(axis: str, value_um: float, limits_um: tuple[float, float]) -> None:

@@ -4,16 +4,20 @@ Lengths are micrometres in the stages' own coordinates. The stages' limits are s
 sends whatever it is given: there are no defaults for them.
 """
 
+import math
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spheroidd.acquisition.plan_settings import Finite, PlanSettings, Positive
+from spheroidd.protocols.acquisition_plan import AcquisitionPlan
+from spheroidd.protocols.calibration import Calibration
+from spheroidd.protocols.plate_format import PlateFormat
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackPlan
 from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Range = tuple[Finite, Finite]
 
 STALL_PERIODS = 3
@@ -62,8 +66,11 @@ class MicroManagerSettings(BaseModel):
     z_sequencing: bool = False
     """Let the hardware step through z: channel by channel, each in one go, for stages and cameras wired for it."""
 
-    # The plate.
-    a01_um: Range
+    # The plate: a catalogued one that lies where taught wells say, or a corner and a pitch.
+    plan: PlanSettings | None = Field(
+        default=None, description="plate, taught wells, order and fields; in place of a01_um and pitch_um"
+    )
+    a01_um: Range | None = None
     """Where the XY stage stands (x, y) when well A01 is centred."""
     pitch_um: Range = (9000.0, 9000.0)
     """From a column to the next in x, from a row to the next in y; negative where the stage counts the other way."""
@@ -103,6 +110,11 @@ class MicroManagerSettings(BaseModel):
                 raise ValueError(f"{name} is at {z_um:g} um, outside z_limits_um [{low:g}, {high:g}]")
         if 0 in self.pitch_um:
             raise ValueError("pitch_um is 0; write the distance of two wells")
+        if self.plan is None and self.a01_um is None:
+            raise ValueError("nothing says where the wells are; write [source.plan] with taught wells, or a01_um")
+        default_pitch = type(self).model_fields["pitch_um"].default
+        if self.plan is not None and (self.a01_um is not None or self.pitch_um != default_pitch):
+            raise ValueError("[source.plan] says where the wells are; remove a01_um and pitch_um, or the plan")
         if self.backend == "python" and (self.micromanager_dir is None or self.config is None):
             raise ValueError("the Python backend needs micromanager_dir and config")
         return self
@@ -137,18 +149,36 @@ class MicroManagerSettings(BaseModel):
         """The focus stage's position for a slice."""
         return self.z_start_um + z * self.z_step_um
 
-    def xy_um(self, well: WellId) -> tuple[float, float]:
-        """The XY stage's position for a well's centre."""
-        return self.a01_um[0] + well.column * self.pitch_um[0], self.a01_um[1] + well.row * self.pitch_um[1]
+    @property
+    def image_um(self) -> tuple[float, float]:
+        """An image's width and height."""
+        return self.width * self.pixel_um, self.height * self.pixel_um
+
+    @cached_property
+    def sites(self) -> AcquisitionPlan:
+        """Where the wells and their fields are, and their order; ConfigError where [source.plan] cannot be right.
+
+        Not made when the settings are read: it may need a file whose path is not absolute yet.
+        """
+        if self.plan is not None:
+            return self.plan.build(self.image_um)
+        assert self.a01_um is not None  # the validator saw to it
+        (x, y), signs = self.pitch_um, [math.copysign(1.0, pitch) for pitch in self.pitch_um]
+        lattice = PlateFormat("at pitch_um", MAX_ROWS, MAX_COLUMNS, (abs(x), abs(y)), (abs(x), abs(y)))
+        return AcquisitionPlan(lattice, Calibration(((signs[0], 0.0), (0.0, signs[1])), self.a01_um))
+
+    def xy_um(self, well: WellId, field: int = 0) -> tuple[float, float]:
+        """The XY stage's position for a field of a well, its centre where the well has only one."""
+        return self.sites.xy_um(well, field)
+
+    def site_at(self, x_um: float, y_um: float) -> tuple[WellId, int] | None:
+        """The well and its field that are centred at a stage position, to the tolerance; None beside them."""
+        return self.sites.site_at(x_um, y_um, self.xy_tolerance_um)
 
     def well_at(self, x_um: float, y_um: float) -> WellId | None:
-        """The well that is centred at a stage position, to the tolerance; None between wells and beside the plate."""
-        column = round((x_um - self.a01_um[0]) / self.pitch_um[0])
-        row = round((y_um - self.a01_um[1]) / self.pitch_um[1])
-        if not (0 <= row < MAX_ROWS and 0 <= column < MAX_COLUMNS):
-            return None
-        x, y = self.xy_um(well := WellId(row, column))
-        return well if max(abs(x - x_um), abs(y - y_um)) <= self.xy_tolerance_um else None
+        """The well of `site_at`."""
+        site = self.site_at(x_um, y_um)
+        return site[0] if site else None
 
     def slice_order(self, plan: StackPlan) -> list[SliceIndex]:
         """A stack's slices as the instrument takes them: z by z, or channel by channel where the hardware steps."""

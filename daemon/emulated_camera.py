@@ -79,7 +79,7 @@ class CameraOverPlate:
 
     def __init__(self, settings: MicroManagerSettings, plate: EmulatorSource, core: Any) -> None:
         self._settings, self._plate, self._core = settings, plate, core
-        self._scene: tuple[WellId, Scene] | None = None
+        self._scene: tuple[tuple[WellId, int], Scene] | None = None
         self._sequence_um: list[float] = []
 
     def attach(self) -> None:
@@ -102,12 +102,13 @@ class CameraOverPlate:
     def _render(self, z_um: float) -> Pixels:
         s, core = self._settings, self._core
         z = round((z_um - s.z_start_um) / s.z_step_um)
-        well = s.well_at(float(core.get_x_position()), float(core.get_y_position()))
+        site = s.site_at(float(core.get_x_position()), float(core.get_y_position()))
         preset = core.get_current_config(s.channel_group)
         channel = next((name for name, lit in s.channels.items() if lit.preset == preset), None)
         on_slice = 0 <= z < s.n_z and abs(s.z_um(z) - z_um) <= s.z_tolerance_um
-        if well is None or channel is None or not on_slice or well not in {e.well for e in self._plate.plate_map}:
+        wells = {entry.well for entry in self._plate.plate_map}
+        if site is None or channel is None or not on_slice or site[0] not in wells:
             return np.full((s.height, s.width), DARK_ADU, s.dtype)
-        if self._scene is None or self._scene[0] != well:
-            self._scene = well, self._plate.scene(well)
+        if self._scene is None or self._scene[0] != site:
+            self._scene = site, self._plate.scene(*site)
         return self._scene[1].image(channel, z)

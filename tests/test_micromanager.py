@@ -280,7 +280,9 @@ def test_settings_refuse_nonsense(changed: dict[str, Any]) -> None:
 
 def test_limits_and_geometry_have_no_defaults() -> None:
     required = {name for name, field in MicroManagerSettings.model_fields.items() if field.is_required()}
-    assert required >= {"x_limits_um", "y_limits_um", "z_limits_um", "retract_z_um", "a01_um", "z_start_um", "n_z"}
+    assert required >= {"x_limits_um", "y_limits_um", "z_limits_um", "retract_z_um", "z_start_um", "n_z"}
+    with pytest.raises(ValidationError, match="nothing says where the wells are"):
+        settings(a01_um=None)
 
 
 def test_a_plate_map_is_needed() -> None:
