@@ -42,6 +42,7 @@ class Action(StrEnum):
     RESULT_CHANGED = "result changed"
     WELL_EXCLUDED = "well excluded"
     WELL_INCLUDED = "well included"
+    REFERENCES_IMPORTED = "references imported"
     EXPORT_WRITTEN = "export written"
     REPORT_WRITTEN = "report written"
     ORDERED = "ordered"  # over the service: pause, abort, skip, ...

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spheroidd.daemon import audit
+from spheroidd.daemon import audit, references
 from spheroidd.daemon.audit import Action, AuditEvent, Head
 from spheroidd.daemon.audit_trail import events, parse_head
 from spheroidd.daemon.catalog_reader import CatalogReader
@@ -105,6 +105,18 @@ def _tables(catalog: CatalogReader, trail: list[AuditEvent]) -> Iterator[str]:
     yield from _changes(catalog, trail, start)
     yield from _results(catalog)
     yield from _plates(catalog, trail, start)
+    yield from _references(catalog, trail)
+
+
+def _references(catalog: CatalogReader, trail: list[AuditEvent]) -> Iterator[str]:
+    """Each plate's MTT references are those of its newest import."""
+    told = {event.plate: event for event in trail if event.action == Action.REFERENCES_IMPORTED and event.plate}
+    found = {row["plate"] for row in catalog.query("SELECT DISTINCT plate FROM mtt_references")}
+    for plate in sorted(found - told.keys()):
+        yield f"plate {plate}: its MTT references have no event in the trail"
+    for plate, event in told.items():
+        if references.state(catalog, str(plate)) != _new(event).get("references_sha256"):
+            yield f"plate {plate}: its MTT references are not those that event {event.seq} tells of"
 
 
 def _changes(catalog: CatalogReader, trail: list[AuditEvent], start: Mapping[str, Any]) -> Iterator[str]:

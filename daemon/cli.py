@@ -12,6 +12,7 @@ from spheroidd.daemon import commands_control  # isort: skip
 from spheroidd.daemon import commands_logs  # isort: skip
 from spheroidd.daemon import commands_service  # isort: skip
 from spheroidd.daemon import commands_page  # isort: skip
+from spheroidd.daemon import commands_reference  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "commands_look",
     "commands_page",
     "commands_quality",
+    "commands_reference",
     "commands_report",
     "commands_run",
     "commands_service",

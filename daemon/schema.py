@@ -218,7 +218,22 @@ CREATE TABLE channel_quality (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY, VIEWS)
+# What an assay said of a well, beside what the images say: exactly one of the percentage and the reason is known.
+_REFERENCES = """
+CREATE TABLE mtt_references (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  od REAL,
+  viability_percent REAL,
+  reason TEXT,
+  audit_seq INTEGER NOT NULL,
+  PRIMARY KEY (plate, well),
+  CHECK ((viability_percent IS NULL) = (reason IS NOT NULL)),
+  FOREIGN KEY (plate, well) REFERENCES wells
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY, VIEWS, _REFERENCES)
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
