@@ -6,21 +6,22 @@ and so the instrument: no frame is taken that could not be kept.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
+from spheroidd.daemon.plan_queue import PlanQueue
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackOpened, StackRejected
 from spheroidd.protocols.ports import FaultTelling, Interruptible, StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 T = TypeVar("T")
 STORAGE_RETRY_S = 1.0
 INSTRUMENT_RETRY_S = 2.0
 HELD_CHECK_S = 0.2  # how soon a paused stack notices that it was skipped
-REPEATS_CAPACITY = 64  # plans without pixels; more wells to be repeated at once are a new plate
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class _Close:
 
 
 class AcquisitionThreads:
-    """Runs one source into one store; every fact goes to `emit`, which may block and so slow the instrument down.
+    """Runs what a queue holds of one source into one store; every fact goes to `emit`, which may block and so slow the
+    instrument down.
 
     `has_room` raises StorageError while the disk has too little space left to begin anything.
     """
@@ -66,6 +68,7 @@ class AcquisitionThreads:
         self,
         source: StackSource,
         store: StackStore,
+        queue: PlanQueue,
         emit: Callable[[Event | StackPlanned | StackHeld | ThreadDied], None],
         *,
         has_room: Callable[[], None],
@@ -76,7 +79,7 @@ class AcquisitionThreads:
         self._has_room, self._attempts = has_room, attempts
         self._frames: Channel[Frame | _Open | _Close] = Channel(capacity=frames_capacity)
         self._decisions: Channel[bool] = Channel(capacity=1)
-        self._repeats: Channel[StackPlan] = Channel(capacity=REPEATS_CAPACITY)
+        self._queue = queue
         self._stop = threading.Event()
         self._going = threading.Event()  # not paused
         self._going.set()
@@ -96,9 +99,11 @@ class AcquisitionThreads:
         for thread in self._threads:
             thread.start()
 
-    def decide(self, take: bool) -> None:
-        """Answer the last StackPlanned."""
-        self._decisions.put(take)
+    def decide(self, plan: StackPlan, *, take: bool) -> None:
+        """Answer the last StackPlanned. Where another stack was put before this one meanwhile, that one is planned
+        instead, and this one again later.
+        """
+        self._decisions.put(self._queue.settle(plan.key) and take)
 
     def hold(self) -> None:
         """Close the shutter after the frame in hand; StackHeld follows where a stack is under way."""
@@ -113,10 +118,21 @@ class AcquisitionThreads:
         self._skipped = key
 
     def repeat(self, plan: StackPlan) -> None:
-        """Plan a stack of the instrument's again, under its new key. ChannelClosedError once it is too late for that,
-        TimeoutError where too many wait.
-        """
-        self._repeats.put(plan, timeout=0)
+        """Plan a stack of the instrument's again, under its new key; ChannelClosedError once it is too late."""
+        self._queue.repeat(plan)
+
+    @property
+    def takes_any_order(self) -> bool:
+        """Whether the instrument lets its wells be taken in any order."""
+        return self._queue.takes_any_order
+
+    def to_come(self) -> set[WellId]:
+        """The wells of which a stack waits to be decided over."""
+        return self._queue.to_come()
+
+    def bring_forward(self, wells: Sequence[WellId]) -> None:
+        """Take the stacks of these wells next, in this order, once the one under way has ended."""
+        self._queue.bring_forward(wells)
 
     def stop(self) -> None:
         """Take no further frame; what was taken is still stored and told, and SourceFinished follows."""
@@ -131,9 +147,7 @@ class AcquisitionThreads:
 
     def _run_source(self) -> None:
         try:
-            for plan in self._plans():
-                if self._stop.is_set():
-                    break
+            while (plan := self._queue.head()) is not None and not self._stop.is_set():
                 self._emit(StackPlanned(plan))
                 if self._decisions.get():
                     self._take(plan)
@@ -144,15 +158,6 @@ class AcquisitionThreads:
         finally:
             self._source.close()
             self._frames.close()
-
-    def _plans(self) -> Iterator[StackPlan]:
-        """The source's plans, and after each of them those that are to be repeated."""
-        for plan in self._source.plans():
-            yield plan
-            while len(self._repeats):
-                yield self._repeats.get()
-        self._repeats.close()  # from here on it is too late; what was put before still comes
-        yield from self._repeats
 
     def _take(self, plan: StackPlan) -> None:
         """Acquire one stack; an instrument that fails is tried again for just the slices that are still missing."""

@@ -1,4 +1,4 @@
-"""Commands that drive a daemon: serve, submit, start, pause, resume, abort, skip, repeat, stop, control, token."""
+"""Commands that drive a daemon: serve, submit, start, pause, resume, abort, skip, repeat, next, stop, and its rights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +89,15 @@ def skip(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: ReasonOp
 def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA) -> int:
     """Image a well once more, as a further stack. What was imaged before stays."""
     return _order(data, "RepeatWell", well=well)
+
+
+@app.command("next")
+def next_wells(
+    wells: Annotated[list[str], typer.Argument(metavar="WELL...", help="The wells, such as B03 C07.")],
+    data: DataOption = DEFAULT_DATA,
+) -> int:
+    """Image these wells next, in this order. The others follow as they were planned; none is lost."""
+    return _order(data, "ReorderWells", wells=wells)
 
 
 @app.command()

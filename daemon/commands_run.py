@@ -29,12 +29,17 @@ def demo(
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration (TOML).")],
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+    from_well: Annotated[
+        str | None, typer.Option(metavar="WELL", help="Begin at this well; those before it come last.")
+    ] = None,
 ) -> int:
     """Acquire and score a plate. An interrupted run is taken up where it stopped."""
     from spheroidd.daemon.config import load_config
     from spheroidd.daemon.run import run_plate
+    from spheroidd.protocols.well import WellId
 
-    return run_plate(load_config(config), console=console(), live=not plain)
+    begin_at = WellId.parse(from_well) if from_well is not None else None
+    return run_plate(load_config(config), console=console(), live=not plain, from_well=begin_at)
 
 
 @app.command()

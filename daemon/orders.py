@@ -80,6 +80,13 @@ class RepeatWell(Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReorderWells(Order):
+    """Image these wells next, in this order; the others follow as they were planned."""
+
+    wells: tuple[WellId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rescore(Order):
     """Score stored stacks again; no wells: all of the plate. Model and normalisation "": as before."""
 

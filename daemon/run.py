@@ -32,6 +32,7 @@ from spheroidd.daemon.lock import acquire_lock
 from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
+from spheroidd.daemon.plan_queue import PlanQueue
 from spheroidd.daemon.progress import Progress
 from spheroidd.daemon.results import results_table
 from spheroidd.daemon.rows import RunState, StackState
@@ -42,21 +43,22 @@ from spheroidd.inference.model_card import read_card
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.ports import StackSource
 from spheroidd.protocols.results import Normalisation, WellStatus
-from spheroidd.protocols.stack import StackPlan
+from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
     from spheroidd.daemon.service import Service
 
 FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
+_BEGIN_AT = {"order": "BeginAt", "done": "the run begins at this well; those before it come last"}
 SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
 
-def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
+def run_plate(config: Config, *, console: Console, live: bool = True, from_well: WellId | None = None) -> int:
     """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row.
 
-    Raises ConfigError or ModelError before anything starts, InstrumentError where the instrument gave up.
+    With `from_well` it begins at that well; those before it come last. Raises ConfigError or ModelError before anything
+    starts, InstrumentError where the instrument gave up.
     """
     data_dir = config.data.dir
     require(preflight(config))
@@ -68,7 +70,9 @@ def run_plate(config: Config, *, console: Console, live: bool = True) -> int:
         Lookout(data_dir, catalog, config.alarms) as lookout,
         _serving(data_dir, catalog, config.service, console) as service,
     ):
-        return acquire_plate(config, catalog, service, regressor, console=console, live=live, lookout=lookout)
+        return acquire_plate(
+            config, catalog, service, regressor, console=console, live=live, lookout=lookout, from_well=from_well
+        )
 
 
 def acquire_plate(
@@ -81,15 +85,19 @@ def acquire_plate(
     live: bool = True,
     on_stop: Callable[[], None] = lambda: None,
     lookout: Lookout | None = None,
+    from_well: WellId | None = None,
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
     data_dir = config.data.dir
     with contextlib.closing(open_source(config, SystemClock())) as source:
-        plate_map = source.plate_map
+        plate_map, plans = source.plate_map, source.plans()
         catalog.register_plate(plate_map, config.model_dump_json())
+        queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
         with catalog.transaction():
-            for plan in _promised(source):
+            for plan in plans if isinstance(plans, Sequence) else ():  # one that only watches names none yet
                 catalog.expect(plan)
+        if from_well is not None:
+            catalog.append_event(Action.ORDERED, plate=plate_map.name, well=str(from_well), new=_BEGIN_AT)
         events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
         store = config.store
         threads = AcquisitionThreads(
@@ -102,6 +110,7 @@ def acquire_plate(
                 slab_z=store.slab_z,
                 ring_slots=store.ring_slots,
             ),
+            queue,
             events.put,
             has_room=lambda: _check_room(data_dir, store.min_free_gb),
             frames_capacity=FRAMES_CAPACITY,
@@ -264,12 +273,6 @@ def _enter_start(catalog: Catalog, plate: str, settings: ScoringSettings, *, acq
         "pid": os.getpid(),
     }
     catalog.append_event(action, plate=plate, new=new)
-
-
-def _promised(source: StackSource) -> Sequence[StackPlan]:
-    """The stacks a source can name before it starts; a source that only watches names none yet."""
-    plans = source.plans()
-    return plans if isinstance(plans, Sequence) else ()
 
 
 def _check_room(data_dir: Path, min_free_gb: float) -> None:

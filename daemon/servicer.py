@@ -160,6 +160,11 @@ class Servicer(wire_grpc.SpheroiddServicer):
         well = WellId.parse(request.well)
         return self._order(request.lease, request.plate, context, orders.RepeatWell, well=well)
 
+    def ReorderWells(self, request: wire.ReorderWellsRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        wells = tuple(WellId.parse(well) for well in request.wells)
+        return self._order(request.lease, request.plate, context, orders.ReorderWells, wells=wells)
+
     def Rescore(self, request: wire.RescoreRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""
         if request.normalisation not in ("", "stack", "plate"):

@@ -1,4 +1,4 @@
-"""What people ordered of the run under way: pause, resume, abort, skip, repeat, re-score. Only main calls it.
+"""What people ordered of the run under way: pause, resume, abort, skip, repeat, re-order, re-score. Only main calls it.
 
 It decides for each planned stack whether it is taken, and says why a stack ended without all its slices.
 """
@@ -13,7 +13,6 @@ from spheroidd.daemon.audit import Action
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.orders import (
     Abort,
-    BusyError,
     Done,
     FinishPush,
     Inbox,
@@ -21,6 +20,7 @@ from spheroidd.daemon.orders import (
     Order,
     Pause,
     RefusedError,
+    ReorderWells,
     RepeatWell,
     Rescore,
     Resume,
@@ -85,11 +85,11 @@ class Steering:
             self._waiting = plan
             return
         row = self._catalog.stack(plan.key)
-        whole = row.complete and row.sealed_s is not None and row.state is not StackState.FAILED
+        whole = _whole(row)
         reason = self._skipped.get(plan.key.well)
         if reason is not None and not whole:
             self._catalog.set_stack_state(plan.key, StackState.INCOMPLETE, reason)
-        self._threads.decide(take=not whole and reason is None)
+        self._threads.decide(plan, take=not whole and reason is None)
 
     def held(self, event: StackHeld) -> None:
         """The shutter is closed."""
@@ -128,6 +128,8 @@ class Steering:
                 return self._skip(order)
             case RepeatWell():
                 return self._repeat(order)
+            case ReorderWells():
+                return self._reorder(order)
             case Rescore():
                 return self._rescore(order)
             case FinishPush():
@@ -177,7 +179,7 @@ class Steering:
     def _skip(self, order: SkipWell) -> str:
         threads, well = self._acquiring(), order.well
         rows = self._stacks(well)
-        if rows and not any(row.state in _TO_COME for row in rows):
+        if rows and not self._awaited(well):
             raise RefusedError(f"well {well} is imaged already", do="exclude it from the results instead")
         self._known(well)
         reason = _ended("skipped", order.who, order.reason)
@@ -197,7 +199,7 @@ class Steering:
         if self._inlet is not None:
             raise RefusedError("the program that pushes decides what is imaged", do="push the well as a further stack")
         rows = self._stacks(well)
-        if not rows or any(row.state in _TO_COME for row in rows):
+        if not rows or self._awaited(well):
             raise RefusedError(f"well {well} is still to be imaged", do="repeat it once it was imaged")
         last = rows[-1]
         plan = replace(last.plan, key=StackKey(self._plate, well, last.key.stack + 1))
@@ -207,10 +209,29 @@ class Steering:
                 threads.repeat(plan)
         except ChannelClosedError:
             raise RefusedError("the instrument has finished this plate", do="start the plate again") from None
-        except TimeoutError:
-            raise BusyError("too many wells wait to be repeated", do="wait until some are imaged") from None
         self._skipped.pop(well, None)
         return f"well {well} will be imaged again as stack {plan.key.stack}"
+
+    def _reorder(self, order: ReorderWells) -> str:
+        threads, wells = self._acquiring(), tuple(dict.fromkeys(order.wells))
+        if not wells:
+            raise RefusedError("no well is named", do="name those that are to be imaged next")
+        if not threads.takes_any_order:
+            what = "this source takes its wells as they come: their order is the instrument's"
+            raise RefusedError(what, do="change the order in the instrument's own program")
+        for well in wells:
+            self._known(well)
+            if not self._waits(well):
+                do = "leave it out, or repeat it once it was imaged"
+                raise RefusedError(f"well {well} is imaged already, or under way", do=do)
+        with self._catalog.transaction():
+            for row in (row for well in wells if well in self._skipped for row in self._stacks(well)):
+                if not _whole(row):
+                    self._catalog.set_stack_state(row.key, StackState.QUEUED)
+        for well in wells:
+            self._skipped.pop(well, None)
+        threads.bring_forward(wells)
+        return f"{', '.join(map(str, wells))} will be imaged next"
 
     def _rescore(self, order: Rescore) -> str:
         if order.model or order.normalisation:
@@ -242,8 +263,22 @@ class Steering:
         if well not in {entry.well for entry in self._catalog.plate_map(self._plate).imaged()}:
             raise MissingError(f"plate {self._plate} has no well {well} to image", do="choose one of its plate map")
 
+    def _awaited(self, well: WellId) -> bool:
+        """Whether a stack of a well is under way or still to come."""
+        return self._waits(well) or any(row.state in _TO_COME for row in self._stacks(well))
+
+    def _waits(self, well: WellId) -> bool:
+        """Whether a stack of a well that lacks something waits for its turn, be it one that would be skipped."""
+        waiting = self._threads.to_come() if self._threads is not None else set()
+        return well in waiting and not all(_whole(row) for row in self._stacks(well))
+
     def _stacks(self, well: WellId | None = None) -> list[StackRow]:
         return [row for row in self._catalog.stacks(self._plate) if well is None or row.key.well == well]
+
+
+def _whole(row: StackRow) -> bool:
+    """Whether a stack needs no further frame and no seal."""
+    return row.complete and row.sealed_s is not None and row.state is not StackState.FAILED
 
 
 def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
@@ -252,7 +287,9 @@ def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
     An order to stop must not fail because the disk is full.
     """
     well = getattr(order, "well", None)
-    given = {"order": type(order).__name__, "done": done}
+    given: dict[str, object] = {"order": type(order).__name__, "done": done}
+    if isinstance(order, ReorderWells):
+        given["wells"] = [str(one) for one in order.wells]
     reason = " ".join(getattr(order, "reason", "").split()) or None
     try:
         catalog.append_event(

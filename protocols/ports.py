@@ -42,8 +42,9 @@ class StackSource(Protocol):
     def plans(self) -> Iterable[StackPlan]:
         """The stacks it will deliver, in order.
 
-        A source that knows them all gives a Sequence, so that disk and time can be reckoned before the first; one that
-        watches yields each when it learns of it.
+        A source that knows them all, and takes them in whatever order it is asked, gives a Sequence: disk and time can
+        be reckoned before the first, and wells be re-ordered. One whose instrument decides yields each when it learns
+        of it.
         """
         ...
 

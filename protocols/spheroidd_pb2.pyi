@@ -974,6 +974,32 @@ class RepeatWellRequest(_message.Message):
 Global___RepeatWellRequest: _TypeAlias = RepeatWellRequest  # noqa: Y015
 
 @_typing.final
+class ReorderWellsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WELLS_FIELD_NUMBER: _builtins.int
+    PLATE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    lease: _builtins.str
+    @_builtins.property
+    def wells(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        wells: _abc.Iterable[_builtins.str] | None = ...,
+        plate: _builtins.str = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate", "wells", b"wells"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReorderWellsRequest: _TypeAlias = ReorderWellsRequest  # noqa: Y015
+
+@_typing.final
 class RescoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -100,6 +100,11 @@ class SpheroiddStub:
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.SerializeToString,
                 response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
                 _registered_method=True)
+        self.ReorderWells = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/ReorderWells',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReorderWellsRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
         self.Rescore = channel.unary_unary(
                 '/spheroidd.v1.Spheroidd/Rescore',
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RescoreRequest.SerializeToString,
@@ -232,6 +237,14 @@ class SpheroiddServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReorderWells(self, request, context):
+        """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
+        well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Rescore(self, request, context):
         """Score stored stacks again. Every row that changes leaves its old self in the history.
         """
@@ -350,6 +363,11 @@ def add_SpheroiddServicer_to_server(servicer, server):
             'RepeatWell': grpc.unary_unary_rpc_method_handler(
                     servicer.RepeatWell,
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'ReorderWells': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReorderWells,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReorderWellsRequest.FromString,
                     response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
             ),
             'Rescore': grpc.unary_unary_rpc_method_handler(
@@ -739,6 +757,33 @@ class Spheroidd:
             target,
             '/spheroidd.v1.Spheroidd/RepeatWell',
             spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReorderWells(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/ReorderWells',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.ReorderWellsRequest.SerializeToString,
             spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
             options,
             channel_credentials,

@@ -66,6 +66,10 @@ class SpheroiddStub:
     """Leave a well out: the one under way ends where it is, one to come is not begun."""
     RepeatWell: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.RepeatWellRequest, _spheroidd_pb2.OrderResponse]
     """Image a well once more, as a further stack: what was imaged before stays."""
+    ReorderWells: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ReorderWellsRequest, _spheroidd_pb2.OrderResponse]
+    """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
+    well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
+    """
     Rescore: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.RescoreRequest, _spheroidd_pb2.OrderResponse]
     """Score stored stacks again. Every row that changes leaves its old self in the history."""
     StopDaemon: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.StopDaemonRequest, _spheroidd_pb2.OrderResponse]
@@ -117,6 +121,10 @@ class SpheroiddAsyncStub(SpheroiddStub):
     """Leave a well out: the one under way ends where it is, one to come is not begun."""
     RepeatWell: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.RepeatWellRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     """Image a well once more, as a further stack: what was imaged before stays."""
+    ReorderWells: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ReorderWellsRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
+    well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
+    """
     Rescore: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.RescoreRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     """Score stored stacks again. Every row that changes leaves its old self in the history."""
     StopDaemon: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.StopDaemonRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
@@ -243,6 +251,16 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
         """Image a well once more, as a further stack: what was imaged before stays."""
+
+    @_abc_1.abstractmethod
+    def ReorderWells(
+        self,
+        request: _spheroidd_pb2.ReorderWellsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
+        well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
+        """
 
     @_abc_1.abstractmethod
     def Rescore(

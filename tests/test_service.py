@@ -143,6 +143,7 @@ ORDERS = [
     ("AbortPlate", {"reason": "spilt"}, orders.Abort(who="local", reason="spilt")),
     ("SkipWell", {"well": "b3"}, orders.SkipWell(who="local", well=WellId(1, 2))),
     ("RepeatWell", {"well": "A01"}, orders.RepeatWell(who="local", well=WellId(0, 0))),
+    ("ReorderWells", {"wells": ["b3", "A1"]}, orders.ReorderWells(who="local", wells=(WellId(1, 2), WellId(0, 0)))),
     ("Rescore", {"plate": "P1", "model": "emulator"}, orders.Rescore(who="local", plate="P1", model="emulator")),
     ("StartPlate", {"plate": "P1"}, orders.StartPlate(who="local", plate="P1")),
     ("FinishPush", {}, orders.FinishPush(who="local")),

@@ -93,6 +93,7 @@ def test_a_viability_of_zero_is_a_zero_and_an_unknown_one_is_absent(client: Clie
         ("/v1/run:abort", {"plate": "P1", "reason": "spilt"}, orders.Abort(who="local", plate="P1", reason="spilt")),
         ("/v1/run/wells/b3:skip", {"reason": "ü"}, orders.SkipWell(who="local", well=WellId(1, 2), reason="ü")),
         ("/v1/run/wells/A01:repeat", {"well": "A01"}, orders.RepeatWell(who="local", well=WellId(0, 0))),
+        ("/v1/run/wells:reorder", {"wells": ["b3"]}, orders.ReorderWells(who="local", wells=(WellId(1, 2),))),
         ("/v1/plates/P1:rescore", {"wells": ["A01"]}, orders.Rescore(who="local", plate="P1", wells=(WellId(0, 0),))),
     ],
 )

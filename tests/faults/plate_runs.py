@@ -63,11 +63,11 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def start(config: Path) -> subprocess.Popen[str]:
+def start(config: Path, *options: str) -> subprocess.Popen[str]:
     """Start `spheroidd run` in a process group of its own; its output goes to `<config>.log`."""
     with config.with_suffix(".log").open("a") as log:
         return subprocess.Popen(
-            [*COMMAND, "run", str(config), "--plain"],
+            [*COMMAND, "run", str(config), "--plain", *options],
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
