@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from spheroidd.acquisition.arrival import Arrival, ArrivedFile
 from spheroidd.acquisition.folder_events import FolderEvents
 from spheroidd.acquisition.folder_scan import FolderScan, Signature
-from spheroidd.acquisition.image_name import ImageName
+from spheroidd.acquisition.image_name import ImageName, NameGrammar
 from spheroidd.acquisition.leica_names import image_beside, is_field_metadata
 from spheroidd.acquisition.mount import mount_of
 from spheroidd.acquisition.ndtiff_file import index_path
@@ -32,9 +32,11 @@ _IMAGES = (".tif", ".tiff", ".lif", ".xlef", ".lof", ".nd2", ".czi", ".oib", ".o
 class FolderWatch:
     """The stacks whose files have come, by key, and the time of the last news of any of them."""
 
-    def __init__(self, settings: FolderSettings, plate_map: PlateMap, clock: Clock) -> None:
+    def __init__(
+        self, settings: FolderSettings, plate_map: PlateMap, clock: Clock, *, grammar: NameGrammar | None = None
+    ) -> None:
         self._settings, self._clock, self._name = settings, clock, plate_map.name
-        self.root, self._grammar = settings.folder, settings.grammar()
+        self.root, self._grammar = settings.folder, grammar or settings.grammar()
         self._imaged = {entry.well for entry in plate_map.imaged()}
         self.arrivals: dict[StackKey, Arrival] = {}
         self._data_sets: dict[str, tuple[Signature | None, float]] = {}  # growing, to be opened when they rest
@@ -42,7 +44,7 @@ class FolderWatch:
         self._unwanted: dict[str, tuple[int, str]] = {}  # why files are not used: how many, and one of them
         self._scan: FolderScan | None = None
         self._events: FolderEvents | None = None
-        self.news_s = self._due_s = clock.now()
+        self.news_s = self._due_s = self._looked_s = clock.now()
         self._cost_s = 0.0
 
     def arrival(self, key: StackKey) -> Arrival:
@@ -82,6 +84,7 @@ class FolderWatch:
         for path in list(self._data_sets):
             self._rest(path, now_s)
         self._cost_s = time.thread_time() - began_s
+        self._looked_s = now_s
         self._due_s = now_s + max(self._settings.poll_s, self._cost_s / IDLE_SHARE)
 
     def _begin(self) -> FolderScan:
@@ -105,6 +108,10 @@ class FolderWatch:
             self._clock.sleep(min(HINT_S, left_s))
             if self._events is not None and self._events.stirred.is_set() and self._clock.now() >= least_s:
                 self._due_s = self._clock.now()
+
+    def hurry(self) -> None:
+        """Let the next look come sooner, because the instrument told of an image; no sooner than is cheap enough."""
+        self._due_s = min(self._due_s, self._looked_s + max(HINT_S, self._cost_s / BUSY_SHARE))
 
     def _is_wanted(self, path: str) -> bool:
         """Whether a file is of the plate; why not, where its name says so, is kept."""
