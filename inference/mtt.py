@@ -122,7 +122,7 @@ def read_text(path: Path) -> str:
 
 
 def choose_block(blocks: Iterable[ReaderBlock], plate_map: PlateMap, name: str | None, where: str) -> ReaderBlock:
-    """The block of that name; without a name, the only one that covers every imaged well of the map.
+    """The block of that name; without a name, the only one that covers every imaged well, or the file's only block.
 
     ConfigError lists the blocks where none or several could be meant.
     """
@@ -135,6 +135,8 @@ def choose_block(blocks: Iterable[ReaderBlock], plate_map: PlateMap, name: str |
         return chosen[0]
     wells = [entry.well for entry in plate_map.imaged()]
     fitting = [block for block in blocks if block.covers(wells)]
+    if not fitting and len(blocks) == 1 and any(blocks[0].covers([well]) for well in wells):
+        return blocks[0]  # part of the plate was read: nothing else can be meant, and each well that lacks is told
     if len(fitting) == 1:
         return fitting[0]
     what = f"{len(fitting) or 'no'} blocks cover the wells of plate {plate_map.name}"
