@@ -3,6 +3,7 @@
 from spheroidd.daemon import commands_run  # isort: skip
 from spheroidd.daemon import commands_look  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
+from spheroidd.daemon import commands_plan  # isort: skip
 from spheroidd.daemon import commands_answer  # isort: skip
 from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
@@ -25,6 +26,7 @@ __all__ = [
     "commands_logs",
     "commands_look",
     "commands_page",
+    "commands_plan",
     "commands_quality",
     "commands_reference",
     "commands_report",

@@ -261,10 +261,11 @@ def _source_checks(config: Config) -> list[Check]:
     except SpheroiddError as error:
         return [_failed("source", error)]
     reached = Check("source", Verdict.PASS, f"{config.source_kind} answers, plate {name}")
-    return [reached, _space_check(config, known)]
+    return [reached, space_check(config, known)]
 
 
-def _space_check(config: Config, plans: Sequence[StackPlan] | None) -> Check:
+def space_check(config: Config, plans: Sequence[StackPlan] | None) -> Check:
+    """Whether the disk holds these stacks, less what of them is stored; None where nobody knows what will come."""
     free = shutil.disk_usage(_existing(config.data.dir)).free
     reserve = config.store.min_free_gb * 1e9
     if plans is None:

@@ -1,0 +1,158 @@
+"""`spheroidd plan`: a plate's way before it is gone: checked, shown, drawn, exchanged with other programs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spheroidd.daemon.command_line import JsonOption, console, sub_app
+from spheroidd.protocols.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.plan_check import PlanReport
+
+plan_app = sub_app("plan", "Plates and plans: formats, a dry run of a plate, exchange with useq.")
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration (TOML).")]
+PastOption = Annotated[
+    Path | None, typer.Option("--past", metavar="DATA", help="Learn times from this data directory.")
+]
+
+
+@plan_app.command("check")
+def plan_check(
+    config: ConfigArgument,
+    past: PastOption = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the way over the plate.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check a plate without its microscope: positions, fields, limits, disk, time. Exit code 2 where the plan is wrong.
+
+    Times are learnt from what is in the data directory already; --past names another one.
+    """
+    from spheroidd.daemon import plan_check as checking
+
+    report = checking.dry_run(config, past)
+    if svg is not None:
+        _draw(report, svg)
+    if as_json:
+        typer.echo(checking.to_json(report))
+    else:
+        _show_check(report)
+    return report.exit_code
+
+
+@plan_app.command("show")
+def plan_show(config: ConfigArgument, as_json: JsonOption = False) -> int:
+    """List every stack in its turn, with the stage's position for it."""
+    from rich.table import Table
+
+    from spheroidd.daemon import plan_check as checking
+
+    report = checking.dry_run(config)
+    if as_json:
+        typer.echo(checking.to_json(report))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("turn", "well", "stack", "x (um)", "y (um)"):
+        table.add_column(name, justify="left" if name == "well" else "right")
+    for stop in report.stops or ():
+        place = [f"{value:.1f}" for value in stop.xy_um] if stop.xy_um else ["-", "-"]
+        table.add_row(str(stop.number), str(stop.key.well), str(stop.key.stack), *place)
+    if report.stops is None:
+        typer.echo("The source learns what it images only while it runs.")
+    else:
+        console().print(table)
+    return 0
+
+
+@plan_app.command("formats")
+def plan_formats(
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="Only those with this word, such as 96 or ultra.")] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """List the plates that can be named as [source.plan] labware."""
+    import json
+    from dataclasses import asdict
+
+    from spheroidd.acquisition.labware_formats import listed_formats
+
+    found = [one for one in listed_formats() if word.lower() in f"{one.name} {one.title} {one.coating}".lower()]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return 0
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("labware", "wells", "pitch (mm)", "well (mm)", "shape", "coating"):
+        table.add_column(name, justify="right" if name == "wells" else "left", overflow="fold")
+    for one in found:
+        plate = one.plate
+        pitch, well = (" x ".join(f"{v / 1000:g}" for v in dict.fromkeys(s)) for s in (plate.pitch_um, plate.well_um))
+        shape = "round" if plate.round_wells else "rectangular"
+        table.add_row(one.name, str(plate.n_wells), pitch, well, shape, one.coating)
+    if found:
+        console().print(table)
+    else:
+        typer.echo(f"no plate of the catalogue has {word!r} in its name or coating")
+    return 0
+
+
+@plan_app.command("export")
+def plan_export(
+    config: ConfigArgument,
+    useq: Annotated[Path, typer.Option("--useq", metavar="FILE", help="File to write: .yaml or .json.")],
+) -> int:
+    """Write a plan as a useq-schema sequence, for other acquisition programs."""
+    from spheroidd.daemon.plan_useq import export_useq
+
+    typer.echo(export_useq(config, useq))
+    return 0
+
+
+@plan_app.command("import")
+def plan_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A useq-schema sequence: .yaml or .json.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="CONFIG", help="Configuration to write (TOML).")],
+) -> int:
+    """Make a configuration and a plate map of a useq-schema sequence. What cannot be expressed is refused by name."""
+    from spheroidd.daemon.plan_useq import import_useq
+
+    for written in import_useq(file, out):
+        typer.echo(written)
+    return 0
+
+
+def _draw(report: "PlanReport", path: Path) -> None:
+    from spheroidd.daemon.plan_picture import to_svg
+
+    try:
+        path.write_text(to_svg(report), encoding="utf-8")
+    except OSError as error:
+        do = "choose a file in a directory that is there and has room"
+        kind = StorageError if error.errno == 28 else ConfigError
+        raise kind(f"cannot write the picture: {error.strerror}", where=str(path), do=do) from error
+
+
+def _show_check(report: "PlanReport") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from spheroidd.daemon.doctor import Verdict
+    from spheroidd.daemon.plan_picture import to_text
+
+    screen = console()
+    if report.stops is not None:
+        screen.print(to_text(report, screen.width), highlight=False, markup=False, no_wrap=True)
+        length_um = report.length_um
+        way = f", {length_um / 1e6:.2f} m of way" if length_um is not None else ""
+        screen.print(f"plate {report.plate_map.name}: {len(report.stops)} stacks{way}\n", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("check", "", "found", "what to do"):
+        table.add_column(name, overflow="fold")
+    styles = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+    for check in report.checks:
+        table.add_row(check.name, Text(check.verdict, style=styles[check.verdict]), Text(check.what), check.do)
+    screen.print(table)
+    words = "The plan is wrong." if report.exit_code else "The plan can be run."
+    screen.print(Text(words, style="bold"))
