@@ -1,12 +1,11 @@
-"""`python -m spheroidd.daemon.training`: emulated plates, a network's training, and its examination on held-out plates.
+"""A training from its file to weights with their card; the only place where the emulator and the training meet.
 
-The only place where the emulator and the training meet.
+`python -m spheroidd.daemon.training MODEL` examines weights on the held-out plates and prints JSON.
 """
 
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,77 +14,102 @@ import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import Progress as Bar
+from torch import distributed
 
-from spheroidd.daemon.training_plates import FIELDS, TrainingPlate, cached_stacks
+from spheroidd.daemon.training_config import EmulatedPlates, Recording, TrainingConfig
+from spheroidd.daemon.training_plates import TrainingPlate, cached_stacks
+from spheroidd.daemon.training_recordings import recorded_stack
 from spheroidd.inference.evaluate import agreement
-from spheroidd.inference.model_card import ModelCard, UNetSettings
+from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
 from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
-from spheroidd.inference.train import Progress, TrainSettings, background_bound, train
+from spheroidd.inference.train import Progress, background_bound, train
+from spheroidd.inference.train_log import tensorboard_writer
 from spheroidd.inference.training_stack import TrainingStack, filter_stack
+from spheroidd.inference.unet import UNet
 from spheroidd.inference.weights_file import load_model, save_model
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import Pixels
 from spheroidd.sim_emulator.truth import Truth
 
-TRAINING = {
-    "demo": range(1000, 1011),
-    "screen": range(1000, 1005),
-    "unit": range(1000, 1003),
-    "whole": range(1000, 1002),
-}
 HELD_OUT = {"demo": range(9000, 9002), "screen": range(9000, 9001), "whole": range(9000, 9001)}
 HALO = 16  # of 46 voxels that a 4-level network can see; the rest changes no mask (tests/test_segment.py)
-
-app = typer.Typer(add_completion=False, help=__doc__)
-_console = Console(stderr=True)
+_BOUND_STACKS = 24  # a sample tells how flat a cell can be; all would take minutes
 
 
-@app.command("train")
-def train_command(
-    out: Annotated[Path, typer.Option(help="Folder for weights, card, log and checkpoint.")],
-    minutes: Annotated[float, typer.Option(help="How long to train, rendering not counted.")] = 35.0,
-    steps: Annotated[int, typer.Option(help="Train this many steps instead; 0 means by the clock.")] = 0,
-    name: Annotated[str, typer.Option(help="What to call the weights.")] = "emulator",
-    cache: Annotated[Path, typer.Option(help="Where rendered stacks are kept.")] = Path("training-cache"),
-    base: Annotated[int, typer.Option(help="Features at the finest level.")] = 8,
-    levels: Annotated[int, typer.Option(help="Levels of the network, 2 to 4.")] = 4,
-    spacing_um: Annotated[tuple[float, float, float], typer.Option(help="Voxel size z y x.")] = (1.0, 1.0, 1.0),
-    seed: int = 0,
-    threads: int = 1,
-) -> None:
-    """Train on emulated plates and write weights with their card."""
-    torch.set_num_threads(threads)
-    stacks = list(_stacks(TRAINING, spacing_um, cache, "training plates"))
-    held_out = list(_stacks(HELD_OUT, spacing_um, cache, "held-out plates"))
-    network = UNetSettings(base=base, levels=levels, spacing_um=spacing_um)
-    settings = TrainSettings(network=network, seed=seed)
-    settings = replace(settings, steps=steps or max(50, int(60 * minutes / _seconds_per_step(stacks, settings))))
-    _console.print(f"{len(stacks)} stacks to learn from, {len(held_out)} held out, {settings.steps} steps")
-    model = train(stacks, held_out, settings, out, report=_report)
+def run_training(config: TrainingConfig, console: Console, command: str) -> Path | None:
+    """Render or read the stacks, train, examine; the weights' path (None in a process that only helped)."""
+    device = _device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with _process_group(device) as rank:
+        if rank:  # the first process renders what is not cached; the others then find it
+            distributed.barrier()
+        stacks, validation = training_stacks(config, console)
+        if rank == 0 and distributed.is_initialized():
+            distributed.barrier()
+        start_from = load_model(config.start_from)[0] if config.start_from is not None else None
+        settings = config.training
+        console.print(f"{len(stacks)} stacks to learn from, {len(validation)} to validate on, {settings.steps} steps")
+        write = [tensorboard_writer(config.out / "tensorboard")] if config.tensorboard and rank == 0 else []
+        with _bar(console, rank) as bar:
+            task = bar.add_task("training", total=settings.steps)
+
+            def report(progress: Progress) -> None:
+                for each in write:
+                    each(progress)
+                live, dead = progress.mean_dice()
+                where = f"step {progress.step}, {progress.seconds:.0f} s"
+                bar.console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
+
+            model = train(
+                stacks,
+                validation,
+                settings,
+                config.out,
+                report=report,
+                tick=lambda step: bar.update(task, completed=step),
+                start_from=start_from,
+                device=device,
+            )
+        if rank:
+            return None
+    model = model.cpu()
     card = ModelCard(
-        name,
-        network,
+        config.name,
+        settings.network,
         halo=HALO,
         sha256="",
-        background=background_bound(model, stacks[::3] + held_out),  # a third tells, and takes minutes
-        command=" ".join(["python -m spheroidd.daemon.training", *sys.argv[1:]]),
-        seeds={"training": seed, "first_training_plate": 1000, "first_held_out_plate": 9000},
-        description=f"Trained {settings.steps} steps of {settings.batch} patches on {len(stacks)} emulated stacks.",
+        background=_bound(model, stacks, console),
+        command=command,
+        seeds=_seeds(config),
+        description=f"Trained {settings.steps} steps of {settings.batch} patches on {len(stacks)} stacks"
+        + (f", from the weights {config.start_from}." if config.start_from else "."),
     )
-    metrics = examine(UNetSegmenter(model, card), HELD_OUT)
-    written = save_model(model, out, replace(card, metrics=metrics))
-    _console.print_json(data=written.as_json())
+    save_model(model, config.out, card)  # before the examination, which may be interrupted
+    held_out = {plates.kind: _range(plates) for plates in config.data.held_out}
+    if held_out:
+        card = replace(card, metrics=examine(UNetSegmenter(model, card), held_out))
+        save_model(model, config.out, card)
+    return config.out / f"{config.name}.safetensors"
 
 
-@app.command("examine")
-def examine_command(model: Annotated[str, typer.Argument(help="A model's name or path.")], threads: int = 1) -> None:
-    """Print how a model does on the held-out plates, as JSON."""
-    torch.set_num_threads(threads)
-    network, card = load_model(model)
-    Console().print_json(data=examine(UNetSegmenter(network, card), HELD_OUT))
+def training_stacks(config: TrainingConfig, console: Console) -> tuple[list[TrainingStack], list[TrainingStack]]:
+    """The stacks to learn from and those to validate on, rendered or read; volumes stay on disk."""
+    spacing_um, data = config.training.network.spacing_um, config.data
+    return (
+        [
+            *_emulated(data.train, spacing_um, data.cache, "training plates", console),
+            *_recorded(data.recordings, spacing_um, data.cache),
+        ],
+        [
+            *_emulated(data.validation, spacing_um, data.cache, "validation plates", console),
+            *_recorded(data.validation_recordings, spacing_um, data.cache),
+        ],
+    )
 
 
 def examine(segmenter: UNetSegmenter, plates: Mapping[str, Iterable[int]]) -> dict[str, Any]:
@@ -127,36 +151,75 @@ def stack_dice(
     return agreement(live, truth.live).dice, agreement(dead, truth.dead).dice
 
 
-def _stacks(
-    plates: Mapping[str, Iterable[int]], spacing_um: Spacing, cache: Path, what: str
+def _emulated(
+    plates: Sequence[EmulatedPlates], spacing_um: Spacing, cache: Path, what: str, console: Console
 ) -> Iterator[TrainingStack]:
-    chosen = [(kind, seed) for kind in FIELDS if kind in plates for seed in plates[kind]]
-    for kind, seed in track(chosen, what, console=_console):
+    chosen = [(part.kind, seed) for part in plates for seed in _range(part)]
+    for kind, seed in track(chosen, what, console=console, disable=not chosen):
         yield from cached_stacks(kind, seed, spacing_um, cache)
 
 
-def _seconds_per_step(stacks: list[TrainingStack], settings: TrainSettings) -> float:
-    few = replace(settings, steps=4, every=100)
-    with tempfile.TemporaryDirectory() as folder:
-        start_s = time.monotonic()
-        train(stacks[:4], [], few, Path(folder))
-        return (time.monotonic() - start_s) / few.steps
+def _recorded(recordings: Sequence[Recording], spacing_um: Spacing, cache: Path) -> Iterator[TrainingStack]:
+    return (recorded_stack(recording, spacing_um, cache) for recording in recordings)
 
 
-def _report(progress: Progress) -> None:
-    live, dead = progress.mean_dice()
-    where = f"step {progress.step}, {progress.seconds:.0f} s"
-    _console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
+def _range(plates: EmulatedPlates) -> range:
+    return range(plates.first_seed, plates.first_seed + plates.plates)
 
 
-def main() -> None:
-    """Run the command line; an error is told in a line."""
+def _seeds(config: TrainingConfig) -> dict[str, int]:
+    """The training's seed and every first seed of a part, by part and kind."""
+    found = {"training": config.training.seed}
+    for part in ("train", "validation", "held_out"):
+        for plates in getattr(config.data, part):
+            name = f"first_{part}_{plates.kind}_plate"
+            found[name] = min(plates.first_seed, found.get(name, plates.first_seed))
+    return found
+
+
+def _bound(model: UNet, stacks: Sequence[TrainingStack], console: Console) -> float | None:
+    """The card's background bound; None, so that nothing is skipped, for a network that finds no cell."""
+    chosen = [stacks[number] for number in np.linspace(0, len(stacks) - 1, min(len(stacks), _BOUND_STACKS), dtype=int)]
     try:
-        app()
-    except SpheroiddError as error:
-        _console.print(f"[red]{error}[/red]")
-        sys.exit(error.exit_code)
+        return background_bound(model, chosen)
+    except ModelError as error:
+        console.print(f"{error.what}: the weights are of little use yet; {error.do}")
+        return None
+
+
+def _device(device: str) -> str:
+    """ "auto" resolved; under torchrun each process takes the GPU of its own number."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device is {device}, but torch sees no GPU", where="training", do='set device = "auto"')
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+@contextlib.contextmanager
+def _process_group(device: str) -> Iterator[int]:
+    """Join the processes that `torchrun` started; this one's rank (0 where it is alone)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    try:
+        yield distributed.get_rank()
+    finally:
+        distributed.destroy_process_group()
+
+
+def _bar(console: Console, rank: int) -> Bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Bar(*columns, console=console, disable=rank > 0 or not console.is_terminal)
+
+
+def main(model: Annotated[str, typer.Argument(help="A model's name or path.")], threads: int = 1) -> None:
+    """Print how a model does on the held-out plates, as JSON."""
+    torch.set_num_threads(threads)
+    network, card = load_model(model)
+    Console().print_json(data=examine(UNetSegmenter(network, card), HELD_OUT))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

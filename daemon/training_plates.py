@@ -15,6 +15,7 @@ from spheroidd.daemon.clock import SystemClock
 from spheroidd.inference.normalise import plate_limits
 from spheroidd.inference.resample import Spacing
 from spheroidd.inference.training_stack import TrainingStack, filter_stack, prepare_stack
+from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels
@@ -31,11 +32,19 @@ _JITTER = 0.25  # how far a third variant's limits are off, as a running estimat
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One kind of field to image: a preset, with some of it replaced, and how many samples a plate of it gives."""
+    """One kind of field to image: a preset, with some of it replaced, and how many samples a plate of it gives.
 
+    `number` keeps apart what is drawn for plates of equal seeds. `doses`, `top_dose_um`: of the samples. With `swapped`
+    calcein is imaged at 561 and PI at 488, and the two are put back in order: another bleed-through, another noise.
+    """
+
+    number: int
     preset: str
     replaced: Mapping[str, float]
     samples: int
+    doses: int = 5
+    top_dose_um: float = 100.0
+    swapped: bool = False
 
     def drawn(self, rng: np.random.Generator) -> Preset:
         """The preset with a place in the spheroid and a spheroid drawn for one plate."""
@@ -53,10 +62,12 @@ class Field:
 
 
 FIELDS: dict[str, Field] = {
-    "demo": Field("demo", {}, 4),
-    "screen": Field("screen", {"n_z": 112, "height": 448, "width": 448}, 3),
-    "whole": Field("whole", {"n_z": 100, "height": 256, "width": 256}, 3),
-    "unit": Field("unit", {}, 3),
+    "demo": Field(0, "demo", {}, 4),
+    "screen": Field(1, "screen", {"n_z": 112, "height": 448, "width": 448}, 3),
+    "unit": Field(2, "unit", {}, 3),
+    "whole": Field(3, "whole", {"n_z": 100, "height": 256, "width": 256}, 3),
+    "swapped": Field(4, "demo", {}, 3, swapped=True),
+    "dying": Field(5, "demo", {}, 5, doses=2, top_dose_um=400.0),  # where few live cells stand among dead ones
 }
 
 
@@ -64,7 +75,7 @@ class TrainingPlate:
     """One emulated plate: two untreated and a killed control, whose pooled limits it is normalised by, and samples."""
 
     def __init__(self, kind: str, seed: int) -> None:
-        rng = np.random.default_rng([seed, sorted(FIELDS).index(kind)])
+        rng = np.random.default_rng([seed, FIELDS[kind].number])
         self.name, self._field, self._rng = f"{kind}-{seed}", FIELDS[kind], rng
         preset = self._field.drawn(rng)
         settings = EmulatorSettings(
@@ -72,13 +83,14 @@ class TrainingPlate:
             seed=seed,
             pace="fast",
             compounds=6,
-            doses=5,
+            doses=self._field.doses,
             negative_controls=2,
             positive_controls=1,
-            top_dose_um=100.0,
+            top_dose_um=self._field.top_dose_um,
             intensity=rng.uniform(0.6, 1.4),
             autofluorescence=None if rng.random() < 0.5 else rng.uniform(0, 0.3),
             shuffled=True,
+            swapped_channels=self._field.swapped,
         )
         self._source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
@@ -97,7 +109,7 @@ class TrainingPlate:
         stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
         for frame in self._source.frames(plan, set(plan.indices())):
             stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
-        return stack, self._source.truth(well)
+        return stack[::-1] if self._field.swapped else stack, self._source.truth(well)
 
     def limits(self, spacing_um: Spacing, rendered: Mapping[WellId, Pixels]) -> dict[str, Limits]:
         """The plate's limits, pooled from its control wells' filtered stacks."""
@@ -131,14 +143,17 @@ class TrainingPlate:
 
 
 def cached_stacks(kind: str, seed: int, spacing_um: Spacing, cache: Path) -> Iterator[TrainingStack]:
-    """A plate's training stacks, rendered once and then read from `cache`."""
+    """A plate's training stacks, rendered once, and then mapped from a folder of `cache`."""
+    if kind not in FIELDS:
+        raise ConfigError(
+            f"there is no kind of plate {kind!r}", where="training", do=f"use one of: {', '.join(FIELDS)}"
+        )
     folder = cache / ("x".join(f"{v:g}" for v in spacing_um)) / f"{kind}-{seed}"
     done = folder / "done"
     if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         for stack in TrainingPlate(kind, seed).stacks(spacing_um):
-            stack.save(folder / f"{stack.name}.npz")
+            stack.save(folder / stack.name)
         done.touch()
-    for path in sorted(folder.glob("*.npz")):
-        if not path.name.endswith(".partial.npz"):
-            yield TrainingStack.load(path)
+    for path in sorted(folder.glob("*/stack.json")):
+        if path.parent.suffix != ".partial":
+            yield TrainingStack.load(path.parent)

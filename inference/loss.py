@@ -68,16 +68,20 @@ def density_loss(density: Tensor, target_per_um3: Tensor) -> Tensor:
 
 
 def total_loss(output: UNetOutput, cells: Tensor, density_per_um3: Tensor, settings: LossSettings) -> Tensor:
-    """The loss of a batch.
+    """The loss of a batch; parts that the network does not have cost nothing.
 
     `cells` (batch, 2, z, y, x): which part of each voxel is live body, and dead nucleus, 0 to 1. `density_per_um3` of
     the same shape: live and dead cells per um3.
     """
-    weights = [0.5**level for level in range(len(output.stages))]
-    stages = [segmentation_loss(stage, pool_to(cells, stage.shape), settings) for stage in output.stages]
-    auxiliary = sum(w * loss for w, loss in zip(weights, stages, strict=True)) / sum(weights)
-    main = segmentation_loss(output.merged, cells, settings)
-    return main + settings.stages * auxiliary + settings.density * density_loss(output.density, density_per_um3)
+    total = segmentation_loss(output.merged, cells, settings)
+    if output.stages:
+        weights = [0.5**level for level in range(len(output.stages))]
+        stages = [segmentation_loss(stage, pool_to(cells, stage.shape), settings) for stage in output.stages]
+        auxiliary = sum(w * loss for w, loss in zip(weights, stages, strict=True)) / sum(weights)
+        total = total + settings.stages * auxiliary
+    if output.density is not None:
+        total = total + settings.density * density_loss(output.density, density_per_um3)
+    return total
 
 
 def pool_to(target: Tensor, shape: torch.Size) -> Tensor:

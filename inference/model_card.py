@@ -21,6 +21,8 @@ class UNetSettings:
 
     Level i works at 1 / 2**i of the input's resolution with base * 2**i features, at most `max_features`. The density
     branch ends at `density_level`: a density has no edges, and its full-resolution half would double the time.
+    `residual`, `deep_supervision` and `density` switch those parts off; `dimensions` 2 is the slicewise 2-D U-Net,
+    which has none of them.
     """
 
     base: int = 8
@@ -29,14 +31,25 @@ class UNetSettings:
     in_channels: int = 2
     max_features: int = 128
     density_level: int = 1
+    dimensions: int = 3
+    residual: bool = True
+    deep_supervision: bool = True
+    density: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing_um", tuple(float(v) for v in self.spacing_um))  # JSON knows lists only
         if self.base < 1 or not 2 <= self.levels <= 4 or not 0 <= self.density_level < self.levels - 1:
             what = f"a U-Net of base {self.base}, {self.levels} levels and density level {self.density_level}"
             raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
+        if self.dimensions not in (2, 3):
+            raise ModelError(f"a U-Net of {self.dimensions} dimensions cannot be built", do="use 2 or 3")
         if len(self.spacing_um) != 3 or min(self.spacing_um) <= 0:
             raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
+
+    @property
+    def architecture(self) -> str:
+        """What the card calls it."""
+        return "ResidualUNet" if self.dimensions == 3 else "SlicewiseUNet"
 
     @property
     def multiple(self) -> int:
@@ -72,7 +85,8 @@ class ModelCard:
     def as_json(self) -> dict[str, Any]:
         """The card as a JSON object."""
         content = {item: getattr(self, item) for item in self.__dataclass_fields__}
-        return {"format": _CARD_FORMAT, "architecture": "ResidualUNet", **content, "settings": asdict(self.settings)}
+        about = {"format": _CARD_FORMAT, "architecture": self.settings.architecture}
+        return {**about, **content, "settings": asdict(self.settings)}
 
 
 def find_weights(name_or_path: str | Path | None = None) -> Path:
@@ -96,9 +110,10 @@ def read_card(name_or_path: str | Path | None = None) -> ModelCard:
     path = find_weights(name_or_path).with_suffix(".json")
     try:
         content = json.loads(read_bounded(path, _MAX_CARD_BYTES))
-        if content.pop("format") != _CARD_FORMAT or content.pop("architecture") != "ResidualUNet":
-            raise ValueError("it is for another network or of another format")
+        version, architecture = content.pop("format"), content.pop("architecture")
         content["settings"] = UNetSettings(**content["settings"])
+        if version != _CARD_FORMAT or architecture != content["settings"].architecture:
+            raise ValueError("it is for another network or of another format")
         content["normalisation"] = tuple(content["normalisation"])
         return ModelCard(**content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

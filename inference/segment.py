@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.normalise import moved
 from spheroidd.inference.tiles import Tile, tile_axis
-from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, ResidualUNet, fold_batchnorm
+from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, UNet, fold_batchnorm
 from spheroidd.inference.weights_file import load_model
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
@@ -36,11 +36,11 @@ class SegmentedSlab(NamedTuple):
 class UNetSegmenter:
     """The 3-D U-Net as a Segmenter: BatchNorm folded, channels last, bfloat16 where the hardware has it."""
 
-    def __init__(self, model: ResidualUNet, card: ModelCard, device: str = "auto") -> None:
+    def __init__(self, model: UNet, card: ModelCard, device: str = "auto") -> None:
         self._device = torch.device(_choose_device(device))
         self._dtype = choose_dtype(self._device)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
-        self._model: ResidualUNet = folded.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._model: UNet = folded.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.card = card
 
     @property

@@ -1,123 +1,145 @@
-"""Trains the residual U-Net on stacks whose truth is known. Where the stacks come from is not its business.
+"""Trains a U-Net on stacks whose truth is known. Where the stacks come from is not its business.
 
-Patches are drawn, turned, mirrored, brightened, blurred and made noisy; AdamW, cosine to zero, a running average of the
-weights. Every draw depends on (seed, step) alone, so a run taken up from its checkpoint ends with the same bits.
+One flat loop: patches are drawn and augmented, AdamW, cosine to zero, a running average of the weights. Every draw
+depends on (seed, step) alone, so a run taken up from its checkpoint ends with the same bits. Under `torchrun` each
+process takes its part of every batch.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
-from torch.nn import functional as F
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from spheroidd.inference.augmentation import AugmentSettings
 from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.loss import LossSettings, total_loss
 from spheroidd.inference.model_card import ModelCard, UNetSettings
-from spheroidd.inference.preprocess import BACKGROUND
 from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.training_stack import TrainingStack
-from spheroidd.inference.unet import ResidualUNet
+from spheroidd.inference.train_checkpoint import resume, save_checkpoint
+from spheroidd.inference.train_log import CSV_NAME, Progress, write_csv
+from spheroidd.inference.train_patches import PatchSampler
+from spheroidd.inference.training_stack import TrainingStack, stacks_digest
+from spheroidd.inference.unet import UNet, build_network
 from spheroidd.protocols.errors import ConfigError, ModelError
 
-_KINDS = ("live", "dead")
+CHECKPOINT_NAME = "checkpoint.pt"
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How to train. `patch` is (z, y, x) voxels; `minority` the part of patches centred on a cell of the rarer kind."""
+    """How to train: all that decides the weights, besides the data.
+
+    `patch` is (z, y, x) voxels; `minority` the part of patches centred on a cell of the rarer kind; `batch` that of all
+    processes together. `ema_decay` 0 keeps the last weights instead of a running average. The study: learning rate
+    1e-4, batch 4, 200 epochs. Every `every` steps there is a validation and a checkpoint.
+    """
 
     network: UNetSettings = field(default_factory=UNetSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    augmentation: AugmentSettings = field(default_factory=AugmentSettings)
     steps: int = 2000
     batch: int = 4
     patch: tuple[int, int, int] = (40, 48, 48)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     warmup: int = 20
+    clip_norm: float = 1.0
     ema_decay: float = 0.99
     minority: float = 0.3
+    precision: Precision = "fp32"
     seed: int = 0
-    every: int = 200  # steps between checkpoints, each with a validation
+    every: int = 200
 
     def __post_init__(self) -> None:
-        wrong = [n for n in ("steps", "batch", "learning_rate", "every") if not getattr(self, n) > 0]
+        object.__setattr__(self, "patch", tuple(self.patch))  # TOML knows lists only
+        wrong = [n for n in ("steps", "batch", "learning_rate", "clip_norm", "every") if not getattr(self, n) > 0]
         if wrong:
             raise ConfigError(f"{wrong[0]} is {getattr(self, wrong[0])}", where="training", do="give more than 0")
-        if any(side % self.network.multiple or side < 1 for side in self.patch):
-            do = f"give multiples of {self.network.multiple}"
+        for name in ("ema_decay", "minority"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", where="training", do="give 0 to 1")
+        if len(self.patch) != 3 or any(side % self.network.multiple or side < 1 for side in self.patch):
+            do = f"give three multiples of {self.network.multiple}"
             raise ConfigError(f"the patch is {self.patch}", where="training", do=do)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a training is: `loss` is the mean since the last report, `dice` per stack name, (live, dead)."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    dice: dict[str, tuple[float, float]]
-
-    def mean_dice(self) -> tuple[float, float]:
-        """Live and dead, the mean over the stacks (NaN without)."""
-        live, dead = np.mean(list(self.dice.values()), axis=0) if self.dice else (math.nan, math.nan)
-        return float(live), float(dead)
 
 
 def train(
     stacks: Sequence[TrainingStack],
-    held_out: Sequence[TrainingStack],
+    validation: Sequence[TrainingStack],
     settings: TrainSettings,
-    folder: Path,
+    out: Path,
     *,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> ResidualUNet:
+    tick: Callable[[int], None] = lambda step: None,
+    start_from: UNet | None = None,
+    device: str = "cpu",
+) -> UNet:
     """Train to the last step; the averaged network, in evaluation mode.
 
-    `folder` gets `log.csv` and `checkpoint.pt`; a checkpoint of the same settings that is there already is taken up.
+    `out` gets `log.csv` and `checkpoint.pt`; a checkpoint of the same settings and stacks that is there already is
+    taken up. `report` comes with every validation, `tick` after every step. `start_from` gives the first weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    rank, n_ranks = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
+    if settings.batch % n_ranks:
+        raise ConfigError(f"a batch of {settings.batch} for {n_ranks} processes", do="give a multiple of their number")
+    share = settings.batch // n_ranks
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    model = ResidualUNet(settings.network).train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = build_network(settings.network)
+    if start_from is not None:
+        model.load_state_dict(start_from.state_dict())
+    model = model.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    network = cast(ResidualUNet, averaged.module)
+    network = cast(UNet, averaged.module)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    trained: dict[str, Any] = {"model": model, "averaged": averaged, "optimiser": optimiser}
-    checkpoint = folder / "checkpoint.pt"
-    step = _resume(checkpoint, settings, trained)
-    sampler = PatchSampler(stacks, settings)
+    scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16")  # type: ignore[attr-defined]
+    parts: dict[str, Any] = {"model": model, "averaged": averaged, "optimiser": optimiser, "scaler": scaler}
+    digest = stacks_digest(stacks)
+    step = resume(out / CHECKPOINT_NAME, settings, digest, parts)
+    replica = _replicated(model, device) if n_ranks > 1 else model
+    sampler = PatchSampler(stacks, settings.patch, settings.minority, settings.augmentation, settings.seed)
     losses: list[float] = []
     start_s = time.monotonic()
     while step < settings.steps:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
-        volume, cells, density = sampler.batch(step)
-        loss = total_loss(model(volume), cells, density, settings.loss)
+        batch = sampler.batch(step, range(rank * share, (rank + 1) * share))
+        volume, cells, density = (part.to(device, non_blocking=True) for part in batch)
+        with _autocast(device, settings.precision):
+            output = replica(volume)
+        loss = total_loss(output, cells, density, settings.loss)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        scaler.step(optimiser)
+        scaler.update()
         averaged.update_parameters(model)
         losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]) and settings.precision != "fp16":
+            do = "lower learning_rate, or train anew with another seed"
+            raise ModelError(f"the loss is {losses[-1]} at step {step}", where="training", do=do)
         step += 1
-        if step % settings.every == 0 or step == settings.steps:
-            dice = validate(network, held_out)
-            rate = learning_rate(settings, step - 1)
+        tick(step)
+        if (step % settings.every == 0 or step == settings.steps) and rank == 0:
+            dice, rate = validate(network, validation), learning_rate(settings, step - 1)
             progress = Progress(step, float(np.mean(losses)), rate, time.monotonic() - start_s, dice)
             losses.clear()
-            _log(folder / "log.csv", progress)
-            _save_checkpoint(checkpoint, settings, trained, step)
+            write_csv(out / CSV_NAME, progress)
+            save_checkpoint(out / CHECKPOINT_NAME, settings, digest, parts, step)
             report(progress)
     return network.eval()
 
@@ -130,64 +152,7 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
 
 
-class PatchSampler:
-    """Draws batches: each stack as likely as any other, half the patches anywhere, others around a cell."""
-
-    def __init__(self, stacks: Sequence[TrainingStack], settings: TrainSettings) -> None:
-        if not stacks:
-            raise ConfigError("there are no stacks to train on", where="training", do="render some first")
-        self._stacks, self._settings = stacks, settings
-        # float16 with a unit of 1e-3 cells per um3 keeps a training set of densities in a quarter of the memory.
-        self._density = [(stack.density() * 1e3).astype(np.float16) for stack in stacks]
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Volumes, cell fractions and densities (cells per um3) of one step, each (batch, 2, z, y, x) float32."""
-        rng = np.random.default_rng([self._settings.seed, step])
-        patches = [self._patch(rng) for _ in range(self._settings.batch)]
-        volume, cells, density = (torch.from_numpy(np.stack(parts)) for parts in zip(*patches, strict=True))
-        return volume.contiguous(memory_format=torch.channels_last_3d), cells, density
-
-    def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        number = int(rng.integers(len(self._stacks)))
-        stack = self._stacks[number]
-        variant = stack.variants[int(rng.integers(len(stack.variants)))]
-        region = self._place(rng, stack)
-        volume = _grow(variant[:, *region].astype(np.float32), self._settings.patch, "edge")
-        cells = _grow(stack.fractions(region), self._settings.patch, "constant")
-        density = _grow(self._density[number][:, *region].astype(np.float32) * 1e-3, self._settings.patch, "constant")
-        turns, mirror_y, mirror_x = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
-        volume, cells, density = (_turn(part, turns, mirror_y, mirror_x) for part in (volume, cells, density))
-        return disturb(rng, volume), cells, density
-
-    def _place(self, rng: np.random.Generator, stack: TrainingStack) -> tuple[slice, ...]:
-        """Where a patch lies; smaller than asked for where the stack is."""
-        shape, patch = stack.shape, self._settings.patch
-        rest = [max(0, n - p) for n, p in zip(shape, patch, strict=True)]
-        starts = [int(rng.integers(r + 1)) for r in rest]
-        live, dead = stack.live_points_um, stack.dead_points_um
-        rarer = min((live, dead), key=lambda points: len(points) or math.inf)
-        if rng.random() < self._settings.minority and len(rarer):
-            centre = rarer[int(rng.integers(len(rarer)))] / stack.spacing_um
-            starts = [int(min(max(c - p / 2, 0), r)) for c, p, r in zip(centre, patch, rest, strict=True)]
-        return tuple(slice(s, min(s + p, n)) for s, p, n in zip(starts, patch, shape, strict=True))
-
-
-def disturb(rng: np.random.Generator, volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Change brightness, contrast, noise and sharpness of each channel (2, z, y, x) a little; rarely, drop one."""
-    for channel in volume:
-        channel *= rng.uniform(0.85, 1.15)
-        channel += rng.uniform(-0.1, 0.1)
-        if rng.random() < 0.2:
-            blurred = F.avg_pool3d(torch.from_numpy(channel)[None], 3, 1, 1, count_include_pad=False)[0].numpy()
-            channel += rng.uniform(0, 0.7) * (blurred - channel)
-        if rng.random() < 0.4:
-            channel += rng.uniform(0, 0.15) * rng.standard_normal(channel.shape, np.float32)
-        if rng.random() < 0.02:
-            channel[:] = BACKGROUND
-    return volume
-
-
-def validate(model: ResidualUNet, stacks: Sequence[TrainingStack]) -> dict[str, tuple[float, float]]:
+def validate(model: UNet, stacks: Sequence[TrainingStack]) -> dict[str, tuple[float, float]]:
     """Live and dead Dice per stack and variant at the model's spacing, of probability 0.5 against half a voxel."""
     card = ModelCard("validation", model.settings, halo=0, sha256="")
     segmenter = UNetSegmenter(model, card, str(next(model.parameters()).device))
@@ -201,7 +166,7 @@ def validate(model: ResidualUNet, stacks: Sequence[TrainingStack]) -> dict[str, 
     return found
 
 
-def background_bound(model: ResidualUNet, stacks: Sequence[TrainingStack], reach: int = 8) -> float:
+def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 8) -> float:
     """How much the input varies around the flattest voxel that was taken for a cell: three quarters of it; at most 0.5.
 
     Around is within `reach` voxels, far less than a tile: a tile that varies less is background all the more. A
@@ -222,45 +187,19 @@ def background_bound(model: ResidualUNet, stacks: Sequence[TrainingStack], reach
     return min(0.75 * flattest, 0.5)
 
 
-def _grow(part: NDArray[np.float32], patch: tuple[int, ...], mode: str) -> NDArray[np.float32]:
-    """Pad a patch of a stack that is smaller than the patch, at its ends."""
-    missing = [(0, 0), *((0, p - n) for p, n in zip(patch, part.shape[1:], strict=True))]
-    return np.pad(part, missing, mode=mode) if any(n for _, n in missing) else part  # type: ignore[call-overload]
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
-def _turn(part: NDArray[np.float32], turns: int, mirror_y: bool, mirror_x: bool) -> NDArray[np.float32]:
-    """Turn about z and mirror in the plane; never in z, from whose lower end the light comes."""
-    part = np.rot90(part, turns, axes=(2, 3)) if part.shape[2] == part.shape[3] else part
-    return np.ascontiguousarray(part[:, :, :: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
+def _replicated(model: UNet, device: str) -> nn.Module:
+    """The model with its gradients averaged over all processes; on GPUs, BatchNorm sees the whole batch as well."""
+    if device == "cpu":
+        return DistributedDataParallel(model)
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(synchronised, device_ids=[torch.device(device)])
 
 
-def _log(path: Path, progress: Progress) -> None:
-    live, dead = progress.mean_dice()
-    row = {"step": progress.step, "loss": progress.loss, "learning_rate": progress.learning_rate}
-    row |= {"seconds": progress.seconds, "live_dice": live, "dead_dice": dead}
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row.keys())
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _save_checkpoint(path: Path, settings: TrainSettings, trained: dict[str, Any], step: int) -> None:
-    states = {name: part.state_dict() for name, part in trained.items()}
-    partial = path.with_suffix(".partial")
-    torch.save({"step": step, "settings": asdict(settings), **states}, partial)
-    partial.replace(path)
-
-
-def _resume(path: Path, settings: TrainSettings, trained: dict[str, Any]) -> int:
-    """Load a checkpoint if there is one; the step it was written after."""
-    if not path.exists():
-        return 0
-    found = torch.load(path, weights_only=True)
-    if {**found["settings"], "every": 0} != {**asdict(settings), "every": 0}:  # reports change nothing
-        do = "go on with the same settings, or train in another folder"
-        raise ConfigError("it was written with other settings", where=str(path), do=do)
-    for name, part in trained.items():
-        part.load_state_dict(found[name])
-    return int(found["step"])
+def _autocast(device: str, precision: Precision) -> AbstractContextManager[Any]:
+    kind = torch.device(device).type
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(kind, dtype=dtype, enabled=precision != "fp32")

@@ -1,15 +1,17 @@
 """What a network learns from: one stack at the model's spacing under several limits, and what is true of it."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.counting import density_target
+from spheroidd.inference.counting import DENSITY_SIGMA_UM, density_target
 from spheroidd.inference.preprocess import StreamingPreprocessor
 from spheroidd.inference.resample import Spacing, resample
 from spheroidd.protocols.errors import StackError
@@ -17,6 +19,7 @@ from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels
 
 _WHOLE = 255  # a voxel that lies wholly in a cell, in `TrainingStack.cells`
+_ARRAYS = ("cells", "live_points_um", "dead_points_um")
 _PLANES = 32  # of a mask, turned into float32 at a time
 
 
@@ -51,30 +54,65 @@ class TrainingStack:
         """`cells` of a region as float32 from 0 to 1."""
         return self.cells[:, *region].astype(np.float32) / np.float32(_WHOLE)
 
-    def density(self) -> NDArray[np.float32]:
-        """Live and dead cells per um3 (2, z, y, x), as `counting.density_target` has it."""
-        points = (self.live_points_um, self.dead_points_um)
-        return np.stack([density_target(part, self.shape, self.spacing_um) for part in points])
+    def density(self, region: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
+        """Live and dead cells per um3 in a region (2, z, y, x), as `counting.density_target` has it."""
+        ranges = [part.indices(n) for part, n in zip(region, self.shape, strict=True)]
+        shape = tuple(stop - start for start, stop, _ in ranges)
+        step_um = np.array(self.spacing_um)
+        origin_um, size_um = np.array([start for start, _, _ in ranges]) * step_um, np.array(shape) * step_um
+        reach_um = 5 * DENSITY_SIGMA_UM + step_um  # more than a cell's density reaches
+        parts = []
+        for points_um in (self.live_points_um, self.dead_points_um):
+            at_um = points_um - origin_um
+            near = ((at_um > -reach_um) & (at_um < size_um + reach_um)).all(axis=1)
+            parts.append(density_target(at_um[near], shape, self.spacing_um))
+        return np.stack(parts)
 
-    def save(self, path: Path) -> None:
-        """Write it as a compressed .npz."""
-        named: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "variants"}
-        named |= {f"variant_{number}": volume for number, volume in enumerate(self.variants)}
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **named)
-        partial.replace(path)
+    def save(self, folder: Path) -> None:
+        """Write it as a folder of .npy files; whoever reads them may take what it needs of each."""
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for number, volume in enumerate(self.variants):
+            np.save(partial / f"variant_{number}.npy", volume)
+        for name in _ARRAYS:
+            np.save(partial / f"{name}.npy", getattr(self, name))
+        about = {"name": self.name, "spacing_um": self.spacing_um}
+        (partial / "stack.json").write_text(json.dumps(about), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
 
     @classmethod
-    def load(cls, path: Path) -> "TrainingStack":
-        """Read what `save` wrote; StackError for anything else."""
+    def load(cls, folder: Path) -> "TrainingStack":
+        """What `save` wrote, its volumes mapped from disk, not read; StackError for anything else."""
         try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
-        except (OSError, ValueError, BadZipFile) as error:
-            raise StackError(f"cannot be read: {error}", where=str(path), do="remove it; it is made again") from error
-        variants = tuple(found.pop(name) for name in sorted(found) if name.startswith("variant_"))
-        z, y, x = (float(v) for v in found.pop("spacing_um"))
-        return cls(**{**found, "name": str(found["name"]), "spacing_um": (z, y, x), "variants": variants})
+            about = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+            z, y, x = (float(v) for v in about["spacing_um"])
+            variants = tuple(_mapped(path) for path in sorted(folder.glob("variant_*.npy")))
+            arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
+            return cls(str(about["name"]), (z, y, x), variants, **arrays)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StackError(f"cannot be read: {error}", where=str(folder), do="remove it; it is made again") from error
+
+
+def stacks_digest(stacks: Sequence[TrainingStack]) -> str:
+    """A digest of what is learnt from: names, spacings, truths, and a part of the pixels of every stack, in order."""
+    digest = hashlib.sha256()
+    for stack in stacks:
+        digest.update(f"{stack.name} {stack.spacing_um} {stack.shape} {len(stack.variants)}".encode())
+        for array in (stack.live_points_um, stack.dead_points_um, stack.cells[:, :: stack.shape[0]]):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for volume in stack.variants:
+            digest.update(np.ascontiguousarray(volume[:, :: stack.shape[0]]).tobytes())
+    return digest.hexdigest()
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """An array on disk; only the parts that are looked at are read. One without elements cannot be mapped."""
+    array: NDArray[Any] = (
+        np.load(path, mmap_mode="r", allow_pickle=False) if path.stat().st_size > 256 else np.load(path)
+    )
+    return array
 
 
 def prepare_stack(

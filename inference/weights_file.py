@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spheroidd.inference.model_card import ModelCard, find_weights, read_bounded, read_card
-from spheroidd.inference.unet import ResidualUNet
+from spheroidd.inference.unet import UNet, build_network
 from spheroidd.protocols.errors import ModelError
 
 _MAX_WEIGHTS_BYTES = 1 << 30
 
 
-def save_model(model: ResidualUNet, folder: Path, card: ModelCard) -> ModelCard:
+def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
     """Write `<folder>/<card.name>.safetensors` and `.json`; returns the card with the digest of what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -32,7 +32,7 @@ def save_model(model: ResidualUNet, folder: Path, card: ModelCard) -> ModelCard:
     return written
 
 
-def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> tuple[ResidualUNet, ModelCard]:
+def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> tuple[UNet, ModelCard]:
     """The network on `device`, in evaluation mode, and its card; ModelError where the files are not what they claim.
 
     The name or path is as in `model_card.find_weights`.
@@ -50,7 +50,7 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> t
         state = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ModelError(f"not a safetensors file: {error}", where=str(path), do="fetch the file again") from error
-    model = ResidualUNet(card.settings)
+    model = build_network(card.settings)
     _check_shapes(path, model.state_dict(), state)
     model.load_state_dict(state)
     return model.to(device).eval(), card

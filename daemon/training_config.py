@@ -1,0 +1,115 @@
+"""The file that `spheroidd train` reads: what to learn from, which network, how long."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from spheroidd.daemon.config_faults import explain
+from spheroidd.daemon.section import Section
+from spheroidd.inference.train import TrainSettings
+from spheroidd.protocols.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+Kind = Literal["demo", "screen", "whole", "unit", "swapped", "dying"]
+
+
+class EmulatedPlates(Section):
+    """Emulated plates of one kind, with the seeds first_seed, first_seed + 1, and so on."""
+
+    kind: Kind
+    first_seed: int = Field(ge=0)
+    plates: int = Field(ge=1)
+
+
+class Recording(Section):
+    """A stack on disk with its truth: TIFF, .npy, .npz or .zarr, each (z, y, x); any channel may be absent.
+
+    A truth is a mask or a label volume. Where a channel has an image and no truth, nothing is true of it: every voxel
+    of it is background. With labels instead of a mask, each label's centre is a cell for the density as well.
+    """
+
+    name: str
+    path_488: Path | None = None
+    path_561: Path | None = None
+    live: Path | None = None
+    dead: Path | None = None
+    pixel_um: Positive
+    z_step_um: Positive
+
+
+class DataSection(Section):
+    """What is learnt from, what is watched meanwhile, and what it is judged by at the end; no seed in two of them."""
+
+    cache: Path = Field(Path("training-cache"), description="a folder for rendered stacks")
+    train: tuple[EmulatedPlates, ...] = ()
+    validation: tuple[EmulatedPlates, ...] = ()
+    held_out: tuple[EmulatedPlates, ...] = ()
+    recordings: tuple[Recording, ...] = ()
+    validation_recordings: tuple[Recording, ...] = ()
+
+
+class TrainingConfig(Section):
+    """The whole file. `training` holds the network, the loss and the augmentation as tables of their own."""
+
+    name: str = Field("trained", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a file name without suffix")
+    out: Path = Path("training")
+    start_from: str | None = None
+    device: str = "auto"
+    threads: int | None = Field(None, ge=1)
+    tensorboard: bool = False
+    data: DataSection = DataSection()
+    training: TrainSettings = TrainSettings()
+
+
+def load_training_config(path: Path) -> TrainingConfig:
+    """Read a file; ConfigError names the key and what to write. Its paths are relative to it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        table = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        do = "check the path; `examples/training/` has some to start from"
+        raise ConfigError(f"cannot read the configuration: {error}", where=str(path), do=do) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}", where=str(path), do="put texts in double quotes") from error
+    return build_training_config(table, base=path.parent, where=str(path), text=text)
+
+
+def build_training_config(table: dict[str, Any], *, base: Path, where: str, text: str = "") -> TrainingConfig:
+    """A configuration from tables as TOML gives them; ConfigError as `load_training_config`."""
+    try:
+        config = TrainingConfig.model_validate(table)
+    except ValidationError as error:
+        fault = explain(error, TrainingConfig, table)[0]
+        line = fault.line(text)
+        place = f"{where}, line {line}" if line else where
+        raise ConfigError(f"{fault.key}: {fault.what}", where=place, do=fault.do) from error
+    _check_apart(config.data, where)
+    if not config.data.train and not config.data.recordings:
+        raise ConfigError("there is nothing to learn from", where=where, do="add [[data.train]] or [[data.recordings]]")
+    return _with_absolute_paths(config, base.absolute())
+
+
+def _check_apart(data: DataSection, where: str) -> None:
+    """No plate may be judged by, or chosen on, that was learnt from."""
+    seen: dict[tuple[str, int], str] = {}
+    for part in ("train", "validation", "held_out"):
+        for plates in getattr(data, part):
+            for seed in range(plates.first_seed, plates.first_seed + plates.plates):
+                other = seen.setdefault((plates.kind, seed), part)
+                if other != part:
+                    what = f"the {plates.kind} plate of seed {seed} stands in {other} and in {part}"
+                    raise ConfigError(what, where=where, do="give each part seeds of its own")
+
+
+def _with_absolute_paths(model: Any, base: Path) -> Any:
+    """Every path of the tree made absolute."""
+    if isinstance(model, Path):
+        return base / model.expanduser()
+    if isinstance(model, tuple) and all(isinstance(item, BaseModel) for item in model):
+        return tuple(_with_absolute_paths(item, base) for item in model)
+    if isinstance(model, BaseModel):
+        changed = {name: _with_absolute_paths(getattr(model, name), base) for name in type(model).model_fields}
+        return model.model_copy(update=changed)
+    return model

@@ -1,0 +1,102 @@
+"""Recordings of one's own, with their truth, as training stacks."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from spheroidd.daemon.training_config import Recording
+from spheroidd.inference.resample import Spacing
+from spheroidd.inference.training_stack import TrainingStack, prepare_stack
+from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.stack import Pixels
+
+_SCALED_TO = 4095  # of floats: as many levels as a camera of 12 bits has
+
+
+def recorded_stack(recording: Recording, spacing_um: Spacing, cache: Path) -> TrainingStack:
+    """A recording at `spacing_um`, prepared once and then mapped from a folder of `cache`.
+
+    Changed files are prepared anew. StackError names a file that cannot be read or does not fit the others.
+    """
+    paths = [path for path in (recording.path_488, recording.path_561, recording.live, recording.dead) if path]
+    try:
+        stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+    except OSError as error:
+        raise StackError(f"{error.filename}: {error.strerror}", where=recording.name, do="check the path") from error
+    digest = hashlib.sha256(repr((recording.model_dump(mode="json"), spacing_um, stamps)).encode()).hexdigest()
+    folder = cache / ("x".join(f"{v:g}" for v in spacing_um)) / f"recording-{digest[:16]}"
+    if not (folder / "stack.json").exists():
+        _prepare(recording, spacing_um).save(folder)
+    return TrainingStack.load(folder)
+
+
+def _prepare(recording: Recording, spacing_um: Spacing) -> TrainingStack:
+    own_um = (recording.z_step_um, recording.pixel_um, recording.pixel_um)
+    images = [_pixels(path) if path else None for path in (recording.path_488, recording.path_561)]
+    truths = [read_volume(path) if path else None for path in (recording.live, recording.dead)]
+    shapes = {part.shape for part in (*images, *truths) if part is not None}
+    if len(shapes) != 1 or all(image is None for image in images):
+        what = f"its volumes are {sorted(shapes)}" if shapes else "it has no image"
+        raise StackError(what, where=recording.name, do="give at least one image, and all volumes as one (z, y, x)")
+    shape = shapes.pop()
+    stack = np.stack([np.zeros(shape, np.uint16) if image is None else image for image in images])
+    masks = [np.zeros(shape, bool) if truth is None else truth != 0 for truth in truths]
+    points = [_centres_um(truth, own_um) for truth in truths]
+    return prepare_stack(
+        recording.name, stack, (masks[0], masks[1]), (points[0], points[1]), own_um, spacing_um, (None,)
+    )
+
+
+def read_volume(path: Path) -> NDArray[np.generic]:
+    """A (z, y, x) volume from .tif, .npy, .npz (its only array), .zarr or, with h5py, .h5:/dataset; StackError else."""
+    try:
+        found = np.asarray(_read(path))
+    except (OSError, ValueError, KeyError, tifffile.TiffFileError) as error:
+        raise StackError(f"cannot be read: {error}", where=str(path), do="give .tif, .npy, .npz or .zarr") from error
+    while found.ndim > 3 and found.shape[0] == 1:
+        found = found[0]
+    if found.ndim != 3:
+        raise StackError(f"it is {found.shape}", where=str(path), do="give one volume (z, y, x)")
+    return found
+
+
+def _read(path: Path) -> object:
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            (name,) = file.files
+            return file[name]
+    if path.suffix in (".tif", ".tiff"):
+        return tifffile.imread(path)
+    if path.suffix == ".zarr" or path.is_dir():
+        node = zarr.open(path, mode="r")
+        return node["0"][...] if isinstance(node, zarr.Group) else node[...]  # type: ignore[index]
+    raise ValueError(f"files ending in {path.suffix!r} are not known")
+
+
+def _pixels(path: Path) -> Pixels:
+    """An image as uint8 or uint16; other numbers are brought to 0 to 4095."""
+    found = read_volume(path)
+    if found.dtype in (np.uint8, np.uint16):
+        return found  # type: ignore[return-value]
+    values = found.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise StackError("it has NaN or infinite pixels", where=str(path), do="replace them")
+    return np.rint((values - low) * (_SCALED_TO / ((high - low) or 1))).astype(np.uint16)
+
+
+def _centres_um(truth: NDArray[np.generic] | None, own_um: Spacing) -> NDArray[np.float64]:
+    """The labels' centres from the outer corner (n, 3); a mask's connected parts stand for labels."""
+    if truth is None or not truth.any():
+        return np.zeros((0, 3))
+    labels = truth if truth.dtype != bool and int(truth.max()) > 1 else ndimage.label(truth)[0]  # type: ignore[call-overload]
+    numbers = np.unique(labels)
+    centres = ndimage.center_of_mass(labels != 0, labels, numbers[numbers != 0])
+    return (np.array(centres) + 0.5) * np.array(own_um)
