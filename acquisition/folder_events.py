@@ -5,6 +5,7 @@ Events are lost in new sub-folders, when a queue overflows, and on every network
 
 import os
 import threading
+import warnings
 from pathlib import Path
 
 from watchdog.events import DirModifiedEvent, FileClosedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
@@ -26,6 +27,8 @@ class FolderEvents(FileSystemEventHandler):
 
     def start(self) -> bool:
         """Begin to listen; False where the operating system lets us have no further watches, which is no error."""
+        # watchdog meets a folder twice, in its parent's listing and by its event, and says so; nothing is lost by it.
+        warnings.filterwarnings("ignore", message="Callback with id .* already exists", category=RuntimeWarning)
         try:
             self._observer.schedule(self, self._root, recursive=True)
             self._observer.start()

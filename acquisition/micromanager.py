@@ -5,9 +5,8 @@ come over a bounded ring of shared memory. No engine is believed: every slice is
 that is missing is named.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
-from itertools import groupby
 from typing import ClassVar
 
 from spheroidd.acquisition.instrument_messages import FrameTaken, PlannedSlice, StackOrder, StackOver
@@ -15,6 +14,7 @@ from spheroidd.acquisition.instrument_process import InstrumentProcess
 from spheroidd.acquisition.micromanager_core import check_reach
 from spheroidd.acquisition.micromanager_process import Attach, run_core
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
+from spheroidd.acquisition.missing_slices import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
@@ -165,21 +165,3 @@ class MicroManagerSource:
         if s.backend == "python" and folder != "test-adapters" and folder is not None and not folder.is_dir():
             do = "write the folder that Micro-Manager is installed in"
             raise ConfigError("there is no such folder", where=f"source.micromanager_dir = {folder}", do=do)
-
-
-def name_slices(slices: Iterable[SliceIndex]) -> str:
-    """Slices as a person would name them.
-
-    >>> name_slices([SliceIndex("488", z) for z in (1, 2, 3, 7)] + [SliceIndex("561", 0)])
-    '488 z 1-3, 7; 561 z 0'
-    """
-    told = []
-    for channel, of_channel in groupby(sorted(set(slices)), key=lambda index: index.channel):
-        runs: list[list[int]] = []
-        for index in of_channel:
-            if runs and index.z == runs[-1][-1] + 1:
-                runs[-1].append(index.z)
-            else:
-                runs.append([index.z])
-        told.append(f"{channel} z " + ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs))
-    return "; ".join(told)

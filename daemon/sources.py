@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
+    "leica-cam": "spheroidd.acquisition.leica_source:LeicaCamSource",
     "matrix-screener": "spheroidd.acquisition.watch_folder:MatrixScreenerSource",
     "micromanager": "spheroidd.daemon.emulated_camera:MicroManagerRun",
     "push": "spheroidd.acquisition.push:PushSource",

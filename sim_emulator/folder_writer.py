@@ -28,6 +28,7 @@ from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateWell, write_plate_map
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.leica_tree import ScreenerField, resolution
 from spheroidd.sim_emulator.ome_xml import ome_xml
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.scene import Scene
@@ -91,25 +92,18 @@ def _write_ome_tiff(scene: Scene, plan: StackPlan, out: Path) -> Path:
     text = ome_xml(plan, str(plan.key.well), n_z=plan.n_z, channels=plan.channels).encode()
     with tifffile.TiffWriter(path, bigtiff=plan.n_bytes > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
         for _, _, image in _images(scene, plan):
-            file.write(image, description=text, metadata=None, contiguous=False, software=False, **_resolution(plan))
+            file.write(image, description=text, metadata=None, contiguous=False, software=False, **resolution(plan))
             text = b""
     return path
 
 
 def _write_matrix_screener(scene: Scene, plan: StackPlan, out: Path) -> None:
-    """One plane a file; U is the well's column, V its row, Z the slice, C00 is 488 and C01 is 561."""
-    well = plan.key.well
-    chamber = f"U{well.column:02d}--V{well.row:02d}"
-    field = out / f"experiment--{plan.key.plate}" / "slide--S00" / f"chamber--{chamber}" / "field--X00--Y00"
-    (field / "metadata").mkdir(parents=True)
-    stem = f"image--L0000--S00--{chamber}--J08--E00--O00--X00--Y00--T0000"
+    """One plane a file; C00 is 488 and C01 is 561."""
+    field = ScreenerField(out / f"experiment--{plan.key.plate}", plan)
+    field.make()
     for channel, z, image in _images(scene, plan):
-        name = f"{stem}--Z{z:02d}--C{plan.channels.index(channel):02d}.ome.tif"
-        text = ome_xml(plan, name, n_z=1, channels=(channel,)).encode()
-        with tifffile.TiffWriter(field / name, byteorder="<") as file:
-            file.write(image, description=text, metadata=None, software=False, **_resolution(plan))
-    text = ome_xml(plan, stem, n_z=plan.n_z, channels=plan.channels).encode()
-    (field / "metadata" / f"{stem}.ome.xml").write_bytes(text)
+        field.write(channel, z, image)
+    field.write_metadata()
 
 
 def _plate_group(source: EmulatorSource, out: Path) -> None:
@@ -182,10 +176,6 @@ _LAYOUTS: dict[str, Callable[[Scene, StackPlan, Path], Path | None]] = {
 }
 
 
-def _resolution(plan: StackPlan) -> dict[str, Any]:
-    return {"resolution": (1e4 / plan.pixel_um, 1e4 / plan.pixel_um), "resolutionunit": "CENTIMETER"}
-
-
 def _write_truth(scene: Scene, plan: StackPlan, folder: Path) -> None:
     """Masks and cell numbers plane by plane, and the cells' table."""
     well = plan.key.well
@@ -200,7 +190,7 @@ def _write_truth(scene: Scene, plan: StackPlan, folder: Path) -> None:
             for file, pixels in zip(files, plane, strict=True):
                 page = pixels.astype(np.uint8 if pixels.dtype == bool else number)
                 file.write(
-                    page, compression="zlib", metadata=None, contiguous=False, software=False, **_resolution(plan)
+                    page, compression="zlib", metadata=None, contiguous=False, software=False, **resolution(plan)
                 )
     with (folder / f"{well}_cells.csv").open("w", newline="", encoding="utf-8") as table:
         writer = csv.writer(table)

@@ -1,0 +1,304 @@
+"""A Leica under LAS X, as a source: its CAM server is told what to scan, its Matrix Screener tree holds the slices.
+
+Neither is believed alone. That a scan has ended is LAS X's word; which slices there are is the tree's, file by file
+checked to its last byte; what is missing then is imaged once more, and named where that does not help.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from spheroidd.acquisition.arrival import Arrival
+from spheroidd.acquisition.folder_watch import FolderWatch
+from spheroidd.acquisition.image_name import ImageName
+from spheroidd.acquisition.leica_cam import CamInterruptedError
+from spheroidd.acquisition.leica_names import LeicaNames
+from spheroidd.acquisition.leica_scan import LeicaScan
+from spheroidd.acquisition.leica_settings import LeicaCamSettings
+from spheroidd.acquisition.missing_slices import name_slices
+from spheroidd.acquisition.watch_folder import WatchSource
+from spheroidd.acquisition.watch_settings import FolderSettings
+from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError
+from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.ports import Clock
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+
+LENGTH_TOLERANCE = 0.01  # of a length: LAS X rounds, and a wrong objective is off by far more
+
+
+@dataclass(frozen=True, slots=True)
+class NewImages(LeicaNames):
+    """Leica's names, without the images of experiments that were there before: they show other days, or other plates.
+
+    An experiment is the folder that holds `slide--S00`.
+    """
+
+    before: set[str] = field(default_factory=set)
+
+    def read(self, path: str) -> ImageName | str | None:
+        """See `NameGrammar`."""
+        said = LeicaNames.read(self, path)
+        if isinstance(said, ImageName) and _experiment(path) in self.before:
+            return "their experiment was there before this run began"
+        return said
+
+
+def _experiment(path: str) -> str:
+    folders = path.split("/")[:-1]
+    slide = next((at for at, name in enumerate(folders) if name.lower().startswith("slide--")), len(folders))
+    return "/".join(folders[:slide])
+
+
+def _experiments(root: Path) -> set[str]:
+    """Every folder below `root` that may hold an experiment, as it is now; cheap, because no field is looked into."""
+    found = set()
+    for folder, names, _ in os.walk(root):
+        found.add(Path(folder).relative_to(root).as_posix().removeprefix("."))
+        names[:] = [name for name in names if not name.lower().startswith("slide--")]
+    return found
+
+
+class LeicaCamSource(WatchSource):
+    """A StackSource that has LAS X scan a plate. A stack's missing slices are named in the error that it ends with.
+
+    With `scan = "well"` each well is a scan of its own, and the stacks come in any order that is asked for; with
+    "plate" one scan covers all that are still to come, and they come as LAS X takes them.
+    """
+
+    Settings: ClassVar[type[FolderSettings]] = LeicaCamSettings
+
+    def __init__(self, settings: LeicaCamSettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
+        super().__init__(settings, plate_map, plate_name, clock)
+        self._leica = settings
+        names = settings.grammar()
+        self._names = NewImages(names.channels, names.fields, names.slide, names.job, names.time_point)
+        self._watch = FolderWatch(settings, self._map, clock, grammar=self._names)
+        self._scan = LeicaScan(settings, lambda: self._interrupted())
+        self._to_come: list[StackKey] = []  # of a scan over the plate: what was not given out
+        self._scanned: set[StackKey] = set()  # what a scan was begun for
+        self._asked: set[StackKey] = set()
+        self._has_looked = False
+        self._news_s = clock.now()
+        self._ended_s = float("-inf")
+
+    def check(self) -> None:
+        """Raise ConfigError where there is no folder, InstrumentError where LAS X does not answer; nothing is moved."""
+        if not self._watch.root.is_dir():
+            do = "write the folder that LAS X exports its experiments to, as this computer sees it; mount the share"
+            raise ConfigError("there is no such folder", where=f"source.folder = {self._watch.root}", do=do)
+        self._scan.check()
+
+    def plans(self) -> Iterable[StackPlan]:
+        """Every stack of the plate: controls first, or as they come where one scan covers all."""
+        if self._leica.scan == "well":
+            return [self.plan(key) for key in self._keys()]
+        return self._as_they_come()
+
+    def plan(self, key: StackKey) -> StackPlan:
+        """The geometry of a stack, the same for every well."""
+        s = self._leica
+        return StackPlan(
+            key,
+            s.channel_names,
+            s.n_z,
+            s.height,
+            s.width,
+            pixel_um=s.pixel_um,
+            z_step_um=s.z_step_um,
+            dtype=s.dtype,
+            slice_period_s=s.slice_period_s,
+        )
+
+    def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        """The wanted slices as their files come; StackError or InstrumentError names those that do not."""
+        left = set(wanted)
+        try:
+            yield from self._follow(plan, left)
+            if left and not self._interrupted():
+                raise self._lost(self._arrival_of(plan))
+            self._tell_of_refused(self._arrival_of(plan))
+        except CamInterruptedError:
+            pass  # whoever asked for the slices has given up
+        except (StackError, InstrumentError) as error:
+            raise self._named(plan, error, left) from error
+        finally:
+            if left:
+                self._stop(plan.key)
+
+    def close(self) -> None:
+        """Stop a scan that goes on, hang up, and stop listening; may be called twice."""
+        self._stop(None)
+        self._scan.close()
+        super().close()
+
+    # -- the course of a stack -------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look at the folder; what it held before the first look is not ours."""
+        if not self._has_looked:
+            self._names.before.update(_experiments(self._watch.root))
+            self._has_looked = True
+        self._watch.look()
+
+    def _follow(self, plan: StackPlan, left: set[SliceIndex]) -> Iterator[Frame]:
+        """Give out what comes, have LAS X scan what is not there, until nothing is left or nothing more can come."""
+        covered = plan.key in self._scanned and plan.key not in self._asked  # a scan of the plate was for it as well
+        scans_left, last_look = self._leica.retries + (not covered), False
+        self._asked.add(plan.key)
+        self._arrival_of(plan).look_again()
+        while left and not self._interrupted():
+            self._look()
+            arrival = self._arrival_of(plan)
+            self._check_voxels(plan, arrival)
+            for frame in self._read(plan, arrival, left):
+                left.discard(frame.index)
+                last_look = False
+                yield frame
+                if self._interrupted():
+                    return
+            if not left:
+                return
+            if self._scan.goes_on:
+                self._check_stall(plan.key)
+                self._wait()
+            elif not self._has_rested(plan.key, arrival):
+                self._wait()
+            elif (
+                plan.key in self._scanned and not last_look
+            ):  # a file may have become whole without a change of its size and time
+                last_look = True
+                arrival.look_again()
+            elif scans_left > 0:
+                scans_left -= 1
+                last_look = False
+                self._begin(plan)
+            else:
+                return
+
+    def _begin(self, plan: StackPlan) -> None:
+        """Have LAS X scan this stack; those of which nothing has come as well, where one scan covers the plate."""
+        again = plan.key in self._scanned
+        base = self._base(plan.key)
+        if base != plan.key and not again:  # what came before is another stack's
+            self._watch.arrivals[base] = Arrival(base, self._clock.now())
+        keys = [plan.key, *(key for key in self._to_come if key not in self._watch.arrivals)]
+        self._scan.await_rest()
+        self._scan.begin({key: self._leica.fields[self._base(key).stack] for key in keys}, again=again)
+        self._scanned.update(keys)
+        self._news_s = self._clock.now()
+
+    def _has_rested(self, key: StackKey, arrival: Arrival) -> bool:
+        """Whether files of a scan that has ended would have come by now."""
+        last_s = max(self._ended_s, arrival.news_s)
+        return key not in self._scanned or self._clock.now() - last_s >= self._leica.settle_s
+
+    def _wait(self) -> None:
+        """Until something may have come: from LAS X, in the folder, or an order to give up."""
+        self._watch.wait(lambda: self._interrupted() or self._listen())
+
+    def _listen(self) -> bool:
+        """Hear LAS X; true where it is worth a look at the folder."""
+        broken, went_on = self._scan.fault, self._scan.goes_on
+        told = self._scan.listen()
+        if told:
+            self._news_s = self._clock.now()
+            self._watch.hurry()
+        if went_on and not self._scan.goes_on:
+            self._ended_s = self._clock.now()
+        if (self._scan.fault is None) != (broken is None):
+            lost = self._scan.fault or InstrumentError("LAS X is connected again")
+            self._tell(FaultRaised("leica-cam", lost, cleared=self._scan.fault is None))
+        return told
+
+    def _check_stall(self, key: StackKey) -> None:
+        """Raise InstrumentError where the scan brings nothing; one of another stack is given less time, and ended."""
+        quiet_s = self._clock.now() - max(self._news_s, self._watch.news_s)
+        ours = self._scan.is_of(key) or self._leica.scan == "plate"
+        if not ours and quiet_s >= self._leica.settle_s:
+            self._stop(key)
+        elif quiet_s >= self._leica.end_after_s:
+            broken = f", and the connection is lost ({self._scan.fault.what})" if self._scan.fault else ""
+            what = f"nothing came from LAS X's scan for {quiet_s:.0f} s{broken}"
+            do = "see what LAS X waits for; raise source.end_after_s where a stack takes longer"
+            raise InstrumentError(what, do=do)
+
+    def _stop(self, key: StackKey | None) -> None:
+        """Have LAS X stop; a scan that cannot be stopped is told of, because light goes on falling on the plate."""
+        if not self._scan.goes_on:
+            return
+        self._ended_s = self._clock.now()
+        try:
+            self._scan.stop()
+        except InstrumentError as error:
+            self._tell(FaultRaised("leica-scan", error, key))
+        except CamInterruptedError:
+            pass
+
+    def _as_they_come(self) -> Iterator[StackPlan]:
+        """Row by row to begin with; while a scan goes on, whatever it has brought the first file of."""
+        self._to_come = sorted(self._keys())
+        while self._to_come and not self._interrupted():
+            key = self._first_come()
+            if key is not None:
+                self._to_come.remove(key)
+                yield self.plan(key)
+                continue
+            with contextlib.suppress(CamInterruptedError):
+                self._wait()
+
+    def _first_come(self) -> StackKey | None:
+        self._look()
+        come = (key for key in self._to_come if key in self._watch.arrivals)
+        silent = self._clock.now() - max(self._news_s, self._watch.news_s) >= self._leica.end_after_s
+        ended = silent or not any(self._scan.is_of(key) for key in self._to_come)
+        return next(come, self._to_come[0] if ended else None)
+
+    # -- which files are whose ---------------------------------------------------------------------------------------
+
+    def _base(self, key: StackKey) -> StackKey:
+        """The stack that a file's name can say: a repeated well's images are called as its first ones were."""
+        return StackKey(key.plate, key.well, key.stack % self._leica.n_stacks)
+
+    def _arrival_of(self, plan: StackPlan) -> Arrival:
+        base = self._base(plan.key)
+        if base != plan.key and plan.key not in self._scanned:
+            return Arrival(base, self._clock.now())  # what has come is an earlier stack's
+        return self._watch.arrival(base)
+
+    def _check_voxels(self, plan: StackPlan, arrival: Arrival) -> None:
+        """Raise ConfigError where the first whole file shows that the settings are of another template."""
+        if arrival.top_z >= plan.n_z:
+            what = f"it is {plan.n_z}, and LAS X wrote slice Z{arrival.top_z:02d} of well {plan.key.well}"
+            raise ConfigError(what, where="source.n_z", do=f"write {arrival.top_z + 1} or more, as the template's job")
+        if arrival.sample is not None:
+            return
+        self._sample(arrival)
+        for name in ("pixel_um", "z_step_um"):
+            said, planned = getattr(arrival.sample, name, None), getattr(plan, name)
+            if said and abs(said - planned) > LENGTH_TOLERANCE * planned:
+                what = f"it is {planned:g}, and LAS X's files of well {plan.key.well} say {said:g}"
+                raise ConfigError(what, where=f"source.{name}", do="correct it, or load the template it is of")
+
+    # -- what went wrong ---------------------------------------------------------------------------------------------
+
+    def _lost(self, arrival: Arrival) -> StackError | InstrumentError:
+        """Why a stack is not whole; where nothing at all came the next well would fare no better."""
+        refused = arrival.complaint(self._watch.root)
+        why = f" ({refused.what})" if refused else ""
+        if arrival.looked_at or refused:
+            do = "see the messages of LAS X and the disk it writes to, or image the well again"
+            return StackError(f"LAS X's scan ended without all of its slices{why}", do=do)
+        strangers = self._watch.strangers()
+        why += f" ({strangers})" if strangers else ""
+        do = "check that LAS X exports to source.folder, and source.job, fields, slide and channels"
+        return InstrumentError(f"LAS X's scan ended and brought no file of it{why}", do=do)
+
+    def _named(self, plan: StackPlan, error: SpheroiddError, left: Set[SliceIndex]) -> SpheroiddError:
+        """The error with what it cost: which slices, of which stack."""
+        lost = f" ({len(left)} of {plan.n_slices} slices are missing: {name_slices(left)})" if left else ""
+        where = f"{plan.key}, {error.where}" if error.where else str(plan.key)
+        return type(error)(error.what + lost, where=where, do=error.do)
