@@ -89,13 +89,44 @@ def score(
 @app.command()
 def emulate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write the recorded plate to.")],
+    instrument: Annotated[
+        str | None, typer.Option("--as", metavar="KIND", help="leica-cam: be a LAS X that scans on command.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="unit, demo, screen or whole.")] = "demo",
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
     layout: Annotated[str, typer.Option(help="ome-tiff, matrix-screener or ome-zarr.")] = "ome-tiff",
     wells: Annotated[str | None, typer.Option(help='Only these wells, such as "A01,B03".')] = None,
     name: Annotated[str, typer.Option(help="The plate's name.")] = "emulated",
+    plate_map: Annotated[
+        Path | None, typer.Option("--map", help="With --as: the plate; without it, a made-up one.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="With --as: the address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --as: the port; 0 takes a free one.")] = 8895,
+    pace: Annotated[str, typer.Option(help="With --as: real or fast.")] = "real",
+    packets: Annotated[str, typer.Option(help="With --as: whole, split or burst.")] = "whole",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FAULT", help='With --as: such as "missing:A01:3" or "mute:startscan"; may be repeated.'),
+    ] = None,
 ) -> int:
-    """Write a recorded plate with its truth beside it."""
+    """Write a recorded plate with its truth beside it; or, with --as, be an instrument until Ctrl-C."""
+    if instrument is not None:
+        from spheroidd.daemon.leica_emulation import check_instrument, serve_leica
+
+        check_instrument(instrument)
+        return serve_leica(
+            out,
+            preset=preset,
+            seed=seed,
+            plate_map=plate_map,
+            name=name,
+            host=host,
+            port=port,
+            pace=pace,
+            packets=packets,
+            faults=fault or (),
+            console=console(),
+        )
     from spheroidd.daemon.recording import write_recording
 
     return write_recording(out, preset=preset, seed=seed, layout=layout, wells=wells, name=name, console=console())

@@ -16,6 +16,13 @@ from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSource
 
 LOOK_S = 0.2
+_PACKETS = ("whole", "split", "burst")
+
+
+def check_instrument(kind: str) -> None:
+    """Raise ConfigError where there is nothing of that kind to be."""
+    if kind != "leica-cam":
+        raise ConfigError(f"--as is {kind!r}", do="write leica-cam")
 
 
 def serve_leica(
@@ -32,7 +39,7 @@ def serve_leica(
     faults: Sequence[str],
     console: Console,
 ) -> int:
-    """Listen for CAM clients and write what they scan into `out`; 0 after Ctrl-C. ConfigError as the options deserve."""
+    """Listen for CAM clients and write what they scan into `out`; 0 after Ctrl-C. ConfigError names a wrong option."""
     known = read_plate_map(plate_map) if plate_map is not None else None
     tables = {"plate": {"name": name}, "source": {"kind": "emulator", "preset": preset, "seed": seed}}
     config = build_config(tables, base=Path.cwd(), where="emulate")
@@ -62,13 +69,10 @@ def serve_leica(
         server.close()
 
 
-_PACKETS = ("whole", "split", "burst")
-
-
 def _tell(server: LeicaServer, plate: EmulatorSource, out: Path, console: Console) -> None:
     listens = f"A fake LAS X listens at {server.address[0]}:{server.address[1]} and writes to {out}."
     p = plate.preset
     stack = f"n_z = {p.n_z}, height = {p.height}, width = {p.width}, pixel_um = {p.pixel_um}, z_step_um = {p.z_step_um}"
     console.print(f"{listens}\n{len(plate.plate_map.imaged())} wells; for [source]: {stack}. Ctrl-C ends it.",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+                  markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     console.file.flush()
