@@ -4,7 +4,6 @@ Lengths are micrometres in the stages' own coordinates. The stages' limits are s
 sends whatever it is given: there are no defaults for them.
 """
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -13,10 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spheroidd.acquisition.plan_settings import Finite, PlanSettings, Positive
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan
-from spheroidd.protocols.calibration import Calibration
-from spheroidd.protocols.plate_format import PlateFormat
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackPlan
-from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
+from spheroidd.protocols.well import WellId
 
 Range = tuple[Finite, Finite]
 
@@ -163,9 +160,7 @@ class MicroManagerSettings(BaseModel):
         if self.plan is not None:
             return self.plan.build(self.image_um)
         assert self.a01_um is not None  # the validator saw to it
-        (x, y), signs = self.pitch_um, [math.copysign(1.0, pitch) for pitch in self.pitch_um]
-        lattice = PlateFormat("at pitch_um", MAX_ROWS, MAX_COLUMNS, (abs(x), abs(y)), (abs(x), abs(y)))
-        return AcquisitionPlan(lattice, Calibration(((signs[0], 0.0), (0.0, signs[1])), self.a01_um))
+        return AcquisitionPlan.at_pitch(self.a01_um, self.pitch_um)
 
     def xy_um(self, well: WellId, field: int = 0) -> tuple[float, float]:
         """The XY stage's position for a field of a well, its centre where the well has only one."""

@@ -143,11 +143,15 @@ class PlanSettings(BaseModel):
         with _told_of("taught"):
             return calibrate(plate, taught, fit=self.fit, mirrored=self.mirrored, tolerance_um=self.taught_tolerance_um)
 
-    def build(self, image_um: Point) -> AcquisitionPlan:
-        """The plan for images of that (width, height); ConfigError names the key that cannot be right."""
+    def unchecked(self) -> AcquisitionPlan:
+        """The plan, its fields wherever they lie; ConfigError where the plate or the taught wells cannot be right."""
         plate = self.plate()
         fields = self.fields_um or (self.field_grid.centres_um() if self.field_grid else CENTRE)
-        plan = AcquisitionPlan(plate, self.calibration(plate), self.order, self.controls_first, fields)
+        return AcquisitionPlan(plate, self.calibration(plate), self.order, self.controls_first, fields)
+
+    def build(self, image_um: Point) -> AcquisitionPlan:
+        """The plan for images of that (width, height); ConfigError names the key that cannot be right."""
+        plan = self.unchecked()
         with _told_of("field_grid" if self.field_grid else "fields_um"):
             plan.check_fields(image_um, self.wall_margin_um)
         return plan

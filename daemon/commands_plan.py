@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spheroidd.daemon.command_line import JsonOption, console, sub_app
-from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.stack import CHANNELS
 
 if TYPE_CHECKING:
     from spheroidd.daemon.plan_check import PlanReport
@@ -104,7 +105,7 @@ def plan_export(
     useq: Annotated[Path, typer.Option("--useq", metavar="FILE", help="File to write: .yaml or .json.")],
 ) -> int:
     """Write a plan as a useq-schema sequence, for other acquisition programs."""
-    from spheroidd.daemon.plan_useq import export_useq
+    from spheroidd.daemon.useq_export import export_useq
 
     typer.echo(export_useq(config, useq))
     return 0
@@ -114,24 +115,30 @@ def plan_export(
 def plan_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A useq-schema sequence: .yaml or .json.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="CONFIG", help="Configuration to write (TOML).")],
+    channels: Annotated[
+        list[str] | None,
+        typer.Option("--channel", metavar="488=PRESET", help="Which preset is 488 or 561; may be repeated."),
+    ] = None,
 ) -> int:
     """Make a configuration and a plate map of a useq-schema sequence. What cannot be expressed is refused by name."""
-    from spheroidd.daemon.plan_useq import import_useq
+    from spheroidd.daemon.useq_import import import_useq
 
-    for written in import_useq(file, out):
+    presets = {}
+    for given in channels or ():
+        name, _, preset = given.partition("=")
+        if name not in CHANNELS or not preset:
+            raise ConfigError(f"it is {given!r}", where="--channel", do=f"write {CHANNELS[0]}=PRESET")
+        presets[name] = preset
+    for written in import_useq(file, out, presets):
         typer.echo(written)
     return 0
 
 
 def _draw(report: "PlanReport", path: Path) -> None:
     from spheroidd.daemon.plan_picture import to_svg
+    from spheroidd.daemon.useq_export import write_text
 
-    try:
-        path.write_text(to_svg(report), encoding="utf-8")
-    except OSError as error:
-        do = "choose a file in a directory that is there and has room"
-        kind = StorageError if error.errno == 28 else ConfigError
-        raise kind(f"cannot write the picture: {error.strerror}", where=str(path), do=do) from error
+    write_text(path, to_svg(report))
 
 
 def _show_check(report: "PlanReport") -> None:
@@ -139,14 +146,12 @@ def _show_check(report: "PlanReport") -> None:
     from rich.text import Text
 
     from spheroidd.daemon.doctor import Verdict
-    from spheroidd.daemon.plan_picture import to_text
+    from spheroidd.daemon.plan_picture import to_text, way_words
 
     screen = console()
     if report.stops is not None:
         screen.print(to_text(report, screen.width), highlight=False, markup=False, no_wrap=True)
-        length_um = report.length_um
-        way = f", {length_um / 1e6:.2f} m of way" if length_um is not None else ""
-        screen.print(f"plate {report.plate_map.name}: {len(report.stops)} stacks{way}\n", highlight=False)
+        screen.print(f"plate {report.plate_map.name}: {len(report.stops)} stacks{way_words(report)}\n", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("check", "", "found", "what to do"):
         table.add_column(name, overflow="fold")

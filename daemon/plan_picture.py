@@ -66,6 +66,13 @@ def to_svg(report: PlanReport) -> str:
     return "\n".join(lines) + "\n"
 
 
+def way_words(report: PlanReport) -> str:
+    """How far the stage goes, as the end of a sentence; empty where nobody knows."""
+    if (length_um := report.length_um) is None:
+        return ""
+    return f", {length_um / 1000:.0f} mm of way" if length_um < 1e6 else f", {length_um / 1e6:.2f} m of way"
+
+
 def _plate(report: PlanReport) -> PlateFormat:
     """The plate's format; a lattice just large enough for its wells where none is known."""
     if report.sites is not None:
@@ -102,24 +109,27 @@ def _labels(plate: PlateFormat) -> Iterator[str]:
 
 
 def _wells(report: PlanReport, plate: PlateFormat) -> Iterator[str]:
-    """Every well; those of the map in their role's colour, those with a field out of reach ringed."""
+    """Every well, on a tile in its role's colour where it is imaged; in red where a field is out of reach."""
     roles = {entry.well: entry.treatment.role for entry in report.plate_map}
     turns = {well: number for number, well in enumerate(wells_in_turn(report), start=1)}
     faulty = {stop.key.well for stop in report.stops or () if stop.fault}
     width, height = plate.well_um[0] / 1000, plate.well_um[1] / 1000
+    tile_x, tile_y = 0.45 * plate.pitch_um[0] / 1000, 0.45 * plate.pitch_um[1] / 1000
+    tile = f'width="{2 * tile_x:.3f}" height="{2 * tile_y:.3f}"'
     font = _font_mm(plate)
     for well in plate.wells():
         x, y = (place / 1000 for place in plate.centre_um(well))
         ink, stroke = (FAULT, 0.4) if well in faulty else (PALE, 0.1)
-        style = f'fill="{FILLS[roles.get(well, WellRole.EMPTY)]}" stroke="{ink}" stroke-width="{stroke}"'
+        style = f'fill="{FILLS[WellRole.EMPTY]}" stroke="{ink}" stroke-width="{stroke}"'
+        if well in turns:  # a spheroid well's floor is too small to show a colour
+            yield f'<rect x="{x - tile_x:.3f}" y="{y - tile_y:.3f}" {tile} fill="{FILLS[roles[well]]}"/>'
         if plate.round_wells:
             yield f'<circle cx="{x:.3f}" cy="{y:.3f}" r="{width / 2:.3f}" {style}/>'
         else:
             corner = f'x="{x - width / 2:.3f}" y="{y - height / 2:.3f}"'
             yield f'<rect {corner} width="{width:.3f}" height="{height:.3f}" {style}/>'
         if well in turns:
-            # Beside the way, which passes through the centre.
-            place = f'x="{x + 0.08 * plate.pitch_um[0] / 1000:.3f}" y="{y - 0.1 * plate.pitch_um[1] / 1000:.3f}"'
+            place = f'x="{x - 0.93 * tile_x:.3f}" y="{y - 0.93 * tile_y + 0.55 * font:.3f}"'
             yield f'<text {place} font-size="{0.7 * font:.2f}" fill="{INK}">{turns[well]}</text>'
 
 
@@ -127,7 +137,7 @@ def _way(report: PlanReport, plate: PlateFormat) -> Iterator[str]:
     places = [_place(report, plate, stop.key.well, stop.key.stack) for stop in report.stops or ()]
     if not places:
         return
-    dot = 0.06 * min(plate.pitch_um) / 1000
+    dot = 0.045 * min(plate.pitch_um) / 1000
     points = " ".join(f"{x:.3f},{y:.3f}" for x, y in places)
     yield f'<polyline points="{points}" fill="none" stroke="{WAY}" stroke-width="{dot / 2:.3f}"/>'
     for x, y in places:
@@ -153,18 +163,16 @@ def _legend(report: PlanReport, left: float, y: float) -> Iterator[str]:
     style = f'font-size="2.6" fill="{INK}"'
     x = left
     for role, fill in FILLS.items():
-        if role in used:
+        if role in used and role is not WellRole.EMPTY:
             words = role.value.replace("_", " ")
             swatch = f'width="2.6" height="2.6" fill="{fill}" stroke="{PALE}" stroke-width="0.1"'
             yield f'<rect x="{x:.2f}" y="{y:.2f}" {swatch}/>'
             yield f'<text x="{x + 3.4:.2f}" y="{y + 2.2:.2f}" {style}>{words}</text>'
-            x += 6.5 + 1.45 * len(words)
+            x += 6.0 + 1.25 * len(words)
     words = "ring: first, square: last"
     if any(stop.fault for stop in report.stops or ()):
         words += ", red: beyond the stage's limits"
     yield f'<text x="{x:.2f}" y="{y + 2.2:.2f}" {style}>{words}</text>'
-    length_um = report.length_um
-    told = f"{len(wells_in_turn(report))} wells, {len(report.stops or ())} stacks"
-    told += f", {length_um / 1e6:.2f} m of way" if length_um is not None else ""
+    told = f"{len(wells_in_turn(report))} wells, {len(report.stops or ())} stacks{way_words(report)}"
     told = f"plate {report.plate_map.name}, {_plate(report).name}: {told}"
     yield f'<text x="{left:.2f}" y="{y + 7:.2f}" {style}>{escape(told)}</text>'

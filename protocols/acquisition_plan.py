@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby, pairwise
+from typing import Self
 
 from spheroidd.protocols.calibration import Calibration
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.plate_format import PlateFormat, Point
-from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
 CENTRE: tuple[Point, ...] = ((0.0, 0.0),)
 
@@ -73,6 +74,16 @@ class AcquisitionPlan:
     order: WellOrder = WellOrder.MAP
     controls_first: bool = True
     fields_um: tuple[Point, ...] = CENTRE
+
+    @classmethod
+    def at_pitch(cls, a01_um: Point, pitch_um: Point) -> Self:
+        """Wells by A01's stage position and the stage's way from a column and a row to the next, which may be negative.
+
+        Nothing is known of the wells' size, so they are as large as there is room for, and there may be any number.
+        """
+        (x, y), signs = pitch_um, [math.copysign(1.0, pitch) for pitch in pitch_um]
+        lattice = PlateFormat("at pitch_um", MAX_ROWS, MAX_COLUMNS, (abs(x), abs(y)), (abs(x), abs(y)))
+        return cls(lattice, Calibration(((signs[0], 0.0), (0.0, signs[1])), a01_um))
 
     def wells(self, plate_map: PlateMap) -> list[WellId]:
         """The wells to image, in the order of their turn; ConfigError for one that the plate does not have."""
