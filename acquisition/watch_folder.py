@@ -4,7 +4,7 @@ Events are hints, a rescan every `poll_s` is the truth. A file is opened when it
 structure holds to the last byte, and never touched. What the store has already is not read again.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,7 +65,7 @@ class WatchSource:
             if key in glimpses and self._is_promising(glimpses[key]):
                 break
 
-    def plans(self) -> Iterator[StackPlan]:
+    def plans(self) -> Iterable[StackPlan]:
         """Each stack when its first slice, or its file, is there; then those for which nothing usable came."""
         to_come = self._keys()
         self._watch.news_s = self._clock.now()
