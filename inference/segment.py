@@ -40,7 +40,7 @@ class UNetSegmenter:
         self._device = torch.device(_choose_device(device))
         self._dtype = choose_dtype(self._device)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
-        self._model: UNet = folded.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._model: UNet = folded.to(memory_format=model.memory_format)  # type: ignore[call-overload]
         self.card = card
 
     @property

@@ -100,7 +100,7 @@ def train(
     model = build_network(settings.network)
     if start_from is not None:
         model.load_state_dict(start_from.state_dict())
-    model = model.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = model.train().to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     network = cast(UNet, averaged.module)

@@ -32,6 +32,8 @@ class SlicewiseUNet(UNet):
     It has neither residual skips nor deep supervision nor a density branch, whatever the settings say of them.
     """
 
+    memory_format = torch.channels_last
+
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__(settings)
         widths = settings.widths
