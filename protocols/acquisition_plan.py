@@ -13,6 +13,7 @@ from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.plate_format import PlateFormat, Point
 from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
+NOTHING_UM = 1e-6  # a field that just touches the wall is inside, whatever its corners lost in arithmetic
 CENTRE: tuple[Point, ...] = ((0.0, 0.0),)
 
 
@@ -87,10 +88,11 @@ class AcquisitionPlan:
 
     def wells(self, plate_map: PlateMap) -> list[WellId]:
         """The wells to image, in the order of their turn; ConfigError for one that the plate does not have."""
-        sample = WellRole.SAMPLE
-        imaged = [(entry.well, entry.treatment.role is sample and self.controls_first) for entry in plate_map.imaged()]
-        for well, _ in imaged:
-            self.plate.centre_um(well)
+        imaged: list[tuple[WellId, bool]] = []
+        for entry in plate_map:
+            if (role := entry.treatment.role) is not WellRole.EMPTY:
+                self.plate.centre_um(entry.well)
+                imaged.append((entry.well, self.controls_first and role is WellRole.SAMPLE))
         way: list[WellId] = []
         for later in (False, True):
             way += ordered_wells((w for w, waits in imaged if waits is later), self.order, way[-1] if way else None)
@@ -119,7 +121,7 @@ class AcquisitionPlan:
         corners = [self.calibration.plate_direction_um(sx * half_x, sy * half_y) for sx in (-1, 1) for sy in (-1, 1)]
         for number, (x, y) in enumerate(self.fields_um):
             beyond = self.plate.overreach_um((x + dx, y + dy) for dx, dy in corners) + wall_margin_um
-            if beyond > 0:
+            if beyond > NOTHING_UM:
                 size = "x".join(f"{side:g}" for side in dict.fromkeys(self.plate.well_um))
                 wells = f"{'round' if self.plate.round_wells else 'rectangular'} wells of {size} um"
                 what = f"field {number} at ({x:g}, {y:g}) um reaches {beyond:.0f} um too far out of the {wells}"
