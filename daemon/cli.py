@@ -2,12 +2,14 @@
 
 from spheroidd.daemon import commands_run  # isort: skip
 from spheroidd.daemon import commands_look  # isort: skip
+from spheroidd.daemon import commands_evaluate  # isort: skip
 from spheroidd.daemon import commands_config  # isort: skip
 from spheroidd.daemon import commands_plan  # isort: skip
 from spheroidd.daemon import commands_answer  # isort: skip
 from spheroidd.daemon import commands_report  # isort: skip
 from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon import commands_quality  # isort: skip
+from spheroidd.daemon import commands_focus  # isort: skip
 from spheroidd.daemon import commands_export  # isort: skip
 from spheroidd.daemon import commands_control  # isort: skip
 from spheroidd.daemon import commands_logs  # isort: skip
@@ -23,7 +25,9 @@ __all__ = [
     "commands_audit",
     "commands_config",
     "commands_control",
+    "commands_evaluate",
     "commands_export",
+    "commands_focus",
     "commands_logs",
     "commands_look",
     "commands_page",

@@ -1,4 +1,4 @@
-"""Commands that look at what is there: status, results, a mask beside a truth, the preflight."""
+"""Commands that look at what is there: status, results, the preflight."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -67,30 +67,6 @@ def results(
         screen = console()
         for name in dict.fromkeys(row.result.plate for row in rows):
             screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
-    return 0
-
-
-@app.command()
-def evaluate(
-    data: DataArgument,
-    well: Annotated[str, typer.Option(help='The well, such as "A01".')],
-    truth: Annotated[Path, typer.Option(metavar="FILE", help="True mask (z, y, x): .npy, .tif or .zarr.")],
-    label: Annotated[str, typer.Option(help="live or dead.")] = "live",
-    stack: Annotated[int, typer.Option(help="The well's stack, from 0.")] = 0,
-    plate: Annotated[str | None, typer.Option(help="The plate, where there are several.")] = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Compare a stored mask with a true one: Dice, IoU, precision, recall."""
-    from spheroidd.daemon.mask_score import score_mask
-
-    figures = score_mask(data, well=well, truth=truth, label=label, stack=stack, plate=plate)
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(figures))
-    else:
-        for key, value in figures.items():
-            typer.echo(f"{key:10} {value:.4f}" if isinstance(value, float) else f"{key:10} {value}")
     return 0
 
 

@@ -14,6 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from spheroidd.daemon.clock import SystemClock
+from spheroidd.daemon.emulated_mtt import MTT_CV, MTT_NOISE_PERCENT
 from spheroidd.inference.regressor import DEFAULT_REGRESSOR, forward, save
 from spheroidd.inference.regressor_training import RegressorRow, arrays, train_regressor
 from spheroidd.protocols.plate import WellRole
@@ -23,7 +24,6 @@ from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 SHARES = {"unit": 2, "demo": 3, "screen": 3, "whole": 1}  # plates of each field in one round
-MTT_CV, MTT_NOISE_PERCENT = 0.05, 1.5  # the assay's own spread: relative, and of its background
 MISSED, FALSE = (0.02, 0.08), (0.02, 0.08)  # the segmentation's loss of recall and precision from well to well
 SLICE_CV = 0.03  # and from slice to slice
 

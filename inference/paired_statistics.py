@@ -1,7 +1,8 @@
 """How well estimates agree with references: r, MAE, R2, Bland-Altman, with intervals that know of patients.
 
 Wells of one patient are not independent, so an interval comes from a bootstrap that draws whole patients (the cluster
-bootstrap; Davison and Hinkley 1997, 3.8), percentile limits. With a single patient there is none.
+bootstrap; Davison and Hinkley 1997, 3.8), percentile limits. With fewer than three patients there is none: two tell
+next to nothing of how others differ.
 """
 
 import math
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from spheroidd.protocols.errors import ConfigError
 
 DRAWS, COVERAGE = 1000, 0.95
+LEAST_GROUPS = 3
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -81,12 +83,12 @@ def clustered_intervals(
     draws: int = DRAWS,
     coverage: float = COVERAGE,
 ) -> dict[str, Interval]:
-    """Percentile limits of each figure when whole groups are drawn with replacement; empty for fewer than 2 groups.
+    """Percentile limits of each figure when whole groups are drawn with replacement; empty for fewer than 3 groups.
 
     A figure that is undefined in more than a tenth of the draws gets none.
     """
     members = [np.flatnonzero([one == group for one in groups]) for group in dict.fromkeys(groups)]
-    if len(members) < 2:
+    if len(members) < LEAST_GROUPS:
         return {}
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {name: [] for name in figures}
