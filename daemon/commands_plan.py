@@ -40,6 +40,8 @@ def plan_check(
         typer.echo(checking.to_json(report))
     else:
         _show_check(report)
+    for check in report.failed:  # in one piece, as every other refusal is told
+        typer.echo(f"spheroidd: {check.what}\n  To do: {check.do}.", err=True)
     return report.exit_code
 
 
@@ -150,7 +152,7 @@ def _show_check(report: "PlanReport") -> None:
 
     screen = console()
     if report.stops is not None:
-        screen.print(to_text(report, screen.width), highlight=False, markup=False, no_wrap=True)
+        typer.echo(to_text(report, screen.width))
         screen.print(f"plate {report.plate_map.name}: {len(report.stops)} stacks{way_words(report)}\n", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("check", "", "found", "what to do"):
@@ -159,5 +161,5 @@ def _show_check(report: "PlanReport") -> None:
     for check in report.checks:
         table.add_row(check.name, Text(check.verdict, style=styles[check.verdict]), Text(check.what), check.do)
     screen.print(table)
-    words = "The plan is wrong." if report.exit_code else "The plan can be run."
+    words = "The plan cannot be run as it is." if report.exit_code else "The plan can be run."
     screen.print(Text(words, style="bold"))

@@ -54,7 +54,12 @@ class PlanReport:
     @property
     def exit_code(self) -> int:
         """That of the error a run would end with; 0 where it could start."""
-        return next((check.exit_code for check in self.checks if check.verdict is Verdict.FAIL), 0)
+        return self.failed[0].exit_code if self.failed else 0
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that a run would not pass."""
+        return [check for check in self.checks if check.verdict is Verdict.FAIL]
 
     @property
     def length_um(self) -> float | None:
