@@ -54,8 +54,10 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
         start_from = load_model(config.start_from)[0] if config.start_from is not None else None
         settings = config.training
         console.print(f"{len(stacks)} stacks to learn from, {len(validation)} to validate on, {settings.steps} steps")
-        write = [tensorboard_writer(config.out / "tensorboard")] if config.tensorboard and rank == 0 else []
-        with _bar(console, rank) as bar:
+        with contextlib.ExitStack() as closed, _bar(console, rank) as bar:
+            write = []
+            if config.tensorboard and rank == 0:
+                write.append(closed.enter_context(tensorboard_writer(config.out / "tensorboard")))
             task = bar.add_task("training", total=settings.steps)
 
             def report(progress: Progress) -> None:

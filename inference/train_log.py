@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,14 +59,14 @@ def read_csv(path: Path) -> list[dict[str, float]]:
         raise ConfigError(f"cannot be read as a log: {error}", where=str(path), do="move it away") from error
 
 
-def tensorboard_writer(folder: Path) -> Callable[[Progress], None]:
+@contextmanager
+def tensorboard_writer(folder: Path) -> Iterator[Callable[[Progress], None]]:
     """Adds each report to TensorBoard's events in `folder`; ConfigError where no writer of them is installed."""
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError as error:
         do = 'pip install "spheroidd[train]", or set tensorboard = false'
         raise ConfigError("TensorBoard's writer is not installed", where="training", do=do) from error
-    writer = SummaryWriter(str(folder))
 
     def write(progress: Progress) -> None:
         for name, value in progress.row().items():
@@ -73,4 +74,5 @@ def tensorboard_writer(folder: Path) -> Callable[[Progress], None]:
                 writer.add_scalar(name, value, progress.step)
         writer.flush()
 
-    return write
+    with SummaryWriter(str(folder)) as writer:  # what it holds back is written when it is closed
+        yield write
