@@ -16,6 +16,7 @@ from spheroidd.daemon import commands_logs  # isort: skip
 from spheroidd.daemon import commands_service  # isort: skip
 from spheroidd.daemon import commands_page  # isort: skip
 from spheroidd.daemon import commands_train  # isort: skip
+from spheroidd.daemon import commands_study  # isort: skip
 from spheroidd.daemon import commands_reference  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
@@ -37,6 +38,7 @@ __all__ = [
     "commands_report",
     "commands_run",
     "commands_service",
+    "commands_study",
     "commands_train",
     "describe",
     "main",

@@ -279,8 +279,8 @@ def _with_absolute_paths(model: Tree, base: Path) -> Tree:
     return model.model_copy(update=changes)
 
 
-def to_toml(config: Config) -> str:
-    """The effective configuration, defaults included, as TOML that `load_config` reads back."""
+def to_toml(config: BaseModel) -> str:
+    """The effective configuration, defaults included, as TOML that its own loader reads back."""
     return "\n".join(_toml_table((), config.model_dump(mode="json"))).strip() + "\n"
 
 

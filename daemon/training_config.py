@@ -28,9 +28,11 @@ class Recording(Section):
 
     A truth is a mask or a label volume. Where a channel has an image and no truth, nothing is true of it: every voxel
     of it is background. With labels instead of a mask, each label's centre is a cell for the density as well.
+    `patient` keeps recordings of one patient on one side of a split; without it each recording is one's own.
     """
 
     name: str
+    patient: str | None = None
     path_488: Path | None = None
     path_561: Path | None = None
     live: Path | None = None

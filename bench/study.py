@@ -1,0 +1,131 @@
+"""What the benches of the study's tables share: emulated plates, figures over wells, rows that are kept on disk.
+
+A row's folder carries a digest of all that decides it, so that another budget or seed never finds an old row.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spheroidd.daemon.training_plates import cached_stacks
+from spheroidd.inference.model_card import ModelCard
+from spheroidd.inference.overlap import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.paired_statistics import spread
+from spheroidd.inference.resample import Spacing
+from spheroidd.inference.segment import UNetSegmenter
+from spheroidd.inference.train import CHECKPOINT_NAME, TrainSettings, train
+from spheroidd.inference.train_log import CSV_NAME
+from spheroidd.inference.training_stack import TrainingStack
+from spheroidd.inference.unet import UNet
+
+OUT = Path(__file__).parent / "out"
+CACHE = OUT / "study-plates"
+LABELS = ("live", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network and the CPU seconds that one step of its training took."""
+
+    model: UNet
+    cpu_s_per_step: float
+
+    @property
+    def segmenter(self) -> UNetSegmenter:
+        """The network behind the port, on the CPU; no background is skipped."""
+        return UNetSegmenter(self.model, ModelCard("study", self.model.settings, halo=16, sha256=""), "cpu")
+
+
+def plates(kind: str, seeds: Iterable[int], spacing_um: Spacing, cache: Path = CACHE) -> dict[str, list[TrainingStack]]:
+    """Emulated plates by patient: a plate's seed is its patient's, too."""
+    found = {}
+    for seed in seeds:
+        say(f"plate {kind}-{seed} at {spacing_um[0]:g} um")
+        found[f"{kind}-{seed}"] = list(cached_stacks(kind, seed, spacing_um, cache))
+    return found
+
+
+def trained(stacks: Sequence[TrainingStack], settings: TrainSettings, folder: Path) -> Trained:
+    """Train on one thread, or go on where a killed training stopped."""
+    torch.set_num_threads(1)
+    taken, began_s = 0, time.process_time()
+
+    def tick(step: int) -> None:
+        nonlocal taken
+        taken += 1
+        if step % 50 == 0:
+            say(f"  step {step} of {settings.steps}")
+
+    model = train(stacks, [], settings, folder, tick=tick)
+    return Trained(model, (time.process_time() - began_s) / max(taken, 1))
+
+
+def figures(overlaps: Sequence[tuple[Overlap, Overlap]], patients: Sequence[str]) -> dict[str, Any]:
+    """Pooled over all voxels, and the mean over wells with its sd and its interval over patients."""
+    found: dict[str, Any] = {"wells": len(overlaps)}
+    for number, label in enumerate(LABELS):
+        ours = [pair[number] for pair in overlaps]
+        pooled = sum(ours, Overlap())
+        over_wells = spread([one.dice for one in ours], list(patients))
+        found[label] = {
+            "dice": _rounded(pooled.dice),
+            "precision": _rounded(pooled.precision),
+            "recall": _rounded(pooled.recall),
+            "dice_well_mean": _rounded(over_wells.mean),
+            "dice_well_sd": _rounded(over_wells.sd),
+            "dice_well_median": _rounded(over_wells.median),
+            "dice_well_mean_95": [_rounded(over_wells.mean_lo), _rounded(over_wells.mean_hi)],
+        }
+    return found
+
+
+def scored(segmenter: UNetSegmenter, held_out: dict[str, list[TrainingStack]]) -> dict[str, Any]:
+    """The figures under each normalisation, and the CPU seconds of inference per million voxels."""
+    pairs = [(patient, stack) for patient, stacks in held_out.items() for stack in stacks]
+    began_s, voxels, found = time.process_time(), 0, {}
+    for variant, normalisation in enumerate(NORMALISATIONS):
+        known = [(patient, stack) for patient, stack in pairs if variant < len(stack.variants)]
+        overlaps = [stack_overlaps(segmenter, stack, variant) for _, stack in known]
+        voxels += sum(stack.cells[0].size for _, stack in known)
+        if known:
+            found[str(normalisation)] = figures(overlaps, [patient for patient, _ in known])
+    return {**found, "cpu_s_per_mvoxel": round((time.process_time() - began_s) / (voxels / 1e6), 3)}
+
+
+def kept_row(folder: Path, decisive: object) -> tuple[Path, dict[str, Any] | None]:
+    """The row's folder, named after `decisive` as well, and the row if it was finished before."""
+    digest = hashlib.sha256(repr(decisive).encode()).hexdigest()[:8]
+    place = folder.with_name(f"{folder.name}-{digest}")
+    try:
+        row = json.loads((place / "row.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return place, None
+    return place, dict(row)
+
+
+def keep_row(place: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Write a finished row; the training's checkpoint is of no more use."""
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / "row.partial"
+    partial.write_text(json.dumps(row, indent=1), encoding="utf-8")
+    partial.replace(place / "row.json")
+    for name in (CHECKPOINT_NAME, CSV_NAME):
+        (place / name).unlink(missing_ok=True)
+    say(json.dumps(row))
+    return row
+
+
+def say(text: str) -> None:
+    """A word of progress; standard output is the JSON's."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
