@@ -128,7 +128,7 @@ def _of_plate_plan(positions: Any) -> tuple[dict[str, Words], list[WellId]]:
         what = f"{type(positions.well_points_plan).__name__} cannot be expressed"
         raise ConfigError(what, where="stage_positions.well_points_plan", do="use one point or GridRowsColumns")
     centres = positions.selected_well_positions
-    if not centres:
+    if len(positions) == 0:
         raise ConfigError("no well is selected", where="stage_positions.selected_wells", do="select wells")
     corners = [positions.all_well_positions[index] for index in (0, -1)]
     settings = {
@@ -190,11 +190,10 @@ def _same_positions(positions: Sequence[Any], sites: AcquisitionPlan) -> list[We
             raise ConfigError(f"well {well} is left and visited again", where=where, do="keep a well's fields together")
         field = way.get(well, 0)
         way[well] = field + 1
+        place = (position.x, position.y)
         known = well in sites.plate and field < len(sites.fields_um)
-        if not known or math.dist(sites.xy_um(well, field), (position.x, position.y)) > SAME_UM:
-            what = (
-                f"({position.x:g}, {position.y:g}) um is not where the plan in the metadata has field {field} of {well}"
-            )
+        if not (known and math.dist(sites.xy_um(well, field), place) <= SAME_UM):  # so that NaN is none either
+            what = f"({place[0]:g}, {place[1]:g}) um is not where the metadata's plan has field {field} of {well}"
             raise ConfigError(what, where=where, do=do)
     for well, n_fields in way.items():
         if n_fields < len(sites.fields_um):
