@@ -35,6 +35,7 @@ class LeicaScan:
         self._stop: Callable[[float], None] | None = None  # how to end what goes on; None where nothing does
         self._started, self._finished = 0, 0  # LAS X's counts when it began
         self._is_loaded = False
+        self._is_ending = False  # it was stopped, and LAS X has not said that it ended
         self._retry_s = -math.inf
         self.fault: InstrumentError | None = None  # why there is no connection
         self.stage_um = (math.nan, math.nan, math.nan)
@@ -133,6 +134,7 @@ class LeicaScan:
             return
         stop, end_s = self._stop, time.monotonic() + STOP_S
         self._over()
+        self._is_ending = True
         self._heeding = False
         try:
             if not self._cam.connected:
@@ -150,10 +152,11 @@ class LeicaScan:
         """
         end_s = time.monotonic() + IDLE_S
         with contextlib.suppress(InstrumentError):
-            while self._cam.connected and not self._has_ended() and time.monotonic() < end_s:
+            while self._is_ending and self._cam.connected and not self._has_ended() and time.monotonic() < end_s:
                 if self._give_up():
                     raise CamInterruptedError("given up while LAS X stops", where=self._cam.where)
                 self._cam.poll(NOTICE_S)
+        self._is_ending = False
 
     def close(self) -> None:
         """Stop what goes on and hang up; may be called twice."""

@@ -5,17 +5,13 @@ checked to its last byte; what is missing then is imaged once more, and named wh
 """
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from spheroidd.acquisition.arrival import Arrival
 from spheroidd.acquisition.folder_watch import FolderWatch
-from spheroidd.acquisition.image_name import ImageName
 from spheroidd.acquisition.leica_cam import CamInterruptedError
-from spheroidd.acquisition.leica_names import LeicaNames
+from spheroidd.acquisition.leica_experiments import NewImages, experiments_in
 from spheroidd.acquisition.leica_scan import LeicaScan
 from spheroidd.acquisition.leica_settings import LeicaCamSettings
 from spheroidd.acquisition.missing_slices import name_slices
@@ -28,38 +24,6 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 LENGTH_TOLERANCE = 0.01  # of a length: LAS X rounds, and a wrong objective is off by far more
-
-
-@dataclass(frozen=True, slots=True)
-class NewImages(LeicaNames):
-    """Leica's names, without the images of experiments that were there before: they show other days, or other plates.
-
-    An experiment is the folder that holds `slide--S00`.
-    """
-
-    before: set[str] = field(default_factory=set)
-
-    def read(self, path: str) -> ImageName | str | None:
-        """See `NameGrammar`."""
-        said = LeicaNames.read(self, path)
-        if isinstance(said, ImageName) and _experiment(path) in self.before:
-            return "their experiment was there before this run began"
-        return said
-
-
-def _experiment(path: str) -> str:
-    folders = path.split("/")[:-1]
-    slide = next((at for at, name in enumerate(folders) if name.lower().startswith("slide--")), len(folders))
-    return "/".join(folders[:slide])
-
-
-def _experiments(root: Path) -> set[str]:
-    """Every folder below `root` that may hold an experiment, as it is now; cheap, because no field is looked into."""
-    found = set()
-    for folder, names, _ in os.walk(root):
-        found.add(Path(folder).relative_to(root).as_posix().removeprefix("."))
-        names[:] = [name for name in names if not name.lower().startswith("slide--")]
-    return found
 
 
 class LeicaCamSource(WatchSource):
@@ -115,18 +79,20 @@ class LeicaCamSource(WatchSource):
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """The wanted slices as their files come; StackError or InstrumentError names those that do not."""
-        left = set(wanted)
+        left, over = set(wanted), False
         try:
             yield from self._follow(plan, left)
             if left and not self._interrupted():
                 raise self._lost(self._arrival_of(plan))
+            self._hear_out(plan)
             self._tell_of_refused(self._arrival_of(plan))
+            over = not self._interrupted()
         except CamInterruptedError:
             pass  # whoever asked for the slices has given up
         except (StackError, InstrumentError) as error:
             raise self._named(plan, error, left) from error
         finally:
-            if left:
+            if not over:
                 self._stop(plan.key)
 
     def close(self) -> None:
@@ -140,7 +106,7 @@ class LeicaCamSource(WatchSource):
     def _look(self) -> None:
         """Look at the folder; what it held before the first look is not ours."""
         if not self._has_looked:
-            self._names.before.update(_experiments(self._watch.root))
+            self._names.before.update(experiments_in(self._watch.root))
             self._has_looked = True
         self._watch.look()
 
@@ -154,6 +120,7 @@ class LeicaCamSource(WatchSource):
             self._look()
             arrival = self._arrival_of(plan)
             self._check_voxels(plan, arrival)
+            self._check_depth()
             for frame in self._read(plan, arrival, left):
                 left.discard(frame.index)
                 last_look = False
@@ -178,6 +145,20 @@ class LeicaCamSource(WatchSource):
                 self._begin(plan)
             else:
                 return
+
+    def _hear_out(self, plan: StackPlan) -> None:
+        """All slices are there; a well's own scan ends now, unless LAS X takes more than was planned."""
+        if self._leica.scan == "plate" or not self._scan.is_of(plan.key):
+            return
+        while self._scan.is_of(plan.key) and not self._interrupted():
+            if self._quiet_s() >= self._leica.settle_s:
+                self._stop(plan.key)
+            self._wait()
+            self._look()
+        self._watch.hurry()
+        self._watch.wait(self._interrupted)
+        self._look()
+        self._check_depth()
 
     def _begin(self, plan: StackPlan) -> None:
         """Have LAS X scan this stack; those of which nothing has come as well, where one scan covers the plate."""
@@ -216,7 +197,7 @@ class LeicaCamSource(WatchSource):
 
     def _check_stall(self, key: StackKey) -> None:
         """Raise InstrumentError where the scan brings nothing; one of another stack is given less time, and ended."""
-        quiet_s = self._clock.now() - max(self._news_s, self._watch.news_s)
+        quiet_s = self._quiet_s()
         ours = self._scan.is_of(key) or self._leica.scan == "plate"
         if not ours and quiet_s >= self._leica.settle_s:
             self._stop(key)
@@ -225,6 +206,10 @@ class LeicaCamSource(WatchSource):
             what = f"nothing came from LAS X's scan for {quiet_s:.0f} s{broken}"
             do = "see what LAS X waits for; raise source.end_after_s where a stack takes longer"
             raise InstrumentError(what, do=do)
+
+    def _quiet_s(self) -> float:
+        """How long neither LAS X nor the folder had news."""
+        return self._clock.now() - max(self._news_s, self._watch.news_s)
 
     def _stop(self, key: StackKey | None) -> None:
         """Have LAS X stop; a scan that cannot be stopped is told of, because light goes on falling on the plate."""
@@ -253,8 +238,7 @@ class LeicaCamSource(WatchSource):
     def _first_come(self) -> StackKey | None:
         self._look()
         come = (key for key in self._to_come if key in self._watch.arrivals)
-        silent = self._clock.now() - max(self._news_s, self._watch.news_s) >= self._leica.end_after_s
-        ended = silent or not any(self._scan.is_of(key) for key in self._to_come)
+        ended = self._quiet_s() >= self._leica.end_after_s or not any(self._scan.is_of(key) for key in self._to_come)
         return next(come, self._to_come[0] if ended else None)
 
     # -- which files are whose ---------------------------------------------------------------------------------------
@@ -271,9 +255,6 @@ class LeicaCamSource(WatchSource):
 
     def _check_voxels(self, plan: StackPlan, arrival: Arrival) -> None:
         """Raise ConfigError where the first whole file shows that the settings are of another template."""
-        if arrival.top_z >= plan.n_z:
-            what = f"it is {plan.n_z}, and LAS X wrote slice Z{arrival.top_z:02d} of well {plan.key.well}"
-            raise ConfigError(what, where="source.n_z", do=f"write {arrival.top_z + 1} or more, as the template's job")
         if arrival.sample is not None:
             return
         self._sample(arrival)
@@ -282,6 +263,13 @@ class LeicaCamSource(WatchSource):
             if said and abs(said - planned) > LENGTH_TOLERANCE * planned:
                 what = f"it is {planned:g}, and LAS X's files of well {plan.key.well} say {said:g}"
                 raise ConfigError(what, where=f"source.{name}", do="correct it, or load the template it is of")
+
+    def _check_depth(self) -> None:
+        """Raise ConfigError where LAS X takes more slices than were planned: the stacks would be cut off."""
+        for arrival in (*self._watch.arrivals.values(), *self._watch.waiting().values()):
+            if arrival.top_z >= self._leica.n_z:
+                what = f"it is {self._leica.n_z}, and LAS X wrote slice Z{arrival.top_z:02d} of well {arrival.key.well}"
+                raise ConfigError(what, where="source.n_z", do=f"write {arrival.top_z + 1} or more, as the job has")
 
     # -- what went wrong ---------------------------------------------------------------------------------------------
 
