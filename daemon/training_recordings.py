@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from spheroidd.daemon.training_config import Recording
+from spheroidd.inference.preprocess import BACKGROUND
 from spheroidd.inference.resample import Spacing
 from spheroidd.inference.training_stack import TrainingStack, prepare_stack
 from spheroidd.protocols.errors import StackError
@@ -25,7 +26,7 @@ def recorded_stack(recording: Recording, spacing_um: Spacing, cache: Path) -> Tr
     """
     paths = [path for path in (recording.path_488, recording.path_561, recording.live, recording.dead) if path]
     try:
-        stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        stamps = [(str(path), *_stamp(_hdf5_parts(path)[0])) for path in paths]
     except OSError as error:
         raise StackError(f"{error.filename}: {error.strerror}", where=recording.name, do="check the path") from error
     digest = hashlib.sha256(repr((recording.model_dump(mode="json"), spacing_um, stamps)).encode()).hexdigest()
@@ -47,17 +48,35 @@ def _prepare(recording: Recording, spacing_um: Spacing) -> TrainingStack:
     stack = np.stack([np.zeros(shape, np.uint16) if image is None else image for image in images])
     masks = [np.zeros(shape, bool) if truth is None else truth != 0 for truth in truths]
     points = [_centres_um(truth, own_um) for truth in truths]
-    return prepare_stack(
+    found = prepare_stack(
         recording.name, stack, (masks[0], masks[1]), (points[0], points[1]), own_um, spacing_um, (None,)
     )
+    for channel, image in enumerate(images):
+        if image is None:  # as it is when such a stack is segmented
+            found.variants[0][channel] = BACKGROUND
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+def _hdf5_parts(path: Path) -> tuple[Path, str]:
+    """An HDF5 file and the name of the data set inside it, which stands behind it like a file in a folder."""
+    for place in path.parents:
+        if place.suffix in (".h5", ".hdf5"):
+            return place, path.relative_to(place).as_posix()
+    return path, ""
 
 
 def read_volume(path: Path) -> NDArray[np.generic]:
-    """A (z, y, x) volume from .tif, .npy, .npz (its only array), .zarr or, with h5py, .h5:/dataset; StackError else."""
+    """A (z, y, x) volume from .tif, .npy, .npz (its only array), .zarr, or data set of an .h5; StackError else."""
     try:
         found = np.asarray(_read(path))
-    except (OSError, ValueError, KeyError, tifffile.TiffFileError) as error:
-        raise StackError(f"cannot be read: {error}", where=str(path), do="give .tif, .npy, .npz or .zarr") from error
+    except (OSError, ValueError, KeyError, ModuleNotFoundError, tifffile.TiffFileError) as error:
+        do = "give .tif, .npy, .npz, .zarr, or FILE.h5/DATASET with h5py installed"
+        raise StackError(f"cannot be read: {error}", where=str(path), do=do) from error
     while found.ndim > 3 and found.shape[0] == 1:
         found = found[0]
     if found.ndim != 3:
@@ -77,6 +96,12 @@ def _read(path: Path) -> object:
     if path.suffix == ".zarr" or path.is_dir():
         node = zarr.open(path, mode="r")
         return node["0"][...] if isinstance(node, zarr.Group) else node[...]  # type: ignore[index]
+    file_path, name = _hdf5_parts(path)
+    if name:
+        import h5py  # few have such files
+
+        with h5py.File(file_path) as file:
+            return file[name][...]
     raise ValueError(f"files ending in {path.suffix!r} are not known")
 
 
