@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spheroidd.acquisition.autofocus import AutofocusSettings
 from spheroidd.acquisition.plan_settings import Finite, PlanSettings, Positive
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackPlan
@@ -72,6 +73,10 @@ class MicroManagerSettings(BaseModel):
     pitch_um: Range = (9000.0, 9000.0)
     """From a column to the next in x, from a row to the next in y; negative where the stage counts the other way."""
 
+    autofocus: AutofocusSettings | None = Field(
+        default=None, description="look for each stack's focus; without it every stack begins at z_start_um"
+    )
+
     # Safety.
     x_limits_um: Range
     y_limits_um: Range
@@ -105,6 +110,10 @@ class MicroManagerSettings(BaseModel):
         ):
             if not low <= z_um <= high:
                 raise ValueError(f"{name} is at {z_um:g} um, outside z_limits_um [{low:g}, {high:g}]")
+        if self.autofocus is not None and self.autofocus.channel not in self.channels:
+            raise ValueError(
+                f"autofocus.channel is {self.autofocus.channel}, and [source.channels] has no such channel"
+            )
         if 0 in self.pitch_um:
             raise ValueError("pitch_um is 0; write the distance of two wells")
         if self.plan is None and self.a01_um is None:

@@ -30,6 +30,7 @@ from spheroidd.daemon.schema import migrate
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.results import Limits, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
@@ -308,6 +309,13 @@ class Catalog(CatalogReader):
                 blob = zlib.compress(np.ascontiguousarray(values, "<i8").tobytes(), level=1)
                 row = {**parameters(key), "channel": channel, "counts": blob}
                 self._tables.table("histograms").upsert(row, pk=("plate", "well", "stack", "channel"))
+
+    def put_focus(self, found: FocusFound) -> None:
+        """Keep where a stack's focus was found; a later search replaces an earlier one."""
+        from spheroidd.daemon import focus_rows
+
+        with self.transaction():
+            focus_rows.put(self._connection, found, self._now())
 
     def put_stack_profile(self, key: StackKey, profile: "StackProfile") -> None:
         """Keep what a stack's images say of themselves; again is harmless. ConfigError where none was planned."""

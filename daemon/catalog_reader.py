@@ -26,6 +26,7 @@ from spheroidd.daemon.rows import (
 from spheroidd.daemon.schema import check_version, make_readable
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
@@ -215,6 +216,13 @@ class CatalogReader:
             row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
             for row in rows
         }
+
+    def focus_map(self, plate: str) -> list[FocusFound]:
+        """Where the focus of a plate's stacks was found, in the order in which it was looked for."""
+        from spheroidd.daemon import focus_rows
+
+        with translated(self.path):
+            return focus_rows.of_plate(self._connection, plate)
 
     def stack_profiles(self, plate: str) -> "dict[StackKey, StackProfile]":
         """What the images of a plate's stacks say of themselves; a stack that was not measured is not among them."""

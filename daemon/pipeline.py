@@ -40,6 +40,7 @@ from spheroidd.protocols.events import (
     StackRejected,
     StackSealed,
 )
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.stack import StackKey
 
 AnyEvent = Event | StackPlanned | StackHeld | ThreadDied | WorkerEvent
@@ -215,6 +216,8 @@ class PlateRun:
                 self._catalog.set_stack_state(key, StackState.FAILED, str(error))
             case FaultRaised(code, error, key, cleared):
                 self._catalog.clear_fault(code, key) if cleared else self._catalog.raise_fault(code, error, key)
+            case FocusFound():
+                self._catalog.put_focus(event)
             case Scored():
                 self._desk.record_scored(event)
             case ScoringFailed():

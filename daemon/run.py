@@ -43,6 +43,7 @@ from spheroidd.inference.model_card import read_card
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.ports import FocusRecalling
 from spheroidd.protocols.results import Normalisation, WellStatus
 from spheroidd.protocols.well import WellId
 
@@ -93,6 +94,8 @@ def acquire_plate(
         plate_map, plans = source.plate_map, source.plans()
         catalog.register_plate(plate_map, config.model_dump_json())
         queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
+        if isinstance(source, FocusRecalling):
+            source.recall(catalog.focus_map(plate_map.name))
         with catalog.transaction():
             for plan in plans if isinstance(plans, Sequence) else ():  # one that only watches names none yet
                 catalog.expect(plan)

@@ -233,7 +233,36 @@ CREATE TABLE mtt_references (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_PLATES + _STACKS + _RESULTS + _RUN, _AUDIT, _STACK_QUALITY, VIEWS, _REFERENCES)
+# Where each stack's focus was found, in the stages' own coordinates; of a search that was repeated, the last.
+_FOCUS = """
+CREATE TABLE focus (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('found','neighbours','failed')),
+  channel TEXT NOT NULL,
+  x_um REAL NOT NULL,
+  y_um REAL NOT NULL,
+  focus_z_um REAL,
+  first_z_um REAL,
+  predicted_z_um REAL,
+  outlier INTEGER NOT NULL CHECK (outlier IN (0, 1)),
+  curve_json TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _PLATES + _STACKS + _RESULTS + _RUN,
+    _AUDIT,
+    _STACK_QUALITY,
+    VIEWS,
+    _REFERENCES,
+    _FOCUS,
+)
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:

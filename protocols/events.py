@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.results import StackMeasurement
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 
@@ -74,5 +75,13 @@ class FaultRaised:
 
 
 Event = (
-    StackOpened | SliceDurable | BlockStored | StackSealed | SourceFinished | StackScored | StackRejected | FaultRaised
+    StackOpened
+    | SliceDurable
+    | BlockStored
+    | StackSealed
+    | SourceFinished
+    | StackScored
+    | StackRejected
+    | FaultRaised
+    | FocusFound
 )

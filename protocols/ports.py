@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
@@ -72,10 +73,21 @@ class Interruptible(Protocol):
 
 @runtime_checkable
 class FaultTelling(Protocol):
-    """A source that meets what fails no stack and a person must know of, such as files that are not the plate's."""
+    """A source that meets what fails no stack and a person must know of, such as files that are not the plate's, or
+    that finds each stack's focus.
+    """
 
-    def tell_to(self, tell: Callable[[FaultRaised], None]) -> None:
+    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """Call `tell` from the thread that pulls plans and frames; it may block."""
+        ...
+
+
+@runtime_checkable
+class FocusRecalling(Protocol):
+    """A source that looks for the focus, and goes on with what earlier runs of the plate found."""
+
+    def recall(self, found: Iterable[FocusFound]) -> None:
+        """Take over the plate's focus map, before the first stack."""
         ...
 
 
