@@ -1,7 +1,7 @@
 """What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class ModelCard:
 
     `background`: a region in which no channel varies by as much holds no cell (None: never skip). `halo`: voxels of
     context a tile needs on each side. `normalisation`: the kinds of limits it saw in training. `command`, `seeds`: what
-    made it. `metrics`: what the validation printed. `sha256`: of the safetensors file.
+    made it. `metrics`: what the validation printed. `sha256`: of the safetensors file. `data_sha256`: of what it learnt
+    from. `probe`: what it answers to a known input (`model_probe`). `tradeoff`: its rivals, one mapping each with
+    spacing_um, base, levels, live_dice, dead_dice and cpu_s. Cards from before a field existed lack it.
     """
 
     name: str
@@ -81,6 +83,9 @@ class ModelCard:
     seeds: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
+    data_sha256: str = ""
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    tradeoff: Sequence[Mapping[str, Any]] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The card as a JSON object."""

@@ -13,7 +13,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from spheroidd.inference.card_text import card_text
 from spheroidd.inference.model_card import ModelCard, find_weights, read_bounded, read_card
+from spheroidd.inference.model_probe import probe
 from spheroidd.inference.unet import UNet, build_network
 from spheroidd.protocols.errors import ModelError
 
@@ -21,15 +23,25 @@ _MAX_WEIGHTS_BYTES = 1 << 30
 
 
 def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
-    """Write `<folder>/<card.name>.safetensors` and `.json`; returns the card with the digest of what was written."""
+    """Write `<folder>/<card.name>.safetensors`, `.json` and `.md`; returns the card with what was written.
+
+    That is its digest, its settings, and what the network answers to the known input.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     data = safetensors.torch.save(state)
-    written = replace(card, settings=model.settings, sha256=hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    written = replace(card, settings=model.settings, sha256=digest, probe=probe(model))
     (folder / f"{card.name}.safetensors").write_bytes(data)
-    text = json.dumps(written.as_json(), indent=2) + "\n"
-    (folder / f"{card.name}.json").write_text(text, encoding="utf-8")
+    write_card(written, folder)
     return written
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write the card beside its weights, as JSON for programs and as Markdown for people."""
+    text = json.dumps(card.as_json(), indent=2) + "\n"
+    (folder / f"{card.name}.json").write_text(text, encoding="utf-8")
+    (folder / f"{card.name}.md").write_text(card_text(card), encoding="utf-8")
 
 
 def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> tuple[UNet, ModelCard]:
