@@ -1,6 +1,7 @@
 """How fast a run goes and how long it will take: what `status` shows about a second later."""
 
 import os
+import statistics
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from importlib.metadata import version
 from spheroidd.daemon.rows import RunState
 from spheroidd.protocols.stack import StackKey, StackPlan
 
-WINDOW_S = 60.0  # the rate is taken over the last minute: long enough to span the pause between two wells
+WINDOW_S = 60.0  # the rate is taken over the last minute
+CYCLES = 16  # stacks, each with the way to the next, over which the time left is reckoned
 
 
 @dataclass(slots=True)
@@ -24,9 +26,18 @@ class Pace:
     plate: str | None = None
     _started_s: float = field(default_factory=time.time)
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=4096))
+    _cycles: deque[float] = field(default_factory=lambda: deque(maxlen=CYCLES))
+    _at_work: StackKey | None = None
+    _begun_s: float = 0.0
+    _in_cycle: int = 0
 
     def acknowledged(self, n_slices: int, now_s: float) -> None:
         """That many slices were committed just now."""
+        if self.current != self._at_work:  # the first slice of a stack
+            if self._at_work is not None and self._in_cycle:
+                self._cycles.append((now_s - self._begun_s) / self._in_cycle)
+            self._at_work, self._begun_s, self._in_cycle = self.current, now_s, 0
+        self._in_cycle += n_slices
         self.slices_done += n_slices
         self._recent.append((now_s, n_slices))
 
@@ -42,10 +53,19 @@ class Pace:
             return None
         return sum(n for _, n in self._recent) / max(now_s - self._recent[0][0], 1.0)
 
+    def seconds_left(self, now_s: float) -> float | None:
+        """With the way from stack to stack, as soon as one was gone; None before the first slice.
+
+        From a stack's first slice to the next one's, a slice; of the last cycles the median, which a pause leaves alone.
+        """
+        left = self.slices_total - self.slices_done
+        if self._cycles:
+            return left * statistics.median(self._cycles)
+        rate = self.slices_per_s(now_s)
+        return left / rate if rate else None
+
     def run_state(self, now_s: float) -> RunState:
         """What the daemon says of itself now."""
-        rate = self.slices_per_s(now_s)
-        left = self.slices_total - self.slices_done
         return RunState(
             version=version("spheroidd"),
             pid=os.getpid(),
@@ -58,6 +78,6 @@ class Pace:
             stack=self.current.stack if self.current else None,
             slices_done=self.slices_done,
             slices_total=self.slices_total,
-            slices_per_s=rate,
-            eta_s=left / rate if rate else None,
+            slices_per_s=self.slices_per_s(now_s),
+            eta_s=self.seconds_left(now_s),
         )
