@@ -56,7 +56,7 @@ class Pace:
     def seconds_left(self, now_s: float) -> float | None:
         """With the way from stack to stack, as soon as one was gone; None before the first slice.
 
-        From a stack's first slice to the next one's, a slice; of the last cycles the median, which a pause leaves alone.
+        A cycle goes from a stack's first slice to the next one's; the median of the last ones leaves a pause out.
         """
         left = self.slices_total - self.slices_done
         if self._cycles:
