@@ -11,6 +11,7 @@ from spheroidd.daemon import commands_audit  # isort: skip
 from spheroidd.daemon import commands_quality  # isort: skip
 from spheroidd.daemon import commands_focus  # isort: skip
 from spheroidd.daemon import commands_export  # isort: skip
+from spheroidd.daemon import commands_frames  # isort: skip
 from spheroidd.daemon import commands_control  # isort: skip
 from spheroidd.daemon import commands_logs  # isort: skip
 from spheroidd.daemon import commands_service  # isort: skip
@@ -18,6 +19,7 @@ from spheroidd.daemon import commands_page  # isort: skip
 from spheroidd.daemon import commands_train  # isort: skip
 from spheroidd.daemon import commands_study  # isort: skip
 from spheroidd.daemon import commands_reference  # isort: skip
+from spheroidd.daemon import commands_model  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "commands_evaluate",
     "commands_export",
     "commands_focus",
+    "commands_frames",
     "commands_logs",
     "commands_look",
+    "commands_model",
     "commands_page",
     "commands_plan",
     "commands_quality",

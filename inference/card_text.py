@@ -30,7 +30,7 @@ def card_text(card: ModelCard) -> str:
     made += [(f"seed: {name}", str(value)) for name, value in card.seeds.items()]
     made.append(("data sha256", f"`{card.data_sha256}`" if card.data_sha256 else "not kept"))
     parts += ["## How it was made", _table(("", ""), made)]
-    parts += ["## How good it was", _metrics(card.metrics)]
+    parts += ["## Validation", _metrics(card.metrics)]
     parts += ["## Spacing, width and time", _tradeoff(card.tradeoff)]
     parts += ["## How to check it", _check(card)]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,7 @@
 """What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,15 +116,38 @@ def read_card(name_or_path: str | Path | None = None) -> ModelCard:
     path = find_weights(name_or_path).with_suffix(".json")
     try:
         content = json.loads(read_bounded(path, _MAX_CARD_BYTES))
-        version, architecture = content.pop("format"), content.pop("architecture")
-        content["settings"] = UNetSettings(**content["settings"])
-        if version != _CARD_FORMAT or architecture != content["settings"].architecture:
+    except ValueError as error:
+        raise _not_a_card(error, str(path)) from error
+    return card_from(content, str(path))
+
+
+def card_from(content: Mapping[str, Any], where: str) -> ModelCard:
+    """The card in a JSON object; ModelError where it is none, or of another version."""
+    try:
+        fields = dict(content)
+        version, architecture = fields.pop("format"), fields.pop("architecture")
+        fields["settings"] = UNetSettings(**fields["settings"])
+        if version != _CARD_FORMAT or architecture != fields["settings"].architecture:
             raise ValueError("it is for another network or of another format")
-        content["normalisation"] = tuple(content["normalisation"])
-        return ModelCard(**content)
+        fields["normalisation"] = tuple(fields["normalisation"])
+        card = ModelCard(**fields)
+        check_model_name(card.name)
+        return card
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        do = "use the card that came with the weights"
-        raise ModelError(f"not a model card of this version: {error!r}", where=str(path), do=do) from error
+        raise _not_a_card(error, where) from error
+
+
+def _not_a_card(error: Exception, where: str) -> ModelError:
+    return ModelError(
+        f"not a model card of this version: {error!r}", where=where, do="use the card that came with the weights"
+    )
+
+
+def check_model_name(name: str) -> str:
+    """Return a name that is a safe file name on every system; ValueError otherwise."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}", name) or name.endswith("."):
+        raise ValueError(f"{name!r} is no model's name")
+    return name
 
 
 def read_bounded(path: Path, longest: int) -> bytes:

@@ -17,7 +17,7 @@ from spheroidd.inference.card_text import card_text
 from spheroidd.inference.model_card import ModelCard, find_weights, read_bounded, read_card
 from spheroidd.inference.model_probe import probe
 from spheroidd.inference.unet import UNet, build_network
-from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.errors import ModelError, StorageError
 
 _MAX_WEIGHTS_BYTES = 1 << 30
 
@@ -42,6 +42,18 @@ def write_card(card: ModelCard, folder: Path) -> None:
     text = json.dumps(card.as_json(), indent=2) + "\n"
     (folder / f"{card.name}.json").write_text(text, encoding="utf-8")
     (folder / f"{card.name}.md").write_text(card_text(card), encoding="utf-8")
+
+
+def renew_card(name_or_path: str | Path | None = None) -> Path:
+    """Write a model's card anew beside its weights, with the answer to the known input; the Markdown's path."""
+    model, card = load_model(name_or_path)
+    path = find_weights(name_or_path)
+    try:
+        write_card(replace(card, name=path.stem, probe=probe(model)), path.parent)
+    except OSError as error:
+        do = "copy the weights and their card to a folder that you may write to"
+        raise StorageError(f"cannot write the card: {error.strerror}", where=str(path.parent), do=do) from error
+    return path.with_suffix(".md")
 
 
 def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> tuple[UNet, ModelCard]:
