@@ -7,6 +7,7 @@ the XY stage that did not go by way of `go_to`, because only that retracts z fir
 
 import contextlib
 import importlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ class Core(Protocol):
     def get_pixel_size_um(self) -> float: ...  # noqa: D102
     def get_exposure(self) -> float: ...  # noqa: D102
     def get_current_config(self, group: str) -> str: ...  # noqa: D102
+    def get_property(self, label: str, name: str) -> str: ...  # noqa: D102
     def get_position(self) -> float: ...  # noqa: D102
     def get_x_position(self) -> float: ...  # noqa: D102
     def get_y_position(self) -> float: ...  # noqa: D102
@@ -112,6 +114,7 @@ def describe(core: Core, settings: MicroManagerSettings) -> CoreReady:
     if settings.z_sequencing and not core.is_stage_sequenceable(focus):
         what = f"the focus stage {focus!r} cannot step by hardware"
         raise ConfigError(what, where="source.z_sequencing", do="switch it on in the adapter, or write false")
+    recorded(core, settings)
     return CoreReady(
         width=int(core.get_image_width()),
         height=int(core.get_image_height()),
@@ -119,6 +122,26 @@ def describe(core: Core, settings: MicroManagerSettings) -> CoreReady:
         pixel_um=float(core.get_pixel_size_um()),
         versions=f"{core.get_version_info()}, {core.get_api_version_info()}",
     )
+
+
+def recorded(core: Core, settings: MicroManagerSettings) -> dict[str, float | str]:
+    """The device properties that the settings want kept, as numbers where they are; ConfigError for what is none."""
+    found: dict[str, float | str] = {}
+    for key, (device, name) in settings.recorded.items():
+        try:
+            text = str(core.get_property(device, name))
+        except Exception as error:  # the core raises RuntimeError, the bridge plain Exception
+            do = "name a device and a property as Micro-Manager's property browser shows them"
+            raise ConfigError(
+                f"{device}-{name} cannot be read: {error}", where=f"source.recorded.{key}", do=do
+            ) from error
+        try:
+            number = float(text)
+        except ValueError:
+            found[key] = text
+        else:
+            found[key] = number if math.isfinite(number) else text
+    return found
 
 
 class Stages:

@@ -30,7 +30,7 @@ from spheroidd.acquisition.instrument_messages import (
     StackOrder,
     StackOver,
 )
-from spheroidd.acquisition.micromanager_core import AbortedError, Core, Stages, describe, load_core
+from spheroidd.acquisition.micromanager_core import AbortedError, Core, Stages, describe, load_core, recorded
 from spheroidd.acquisition.micromanager_engine import END_S, Engine, EngineFailedError, event, image_fault, slice_of
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
@@ -195,6 +195,7 @@ class CoreSession:
         """Expose only what the ring has room for; send each slice on once it is what was asked for."""
         settings = self._settings
         self._reserve()
+        before = self._standing(order) if len(batch) > 1 else {}
         self._say(f"waiting for channel {batch[0].index.channel} z {batch[0].index.z}", limit_s)
         engine.take([event(order, planned, settings) for planned in batch])
         for number, planned in enumerate(batch):
@@ -207,8 +208,7 @@ class CoreSession:
             acquired_s = time.time()
             self._check(pixels, tags, planned, number if len(batch) > 1 else None)
             metadata = self._metadata(planned, tags)
-            if len(batch) == 1:
-                metadata |= self._read_back(order, planned)
+            metadata |= before or self._read_back(order, planned)
             self._send(FrameTaken(self._writer.write(pixels), planned.index, acquired_s, metadata))
 
     def _reserve(self) -> None:
@@ -255,9 +255,7 @@ class CoreSession:
         if not abs(z - planned.z_um) <= s.z_tolerance_um:
             do = "check the focus stage and source.z_tolerance_um"
             raise InstrumentError(f"{where} at {z:g} um and not at {planned.z_um:g} um", do=do)
-        if not max(abs(x - order.x_um), abs(y - order.y_um)) <= s.xy_tolerance_um:
-            what = f"{where} at ({x:g}, {y:g}) um and not at ({order.x_um:g}, {order.y_um:g}) um"
-            raise InstrumentError(what, do="check the XY stage and source.xy_tolerance_um")
+        self._check_xy(order, x, y, where)
         if (preset := core.get_current_config(s.channel_group)) != channel.preset:
             do = f"check the devices of the group {s.channel_group!r}"
             raise InstrumentError(f"{where} with the preset {preset!r} and not {channel.preset!r}", do=do)
@@ -265,7 +263,18 @@ class CoreSession:
         if not abs(exposure_ms - channel.exposure_ms) <= EXPOSURE_TOLERANCE * channel.exposure_ms:
             do = "give an exposure that the camera can make"
             raise InstrumentError(f"{where} for {exposure_ms:g} ms and not for {channel.exposure_ms:g} ms", do=do)
-        return {"x_um": x, "y_um": y, "z_um": z, "exposure_ms": exposure_ms}
+        return {"x_um": x, "y_um": y, "z_um": z, "exposure_ms": exposure_ms, **recorded(core, s)}
+
+    def _standing(self, order: StackOrder) -> dict[str, float | str]:
+        """What stays while the hardware steps through z, and cannot be asked then; InstrumentError as `_read_back`."""
+        x, y, _ = self._stages.read()
+        self._check_xy(order, x, y, "a hardware sequence was to be taken")
+        return {"x_um": x, "y_um": y, **recorded(self._core, self._settings)}
+
+    def _check_xy(self, order: StackOrder, x: float, y: float, where: str) -> None:
+        if not max(abs(x - order.x_um), abs(y - order.y_um)) <= self._settings.xy_tolerance_um:
+            what = f"{where} at ({x:g}, {y:g}) um and not at ({order.x_um:g}, {order.y_um:g}) um"
+            raise InstrumentError(what, do="check the XY stage and source.xy_tolerance_um")
 
     def _metadata(self, planned: PlannedSlice, tags: dict[str, Any]) -> dict[str, float | str]:
         channel = self._settings.channels[planned.index.channel]  # type: ignore[index]

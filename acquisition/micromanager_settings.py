@@ -6,7 +6,7 @@ sends whatever it is given: there are no defaults for them.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,9 @@ from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackPlan
 from spheroidd.protocols.well import WellId
 
 Range = tuple[Finite, Finite]
+
+MetadataKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+OWN_METADATA = {"x_um", "y_um", "z_um", "z_planned_um", "exposure_ms", "preset", "camera", "host_time_s"}
 
 STALL_PERIODS = 3
 OVERHEAD_S = 0.05  # an image's moves and readout, where nobody says how long a slice takes
@@ -61,6 +64,11 @@ class MicroManagerSettings(BaseModel):
     """Seconds per z-step, all channels together; without it reckoned from the exposures. Three of them are a stall."""
     channel_group: str = Field(default="Channel", min_length=1)
     channels: dict[Literal["488", "561"], MicroManagerChannel] = Field(min_length=1)
+    recorded: dict[MetadataKey, tuple[str, str]] = Field(
+        default={},
+        description="device properties that are read for every image and kept with it, such as "
+        'laser_mw = ["Laser", "PowerSetpoint"]; during a hardware sequence only before its first image',
+    )
     z_sequencing: bool = False
     """Let the hardware step through z: channel by channel, each in one go, for stages and cameras wired for it."""
 
@@ -116,6 +124,8 @@ class MicroManagerSettings(BaseModel):
             )
         if 0 in self.pitch_um:
             raise ValueError("pitch_um is 0; write the distance of two wells")
+        if taken := sorted(OWN_METADATA & self.recorded.keys()):
+            raise ValueError(f"recorded.{taken[0]} has the name of what is kept anyway; choose another")
         if self.plan is None and self.a01_um is None:
             raise ValueError("nothing says where the wells are; write [source.plan] with taught wells, or a01_um")
         default_pitch = type(self).model_fields["pitch_um"].default

@@ -5,7 +5,7 @@ Tables are STRICT, so that a wrong type is refused at the door. Times are second
 
 import sqlite3
 
-from spheroidd.daemon.sql_views import VIEWS
+from spheroidd.daemon.sql_views import FRAMES_VIEW, VIEWS
 from spheroidd.protocols.errors import ConfigError
 
 _PLATES = """
@@ -262,6 +262,7 @@ MIGRATIONS: tuple[str, ...] = (
     VIEWS,
     _REFERENCES,
     _FOCUS,
+    FRAMES_VIEW,
 )
 
 

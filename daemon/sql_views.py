@@ -80,3 +80,21 @@ CREATE VIEW plates_view AS
 CREATE VIEW audit_view AS
   SELECT seq, at_utc, who, action, plate, well, reason, old_json, new_json, sha256 FROM audit ORDER BY seq;
 """
+
+# One row an image, as the instrument said it was taken. Each key of the metadata is kept in metadata_json; those that
+# most sources give have a column.
+FRAMES_VIEW = """
+CREATE VIEW frames_view AS
+  SELECT plate, well, stack, channel, z,
+    json_extract(metadata_json, '$.x_um') AS x_um, json_extract(metadata_json, '$.y_um') AS y_um,
+    json_extract(metadata_json, '$.z_um') AS z_um, json_extract(metadata_json, '$.z_planned_um') AS z_planned_um,
+    json_extract(metadata_json, '$.exposure_ms') AS exposure_ms, json_extract(metadata_json, '$.preset') AS preset,
+    json_extract(metadata_json, '$.camera') AS camera,
+    json_extract(metadata_json, '$.instrument_time') AS instrument_time,
+    json_extract(metadata_json, '$.instrument_elapsed_s') AS instrument_elapsed_s,
+    strftime('%Y-%m-%dT%H:%M:%fZ', acquired_s, 'unixepoch') AS acquired_at_utc,
+    strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(metadata_json, '$.host_time_s'), 'unixepoch') AS received_at_utc,
+    strftime('%Y-%m-%dT%H:%M:%fZ', acked_s, 'unixepoch') AS acked_at_utc,
+    crc32c, metadata_json
+  FROM slices;
+"""

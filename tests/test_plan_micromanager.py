@@ -31,7 +31,7 @@ LIMITS = {"x_limits_um": (0.0, 20_000.0), "y_limits_um": (0.0, 20_000.0), "a01_u
 
 @needs_core
 def test_each_field_is_a_stack_taken_where_it_lies() -> None:
-    rig = settings(plan=LAID_OUT, n_z=2, **LIMITS)
+    rig = settings(plan=LAID_OUT, n_z=2, recorded={"laser_state": ("Laser", "State")}, **LIMITS)
     with closing(MicroManagerSource(rig, plate("B01", "A01"), "rig", SystemClock(), attach=attach_painted)) as s:
         s.check()
         plans = list(s.plans())
@@ -46,6 +46,7 @@ def test_each_field_is_a_stack_taken_where_it_lies() -> None:
             for frame in frames:
                 assert frame.metadata["x_um"] == pytest.approx(x_um, abs=0.1)
                 assert frame.metadata["y_um"] == pytest.approx(y_um, abs=0.1)
+                assert frame.metadata["laser_state"] == {"488": 1, "561": 2}[frame.index.channel]
                 assert {"z_um", "z_planned_um", "exposure_ms", "preset", "host_time_s"} <= frame.metadata.keys()
                 z_um = rig.z_um(frame.index.z)
                 np.testing.assert_array_equal(frame.pixels, painted(z_um, frame.index.channel, x_um, y_um))
