@@ -55,8 +55,9 @@ class FolderScan:
     """Finds the files of interest below `root` and says when each has come to rest.
 
     `wanted` says of a relative path whether it is of interest, `is_data_set` of a relative folder and the names in it
-    whether it is one image, that nobody looks into here. A file is ready when its size and time have not changed for
-    `rest_s`, or when it is among those said to be closed. OSErrors of single folders go to `denied`.
+    whether it is one image, that nobody looks into here; `enters` of a relative folder whether to look into it at all.
+    A file is ready when its size and time have not changed for `rest_s`, or when it is among those said to be closed.
+    OSErrors of single folders go to `denied`.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class FolderScan:
         *,
         rest_s: float,
         keeps_times: bool,
+        enters: Callable[[str], bool] = lambda folder: True,
     ) -> None:
-        self._root, self._wanted, self._is_data_set = str(root), wanted, is_data_set
+        self._root, self._wanted, self._is_data_set, self._enters = str(root), wanted, is_data_set, enters
         self._rest_s, self._keeps_times = rest_s, keeps_times
         self._folders: dict[str, _Folder] = {}
         self._known: set[str] = set()  # names that were looked at once, of whatever kind
@@ -158,7 +160,7 @@ class FolderScan:
             self._known.add(path)
             if self._wanted(path):
                 found.append(path)
-        return [prefix + name for name in folders]
+        return [path for name in folders if self._enters(path := prefix + name)]
 
     def _come_to_rest(self, found: list[str], now_s: float, closed: Collection[str]) -> News:
         data_sets, self._data_sets = self._data_sets, []

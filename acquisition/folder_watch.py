@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from spheroidd.acquisition.arrival import Arrival, ArrivedFile
 from spheroidd.acquisition.folder_events import FolderEvents
 from spheroidd.acquisition.folder_scan import FolderScan, Signature
-from spheroidd.acquisition.image_name import ImageName, NameGrammar
+from spheroidd.acquisition.image_name import ImageName
 from spheroidd.acquisition.leica_names import image_beside, is_field_metadata
 from spheroidd.acquisition.mount import mount_of
 from spheroidd.acquisition.ndtiff_file import index_path
@@ -30,13 +30,21 @@ _IMAGES = (".tif", ".tiff", ".lif", ".xlef", ".lof", ".nd2", ".czi", ".oib", ".o
 
 
 class FolderWatch:
-    """The stacks whose files have come, by key, and the time of the last news of any of them."""
+    """The stacks whose files have come, by key, and the time of the last news of any of them.
+
+    `enters` says of a relative folder whether to look into it.
+    """
 
     def __init__(
-        self, settings: FolderSettings, plate_map: PlateMap, clock: Clock, *, grammar: NameGrammar | None = None
+        self,
+        settings: FolderSettings,
+        plate_map: PlateMap,
+        clock: Clock,
+        *,
+        enters: Callable[[str], bool] = lambda folder: True,
     ) -> None:
         self._settings, self._clock, self._name = settings, clock, plate_map.name
-        self.root, self._grammar = settings.folder, grammar or settings.grammar()
+        self.root, self._grammar, self._enters = settings.folder, settings.grammar(), enters
         self._imaged = {entry.well for entry in plate_map.imaged()}
         self.arrivals: dict[StackKey, Arrival] = {}
         self._data_sets: dict[str, tuple[Signature | None, float]] = {}  # growing, to be opened when they rest
@@ -91,7 +99,12 @@ class FolderWatch:
         s, mount = self._settings, mount_of(self.root, self._settings.file_system)
         rest_s = s.stable_polls * s.poll_s
         self._scan = FolderScan(
-            self.root, self._is_wanted, self._is_image_folder, rest_s=rest_s, keeps_times=mount.keeps_times
+            self.root,
+            self._is_wanted,
+            self._is_image_folder,
+            rest_s=rest_s,
+            keeps_times=mount.keeps_times,
+            enters=self._enters,
         )
         if mount.tells:
             events = FolderEvents(self.root)

@@ -1,40 +1,42 @@
-"""Which of a Leica's experiments are this run's: those that were not there before it began."""
+"""Which of a Leica's experiments are this run's: those that held no images before it began."""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from spheroidd.acquisition.image_name import ImageName
-from spheroidd.acquisition.leica_names import LeicaNames
+from spheroidd.protocols.errors import InstrumentError
+
+_SLIDE = "slide--"  # an experiment is the folder that holds slide--S00 and so on
 
 
-@dataclass(frozen=True, slots=True)
-class NewImages(LeicaNames):
-    """Leica's names, without the images of experiments that were there before: they show other days, or other plates.
+class EarlierExperiments:
+    """The experiments that show other days or other plates; nobody looks into them again, however many there are."""
 
-    An experiment is the folder that holds `slide--S00`.
-    """
+    def __init__(self) -> None:
+        self._folders: set[str] = set()
 
-    before: set[str] = field(default_factory=set)
+    def __len__(self) -> int:
+        return len(self._folders)
 
-    def read(self, path: str) -> ImageName | str | None:
-        """See `NameGrammar`."""
-        said = LeicaNames.read(self, path)
-        if isinstance(said, ImageName) and _experiment(path) in self.before:
-            return "their experiment was there before this run began"
-        return said
+    def note(self, root: Path) -> None:
+        """Remember every experiment below `root`; cheap, because no slide is looked into. InstrumentError where that
+        cannot be said: an experiment that is not seen now would be taken for this run's later.
+        """
+        for folder, names, _ in os.walk(root, onerror=_refuse):
+            slides = [name for name in names if _is_slide(name)]
+            if slides:
+                self._folders.add(Path(folder).relative_to(root).as_posix().removeprefix("."))
+            names[:] = [name for name in names if name not in slides]
+
+    def enters(self, folder: str) -> bool:
+        """Whether to look into a folder, relative to the root: not where it is a slide of an earlier experiment."""
+        experiment, _, name = folder.rpartition("/")
+        return not (_is_slide(name) and experiment in self._folders)
 
 
-def _experiment(path: str) -> str:
-    folders = path.split("/")[:-1]
-    slide = next((at for at, name in enumerate(folders) if name.lower().startswith("slide--")), len(folders))
-    return "/".join(folders[:slide])
+def _refuse(error: OSError) -> None:
+    do = "mount the share, or give the rights to read it"
+    raise InstrumentError(f"the folder cannot be read: {error.strerror}", where=str(error.filename), do=do) from error
 
 
-def experiments_in(root: Path) -> set[str]:
-    """Every folder below `root` that may hold an experiment, as it is now; cheap, because no field is looked into."""
-    found = set()
-    for folder, names, _ in os.walk(root):
-        found.add(Path(folder).relative_to(root).as_posix().removeprefix("."))
-        names[:] = [name for name in names if not name.lower().startswith("slide--")]
-    return found
+def _is_slide(name: str) -> bool:
+    return name.lower().startswith(_SLIDE)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from spheroidd.acquisition.arrival import Arrival
 from spheroidd.acquisition.folder_watch import FolderWatch
 from spheroidd.acquisition.leica_cam import CamInterruptedError
-from spheroidd.acquisition.leica_experiments import NewImages, experiments_in
+from spheroidd.acquisition.leica_experiments import EarlierExperiments
 from spheroidd.acquisition.leica_scan import LeicaScan
 from spheroidd.acquisition.leica_settings import LeicaCamSettings
 from spheroidd.acquisition.missing_slices import name_slices
@@ -38,9 +38,8 @@ class LeicaCamSource(WatchSource):
     def __init__(self, settings: LeicaCamSettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
         super().__init__(settings, plate_map, plate_name, clock)
         self._leica = settings
-        names = settings.grammar()
-        self._names = NewImages(names.channels, names.fields, names.slide, names.job, names.time_point)
-        self._watch = FolderWatch(settings, self._map, clock, grammar=self._names)
+        self._earlier = EarlierExperiments()
+        self._watch = FolderWatch(settings, self._map, clock, enters=self._earlier.enters)
         self._scan = LeicaScan(settings, lambda: self._interrupted())
         self._to_come: list[StackKey] = []  # of a scan over the plate: what was not given out
         self._scanned: set[StackKey] = set()  # what a scan was begun for
@@ -106,7 +105,7 @@ class LeicaCamSource(WatchSource):
     def _look(self) -> None:
         """Look at the folder; what it held before the first look is not ours."""
         if not self._has_looked:
-            self._names.before.update(experiments_in(self._watch.root))
+            self._earlier.note(self._watch.root)
             self._has_looked = True
         self._watch.look()
 
@@ -236,7 +235,10 @@ class LeicaCamSource(WatchSource):
                 self._wait()
 
     def _first_come(self) -> StackKey | None:
-        self._look()
+        try:
+            self._look()
+        except InstrumentError:
+            return self._to_come[0]  # whoever takes that stack meets it again, and tries again
         come = (key for key in self._to_come if key in self._watch.arrivals)
         ended = self._quiet_s() >= self._leica.end_after_s or not any(self._scan.is_of(key) for key in self._to_come)
         return next(come, self._to_come[0] if ended else None)
@@ -282,6 +284,8 @@ class LeicaCamSource(WatchSource):
             return StackError(f"LAS X's scan ended without all of its slices{why}", do=do)
         strangers = self._watch.strangers()
         why += f" ({strangers})" if strangers else ""
+        if self._earlier:
+            why += f" ({len(self._earlier)} experiments that were there before are left alone)"
         do = "check that LAS X exports to source.folder, and source.job, fields, slide and channels"
         return InstrumentError(f"LAS X's scan ended and brought no file of it{why}", do=do)
 

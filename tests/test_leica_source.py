@@ -7,6 +7,7 @@ import threading
 import pytest
 from pydantic import ValidationError
 
+from spheroidd.acquisition.leica_experiments import EarlierExperiments
 from spheroidd.acquisition.leica_settings import LeicaCamSettings
 from spheroidd.acquisition.leica_source import LeicaCamSource
 from spheroidd.daemon.clock import SystemClock
@@ -356,3 +357,22 @@ def test_a_well_that_is_not_on_the_emulated_plate_is_dark(tmp_path):
         with contextlib.closing(source):
             (plan,) = source.plans()
             assert all((pixels == 100).all() for pixels in take(source, plan, every(plan)).values())
+
+
+def test_a_thousand_earlier_experiments_are_not_looked_into(tmp_path):
+    earlier = EarlierExperiments()
+    for name in ("experiment--a", "of last year/experiment--b"):
+        (tmp_path / name / "slide--S00" / "chamber--U00--V00").mkdir(parents=True)
+    (tmp_path / "experiment--made, not begun").mkdir()
+    earlier.note(tmp_path)
+    assert len(earlier) == 2
+    assert not earlier.enters("experiment--a/slide--S00")
+    assert not earlier.enters("of last year/experiment--b/slide--S00")
+    assert earlier.enters("of last year")
+    assert earlier.enters("experiment--a/CAM1")
+    assert earlier.enters("experiment--made, not begun/slide--S00")
+
+
+def test_a_folder_that_cannot_be_read_is_no_folder_without_experiments(tmp_path):
+    with pytest.raises(InstrumentError, match=r"gone: the folder cannot be read"):
+        EarlierExperiments().note(tmp_path / "gone")
