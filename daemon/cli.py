@@ -20,6 +20,7 @@ from spheroidd.daemon import commands_train  # isort: skip
 from spheroidd.daemon import commands_study  # isort: skip
 from spheroidd.daemon import commands_reference  # isort: skip
 from spheroidd.daemon import commands_model  # isort: skip
+from spheroidd.daemon import commands_regressor  # isort: skip
 from spheroidd.daemon.command_line import app, describe
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "commands_plan",
     "commands_quality",
     "commands_reference",
+    "commands_regressor",
     "commands_report",
     "commands_run",
     "commands_service",

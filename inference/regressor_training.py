@@ -1,7 +1,7 @@
 """Trains the viability regressor on cached profiles. Imports torch; only `regressor` is needed to use the result."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spheroidd.inference.regressor import BINS, FEATURES, HIDDEN, INPUTS, KERNEL, MIN_SIGMA, POOL, features
+from spheroidd.inference.regressor import BINS, FEATURES, HIDDEN, INPUTS, KERNEL, MIN_SIGMA, POOL, features, forward
 from spheroidd.protocols.errors import ConfigError
 
 COVERAGE = 0.9
+LEAST_CALIBRATION = 20  # wells; nine of ten of fewer than that is no number
 
 
 class RegressorRow(NamedTuple):
@@ -60,20 +61,38 @@ class Trained(NamedTuple):
 def train_regressor(
     rows: Iterable[RegressorRow], calibration: Iterable[RegressorRow], *, epochs: int = 600, seed: int = 0
 ) -> Trained:
-    """Fit on `rows` and calibrate the interval on `calibration`, which must come from other plates.
+    """Fit on `rows` and calibrate the interval on `calibration`, which must come from other plates; see `fit`."""
+    given, truth = arrays(rows)
+    held, held_truth = arrays(calibration)
+    if len(held) < LEAST_CALIBRATION:
+        what = f"only {len(held)} calibration wells"
+        raise ConfigError(what, do=f"give {LEAST_CALIBRATION} or more, from plates not trained on")
+    weights = fit(given, truth, epochs=epochs, seed=seed)
+    mean, sigma = forward(weights, held)
+    return Trained(weights, conformal_quantile(np.abs(held_truth - mean) / sigma))
+
+
+def fit(
+    given: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    *,
+    epochs: int = 600,
+    seed: int = 0,
+    start: Mapping[str, NDArray[np.float32]] | None = None,
+    learning_rate: float = 1e-2,
+) -> dict[str, NDArray[np.float32]]:
+    """Weights of a network fitted to inputs (n, 3, BINS) and truths (n,), from `start` or from V_control.
 
     The loss is the Gaussian log-likelihood weighted by sigma (beta-NLL with beta 0.5, Seitzer et al. 2022): the plain
     one lets the network call a badly fitted well noisy and leave it at that.
     """
-    given, truth = arrays(rows)
-    held, held_truth = arrays(calibration)
-    if len(held) < 20:
-        raise ConfigError(f"only {len(held)} calibration wells", do="give 20 or more, from plates not trained on")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = RegressorNet()
+    if start is not None:
+        net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
     inputs, targets = torch.from_numpy(given), torch.from_numpy(truth)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=0.3)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         optimiser.zero_grad()
@@ -82,9 +101,7 @@ def train_regressor(
         loss.backward()
         optimiser.step()
         schedule.step()
-    with torch.no_grad():
-        mean, sigma = net(torch.from_numpy(held))
-    return Trained(net.weights(), conformal_quantile(np.abs(held_truth - mean.numpy()) / sigma.numpy()))
+    return net.weights()
 
 
 def arrays(rows: Iterable[RegressorRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
