@@ -59,7 +59,7 @@ def otsu(recording: Recording) -> dict[str, float]:
     return _rounded(asdict(agreement(flat > threshold_otsu(flat), recording.truth)))
 
 
-def through_pipeline(recording: Recording, channel: str, label: str) -> dict[str, float]:
+def through_pipeline(recording: Recording, channel: str, label: str, model: str = "default") -> dict[str, float]:
     """`spheroidd replay` and `spheroidd evaluate`, as a user would."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -69,7 +69,8 @@ def through_pipeline(recording: Recording, channel: str, label: str) -> dict[str
             f"well,path_{channel},role,pixel_um,z_step_um\nA01,raw.tif,sample,{recording.pixel_um},{recording.z_step_um}\n"
         )
         data = str(folder / "data")
-        subprocess.run([*COMMAND, "replay", str(folder / "map.csv"), "--data", data], check=True, capture_output=True)
+        replay = ["replay", str(folder / "map.csv"), "--data", data, "--model", model]
+        subprocess.run([*COMMAND, *replay], check=True, capture_output=True)
         options = ["evaluate", data, "--well", "A01", "--truth", str(folder / "truth.npy"), "--label", label, "--json"]
         done = subprocess.run([*COMMAND, *options], check=True, capture_output=True, text=True)
     return _rounded({name: value for name, value in json.loads(done.stdout).items() if isinstance(value, float)})

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,20 @@ from spheroidd.inference.loss import (
     segmentation_loss,
     total_loss,
 )
-from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, UNetOutput
+from spheroidd.inference.model_card import UNetSettings
+from spheroidd.inference.regressor import ViabilityRegressor, features
+from spheroidd.inference.train_viability import (
+    ViabilitySettings,
+    ViabilityWell,
+    load_regressor_net,
+    soft_features,
+    soft_profile,
+    tune_with_viability,
+    viability_loss,
+)
+from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, UNetOutput, build_network
 from spheroidd.protocols.errors import ConfigError
+from tests.test_train import balls
 
 FIRST_HALF = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 1, 4)
 SURE = 40.0  # a logit whose sigmoid is 0 or 1 to all digits
@@ -105,3 +118,57 @@ def test_the_total_weighs_its_parts_as_written() -> None:
 def test_weights_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         LossSettings(**wrong)
+
+
+def test_a_network_without_stages_or_density_costs_its_merged_map_alone() -> None:
+    cells, merged = torch.rand(1, 2, 8, 8, 8).round(), torch.randn(1, 2, 8, 8, 8)
+    found = total_loss(UNetOutput(merged, (), None), cells, torch.zeros_like(cells), LossSettings())
+    assert float(found) == float(segmentation_loss(merged, cells, LossSettings()))
+
+
+def test_the_study_s_loss_of_one_map_by_hand() -> None:
+    """Half of -log Dice and half of focal with gamma 2, of four voxels: Dice = (2 * 1.5 + s) / (1.8 + 2 + s)."""
+    s = 4e-3
+    dice = -math.log((2 * 1.5 + s) / (1.8 + 2 + s))
+    focal = -sum((1 - p) ** 2 * math.log(p) for p in (0.9, 0.6, 0.8, 0.9)) / 4
+    found = segmentation_loss(logits(0.9, 0.6, 0.2, 0.1), FIRST_HALF, LossSettings())
+    assert float(found) == pytest.approx(0.5 * dice + 0.5 * focal, rel=1e-4)
+
+
+def test_the_viability_costs_its_squared_error_as_fractions() -> None:
+    mean, mtt_percent = torch.tensor([0.9, 0.2]), torch.tensor([100.0, 50.0])
+    assert float(viability_loss(mean, mtt_percent)) == pytest.approx((0.1**2 + 0.3**2) / 2)
+
+
+def test_a_soft_count_has_a_gradient_and_the_regressor_s_own_features() -> None:
+    rng = np.random.default_rng(0)
+    live = torch.tensor(rng.random((24, 8, 8)), requires_grad=True)
+    controls = [list(rng.uniform(50, 90, 24)), list(rng.uniform(50, 90, 24))]
+    profile = soft_profile(live, (2.0, 1.0, 0.5))
+    assert profile.tolist() == pytest.approx((live.detach().numpy().sum((1, 2)) * 1.0).tolist(), rel=1e-5)
+    found = soft_features(profile, 2.0, controls)
+    expected = features(profile.detach().tolist(), 2.0, controls)
+    assert np.allclose(found.detach().numpy(), expected, rtol=1e-5)
+    found.sum().backward()
+    assert live.grad is not None
+    assert float(live.grad.min()) > 0
+
+
+def test_tuning_with_the_viability_lowers_its_error() -> None:
+    torch.manual_seed(0)
+    model = build_network(UNetSettings(base=3, levels=2, density_level=0))
+    stacks = [balls(seed) for seed in range(2)]
+    wells = [ViabilityWell(stack, (stacks[0],), mtt) for stack, mtt in zip(stacks, (150.0, 120.0), strict=True)]
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    net = load_regressor_net(ViabilityRegressor.load().weights)
+    costs: list[float] = []
+    settings = ViabilitySettings(alpha=10.0, steps=30, learning_rate=3e-3)
+    tune_with_viability(model, net, wells, LossSettings(), settings, lambda step, cost: costs.append(cost))
+    assert np.mean(costs[-5:]) < 0.8 * np.mean(costs[:5])
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers()), "BatchNorm learns nothing"
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": -1.0}, {"steps": 0}, {"learning_rate": 0.0}], ids=str)
+def test_a_tuning_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        ViabilitySettings(**wrong)

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from spheroidd.inference.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
-from spheroidd.inference.unet import ResidualUNet, fold_batchnorm
+from spheroidd.inference.segment import UNetSegmenter
+from spheroidd.inference.unet import ResidualUNet, UNet, build_network, fold_batchnorm
 from spheroidd.inference.weights_file import load_model, save_model
 from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.ports import Segmenter
+from tests.contracts.segmenter_contract import SegmenterContract, noise
 
 SETTINGS = [UNetSettings(base=3, levels=2, density_level=0), UNetSettings(base=4, levels=3), UNetSettings(3, 4)]
 
@@ -66,6 +69,100 @@ def test_the_merged_map_is_the_normalised_weighted_average_of_all_stages() -> No
     assert torch.allclose(out.merged, expected, atol=1e-5)
 
 
+SWITCHES = [
+    {"residual": False},
+    {"deep_supervision": False},
+    {"density": False},
+    {"residual": False, "deep_supervision": False, "density": False},
+    {"dimensions": 2},
+]
+
+
+def switched(switch: dict[str, bool]) -> UNet:
+    torch.manual_seed(7)
+    return build_network(UNetSettings(base=4, levels=3, **switch)).eval()
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+@torch.no_grad()
+def test_what_is_switched_off_is_not_there(switch: dict[str, bool]) -> None:
+    model, full = switched(switch), switched({})
+    out = model(torch.randn(2, 2, 8, 16, 16))
+    assert out.merged.shape == (2, 2, 8, 16, 16)
+    plain = "dimensions" in switch
+    assert bool(out.stages) == (switch.get("deep_supervision", True) and not plain)
+    assert (out.density is not None) == (switch.get("density", True) and not plain)
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in full.parameters())
+    folded = fold_batchnorm(model)
+    x = torch.randn(1, 2, 8, 16, 16)
+    for a, b in zip(model.infer(x), folded.infer(x), strict=True):
+        assert a.shape == (1, 2, 8, 16, 16)
+        assert torch.allclose(a, b, atol=1e-5)
+    if out.density is None:
+        assert not model.infer(x)[1].any(), "it counts no cells"
+
+
+@torch.no_grad()
+def test_without_its_skip_a_block_is_its_two_convolutions() -> None:
+    torch.manual_seed(0)
+    plain = switched({"residual": False}).encoder[1]  # type: ignore[index]
+    x = torch.randn(1, 4, 4, 8, 8)
+    expected = torch.relu(plain.norm2(plain.conv2(torch.relu(plain.norm1(plain.conv1(x))))))
+    assert torch.allclose(plain(x), expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_2d_network_lets_nothing_pass_between_slices() -> None:
+    model = switched({"dimensions": 2})
+    x = torch.randn(1, 2, 8, 16, 16)
+    moved = x.clone()
+    moved[:, :, 3] += 5
+    change = (model(moved).merged - model(x).merged).abs().amax(dim=(0, 1, 3, 4))
+    assert change[3] > 1e-3
+    assert float(change[[0, 1, 2, 4, 5, 6, 7]].max()) < 1e-5
+    order = torch.randperm(8)
+    assert torch.allclose(model(x[:, :, order]).merged, model(x).merged[:, :, order], atol=1e-5)
+
+
+class TestSlicewiseSegmenter(SegmenterContract):
+    def make_segmenter(self) -> Segmenter:
+        model = switched({"dimensions": 2})
+        return UNetSegmenter(model, ModelCard("slices", model.settings, 16, "0" * 64), "cpu")
+
+
+class TestNetworkWithoutBranches(SegmenterContract):
+    def make_segmenter(self) -> Segmenter:
+        model = switched({"residual": False, "deep_supervision": False, "density": False})
+        return UNetSegmenter(model, ModelCard("plain", model.settings, 16, "0" * 64), "cpu")
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_a_card_tells_which_network_it_is_of(tmp_path: Path, switch: dict[str, bool]) -> None:
+    model = switched(switch)
+    save_model(model, tmp_path, ModelCard("one", model.settings, halo=16, sha256=""))
+    content = json.loads((tmp_path / "one.json").read_text())
+    assert content["architecture"] == ("SlicewiseUNet" if "dimensions" in switch else "ResidualUNet")
+    back, card = load_model(tmp_path / "one.safetensors")
+    assert card.settings == model.settings
+    x = torch.from_numpy(noise((8, 16, 16)))[None]
+    with torch.no_grad():
+        assert torch.equal(back(x).merged, model(x).merged)
+    content["architecture"] = "AnotherUNet"
+    (tmp_path / "one.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="another network"):
+        load_model(tmp_path / "one.safetensors")
+
+
+def test_a_card_from_before_the_switches_is_of_the_full_network(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    content = json.loads(path.with_suffix(".json").read_text())
+    for name in ("dimensions", "residual", "deep_supervision", "density"):
+        del content["settings"][name]
+    path.with_suffix(".json").write_text(json.dumps(content))
+    _, card = load_model(path)
+    assert card.settings == UNetSettings(base=3, levels=2, density_level=0, spacing_um=(1.0, 0.5, 0.5))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @torch.inference_mode()
 def test_inference_never_takes_the_slow_convolution_and_a_batch_changes_no_bit(batch: int) -> None:
@@ -79,7 +176,16 @@ def test_inference_never_takes_the_slow_convolution_and_a_batch_changes_no_bit(b
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"base": 0}, {"levels": 1}, {"levels": 5}, {"density_level": 2}, {"spacing_um": (1.0, 0.0, 1.0)}], ids=str
+    "wrong",
+    [
+        {"base": 0},
+        {"levels": 1},
+        {"levels": 5},
+        {"density_level": 2},
+        {"spacing_um": (1.0, 0.0, 1.0)},
+        {"dimensions": 4},
+    ],
+    ids=str,
 )
 def test_settings_that_cannot_be_built_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError):
