@@ -91,7 +91,7 @@ def dry_run(path: Path, past: Path | None = None) -> PlanReport:
     stops = _stops(plans, settings) if plans is not None else None
     checks = [] if settings is None or stops is None else _site_checks(settings, stops, located)
     checks.append(space_check(config, plans))
-    time, timing = _time(config, plans, past)
+    time, timing = _time(config, plans, past, _focus_images(settings))
     sites = settings.sites if settings and settings.plan else None
     return PlanReport(plate_map, sites, stops, time, (*checks, timing))
 
@@ -214,7 +214,17 @@ def _reach_check(
 
 
 def _z_check(settings: MicroManagerSettings) -> Check:
+    """Fixed places are within the limits, or the settings would not have been read; a focus may be found elsewhere."""
     first, last = settings.z_um(0), settings.z_um(settings.n_z - 1)
+    if (focus := settings.autofocus) is not None:
+        middle = first - focus.offset_um if focus.expected_um is None else focus.expected_um
+        lowest, highest = (middle + side * focus.range_um / 2 for side in (-1, 1))
+        bottom, top = lowest + min(0.0, focus.offset_um), highest + max(0.0, focus.offset_um + last - first)
+        what = f"focus looked for from {lowest:g} to {highest:g} um: the stack lies between {bottom:g} and {top:g} um"
+        if settings.z_limits_um[0] <= bottom and top <= settings.z_limits_um[1]:
+            return Check("z", Verdict.PASS, f"{what}, within {_range(settings.z_limits_um)} um")
+        what += f", which is not all within {_range(settings.z_limits_um)} um: such a well is left out"
+        return Check("z", Verdict.WARN, what, "narrow source.autofocus.range_um, or see where the stage may go")
     what = f"{settings.n_z} slices from {first:g} to {last:g} um within {_range(settings.z_limits_um)} um"
     return Check("z", Verdict.PASS, f"{what}; {settings.retract_z_um:g} um on the way between wells")
 
@@ -223,10 +233,19 @@ def _range(limits_um: tuple[float, float]) -> str:
     return f"[{limits_um[0]:g}, {limits_um[1]:g}]"
 
 
-def _time(config: Config, plans: Sequence[StackPlan] | None, past: Path | None) -> tuple[PlateTime | None, Check]:
+def _focus_images(settings: MicroManagerSettings | None) -> int:
+    """About how many images the autofocus takes of a stack once the wells around are known; 0 where there is none."""
+    if settings is None or (focus := settings.autofocus) is None:
+        return 0
+    return round(focus.near_range_um / focus.coarse_um + 3 * focus.coarse_um / focus.fine_um)
+
+
+def _time(
+    config: Config, plans: Sequence[StackPlan] | None, past: Path | None, n_focus_images: int
+) -> tuple[PlateTime | None, Check]:
     if plans is None:
         return None, Check("time", Verdict.PASS, "the source does not say how many stacks will come")
-    found = reckon(plans, _learnt(config, plans, past))
+    found = reckon(plans, _learnt(config, plans, past), n_focus_images)
     if found.total_s is None or found.slice_s is None:
         do = "give a data directory of like stacks by --past"
         return found, Check("time", Verdict.WARN, "nobody knows how long a slice takes", do)

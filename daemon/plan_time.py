@@ -51,14 +51,15 @@ class PlateTime:
     n_moves_to_fields: int
 
 
-def reckon(plans: Sequence[StackPlan], learnt: LearntTimes) -> PlateTime:
-    """The time for these stacks, in this order."""
+def reckon(plans: Sequence[StackPlan], learnt: LearntTimes, n_focus_images: int = 0) -> PlateTime:
+    """The time for these stacks, in this order; a guess at the way to each has so many images for the autofocus."""
     first = plans[0] if plans else None
     slice_s = learnt.slice_s
     if slice_s is None and first is not None and first.slice_period_s is not None:
         per_image_s = first.slice_period_s / len(first.channels)
         slice_s = Figure(per_image_s, 0, "the settings (slice_period_s, or exposures and a guess for readout)")
-    next_well_s = learnt.next_well_s or Figure(GUESSED_OVERHEAD_S, 0, "a guess")
+    looked_s = n_focus_images * slice_s.seconds if slice_s else 0.0
+    next_well_s = learnt.next_well_s or Figure(GUESSED_OVERHEAD_S + looked_s, 0, "a guess")
     next_field_s = learnt.next_field_s or next_well_s
     n_slices = sum(plan.n_slices for plan in plans)
     to_fields = sum(one.key.well == other.key.well for one, other in pairwise(plans))

@@ -203,6 +203,18 @@ def test_wells_taught_close_together_are_warned_of(tmp_path: Path) -> None:
     assert "H12 lies" in calibration["what"]
 
 
+@pytest.mark.parametrize(("range_um", "verdict"), [(60, "pass"), (80, "warn")])
+def test_an_autofocus_moves_the_stack_and_takes_its_time(tmp_path: Path, range_um: int, verdict: str) -> None:
+    """The stack is 18 um high and expected at 50 um of 0 to 100."""
+    keys = {"range_um": range_um, "near_range_um": 40, "coarse_um": 4, "fine_um": 1}
+    table = "\n".join(["[source.autofocus]", *(f"{key} = {value}" for key, value in keys.items()), "[source.plan]\n"])
+    result = spheroidd("plan", "check", written(tmp_path, {"[source.plan]\n": table}), "--json")
+    assert result.exit_code == 0
+    assert checks(result)["z"]["verdict"] == verdict
+    looked_s = (40 / 4 + 3 * 4) * 0.25
+    assert json.loads(result.stdout)["time"]["next_well_s"]["seconds"] == pytest.approx(GUESSED_OVERHEAD_S + looked_s)
+
+
 def test_a_file_of_ones_own_is_found_beside_the_configuration(tmp_path: Path) -> None:
     import labware
 
