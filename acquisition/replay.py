@@ -1,12 +1,15 @@
 """A plate that was recorded before, fed again as if the microscope stood beside it. Files are known to `stack_file`."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from spheroidd.acquisition.missing_slices import name_slices
+from spheroidd.acquisition.replay_faults import FaultyReel, ReplayFault
+from spheroidd.acquisition.slab import crc32c
 from spheroidd.acquisition.stack_file import RecordedStack
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, read_plate_map
@@ -32,13 +35,16 @@ class ReplaySettings(BaseModel):
     """Pixel size where neither a file nor the map says it."""
     z_step_um: Positive | None = None
     """Distance of two slices where neither a file nor the map says it."""
+    faults: tuple[ReplayFault, ...] = ()
+    """What is to go wrong, to try out what becomes of it."""
 
 
 class ReplaySource:
     """A StackSource over recorded files, one stack a well, in the map's order with the controls first.
 
     A well whose files are missing or damaged is still promised, in the geometry of the plate's first sound well, so
-    that it gets its row; its `frames` raises the StackError that says why. Frames carry the replay's time.
+    that it gets its row; its `frames` raises the StackError that says why. Frames carry the replay's time. Of a stack
+    that this program stored, every plane is checked against its checksum, on the disk and once more on its way out.
     """
 
     Settings: ClassVar[type[ReplaySettings]] = ReplaySettings
@@ -50,6 +56,7 @@ class ReplaySource:
             plate_map = read_plate_map(settings.map, plate_name)
         self._settings, self._clock = settings, clock
         self._map = plate_map
+        self._reel = FaultyReel(settings.faults, clock)
 
     @property
     def plate_map(self) -> PlateMap:
@@ -71,20 +78,33 @@ class ReplaySource:
         return [plan or self._stand_in(well, sound) for well, plan in zip(wells, found, strict=True)]
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
-        """Read the wanted slices in the plan's order, at the pace set; StackError before the first of a bad file."""
+        """Read the wanted slices in the plan's order, at the pace set; StackError before the first of a bad file, and
+        after the last where some were damaged on their way: those are not given out.
+        """
         with RecordedStack(self._map[plan.key.well].paths) as stack:
             self._check_promised(plan, stack)
             metadata = {"channels_told_apart": stack.assignment}
-            started_s, steps, last_z = self._clock.now(), 0, None
-            for index in plan.indices():
-                if index not in wanted:
+            order = [index for index in plan.indices() if index in wanted]
+            damaged = []
+            for index, pixels in self._reel.play(plan.key, self._paced(order), stack.plane):
+                if stack.crc32c(index) not in (None, crc32c(pixels)):
+                    damaged.append(index)
                     continue
-                if index.z != last_z:
-                    last_z, steps = index.z, steps + 1
-                    if self._settings.pace == "real":
-                        due_s = started_s + steps * self._settings.slice_period_s
-                        self._clock.sleep(max(0.0, due_s - self._clock.now()))
-                yield Frame(plan.key, index, stack.plane(index), self._clock.now(), metadata)
+                yield Frame(plan.key, index, pixels, self._clock.now(), metadata)
+            if damaged:
+                what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
+                raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
+
+    def _paced(self, order: Iterable[SliceIndex]) -> Iterator[SliceIndex]:
+        """The slices, each when the instrument would have taken it."""
+        started_s, steps, last_z = self._clock.now(), 0, None
+        for index in order:
+            if index.z != last_z:
+                last_z, steps = index.z, steps + 1
+                if self._settings.pace == "real":
+                    due_s = started_s + steps * self._settings.slice_period_s
+                    self._clock.sleep(max(0.0, due_s - self._clock.now()))
+            yield index
 
     def close(self) -> None:
         """Nothing stays open between stacks."""

@@ -1,8 +1,8 @@
 """Recorded stacks, read plane by plane: the only module that knows which channel of a file is which.
 
-TIFF is `tiff_file`, OME-Zarr `zarr_file`, LIF `lif_file`, NDTiff `ndtiff_file`, folders of planes `plane_file`;
-NumPy's .npy is here. A file is checked whole before its first plane is given out, because the readers themselves give
-zeros or fewer planes for a damaged one.
+TIFF is `tiff_file`, OME-Zarr `zarr_file` (what this program stored `own_zarr_file`), LIF `lif_file`, NDTiff
+`ndtiff_file`, folders of planes `plane_file`; NumPy's .npy is here. A file is checked whole before its first plane is
+given out, because the readers themselves give zeros or fewer planes for a damaged one.
 """
 
 import re
@@ -53,6 +53,15 @@ class GrowingFile(Protocol):
 
     def has(self, channel: int, z: int) -> bool:
         """Whether a plane is whole by now; asks the disk again."""
+        ...
+
+
+@runtime_checkable
+class CheckedFile(Protocol):
+    """A StackFile that knows each plane's checksum from when it was stored."""
+
+    def crc32c(self, channel: int, z: int) -> int:
+        """The crc32c of a plane's bytes in C order."""
         ...
 
 
@@ -130,8 +139,11 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
 
             return PlaneFolder(path)
         if name.endswith(".zarr") or path.is_dir():
+            from spheroidd.acquisition.own_zarr_file import OwnZarrFile, is_own
             from spheroidd.acquisition.zarr_file import ZarrFile
 
+            if not growing and is_own(path):
+                return OwnZarrFile(path)
             return ZarrFile(path, growing=growing)
         if name.endswith(".npy"):
             return NpyFile(path)
@@ -255,6 +267,11 @@ class RecordedStack:
             what = f"channel {index.channel} z {index.z} cannot be decoded: {error}"
             raise StackError(what, do="record or copy the file again") from error
         return np.array(pixels, dtype=self.dtype, order="C")
+
+    def crc32c(self, index: SliceIndex) -> int | None:
+        """The checksum that a plane was stored with; None where the recording has none."""
+        file, channel = self._planes[index.channel]
+        return file.crc32c(channel, index.z) if isinstance(file, CheckedFile) else None
 
     def has(self, index: SliceIndex) -> bool:
         """Whether a plane is whole by now; always so for a file that is not growing."""

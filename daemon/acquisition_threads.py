@@ -39,6 +39,15 @@ class StackHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class SlicesCameTwice:
+    """Slices of a stack came again within one acquisition, and were left as they are: how many, and the first."""
+
+    key: StackKey
+    count: int
+    first: SliceIndex
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadDied:
     """A thread met an error that no one foresaw; the run must end, loudly."""
 
@@ -69,7 +78,7 @@ class AcquisitionThreads:
         source: StackSource,
         store: StackStore,
         queue: PlanQueue,
-        emit: Callable[[Event | StackPlanned | StackHeld | ThreadDied], None],
+        emit: Callable[[Event | StackPlanned | StackHeld | SlicesCameTwice | ThreadDied], None],
         *,
         has_room: Callable[[], None],
         frames_capacity: int,
@@ -209,15 +218,22 @@ class AcquisitionThreads:
             self._taking = None
             return False
         frames = self._source.frames(plan, missing)
+        came: set[SliceIndex] = set()
+        again: list[SliceIndex] = []
         try:
             for frame in frames:
                 frame.check(plan)
+                if frame.index in came:
+                    again.append(frame.index)
+                came.add(frame.index)
                 self._frames.put(frame)
                 if self._interrupted():
                     return False
             return not self._interrupted()
         finally:
             self._taking = None
+            if again:
+                self._emit(SlicesCameTwice(plan.key, len(again), again[0]))
             if isinstance(frames, Generator):
                 frames.close()  # aborts the acquisition
 

@@ -44,7 +44,9 @@ def run(
 
 @app.command()
 def replay(
-    plate_map: Annotated[Path, typer.Argument(metavar="MAP.csv", help="Plate map with the paths of the recordings.")],
+    plate_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Plate map (CSV) with the paths of the recordings, or a run's data.")
+    ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory to write.")] = DEFAULT_DATA,
     name: Annotated[str | None, typer.Option(help="The plate's name; without it the map's file name.")] = None,
     pace: Annotated[str, typer.Option(help="real: the instrument's own pace; fast: as fast as possible.")] = "fast",
@@ -54,16 +56,23 @@ def replay(
     normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+    faults: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
 ) -> int:
     """Run a recorded plate through the same pipeline as a microscope."""
     from spheroidd.daemon.config import build_config
+    from spheroidd.daemon.recorded_plate import map_of_run, read_faults
     from spheroidd.daemon.run import run_plate
 
+    if plate_map.is_dir():
+        plate_map = map_of_run(plate_map, data, name)
+    given = read_faults(faults) if faults is not None else None
     tables = {
         "data": {"dir": str(data)},
         "plate": _given(name=name, map=str(plate_map)),
-        "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um),
+        "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um, faults=given),
         "inference": _given(model=model, normalisation=normalisation, device=device, threads=threads),
     }
     config = build_config(tables, base=Path.cwd(), where="replay")

@@ -12,7 +12,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.acquisition_threads import StackHeld, StackPlanned, ThreadDied
+from spheroidd.daemon.acquisition_threads import SlicesCameTwice, StackHeld, StackPlanned, ThreadDied
 from spheroidd.daemon.audit import utc
 from spheroidd.daemon.score_job import Scored
 from spheroidd.daemon.worker import ScoringAbandoned, ScoringFailed, WorkerBroken, WorkerLost, WorkerReady
@@ -115,6 +115,8 @@ def tell_event(event: object) -> None:
             tell("stack-sealed", key)
         case StackHeld(key):
             tell("stack-paused", key)
+        case SlicesCameTwice(key, count, first):
+            tell("slices-came-twice", key, logging.WARNING, slices=count, channel=first.channel, z=first.z)
         case StackRejected(key, error):
             tell("stack-rejected", key, logging.ERROR, what=error.what, do=error.do)
         case Scored():

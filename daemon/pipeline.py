@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.push import PushInlet
-from spheroidd.daemon.acquisition_threads import AcquisitionThreads, StackHeld, StackPlanned, ThreadDied
+from spheroidd.daemon.acquisition_threads import (
+    AcquisitionThreads,
+    SlicesCameTwice,
+    StackHeld,
+    StackPlanned,
+    ThreadDied,
+)
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.lookout import Lookout
 from spheroidd.daemon.orders import Inbox
@@ -43,7 +49,7 @@ from spheroidd.protocols.events import (
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.stack import StackKey
 
-AnyEvent = Event | StackPlanned | StackHeld | ThreadDied | WorkerEvent
+AnyEvent = Event | StackPlanned | StackHeld | SlicesCameTwice | ThreadDied | WorkerEvent
 _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them changes what can be scored
 EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
 BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
