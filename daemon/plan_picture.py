@@ -116,11 +116,11 @@ def _wells(report: PlanReport, plate: PlateFormat) -> Iterator[str]:
     width, height = plate.well_um[0] / 1000, plate.well_um[1] / 1000
     tile_x, tile_y = 0.45 * plate.pitch_um[0] / 1000, 0.45 * plate.pitch_um[1] / 1000
     tile = f'width="{2 * tile_x:.3f}" height="{2 * tile_y:.3f}"'
-    font = _font_mm(plate)
+    font = _font_mm(plate) * min(1.0, 3 / len(str(len(turns))))
     for well in plate.wells():
         x, y = (place / 1000 for place in plate.centre_um(well))
         ink, stroke = (FAULT, 0.4) if well in faulty else (PALE, 0.1)
-        style = f'fill="{FILLS[WellRole.EMPTY]}" stroke="{ink}" stroke-width="{stroke}"'
+        style = f'fill="{"none" if well in turns else FILLS[WellRole.EMPTY]}" stroke="{ink}" stroke-width="{stroke}"'
         if well in turns:  # a spheroid well's floor is too small to show a colour
             yield f'<rect x="{x - tile_x:.3f}" y="{y - tile_y:.3f}" {tile} fill="{FILLS[roles[well]]}"/>'
         if plate.round_wells:

@@ -28,7 +28,8 @@ class WellOrder(StrEnum):
 
 
 def ordered_wells(wells: Iterable[WellId], order: WellOrder, start: WellId | None = None) -> list[WellId]:
-    """The wells in that order; a serpentine takes each row or column from the end nearer to the well before.
+    """The wells in that order; a serpentine takes each row or column from the end nearer to the well before, and the
+    rows or columns from the side nearer to `start`.
 
     >>> [str(well) for well in ordered_wells(map(WellId.parse, ("B2", "A1", "B1", "A2")), WellOrder.SERPENTINE_ROWS)]
     ['A01', 'A02', 'B02', 'B01']
@@ -41,12 +42,13 @@ def ordered_wells(wells: Iterable[WellId], order: WellOrder, start: WellId | Non
         case WellOrder.COLUMNS:
             return sorted(wells, key=_by_column)
         case WellOrder.SERPENTINE_ROWS:
-            lines = groupby(sorted(wells), key=lambda well: well.row)
+            lines = [list(line) for _, line in groupby(sorted(wells), key=lambda well: well.row)]
         case WellOrder.SERPENTINE_COLUMNS:
-            lines = groupby(sorted(wells, key=_by_column), key=lambda well: well.column)
+            lines = [list(line) for _, line in groupby(sorted(wells, key=_by_column), key=lambda well: well.column)]
+    if start and lines and _nearest(start, lines[-1]) < _nearest(start, lines[0]):
+        lines.reverse()
     way: list[WellId] = []
-    for _, group in lines:
-        line = list(group)
+    for line in lines:
         last = way[-1] if way else start
         if last and _steps(last, line[-1]) < _steps(last, line[0]):
             line.reverse()
@@ -56,6 +58,10 @@ def ordered_wells(wells: Iterable[WellId], order: WellOrder, start: WellId | Non
 
 def _by_column(well: WellId) -> tuple[int, int]:
     return well.column, well.row
+
+
+def _nearest(start: WellId, line: Sequence[WellId]) -> int:
+    return min(_steps(start, line[0]), _steps(start, line[-1]))
 
 
 def _steps(one: WellId, other: WellId) -> int:

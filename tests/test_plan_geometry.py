@@ -204,6 +204,15 @@ def test_over_a_whole_plate_a_serpentine_only_takes_steps_of_one_pitch(
     assert travel_um(way) == 2250.0 * (rows * columns - 1)
 
 
+@pytest.mark.parametrize(
+    ("start", "way"),
+    [("A01", "A02 A03 B03 B02 C02 C03"), ("C01", "C02 C03 B03 B02 A02 A03"), ("B04", "A03 A02 B02 B03 C03 C02")],
+)
+def test_a_serpentine_begins_on_the_side_where_the_stage_stands(start: str, way: str) -> None:
+    imaged = wells(*way.split())
+    assert [str(w) for w in ordered_wells(imaged, WellOrder.SERPENTINE_ROWS, WellId.parse(start))] == way.split()
+
+
 def plate_map(*entries: tuple[str, WellRole]) -> PlateMap:
     return PlateMap("p", tuple(PlateWell(WellId.parse(name), Treatment(role)) for name, role in entries))
 
