@@ -11,7 +11,9 @@ from spheroidd.acquisition.right_of_way import RightOfWay
 from spheroidd.protocols.errors import StorageError
 
 PARTIAL = ".partial"  # what an interrupted write leaves behind; never read, removed on recovery
+UNCACHED_BYTES = 1 << 16  # what is smaller is read again too soon to be worth it
 PIECE_BYTES = 1 << 19  # what is given to the disk at a time where slices go first: a few milliseconds of its time
+_RWF_DONTCACHE = 0x80  # Linux 6.14: the pages that a write took are free again as soon as they are on disk
 _REPLACE_ATTEMPTS, _REPLACE_PAUSE_S = 50, 0.02  # a Windows reader that holds the old file lets go within a second
 
 sync_data = getattr(os, "fdatasync", os.fsync)
@@ -82,7 +84,8 @@ def write_durably(
     """Write a whole file: readers see the old one or the new one, and after return the new one is durable.
 
     With `sync=False` it is atomic for readers only, until `sync_file`. An OSError leaves the old file as it was.
-    With a `right_of_way` it is written in pieces that give way to slices.
+    With a `right_of_way` it is written in pieces that give way to slices, or in a hurry past the system's cache, whose
+    new pages would cost more than all else.
     """
     way = right_of_way or RightOfWay()
     partial = path.with_name(path.name + PARTIAL)
@@ -91,7 +94,7 @@ def write_durably(
             for piece in _pieces(parts):
                 with way.turn() as gives_way:
                     for part in piece:
-                        write_all(file.fileno(), part)
+                        write_all(file.fileno(), part, cached=right_of_way is None or gives_way)
                     if gives_way:
                         sync_data(file.fileno())
             if not gives_way:
@@ -126,11 +129,24 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
     yield piece
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """os.write until all is written: a nearly full disk takes a part first and refuses the rest."""
+def write_all(fd: int, data: bytes, *, cached: bool = True) -> None:
+    """os.write until all is written: a nearly full disk takes a part first and refuses the rest.
+
+    What is not `cached` does not stay in the system's memory, where the system can do that.
+    """
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[_write(fd, view, cached=cached or len(data) < UNCACHED_BYTES) :]
+
+
+def _write(fd: int, view: memoryview, *, cached: bool) -> int:
+    if not cached and hasattr(os, "RWF_DSYNC"):  # Linux, where pwritev takes flags
+        try:
+            return os.pwritev(fd, [view], -1, _RWF_DONTCACHE)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    return os.write(fd, view)
 
 
 def make_directories(top: Path, folders: Sequence[Path]) -> None:

@@ -22,7 +22,9 @@ from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDur
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
-RING_SLOTS = 48  # 61 MB at 800x800: two slabs filling, two being written, two that ride out a slow disk
+RING_SLOTS = 48  # at least: two slabs filling, two being written, two that ride out a slow disk
+RING_BYTES = 256 << 20  # as many as fit, 208 at 800x800: half a stack may come faster than its slabs are written
+MANY_SLOTS = 256
 MANY_PENDING = 8  # slices not yet durable: beyond these throughput counts, not how soon each one is
 ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
 
@@ -32,7 +34,8 @@ class ZarrStackStore:
 
     `root/<plate>.ome.zarr` is the plate, `root/<plate>.ring` the ring. Per stack come SliceDurable in the order of
     `append`, BlockStored after its slices and, per channel, in z order without a gap, and StackSealed last.
-    `with_pyramid=False` leaves the coarser levels empty: only where nobody will look at the images.
+    `ring_slots` planes may wait for their slab; without it RING_BYTES of them. `with_pyramid=False` leaves the coarser
+    levels empty: only where nobody will look at the images.
     """
 
     def __init__(
@@ -43,12 +46,12 @@ class ZarrStackStore:
         *,
         codec: SlabCodec = IMAGE_CODEC,
         slab_z: int = SLAB_Z,
-        ring_slots: int = RING_SLOTS,
+        ring_slots: int | None = None,
         slab_threads: int = 2,
         with_pyramid: bool = True,
     ) -> None:
         self._root, self._plate_map, self._emit = root, plate_map, emit
-        self._codec, self._slab_z, self._n_groups = codec, slab_z, max(2, ring_slots // slab_z)
+        self._codec, self._slab_z, self._ring_slots = codec, slab_z, ring_slots
         self._with_pyramid = with_pyramid
         self._stacks: dict[StackKey, GrowingStack] = {}
         self._sealed: set[StackKey] = set()
@@ -62,6 +65,7 @@ class ZarrStackStore:
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
         self._awaited = self._catching_up = False  # why slabs do not give way: a caller waits, frames come too fast
+        self._short = False  # of room in the ring
         self._right_of_way = RightOfWay()
         self._outdated: dict[GrowingStack, None] = {}  # the committed counts that readers see are old
         self._next_attributes_s = 0.0
@@ -208,7 +212,9 @@ class ZarrStackStore:
         """The ring for planes of this size; what a stopped run left in it is first brought to Zarr, then it is free."""
         plane_bytes = files.plane_bytes
         if plane_bytes not in self._rings:
-            ring = Ring(self._root / f"{self._plate_map.name}.ring", plane_bytes, self._slab_z, self._n_groups)
+            slots = self._ring_slots or max(RING_SLOTS, min(RING_BYTES // plane_bytes, MANY_SLOTS))
+            n_groups = max(2, slots // self._slab_z)
+            ring = Ring(self._root / f"{self._plate_map.name}.ring", plane_bytes, self._slab_z, n_groups)
             try:
                 for left in unsealed_stacks(self._root, self._plate_map.name, self._codec):
                     if (left.plane_bytes, left.depth) == (plane_bytes, self._slab_z):
@@ -245,7 +251,9 @@ class ZarrStackStore:
             if slab is not None and not slab.queued:
                 return slab
             if slab is None and free:
-                slab = stack.filling[place] = GrowingSlab(stack, place, free.pop())
+                group = min(free)  # the same few over and over, which stay in the system's memory
+                free.remove(group)
+                slab = stack.filling[place] = GrowingSlab(stack, place, group)
                 return slab
             if slab is None and not self._pending and not self._jobs and not self._working:
                 # Frames in a wild order: write what there is of the fullest slab now, the rest into it later.
@@ -293,8 +301,8 @@ class ZarrStackStore:
 
     def _share_disk(self) -> None:
         """Slices have the disk first. Once frames come too fast for that, slabs do not wait until all are written."""
-        short = any(3 * len(free) < ring.n_groups for ring, free in self._free.items())
-        too_fast = short or len(self._pending) > MANY_PENDING
+        self._short = any(3 * len(free) < ring.n_groups for ring, free in self._free.items())
+        too_fast = self._short or len(self._pending) > MANY_PENDING
         self._catching_up = too_fast or (self._catching_up and bool(self._jobs or self._working))
         slices = self._coming or (bool(self._pending) and not self._sync_failed)
         self._right_of_way.signal(slices=slices, hurry=self._catching_up or self._awaited or self._closed)
@@ -376,8 +384,8 @@ class ZarrStackStore:
                     self._changed()
 
     def _has_task(self) -> bool:
-        """One task at a time while slices come at a pace: a second one would take their processor and their disk."""
-        in_haste = self._catching_up or self._awaited
+        """One task at a time while the ring has room: a second one would take the slices' processor and their disk."""
+        in_haste = self._short or self._awaited
         return bool(self._jobs or self._attributes_due()) and (in_haste or not self._working)
 
     def _attributes_due(self) -> bool:

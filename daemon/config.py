@@ -46,11 +46,11 @@ class StoreConfig(Section):
 
     codec: Literal["lz4", "zstd"] = Field(default="lz4", description="lz4: faster; zstd: smaller; neither loses a bit")
     slab_z: int = Field(default=8, ge=1, le=64, description="slices of one channel in a file")
-    ring_slots: int = Field(
-        default=48,
+    ring_slots: int | None = Field(
+        default=None,
         ge=16,
         le=4096,
-        description="slices that may wait, durable, for their slab; they ride out a slow disk",
+        description="slices that may wait, durable, for their slab; without it 256 MiB of them, 48 at least",
     )
     min_free_gb: float = Field(default=2.0, ge=0, description="free space below which no slice is taken")
 

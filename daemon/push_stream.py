@@ -14,15 +14,17 @@ import numpy as np
 
 from spheroidd.acquisition.push import PushInlet, PushSession
 from spheroidd.acquisition.slab import crc32c
+from spheroidd.daemon.allocator import keep_freed_memory
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.orders import LateError, RefusedError
+from spheroidd.daemon.push_message import PushMessage
 from spheroidd.daemon.service_messages import acknowledgement, progress_message, stack_plan
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError
 from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
 
 OPEN_S = 30.0  # how long a program without a deadline waits for the run to take its stack up
-Requests = Iterator[wire.PushSlicesRequest]
+Messages = Iterator[PushMessage]
 
 
 class PushDoor:
@@ -33,6 +35,7 @@ class PushDoor:
 
     def open(self, plate: str, inlet: PushInlet) -> None:
         """A run of this plate takes pushes from now on."""
+        keep_freed_memory()
         self._open = plate, inlet
 
     def close(self) -> None:
@@ -52,14 +55,14 @@ class PushDoor:
 
 
 def push(
-    requests: Requests,
+    messages: Messages,
     context: grpc.ServicerContext,
     data_dir: Path,
     enter: Callable[[StackPlan, wire.PushPlan], PushInlet],
 ) -> Iterator[wire.PushSlicesResponse]:
     """Serve one call; raises SpheroiddError for what the program did wrong."""
-    first = next(requests, None)
-    if first is None or first.WhichOneof("message") != "open":
+    first = next(messages, None)
+    if first is None or first.open is None:
         raise ConfigError("the first message is not `open`", do="send the stack's plan first")
     plan = stack_plan(first.open)
     inlet = enter(plan, first.open)
@@ -70,7 +73,7 @@ def push(
             session.known(ledger)
             yield wire.PushSlicesResponse(opened=progress_message(catalog.stack(plan.key), ledger))
             reader = threading.Thread(
-                target=_read, args=(requests, session, context), name="service-push-reader", daemon=True
+                target=_read, args=(messages, session, context), name="service-push-reader", daemon=True
             )
             reader.start()
             yield from _acknowledge(session, reader, context)
@@ -102,13 +105,13 @@ def _acknowledge(
             return
 
 
-def _read(requests: Requests, session: PushSession, context: grpc.ServicerContext) -> None:
+def _read(messages: Messages, session: PushSession, context: grpc.ServicerContext) -> None:
     """The reader's thread: it ends with the program's last slice, or with the stack."""
     try:
-        for request in requests:
-            if request.WhichOneof("message") != "slice":
+        for message in messages:
+            if message.slice is None:
                 raise ConfigError("another `open` came", where=str(session.plan.key), do="use one call for one stack")
-            frame = _frame(request.slice, session.plan)
+            frame = _frame(message.slice, message.pixels, session.plan)
             while not session.put(frame):
                 if session.over or not context.is_active():
                     return
@@ -122,12 +125,11 @@ def _read(requests: Requests, session: PushSession, context: grpc.ServicerContex
             session.fail(StackError(what, where=str(session.plan.key), do="report this; open the stack again"))
 
 
-def _frame(given: wire.PushedSlice, plan: StackPlan) -> Frame:
+def _frame(given: wire.PushedSlice, pixels: bytes | memoryview, plan: StackPlan) -> Frame:
     """A slice as a frame over the message's own bytes; ConfigError where it is not what the plan promised."""
     where = f"{plan.key} channel {given.channel!r} z {given.z if given.HasField('z') else '?'}"
     if not given.HasField("z"):
         raise ConfigError("z is missing", where=where, do="give each slice its z, the first one too")
-    pixels = given.pixels
     expected = plan.height * plan.width * np.dtype(plan.dtype).itemsize
     if len(pixels) != expected:
         do = f"send {plan.height} x {plan.width} values of {plan.dtype}, row by row, little-endian"

@@ -18,6 +18,7 @@ from spheroidd.daemon.config import ServiceConfig
 from spheroidd.daemon.control_lease import ControlLease
 from spheroidd.daemon.gate import SERVICE, Gate
 from spheroidd.daemon.orders import Inbox
+from spheroidd.daemon.push_message import PushShortcut
 from spheroidd.daemon.push_stream import PushDoor
 from spheroidd.daemon.service_address import ServiceAddress, remove_address, write_address
 from spheroidd.daemon.servicer import Servicer, control_message
@@ -70,7 +71,10 @@ class Service:
     def __enter__(self) -> Self:
         pool = ThreadPoolExecutor(MAX_VIEWERS + MAX_CALLS, thread_name_prefix="service")
         self._server = grpc.server(
-            pool, interceptors=[self._gate], options=_OPTIONS, maximum_concurrent_rpcs=MAX_VIEWERS + MAX_CALLS
+            pool,
+            interceptors=[self._gate, PushShortcut(self.servicer.push)],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=MAX_VIEWERS + MAX_CALLS,
         )
         self._pool = pool
         wire_grpc.add_SpheroiddServicer_to_server(self.servicer, self._server)

@@ -12,6 +12,7 @@ from spheroidd.daemon.control_lease import ControlLease, Lease
 from spheroidd.daemon.gate import Gate
 from spheroidd.daemon.model_list import known_models
 from spheroidd.daemon.plan_folder import PlanFolder
+from spheroidd.daemon.push_message import PushMessage
 from spheroidd.daemon.push_stream import PushDoor, push
 from spheroidd.daemon.rows import geometry_differences
 from spheroidd.daemon.service_messages import changes_after, last_change, progress_message, result_message, stack_key
@@ -200,6 +201,10 @@ class Servicer(wire_grpc.SpheroiddServicer):
         self, request_iterator: Iterator[wire.PushSlicesRequest], context: grpc.ServicerContext
     ) -> Iterator[wire.PushSlicesResponse]:
         """See the contract."""
+        return self.push(map(PushMessage.of, request_iterator), context)
+
+    def push(self, messages: Iterator[PushMessage], context: grpc.ServicerContext) -> Iterator[wire.PushSlicesResponse]:
+        """PushSlices with messages that need not be parsed whole."""
 
         def enter(plan: StackPlan, opened: wire.PushPlan) -> PushInlet:
             self._driver(opened.lease, context)
@@ -207,7 +212,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
             self._check_plan(plan)
             return inlet
 
-        return push(request_iterator, context, self._data_dir, enter)
+        return push(messages, context, self._data_dir, enter)
 
     def GetPushProgress(  # noqa: N802
         self, request: wire.GetPushProgressRequest, context: grpc.ServicerContext

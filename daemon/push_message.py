@@ -1,0 +1,122 @@
+"""Messages of a PushSlices call, read without copying their pixels.
+
+Protobuf's parser copies a message's bytes into its own memory, and once more when Python asks for a field. For slices
+of a megabyte, hundreds a second, that is most of what the service costs, and the interpreter's lock is held meanwhile.
+So the pixels are cut out of the message by its wire format, and only the rest is parsed.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import grpc
+
+from spheroidd.protocols import spheroidd_pb2 as wire
+
+METHOD = "/spheroidd.v1.Spheroidd/PushSlices"
+SMALL = 1 << 14  # bytes of a message that is not worth it
+_SLICE = wire.PushSlicesRequest.SLICE_FIELD_NUMBER << 3 | 2  # 2: a field of so many bytes
+_PIXELS = wire.PushedSlice.PIXELS_FIELD_NUMBER << 3 | 2
+
+
+@dataclass(frozen=True, slots=True)
+class PushMessage:
+    """A PushSlicesRequest: its plan or its slice, or neither; `slice.pixels` stands apart in `pixels`."""
+
+    open: wire.PushPlan | None
+    slice: wire.PushedSlice | None
+    pixels: bytes | memoryview = b""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a serialized request; google.protobuf's DecodeError where it is none. `pixels` keeps `data` alive."""
+        cut = None if len(data) < SMALL else _cut(data)
+        if cut is None:
+            return cls.of(wire.PushSlicesRequest.FromString(data))
+        rest = data[cut.inner : cut.field] + data[cut.stop :]
+        return cls(None, wire.PushedSlice.FromString(rest), memoryview(data)[cut.start : cut.stop])
+
+    @classmethod
+    def of(cls, request: wire.PushSlicesRequest) -> Self:
+        """The same of a request that was parsed already."""
+        match request.WhichOneof("message"):
+            case "open":
+                return cls(request.open, None)
+            case "slice":
+                return cls(None, request.slice, request.slice.pixels)
+            case _:
+                return cls(None, None)
+
+
+class PushShortcut(grpc.ServerInterceptor):
+    """Has PushSlices calls served by a function that takes `PushMessage`s."""
+
+    def __init__(self, serve: Callable[[Iterator[PushMessage], grpc.ServicerContext], Iterator[Any]]) -> None:
+        self._serve = serve
+
+    def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """See grpc.ServerInterceptor."""
+        handler = continuation(details)
+        if details.method != METHOD or handler is None:
+            return handler
+        return grpc.stream_stream_rpc_method_handler(self._serve, PushMessage.parse, handler.response_serializer)
+
+
+class _Cut(NamedTuple):
+    """Where in a serialized request the slice begins, its field of pixels begins, and its pixels begin and end."""
+
+    inner: int
+    field: int
+    start: int
+    stop: int
+
+
+def _cut(data: bytes) -> _Cut | None:
+    """None where the message is not simply one slice with its pixels in one piece: that is for protobuf's parser."""
+    try:
+        tag, at = _varint(data, 0)
+        length, inner = _varint(data, at)
+        if tag != _SLICE or inner + length != len(data):
+            return None
+        found, at = None, inner
+        while at < len(data):
+            field, (tag, at) = at, _varint(data, at)
+            start, stop = _payload(data, tag, at)
+            if tag == _PIXELS:
+                if found is not None:
+                    return None
+                found = _Cut(inner, field, start, stop)
+            at = stop
+    except (IndexError, ValueError):
+        return None
+    return found if at == len(data) else None
+
+
+def _payload(data: bytes, tag: int, at: int) -> tuple[int, int]:
+    """Where a field's value begins and ends."""
+    match tag & 7:
+        case 0:
+            return at, _varint(data, at)[1]
+        case 1:
+            return at, at + 8
+        case 2:
+            length, start = _varint(data, at)
+            return start, start + length
+        case 5:
+            return at, at + 4
+        case other:
+            raise ValueError(f"wire type {other}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of protobuf's variable length, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number of more than ten bytes")

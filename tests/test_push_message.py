@@ -1,0 +1,133 @@
+"""Pushed messages read without copying their pixels: they say what protobuf's own parser says."""
+
+import itertools
+
+import google_crc32c
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spheroidd.acquisition.slab import crc32c
+from spheroidd.daemon import push_message
+from spheroidd.daemon.push_message import SMALL, PushMessage
+from spheroidd.protocols import spheroidd_pb2 as wire
+
+BIG = SMALL + 7
+
+
+def serialized(n_bytes: int = BIG, **fields: object) -> bytes:
+    given_slice = wire.PushedSlice(pixels=bytes(n % 251 for n in range(n_bytes)), **fields)  # type: ignore[arg-type]
+    return wire.PushSlicesRequest(slice=given_slice).SerializeToString()
+
+
+def assert_same(data: bytes) -> None:
+    found, expected = PushMessage.parse(data), PushMessage.of(wire.PushSlicesRequest.FromString(data))
+    assert (found.open is None, found.slice is None) == (expected.open is None, expected.slice is None)
+    assert bytes(found.pixels) == expected.pixels
+    if found.slice is not None and expected.slice is not None:
+        for name in ("channel", "z", "acquired_s", "crc32c"):
+            assert getattr(found.slice, name) == getattr(expected.slice, name), name
+        for name in ("z", "acquired_s", "crc32c"):
+            assert found.slice.HasField(name) == expected.slice.HasField(name)
+        assert found.slice.metadata == expected.slice.metadata
+
+
+@given(
+    n_bytes=st.sampled_from([0, 1, SMALL - 40, SMALL, BIG, 200_000]),
+    fields=st.fixed_dictionaries(
+        {},
+        optional={
+            "channel": st.text(max_size=200),
+            "z": st.integers(-(2**31), 2**31 - 1),
+            "acquired_s": st.floats(allow_nan=False),
+            "crc32c": st.integers(0, 2**32 - 1),
+            "metadata": st.dictionaries(st.text(max_size=5), st.text(max_size=40), max_size=4),
+        },
+    ),
+)
+@settings(deadline=None, max_examples=60)
+def test_it_says_what_protobuf_says(n_bytes, fields):
+    assert_same(serialized(n_bytes, **fields))
+
+
+def test_pixels_of_a_large_slice_are_not_copied():
+    data = serialized(z=3)
+    pixels = PushMessage.parse(data).pixels
+    assert isinstance(pixels, memoryview)
+    assert pixels.obj is data
+    assert pixels.readonly
+
+
+def field(number: int, value: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + varint(len(value)) + value
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+CHANNEL, PIXELS, Z = field(1, b"488"), field(3, bytes(BIG)), bytes([2 << 3, 5])
+
+
+@pytest.mark.parametrize("parts", list(itertools.permutations([CHANNEL, PIXELS, Z])))
+def test_fields_come_in_any_order(parts):
+    assert_same(field(2, b"".join(parts)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        field(2, PIXELS + field(3, b"x" * BIG) + Z),  # the last one counts
+        field(2, CHANNEL + PIXELS) + field(2, Z),  # merged
+        field(1, field(1, b"P1")) + field(2, CHANNEL + PIXELS),
+        field(2, PIXELS) + field(1, field(1, b"P1")),
+        field(2, PIXELS + field(15, bytes(20)) + bytes([14 << 3 | 5, 1, 2, 3, 4]) + bytes([13 << 3 | 1, *range(8)])),
+        field(2, CHANNEL + field(9, bytes(BIG))),
+        field(7, bytes(BIG)),
+        wire.PushSlicesRequest(open=wire.PushPlan(plate="P" * BIG)).SerializeToString(),
+        b"",
+    ],
+)
+def test_unusual_messages_are_left_to_protobuf(data):
+    assert_same(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        serialized()[:-1],
+        serialized() + b"\x12",
+        field(2, CHANNEL + bytes([3 << 3 | 2]) + varint(BIG + 1) + bytes(BIG)),
+        field(2, PIXELS + b"\xff" * 12),
+        field(2, PIXELS + bytes([2 << 3])),
+        field(2, PIXELS + bytes([4 << 3 | 1, 0])),
+        field(2, PIXELS + bytes([5 << 3 | 7])),
+        field(2, field(1, b"\xff\xfe") + PIXELS),
+        b"\xff" * BIG,
+    ],
+)
+def test_damaged_messages_are_refused_as_protobuf_refuses_them(data):
+    with pytest.raises(DecodeError):
+        wire.PushSlicesRequest.FromString(data)
+    with pytest.raises(DecodeError):
+        PushMessage.parse(data)
+
+
+def test_the_method_is_the_contracts():
+    service = wire.DESCRIPTOR.services_by_name["Spheroidd"]
+    assert f"/{service.full_name}/{service.methods_by_name['PushSlices'].name}" == push_message.METHOD
+
+
+def test_odd_addresses_do_no_harm():
+    data = serialized(4 * SMALL, channel="488", z=1)
+    pixels = PushMessage.parse(data).pixels
+    assert isinstance(pixels, memoryview)
+    array = np.frombuffer(pixels, "<u2")
+    assert crc32c(array) == google_crc32c.value(bytes(pixels))
+    assert array.sum() == array.copy().sum()
