@@ -45,6 +45,7 @@ class PackagedUNet(nn.Module):
         network = build_network(UNetSettings(**settings))
         object.__setattr__(self, "network", network)  # no submodule: that would put its name before every array's
         self._modules.update(network._modules)
+        self._parameters.update(network._parameters)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, channel, z, y, x) to probabilities and densities, both (batch, 2, z, y, x)."""

@@ -26,7 +26,7 @@ from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5
 _BIN_EDGES = (25.0, 50.0, 75.0)  # percent
-_TUNING_RATE = 2e-3  # from weights that fit already: a fifth of the rate from scratch
+_TUNING_RATE, _TUNING_EPOCHS = 2e-3, 200  # from weights that fit already: a fifth of the rate, a third of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def cross_validate(
     folds: int = FOLDS,
     seed: int = 0,
     start: ViabilityRegressor | None = None,
-    epochs: int = 600,
+    epochs: int | None = None,
 ) -> CrossValidated:
     """Fit and judge; `patients` names each row's patient, `start` is tuned instead of starting from V_control.
 
@@ -66,9 +66,8 @@ def cross_validate(
         what = f"{len(rows)} wells of {n_patients} patients"
         do = f"give 2 patients or more and {LEAST_CALIBRATION} wells or more: otherwise nobody knows how good it is"
         raise ConfigError(what, do=do)
-    options = {"epochs": epochs, "seed": seed}
-    weights = None if start is None else start.weights
-    rate = 1e-2 if start is None else _TUNING_RATE
+    weights, rate, usual = (None, 1e-2, 600) if start is None else (start.weights, _TUNING_RATE, _TUNING_EPOCHS)
+    options = {"epochs": epochs or usual, "seed": seed}
     mean, sigma = np.empty_like(truth), np.empty_like(truth)
     fold_of = assign_folds(truth, patients, min(folds, n_patients), seed)
     for fold in np.unique(fold_of):
