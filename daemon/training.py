@@ -21,6 +21,7 @@ from torch import distributed
 from spheroidd.daemon.training_config import EmulatedPlates, Recording, TrainingConfig
 from spheroidd.daemon.training_plates import TrainingPlate, cached_stacks
 from spheroidd.daemon.training_recordings import recorded_stack
+from spheroidd.daemon.training_viability import tune
 from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
@@ -80,6 +81,8 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
         if rank:
             return None
     model = model.cpu()
+    if config.viability is not None:
+        tune(model, config.viability, settings.loss, config.data.cache, config.out, command)
     card = ModelCard(
         config.name,
         settings.network,

@@ -1,8 +1,9 @@
 """The file that `spheroidd train` reads: what to learn from, which network, how long."""
 
 import tomllib
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -52,6 +53,16 @@ class DataSection(Section):
     validation_recordings: tuple[Recording, ...] = ()
 
 
+class ViabilitySection(Section):
+    """After the segmentation is trained: network and regressor tuned together on plates with (emulated) MTT."""
+
+    alpha: float = Field(0.1, ge=0)
+    steps: int = Field(100, ge=1)
+    learning_rate: Positive = 1e-5
+    seed: int = 0
+    plates: tuple[EmulatedPlates, ...] = Field(min_length=1)
+
+
 class TrainingConfig(Section):
     """The whole file. `training` holds the network, the loss and the augmentation as tables of their own."""
 
@@ -63,6 +74,7 @@ class TrainingConfig(Section):
     tensorboard: bool = False
     data: DataSection = DataSection()
     training: TrainSettings = TrainSettings()
+    viability: ViabilitySection | None = None
 
 
 def load_training_config(path: Path) -> TrainingConfig:
@@ -86,11 +98,21 @@ def build_training_config(table: dict[str, Any], *, base: Path, where: str, text
         fault = explain(error, TrainingConfig, table)[0]
         line = fault.line(text)
         place = f"{where}, line {line}" if line else where
-        raise ConfigError(f"{fault.key}: {fault.what}", where=place, do=fault.do) from error
+        raise ConfigError(
+            f"{fault.key}: {fault.what}", where=place, do=fault.do or _keys(fault.location[:-1])
+        ) from error
     _check_apart(config.data, where)
     if not config.data.train and not config.data.recordings:
         raise ConfigError("there is nothing to learn from", where=where, do="add [[data.train]] or [[data.recordings]]")
     return _with_absolute_paths(config, base.absolute())
+
+
+def _keys(location: tuple[str, ...]) -> str:
+    """What may stand in a table below [training], whose tables are dataclasses."""
+    owner: Any = TrainingConfig
+    for name in location:
+        owner = get_type_hints(owner).get(name)
+    return f"write one of: {', '.join(get_type_hints(owner))}" if is_dataclass(owner) else "see examples/training/"
 
 
 def _check_apart(data: DataSection, where: str) -> None:

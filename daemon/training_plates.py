@@ -92,29 +92,33 @@ class TrainingPlate:
             shuffled=True,
             swapped_channels=self._field.swapped,
         )
-        self._source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
+        self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
 
     def wells(self) -> list[WellId]:
         """The controls, then the samples drawn for this plate."""
-        wells = list(self._source.plate_map.imaged())
+        wells = list(self.source.plate_map.imaged())
         controls = [entry.well for entry in wells if entry.treatment.role is not WellRole.SAMPLE]
         samples = [entry.well for entry in wells if entry.treatment.role is WellRole.SAMPLE]
-        chosen = np.random.default_rng(self._source.settings.seed).permutation(len(samples))[: self._field.samples]
+        chosen = np.random.default_rng(self.source.settings.seed).permutation(len(samples))[: self._field.samples]
         return controls + [samples[number] for number in chosen]
+
+    def stack_name(self, well: WellId) -> str:
+        """What a well's training stack is called."""
+        return f"{self.name}-{well}"
 
     def render(self, well: WellId) -> tuple[Pixels, Truth]:
         """The raw stack (2, z, y, x) uint16, and its truth."""
-        plan = self._source.plan(well)
+        plan = self.source.plan(well)
         stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
-        for frame in self._source.frames(plan, set(plan.indices())):
+        for frame in self.source.frames(plan, set(plan.indices())):
             stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
-        return stack[::-1] if self._field.swapped else stack, self._source.truth(well)
+        return stack[::-1] if self._field.swapped else stack, self.source.truth(well)
 
     def limits(self, spacing_um: Spacing, rendered: Mapping[WellId, Pixels]) -> dict[str, Limits]:
         """The plate's limits, pooled from its control wells' filtered stacks."""
         controls = [
-            entry.well for entry in self._source.plate_map.imaged() if entry.treatment.role is not WellRole.SAMPLE
+            entry.well for entry in self.source.plate_map.imaged() if entry.treatment.role is not WellRole.SAMPLE
         ]
         return plate_limits(filter_stack(rendered[well], self.own_um, spacing_um).histograms() for well in controls)
 
@@ -125,12 +129,13 @@ class TrainingPlate:
         for well in list(found):
             stack, truth = found.pop(well)
             off = {channel: self._moved(one) for channel, one in plate.items()}
-            name = f"{self.name}-{well}"
             masks, points = (
                 (truth.live, truth.dead),
                 (self._points(truth, _LIVE_STATES), self._points(truth, _DEAD_STATES)),
             )
-            yield prepare_stack(name, stack, masks, points, self.own_um, spacing_um, (None, plate, off))
+            yield prepare_stack(
+                self.stack_name(well), stack, masks, points, self.own_um, spacing_um, (None, plate, off)
+            )
 
     def _points(self, truth: Truth, states: tuple[CellState, ...]) -> NDArray[np.float64]:
         """Centres counted from the outer corner; the truth counts from the first voxel's centre."""
