@@ -50,6 +50,8 @@ def import_useq(path: Path, out: Path, channels: Mapping[str, str] | None = None
     `channels` gives the preset of "488" or "561" where neither the file nor the presets' names say it. ConfigError
     names what cannot be expressed, or what stands in the way of writing.
     """
+    if out.suffix.lower() != ".toml":  # the plate map is written beside it, by the same name
+        raise ConfigError("a configuration ends in .toml", where=str(out), do=f"write -o {out.stem}.toml")
     plate_map = out.with_suffix(".csv")
     for there in (out, plate_map):
         if there.exists():

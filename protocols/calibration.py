@@ -20,6 +20,7 @@ from spheroidd.protocols.well import WellId
 
 MAX_SCALE_ERROR = 0.01  # half of what a mistake by one well makes of the longest side of a 1536-well plate
 MAX_TILT_DEG = 5.0  # of a plate in its holder; two wells tell a mirrored axis from a turned plate by this alone
+FARTHEST_UM = 1e8  # no stage goes 100 m
 LINE_SHARE = 0.02  # wells whose spread to the side is less than this share of their length lie on one line
 Fit = Literal["similarity", "affine"]
 Points = NDArray[np.float64]  # (n, 2)
@@ -98,8 +99,8 @@ def calibrate(
     if len(taught) < 2:
         what = f"{len(taught)} taught {'well' if len(taught) == 1 else 'wells'} cannot tell how the plate is turned"
         raise ConfigError(what, do="centre two or three wells far apart, and write where the stage stands for each")
-    if not all(math.isfinite(value) for position in taught.values() for value in position):
-        raise ConfigError("a taught position is not a number", do="write [x, y] in micrometres")
+    if not all(abs(value) <= FARTHEST_UM for position in taught.values() for value in position):
+        raise ConfigError("a taught position is no number of micrometres", do="write [x, y] as the stage shows it")
     on_plate = np.array([plate.centre_um(well) for well in taught])
     on_stage = np.array([taught[well] for well in taught])
     if fit == "affine":
@@ -107,7 +108,7 @@ def calibrate(
         if mirrored is not None and found.mirrored != mirrored:
             raise ConfigError(f"the taught wells say mirrored = {str(found.mirrored).lower()}", do="correct mirrored")
     else:
-        found = _similarity(on_plate, on_stage, mirrored)
+        found = _similarity(plate, on_plate, on_stage, mirrored)
     distances = (math.dist(found.stage_um(*p), s) for p, s in zip(on_plate, on_stage, strict=True))
     found = Calibration(found.matrix, found.offset_um, tuple(zip(taught, distances, strict=True)))
     _check_agreement(found, tolerance_um)
@@ -115,13 +116,14 @@ def calibrate(
     return found
 
 
-def _similarity(on_plate: Points, on_stage: Points, mirrored: bool | None) -> Calibration:
+def _similarity(plate: PlateFormat, on_plate: Points, on_stage: Points, mirrored: bool | None) -> Calibration:
     """The best of the rigid maps with a scale; ConfigError where two wells leave open whether an axis is mirrored."""
     if mirrored is not None:
         return _rigid(on_plate, on_stage, mirrored)[0]
     (direct, error), (flipped, flipped_error) = (_rigid(on_plate, on_stage, flip) for flip in (False, True))
     if not _on_a_line(on_plate):
         return direct if error <= flipped_error else flipped
+    _check_scale(direct, plate)  # both have the same, and wells that were confused show in it
     likely = [one for one in (direct, flipped) if _tilt_deg(one) <= MAX_TILT_DEG]
     if len(likely) != 1:
         what = "the taught wells lie on one line and do not tell whether an axis of the stage is mirrored"

@@ -147,12 +147,15 @@ A01, A12, H01 = GOOD
     [
         ({}, {}, "0 taught wells"),
         ({A01: (0.0, 0.0)}, {}, "1 taught well cannot"),
-        ({A01: (0.0, 0.0), A12: (float("nan"), 0.0)}, {}, "not a number"),
+        ({A01: (0.0, 0.0), A12: (float("nan"), 0.0)}, {}, "no number of micrometres"),
+        ({A01: (0.0, 0.0), A12: (1e308, -1e308)}, {}, "no number of micrometres"),
         (GOOD | {H01: (GOOD[H01][0] + 400, GOOD[H01][1])}, {}, "contradict each other: .*A01 by .*H01 by"),
         ({A01: GOOD[A01], A12: GOOD[H01], H01: GOOD[A12]}, {}, "contradict each other"),
         (GOOD, {"mirrored": False}, "contradict each other"),
         ({A01: (0.0, 0.0), WellId(7, 11): (90000.0, 63000.0)}, {}, "times as far apart"),  # column 11 and not 12
         ({A01: (5.0, 5.0), A12: (5.0, 5.0)}, {"mirrored": True}, "times as far apart"),
+        ({A01: (5.0, 5.0), A12: (5.0, 5.0)}, {}, "0 times as far apart"),
+        ({A01: (5.0, 5.0), A12: (9005.0, 5.0)}, {}, "0.09091 times as far apart"),
         ({A01: (0.0, 0.0), WellId(8, 0): (0.0, 72000.0)}, {}, "there is no well I01"),
         ({well: GOOD[well] for well in (A01, A12)}, {"fit": "affine"}, "needs three wells"),
         (GOOD, {"fit": "affine", "mirrored": False}, "say mirrored = true"),

@@ -321,6 +321,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "new.csv").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize("name", ["new.csv", "new", "new.yaml"])
+def test_a_configuration_is_called_toml(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="ends in .toml"):
+        import_useq(foreign(tmp_path), tmp_path / name)
+
+
 def test_a_source_without_a_stage_has_no_plan_to_write(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('[source]\nkind = "emulator"\n', encoding="utf-8")
