@@ -323,7 +323,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["new.csv", "new", "new.yaml"])
 def test_a_configuration_is_called_toml(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="ends in .toml"):
+    with pytest.raises(ConfigError, match=r"ends in \.toml"):
         import_useq(foreign(tmp_path), tmp_path / name)
 
 
