@@ -1,22 +1,33 @@
-"""Leica's LIF files and XLEF projects, when they are finished. The only module that knows liffile."""
+"""Leica's LIF files and XLEF projects, when they are finished. The only module that knows liffile.
+
+An XLEF names a file for each series (XLIF), and those name the files with the pixels: all of them are looked for, and
+their structure is checked, before the first plane is given out.
+"""
 
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import defusedxml
 import liffile
 import numpy as np
+import tifffile
 from defusedxml import ElementTree
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.file_validation import WholeTiff
 from spheroidd.acquisition.stack_file import FileLayout, dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
+
+XML_FILES = (".xlef", ".xlcf", ".xlif")
+liffile.liffile.IMREAD[".tif"] = tifffile.imread  # its own reader needs a further package
+MAX_DEPTH = 8  # an experiment holds collections, and those may hold others
 
 
 def list_series(path: Path) -> list[str]:
     """The paths of a file's series; StackError where it is not whole."""
-    _refuse_hostile(path)
+    _check_described(path)
     try:
         with liffile.LifFile(path) as file:
             return [image.path for image in file.images]
@@ -32,7 +43,7 @@ class LifStack:
 
     def __init__(self, path: Path, series: str = "", chosen: dict[str, int | str] | None = None) -> None:
         self._path, self._at = path, {axis: int(at) for axis, at in (chosen or {}).items()}
-        _refuse_hostile(path)
+        _check_described(path)
         try:
             self._file: Any = liffile.LifFile(path)
         except Exception as error:  # a damaged file can make it raise anything
@@ -100,6 +111,24 @@ class LifStack:
             raise self._damaged("the pixels of its series lie beyond its end")
         if getattr(block, "size", self._image.nbytes) < self._image.nbytes:
             raise self._damaged("its series has fewer bytes than its axes promise")
+        for frame in getattr(block, "frames", ()):
+            self._check_frame(_beside(Path(self._image.parent.dirname), frame.file, self._path), frame.size)
+
+    def _check_frame(self, path: Path, n_bytes: int) -> None:
+        """A file with pixels of an XLIF: there, whole, and as large as it was said to be."""
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with WholeTiff(path) as tiff:
+                held = tiff.n_pages * tiff.height * tiff.width * np.dtype(tiff.dtype).itemsize
+        elif path.suffix.lower() == ".lof":
+            try:
+                with liffile.LifFile(path) as file:
+                    held = sum(block.size for block in file.memory_blocks.values())
+            except Exception as error:  # a damaged file can make it raise anything
+                raise self._damaged(f"{path.name} is not whole: {error}") from error
+        else:
+            raise self._damaged(f"its pixels are in {path.name}, and only .tif and .lof can be checked")
+        if held < n_bytes:
+            raise self._damaged(f"{path.name} holds {held} bytes of pixels, and {n_bytes} were promised")
 
     def _damaged(self, what: str) -> StackError:
         return StackError(what, where=str(self._path), do="copy it again, or export the series again")
@@ -112,19 +141,37 @@ def _step_um(positions_m: NDArray[Any] | None) -> float | None:
     return length_um(abs(float(positions_m[-1] - positions_m[0])) / (len(positions_m) - 1), "m")
 
 
-def _refuse_hostile(path: Path) -> None:
-    """Look for entities in a LIF's description before it is given to a parser that would follow them."""
+def _check_described(path: Path, depth: int = 0) -> None:
+    """Look for entities in a description, and in those that it refers to, before they are given to a parser that would
+    follow them; StackError where one is missing.
+    """
+    if depth > MAX_DEPTH:
+        raise StackError("it refers to itself", where=str(path), do="do not use this file")
     try:
         with path.open("rb") as file:
             head = file.read(13)
-            if path.suffix.lower() in (".lif", ".lof") and len(head) == 13 and head[:4] == b"\x70\0\0\0":
+            if path.suffix.lower() == ".lif" and len(head) == 13 and head[:4] == b"\x70\0\0\0":
                 (n_letters,) = struct.unpack("<I", head[9:])
                 text = file.read(min(2 * n_letters, path.stat().st_size)).decode("utf-16-le", "replace")
                 ElementTree.fromstring(text.rstrip("\0"))
-            elif path.suffix.lower() in (".xlef", ".xlif"):
-                ElementTree.fromstring(head + file.read())
+            elif path.suffix.lower() in XML_FILES:
+                described = ElementTree.fromstring(head + file.read())
+                for child in described.iterfind("./Element/Children/Reference[@File]"):
+                    _check_described(_beside(path.parent, child.get("File"), path), depth + 1)
     except defusedxml.DefusedXmlException as error:
         raise StackError(f"its description holds {error}", where=str(path), do="do not use this file") from error
     except ElementTree.ParseError as error:
         what = f"not a whole LIF: its description ends early: {error}"
         raise StackError(what, where=str(path), do="copy it again, or export the series again") from error
+    except OSError as error:
+        raise StackError(f"cannot be read: {error}", where=str(path), do="check the file and its rights") from error
+
+
+def _beside(folder: Path, name: str, told_by: Path) -> Path:
+    """A file that another one names, in whatever case; StackError where it is not there."""
+    path = folder / unquote(name).replace("\\", "/")
+    try:
+        return Path(liffile.liffile.case_sensitive_path(str(path)))
+    except FileNotFoundError as error:
+        do = "copy the whole project, or wait until it is exported to its end"
+        raise StackError(f"it names {path.name}, which is not there", where=str(told_by), do=do) from error
