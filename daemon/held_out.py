@@ -24,10 +24,11 @@ from spheroidd.inference.counting import StackCounter
 from spheroidd.inference.evaluate import Agreement
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.inference.resample import MaskResampler, Spacing
-from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
+from spheroidd.inference.segment import StreamingSegmentation
 from spheroidd.inference.training_stack import filter_stack
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
+from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, LIVE_CHANNEL, Pixels, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -65,7 +66,7 @@ class HeldOutWell:
 
 
 def evaluate_held_out(
-    segmenter: UNetSegmenter,
+    segmenter: Segmenter,
     plates: Plates,
     work: Path,
     *,
@@ -96,7 +97,7 @@ def evaluate_held_out(
 
 
 def _plate(
-    segmenter: UNetSegmenter,
+    segmenter: Segmenter,
     kind: str,
     seed: int,
     journal: "_Journal",
@@ -126,7 +127,7 @@ def _plate(
 
 
 def _well(
-    segmenter: UNetSegmenter,
+    segmenter: Segmenter,
     kind: str,
     seed: int,
     well: WellId,
@@ -164,7 +165,7 @@ def _well(
 
 
 def segment_stack(
-    segmenter: UNetSegmenter, stack: Pixels, own_um: Spacing, limits: Mapping[str, Limits] | None
+    segmenter: Segmenter, stack: Pixels, own_um: Spacing, limits: Mapping[str, Limits] | None
 ) -> tuple[Masks, StackCounter]:
     """A raw stack (2, z, y, x) to its masks at its own sampling and its counter; `limits` None: the stack's own."""
     _, n_z, height, width = stack.shape
