@@ -5,7 +5,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +26,8 @@ from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
 from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
-from spheroidd.inference.train import Progress, background_bound, train
-from spheroidd.inference.train_log import tensorboard_writer
+from spheroidd.inference.train import background_bound, train
+from spheroidd.inference.train_log import Progress, tensorboard_writer
 from spheroidd.inference.training_stack import TrainingStack, filter_stack
 from spheroidd.inference.unet import UNet
 from spheroidd.inference.weights_file import load_model, save_model
@@ -53,34 +53,27 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
         if rank == 0 and distributed.is_initialized():
             distributed.barrier()
         start_from = load_model(config.start_from)[0] if config.start_from is not None else None
-        settings = config.training
-        console.print(f"{len(stacks)} stacks to learn from, {len(validation)} to validate on, {settings.steps} steps")
-        with contextlib.ExitStack() as closed, _bar(console, rank) as bar:
-            write = []
-            if config.tensorboard and rank == 0:
-                write.append(closed.enter_context(tensorboard_writer(config.out / "tensorboard")))
-            task = bar.add_task("training", total=settings.steps)
-
-            def report(progress: Progress) -> None:
-                for each in write:
-                    each(progress)
-                live, dead = progress.mean_dice()
-                where = f"step {progress.step}, {progress.seconds:.0f} s"
-                bar.console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
-
+        steps = config.training.steps
+        console.print(f"{len(stacks)} stacks to learn from, {len(validation)} to validate on, {steps} steps")
+        with _reports(config, console, rank) as (report, tick):
             model = train(
                 stacks,
                 validation,
-                settings,
+                config.training,
                 config.out,
                 report=report,
-                tick=lambda step: bar.update(task, completed=step),
+                tick=tick,
                 start_from=start_from,
                 device=device,
             )
-        if rank:
-            return None
-    model = model.cpu()
+    return None if rank else _finish(config, model.cpu(), stacks, console, command)
+
+
+def _finish(
+    config: TrainingConfig, model: UNet, stacks: Sequence[TrainingStack], console: Console, command: str
+) -> Path:
+    """What comes after the last step: the viability, the background bound, the card, the examination."""
+    settings = config.training
     if config.viability is not None:
         tune(model, config.viability, settings.loss, config.data.cache, config.out, command)
     card = ModelCard(
@@ -95,10 +88,11 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
         + (f", from the weights {config.start_from}." if config.start_from else "."),
     )
     save_model(model, config.out, card)  # before the examination, which may be interrupted
-    held_out = {plates.kind: _range(plates) for plates in config.data.held_out}
+    held_out: dict[str, range] = {plates.kind: _range(plates) for plates in config.data.held_out}
     if held_out:
         card = replace(card, metrics=examine(UNetSegmenter(model, card), held_out))
         save_model(model, config.out, card)
+        console.print_json(data=dict(card.metrics))
     return config.out / f"{config.name}.safetensors"
 
 
@@ -214,9 +208,27 @@ def _process_group(device: str) -> Iterator[int]:
         distributed.destroy_process_group()
 
 
-def _bar(console: Console, rank: int) -> Bar:
+@contextlib.contextmanager
+def _reports(
+    config: TrainingConfig, console: Console, rank: int
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[int], None]]]:
+    """What is told of a training: a line and TensorBoard's events at every validation, a bar at every step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, console=console, disable=rank > 0 or not console.is_terminal)
+    with contextlib.ExitStack() as closed:
+        bar = closed.enter_context(Bar(*columns, console=console, disable=rank > 0 or not console.is_terminal))
+        task = bar.add_task("training", total=config.training.steps)
+        write: list[Callable[[Progress], None]] = []
+        if config.tensorboard and rank == 0:
+            write.append(closed.enter_context(tensorboard_writer(config.out / "tensorboard")))
+
+        def report(progress: Progress) -> None:
+            for each in write:
+                each(progress)
+            live, dead = progress.mean_dice()
+            where = f"step {progress.step}, {progress.seconds:.0f} s"
+            console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
+
+        yield report, lambda step: bar.update(task, completed=step)
 
 
 def main(model: Annotated[str, typer.Argument(help="A model's name or path.")], threads: int = 1) -> None:

@@ -45,7 +45,7 @@ class Recording(Section):
 class DataSection(Section):
     """What is learnt from, what is watched meanwhile, and what it is judged by at the end; no seed in two of them."""
 
-    cache: Path = Field(Path("training-cache"), description="a folder for rendered stacks")
+    cache: Path = Field(default=Path("training-cache"), description="a folder for rendered stacks")
     train: tuple[EmulatedPlates, ...] = ()
     validation: tuple[EmulatedPlates, ...] = ()
     held_out: tuple[EmulatedPlates, ...] = ()
@@ -72,7 +72,7 @@ class TrainingConfig(Section):
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     tensorboard: bool = False
-    data: DataSection = DataSection()
+    data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
     training: TrainSettings = TrainSettings()
     viability: ViabilitySection | None = None
 
@@ -104,7 +104,8 @@ def build_training_config(table: dict[str, Any], *, base: Path, where: str, text
     _check_apart(config.data, where)
     if not config.data.train and not config.data.recordings:
         raise ConfigError("there is nothing to learn from", where=where, do="add [[data.train]] or [[data.recordings]]")
-    return _with_absolute_paths(config, base.absolute())
+    absolute: TrainingConfig = _with_absolute_paths(config, base.absolute())
+    return absolute
 
 
 def _keys(location: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from spheroidd.inference.training_stack import TrainingStack, prepare_stack
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import Pixels
 
+_HDF5 = (".h5", ".hdf5")
 _SCALED_TO = 4095  # of floats: as many levels as a camera of 12 bits has
 
 
@@ -84,7 +85,17 @@ def read_volume(path: Path) -> NDArray[np.generic]:
     return found
 
 
+def _file(path: Path) -> Path:
+    """The file itself: the path of an HDF5 dataset goes on inside its file."""
+    return next((part for part in path.parents if part.suffix in _HDF5), path)
+
+
 def _read(path: Path) -> object:
+    if (file := _file(path)) != path:
+        import h5py  # type: ignore[import-untyped]
+
+        with h5py.File(file) as opened:
+            return opened[path.relative_to(file).as_posix()][...]
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix == ".npz":
@@ -121,7 +132,10 @@ def _centres_um(truth: NDArray[np.generic] | None, own_um: Spacing) -> NDArray[n
     """The labels' centres from the outer corner (n, 3); a mask's connected parts stand for labels."""
     if truth is None or not truth.any():
         return np.zeros((0, 3))
-    labels = truth if truth.dtype != bool and int(truth.max()) > 1 else ndimage.label(truth)[0]  # type: ignore[call-overload]
+    labels = truth.astype(np.int64)
+    if labels.max() == 1:
+        labels = ndimage.label(labels)[0]
     numbers = np.unique(labels)
     centres = ndimage.center_of_mass(labels != 0, labels, numbers[numbers != 0])
-    return (np.array(centres) + 0.5) * np.array(own_um)
+    centres_um: NDArray[np.float64] = (np.array(centres) + 0.5) * np.array(own_um)
+    return centres_um

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -95,17 +95,17 @@ def train(
     if settings.batch % n_ranks:
         raise ConfigError(f"a batch of {settings.batch} for {n_ranks} processes", do="give a multiple of their number")
     share = settings.batch // n_ranks
+    if settings.precision == "fp16" and torch.device(device).type == "cpu":
+        raise ConfigError("fp16 has no CPU", where="training", do='set precision = "fp32" or "bf16"')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    model = build_network(settings.network)
-    if start_from is not None:
-        model.load_state_dict(start_from.state_dict())
-    model = model.train().to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
+    model = _first_weights(settings.network, start_from).train()
+    model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     network = cast(UNet, averaged.module)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16")  # type: ignore[attr-defined]
+    scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16")
     parts: dict[str, Any] = {"model": model, "averaged": averaged, "optimiser": optimiser, "scaler": scaler}
     digest = stacks_digest(stacks)
     step = resume(out / CHECKPOINT_NAME, settings, digest, parts)
@@ -122,7 +122,7 @@ def train(
             output = replica(volume)
         loss = total_loss(output, cells, density, settings.loss)
         optimiser.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         scaler.step(optimiser)
@@ -187,6 +187,17 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
     return min(0.75 * flattest, 0.5)
 
 
+def _first_weights(network: UNetSettings, start_from: UNet | None) -> UNet:
+    """A new network, or one with the weights of another that has the same shape, whatever its spacing."""
+    model = build_network(network)
+    if start_from is not None:
+        if replace(start_from.settings, spacing_um=network.spacing_um) != network:
+            what = f"the weights to start from are of {start_from.settings}"
+            raise ConfigError(what, where="training", do="give [training.network] the same shape")
+        model.load_state_dict(start_from.state_dict())
+    return model
+
+
 def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
@@ -195,7 +206,7 @@ def _replicated(model: UNet, device: str) -> nn.Module:
     """The model with its gradients averaged over all processes; on GPUs, BatchNorm sees the whole batch as well."""
     if device == "cpu":
         return DistributedDataParallel(model)
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(synchronised, device_ids=[torch.device(device)])
 
 

@@ -8,6 +8,7 @@ statistics it has, because one well is no batch.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def load_regressor_net(weights: Mapping[str, NDArray[np.float32]]) -> RegressorN
     return net
 
 
-def _padded(part: NDArray[np.floating], model: UNet) -> Tensor:  # type: ignore[type-arg]
+def _padded(part: NDArray[np.floating[Any]], model: UNet) -> Tensor:
     """(2, z, y, x) as a batch of one whose sides are multiples of what the network wants."""
     tensor = torch.from_numpy(np.asarray(part, np.float32))[None]
     missing = [-n % model.settings.multiple for n in tensor.shape[2:]]

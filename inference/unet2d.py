@@ -55,4 +55,4 @@ class SlicewiseUNet(UNet):
         for level in reversed(range(len(self.decoder))):
             x = self.decoder[level](torch.cat((self.up[level](x), encoded[level]), dim=1))
         logits: Tensor = self.head(x)
-        return UNetOutput(logits.unflatten(0, (n_batch, n_z)).movedim(1, 2), (), None)
+        return UNetOutput(logits.reshape(n_batch, n_z, *logits.shape[1:]).movedim(1, 2), (), None)

@@ -276,6 +276,18 @@ def test_a_training_can_start_from_weights(tmp_path: Path) -> None:
         assert torch.allclose(a, b, atol=1e-6), name
 
 
+def test_weights_of_another_shape_are_no_start(tmp_path: Path) -> None:
+    other = train([balls()], [], TINY, tmp_path / "first")
+    wider = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, base=5))
+    with pytest.raises(ConfigError, match="weights to start from"):
+        train([balls()], [], wider, tmp_path / "second", start_from=other)
+
+
+def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fp16"):
+        train([balls()], [], dataclasses.replace(TINY, precision="fp16"), tmp_path)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_where_there_is_a_gpu(tmp_path: Path, precision: str) -> None:
     if not torch.cuda.is_available():
