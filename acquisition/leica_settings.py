@@ -27,8 +27,8 @@ class LeicaCamSettings(MatrixScreenerSettings):
     template: str = Field(min_length=1)
     """The scanning template to load, as LAS X's list shows it; it says how a well is imaged."""
     scan: Literal["well", "plate"] = "well"
-    """"well": a scan for each well, in our order, so that wells can be skipped, repeated and re-ordered; "plate": one
-    scan for all wells that are still to come, in LAS X's order."""
+    """"well": a scan for each well (and field), in our order, so that wells can be skipped, repeated and re-ordered;
+    "plate": one scan for all wells that are still to come, in LAS X's order."""
     cam_job: str | None = Field(default=None, min_length=1)
     """The job's name in LAS X with which a well with missing slices is imaged again from a CAM list; without it by a
     scan of that well."""

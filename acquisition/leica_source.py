@@ -29,8 +29,8 @@ LENGTH_TOLERANCE = 0.01  # of a length: LAS X rounds, and a wrong objective is o
 class LeicaCamSource(WatchSource):
     """A StackSource that has LAS X scan a plate. A stack's missing slices are named in the error that it ends with.
 
-    With `scan = "well"` each well is a scan of its own, and the stacks come in any order that is asked for; with
-    "plate" one scan covers all that are still to come, and they come as LAS X takes them.
+    With `scan = "well"` each stack is a scan of its own, and they come in any order that is asked for; with "plate" one
+    scan covers all that are still to come, and they come as LAS X takes them.
     """
 
     Settings: ClassVar[type[FolderSettings]] = LeicaCamSettings
@@ -45,6 +45,8 @@ class LeicaCamSource(WatchSource):
         self._scanned: set[StackKey] = set()  # what a scan was begun for
         self._asked: set[StackKey] = set()
         self._has_looked = False
+        self._runs_on = False  # a scan that could not be stopped was told of
+        self._is_lost = False  # the connection, and it was told of
         self._news_s = clock.now()
         self._ended_s = float("-inf")
 
@@ -92,11 +94,11 @@ class LeicaCamSource(WatchSource):
             raise self._named(plan, error, left) from error
         finally:
             if not over:
-                self._stop(plan.key)
+                self._stop()
 
     def close(self) -> None:
         """Stop a scan that goes on, hang up, and stop listening; may be called twice."""
-        self._stop(None)
+        self._stop()
         self._scan.close()
         super().close()
 
@@ -151,7 +153,7 @@ class LeicaCamSource(WatchSource):
             return
         while self._scan.is_of(plan.key) and not self._interrupted():
             if self._quiet_s() >= self._leica.settle_s:
-                self._stop(plan.key)
+                self._stop()
             self._wait()
             self._look()
         self._watch.hurry()
@@ -170,6 +172,11 @@ class LeicaCamSource(WatchSource):
         self._scan.begin({key: self._leica.fields[self._base(key).stack] for key in keys}, again=again)
         self._scanned.update(keys)
         self._news_s = self._clock.now()
+        self._tell_of_connection()
+        if self._runs_on:
+            self._runs_on = False
+            stopped = InstrumentError("LAS X obeys again; what ran on was stopped")
+            self._tell(FaultRaised("leica-scan", stopped, cleared=True))
 
     def _has_rested(self, key: StackKey, arrival: Arrival) -> bool:
         """Whether files of a scan that has ended would have come by now."""
@@ -182,16 +189,14 @@ class LeicaCamSource(WatchSource):
 
     def _listen(self) -> bool:
         """Hear LAS X; true where it is worth a look at the folder."""
-        broken, went_on = self._scan.fault, self._scan.goes_on
+        went_on = self._scan.goes_on
         told = self._scan.listen()
         if told:
             self._news_s = self._clock.now()
             self._watch.hurry()
         if went_on and not self._scan.goes_on:
             self._ended_s = self._clock.now()
-        if (self._scan.fault is None) != (broken is None):
-            lost = self._scan.fault or InstrumentError("LAS X is connected again")
-            self._tell(FaultRaised("leica-cam", lost, cleared=self._scan.fault is None))
+        self._tell_of_connection()
         return told
 
     def _check_stall(self, key: StackKey) -> None:
@@ -199,7 +204,7 @@ class LeicaCamSource(WatchSource):
         quiet_s = self._quiet_s()
         ours = self._scan.is_of(key) or self._leica.scan == "plate"
         if not ours and quiet_s >= self._leica.settle_s:
-            self._stop(key)
+            self._stop()
         elif quiet_s >= self._leica.end_after_s:
             broken = f", and the connection is lost ({self._scan.fault.what})" if self._scan.fault else ""
             what = f"nothing came from LAS X's scan for {quiet_s:.0f} s{broken}"
@@ -210,7 +215,7 @@ class LeicaCamSource(WatchSource):
         """How long neither LAS X nor the folder had news."""
         return self._clock.now() - max(self._news_s, self._watch.news_s)
 
-    def _stop(self, key: StackKey | None) -> None:
+    def _stop(self) -> None:
         """Have LAS X stop; a scan that cannot be stopped is told of, because light goes on falling on the plate."""
         if not self._scan.goes_on:
             return
@@ -218,7 +223,8 @@ class LeicaCamSource(WatchSource):
         try:
             self._scan.stop()
         except InstrumentError as error:
-            self._tell(FaultRaised("leica-scan", error, key))
+            self._runs_on = True
+            self._tell(FaultRaised("leica-scan", error))
         except CamInterruptedError:
             pass
 
@@ -288,6 +294,14 @@ class LeicaCamSource(WatchSource):
             why += f" ({len(self._earlier)} experiments that were there before are left alone)"
         do = "check that LAS X exports to source.folder, and source.job, fields, slide and channels"
         return InstrumentError(f"LAS X's scan ended and brought no file of it{why}", do=do)
+
+    def _tell_of_connection(self) -> None:
+        """Say once that the connection is lost, though the scan goes on, and once that it is there again."""
+        fault = self._scan.fault
+        if (fault is not None) != self._is_lost:
+            self._is_lost = fault is not None
+            told = fault or InstrumentError("LAS X is connected again")
+            self._tell(FaultRaised("leica-cam", told, cleared=fault is None))
 
     def _named(self, plan: StackPlan, error: SpheroiddError, left: Set[SliceIndex]) -> SpheroiddError:
         """The error with what it cost: which slices, of which stack."""

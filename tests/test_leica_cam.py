@@ -210,3 +210,17 @@ def test_the_wire_may_cut_and_join_as_it_likes(tmp_path, packets: str, line_end:
             while cam.n_finished < 1:
                 cam.poll(0.1)
             assert cam.n_started == 1
+
+
+def test_one_command_pauses_a_scan_and_lets_it_go_on(tmp_path) -> None:
+    with fake_las_x(tmp_path, pace="real") as server, contextlib.closing(LeicaCam(*server.address)) as cam:
+        cam.connect()
+        cam.enable_all()
+        cam.start_scan()
+        cam.pause_scan()
+        for _ in range(10):
+            cam.poll(0.05)  # the scan takes less when nobody pauses it
+        assert (cam.n_started, cam.n_finished) == (1, 0)
+        cam.pause_scan()
+        while not cam.n_finished:
+            cam.poll(0.1)

@@ -191,8 +191,11 @@ def test_a_scan_that_cannot_be_stopped_any_more_is_told_of(tmp_path):
         ):
             take(source, plan, every(plan))
         assert gone.is_set()
-        source.close()
-    assert [fault.code for fault in faults] == ["leica-cam", "leica-scan"]
+        with fake_las_x(tmp_path, port=port):
+            take(source, plan, every(plan))
+            source.close()
+    told = [(fault.code, fault.cleared) for fault in faults if fault.code.startswith("leica")]
+    assert told == [("leica-cam", False), ("leica-scan", False), ("leica-cam", True), ("leica-scan", True)]
     assert "press Stop in LAS X" in str(faults[1].error)
 
 
@@ -287,6 +290,18 @@ def test_wells_may_be_taken_in_any_order_and_once_more(tmp_path):
         again = source.plan(StackKey("plate", first.key.well, 1))
         files = {frame.metadata["file"] for frame in source.frames(again, every(again))}
         assert {name.split("/")[0] for name in files} == {"experiment--plate_003"}
+
+
+@MODES
+def test_each_field_of_a_well_is_a_stack(tmp_path, scan):
+    fields = {"fields": [(0, 0), (1, 0)], "scan": scan}
+    with fake_las_x(tmp_path) as server, contextlib.closing(leica_source(server, tmp_path, **fields)) as source:
+        got = {plan.key: take(source, plan, every(plan)) for plan in source.plans()}
+        assert len(said(server, "enable ")) == 6
+    assert [key.stack for key in sorted(got)] == [0, 1] * 3
+    for key, stack in got.items():
+        scene = PLATE.scene(key.well, key.stack)
+        assert all((pixels == scene.image(*index)).all() for index, pixels in stack.items())
 
 
 # -- settings and preflight ------------------------------------------------------------------------------------------
