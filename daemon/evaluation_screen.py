@@ -81,9 +81,9 @@ def patients_table(patients: dict[str, Summary]) -> Table:
             str(n),
             _spread(live),
             _spread(dead),
-            _number(score and score.pearson_r, ".3f"),
-            _number(score and score.mae, ".1f"),
-            _number(count and count.mae, ".1f"),
+            _number(score.pearson_r if score else None, ".3f"),
+            _number(score.mae if score else None, ".1f"),
+            _number(count.mae if count else None, ".1f"),
         )
     return table
 

@@ -49,7 +49,7 @@ def summarise(wells: Sequence[WellFigures]) -> Summary:
         for name in MASK_FIGURES:
             known = [(value, well.patient) for well in wells if (value := mask_figure(well, label, name)) is not None]
             if known:
-                masks.setdefault(label, {})[name] = spread(*map(list, zip(*known, strict=True)))  # type: ignore[arg-type]
+                masks.setdefault(label, {})[name] = spread(*map(list, zip(*known, strict=True)))
     viability = {}
     for name in PAIRS:
         found = pairs(wells, name)

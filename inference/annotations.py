@@ -71,7 +71,7 @@ class Annotation:
     both claimed; the later object has them.
     """
 
-    labels: NDArray[np.unsignedinteger]  # type: ignore[type-arg]
+    labels: NDArray[np.unsignedinteger]
     spacing_um: Spacing | None
     names: Mapping[int, str]
     where: str = ""
@@ -107,7 +107,7 @@ def check_spacing(spacing_um: Spacing | None, where: str) -> None:
         raise ConfigError(f"its voxel size is {spacing_um}", where=where, do="give micrometres (z, y, x) above 0")
 
 
-def smallest_type(n_labels: int) -> type[np.unsignedinteger]:  # type: ignore[type-arg]
+def smallest_type(n_labels: int) -> type[np.unsignedinteger]:
     """The smallest unsigned type that holds labels up to `n_labels`."""
     return np.uint8 if n_labels < 256 else np.uint16 if n_labels < 65536 else np.uint32
 
