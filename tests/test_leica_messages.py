@@ -28,7 +28,7 @@ def read(data: bytes, cuts: Iterator[int]) -> list[CamMessage]:
 
 def random_cuts(draw: random.Random, n_bytes: int) -> Iterator[int]:
     """Byte by byte, in small pieces, in packets or whole; long data not byte by byte, which would only take long."""
-    choices = draw.choice(((1,), (1, 2, 3, 50), (1460,), (1, 100_000))) if n_bytes < 10_000 else (997, 1460)
+    choices = draw.choice(((1,), (1, 2, 3, 50), (1460,), (1, 100_000))) if n_bytes < 2_000 else (997, 1460)
     while True:
         yield draw.choice(choices)
 
@@ -56,7 +56,7 @@ def garbage(draw: random.Random) -> bytes:
         return valid_line(draw, 5)[: draw.randrange(30)]
     if kind == 3:
         return bytes(draw.choices(b"/: \t\\{}%", k=draw.randrange(50)))
-    if kind == 4 and draw.random() < 0.02:
+    if kind == 4 and draw.random() < 0.01:
         return b"/cmd:" + b"x" * draw.randrange(MAX_LINE_BYTES - 10, 3 * MAX_LINE_BYTES)
     return draw.choice((b"", b"Welcome client : 1", b"/", b"/:", b" /cmd", b"\xff\xfe"))
 
