@@ -155,7 +155,7 @@ def dice_by_well(wells: Sequence[WellFigures]) -> Drawing | None:
     for number, well in enumerate(shown):
         place = _LEFT + (number + 0.5) * step
         if number % every == 0:
-            shapes.append(Text(place + 2, y.start + 20, well.well, 5.5, "middle", GREY, turned=True))
+            shapes.append(Text(place + 2, y.start + 12, well.well, 5.5, "middle", GREY, turned=True))
         for label, ink in (("live", GREEN), ("dead", VERMILLION)):
             dice = mask_figure(well, label, "dice")
             if dice is not None:
