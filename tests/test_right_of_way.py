@@ -1,5 +1,7 @@
 """Slices go first: who waits for whom, who does not wait, and what is written in between."""
 
+import errno
+import os
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -283,3 +285,32 @@ def test_slab_does_not_wait_for_someone_who_seals(slow):
     slow.gate.set()
     sealing.join(LONG_S)
     assert not sealing.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="only Linux takes flags with a write")
+@pytest.mark.parametrize("refused", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_what_goes_past_the_cache_is_written_all_the_same(tmp_path, monkeypatch, refused):
+    asked, pwritev = [], os.pwritev
+
+    def watched(fd, parts, offset, flags=0):
+        asked.append(flags)
+        if refused and flags:
+            raise OSError(refused, "not here")
+        return pwritev(fd, parts, offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", watched)
+    parts = [bytes([n]) * (n * durable_file.UNCACHED_BYTES) for n in range(3)]
+    durable_file.write_durably(tmp_path / "file", [b"head", *parts, b"tail"], right_of_way=RightOfWay())
+    assert (tmp_path / "file").read_bytes() == b"head" + b"".join(parts) + b"tail"
+    assert len(asked) == 2  # the large parts
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="only Linux takes flags with a write")
+def test_a_full_disk_is_told_of_where_the_cache_is_passed(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(OSError, match="full"):
+        durable_file.write_durably(tmp_path / "file", [bytes(durable_file.UNCACHED_BYTES)], right_of_way=RightOfWay())
+    assert not list(tmp_path.iterdir())
