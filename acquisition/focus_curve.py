@@ -2,9 +2,9 @@
 
 The measure is the normalised variance of a median-filtered plane: its variance over its squared mean, the squared
 coefficient of variation. Sun, Duthaler and Nelson (Microsc. Res. Tech. 65:139, 2004) compared 18 measures and found the
-variance over the mean the best; divided by the mean twice it does not depend on light and exposure. On the emulator's
-plates (`python -m bench.focus`) it had the least spread about a well's bottom of the normalised variance, Brenner's and
-Tenenbaum's gradients.
+variance over the mean the best; divided by the mean twice it does not depend on light and exposure. On 22 wells of the
+emulator it had the least spread about a well's bottom, of the two normalised variances, Brenner's gradient and
+Tenenbaum's, plain and divided by the mean (each on the same median-filtered planes).
 
 In a spheroid the sharpest plane is no place: it lies where cells happen to be bright, 10 to 18 um (sd) from plate to
 plate. Where the measure begins to rise it is the bottom, to about a micrometre. So `target` "bottom" is where the
