@@ -25,7 +25,8 @@ def train(
         raise ConfigError("one of a file and a preset is needed", where="train", do="give CONFIG or --preset quick")
     chosen = load_training_config(config) if config is not None else training_preset(preset or "", Path.cwd())
     changed = {name: value for name, value in (("out", out and out.absolute()), ("device", device)) if value}
-    command = f"spheroidd train {config.name if config is not None else f'--preset {preset}'}"
+    told = f"--preset {preset}" if config is None else config.name if config.is_absolute() else config.as_posix()
+    command = f"spheroidd train {told}"  # goes into the card: no path of this machine
     weights = run_training(chosen.model_copy(update=changed), console(), command)
     if weights is not None:
         typer.echo(f"Weights and card: {weights}")
