@@ -12,19 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.training_plates import cached_stacks
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.overlap import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.paired_statistics import spread
-from spheroidd.inference.resample import Spacing
+from spheroidd.inference.resample import MaskResampler, Spacing
 from spheroidd.inference.segment import UNetSegmenter
 from spheroidd.inference.train import CHECKPOINT_NAME, TrainSettings, train
 from spheroidd.inference.train_log import CSV_NAME
 from spheroidd.inference.training_stack import TrainingStack
 from spheroidd.inference.unet import UNet
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.sim_emulator.presets import Preset
+from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.sim_emulator.truth import Truth
 
+Mask = NDArray[np.bool_]
 OUT = Path(__file__).parent / "out"
 CACHE = OUT / "study-plates"
 LABELS = ("live", "dead")
@@ -41,6 +50,44 @@ class Trained:
     def segmenter(self) -> UNetSegmenter:
         """The network behind the port, on the CPU; no background is skipped."""
         return UNetSegmenter(self.model, ModelCard("study", self.model.settings, halo=16, sha256=""), "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Well:
+    """A stack (2, z, y, x) in the order that a network expects, and what is true of it."""
+
+    role: WellRole
+    stack: Pixels
+    truth: Truth
+
+
+def imaged(settings: EmulatorSettings, preset: Preset) -> list[Well]:
+    """Every well of an emulated plate; channels that the settings exchange are put back in order."""
+    source = EmulatorSource(settings, None, "study", SystemClock(), preset=preset)
+    found = []
+    for entry in source.plate_map.imaged():
+        plan = source.plan(entry.well)
+        stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
+        for frame in source.frames(plan, set(plan.indices())):
+            stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
+        ordered = stack[::-1] if settings.swapped_channels else stack
+        found.append(Well(entry.treatment.role, ordered, source.truth(entry.well)))
+    return found
+
+
+def mask_overlaps(
+    segmenter: UNetSegmenter, volume: NDArray[np.float32], truths: tuple[Mask, Mask], own_um: Spacing
+) -> tuple[Overlap, Overlap]:
+    """A normalised volume (2, z, y, x) segmented in one piece, its masks brought to the truths' sampling and judged."""
+    prediction = segmenter.predict(volume)
+    shape = (volume.shape[1], volume.shape[2], volume.shape[3])
+    resampler = MaskResampler(shape, segmenter.spacing_um, truths[0].shape, own_um)
+    found = [Overlap(), Overlap()]
+    for masks in resampler.feed(0, prediction.live, prediction.dead):
+        planes = slice(masks.z_start, masks.z_start + len(masks.live))
+        for number, mask in enumerate((masks.live, masks.dead)):
+            found[number] += Overlap.of(mask, truths[number][planes])
+    return found[0], found[1]
 
 
 def plates(kind: str, seeds: Iterable[int], spacing_um: Spacing, cache: Path = CACHE) -> dict[str, list[TrainingStack]]:
