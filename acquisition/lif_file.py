@@ -167,9 +167,9 @@ def _check_described(path: Path, depth: int = 0) -> None:
         raise StackError(f"cannot be read: {error}", where=str(path), do="check the file and its rights") from error
 
 
-def _beside(folder: Path, name: str, told_by: Path) -> Path:
+def _beside(folder: Path, name: str | None, told_by: Path) -> Path:
     """A file that another one names, in whatever case; StackError where it is not there."""
-    path = folder / unquote(name).replace("\\", "/")
+    path = folder / unquote(name or "").replace("\\", "/")
     try:
         return Path(liffile.liffile.case_sensitive_path(str(path)))
     except FileNotFoundError as error:

@@ -333,7 +333,7 @@ def test_each_fault_ends_as_it_must(recorded: Path, tmp_path: Path) -> None:
     assert catalog(data, FIGURES) == [row for row in catalog(recorded, FIGURES) if row[0] == "B01"]
     lines = [json.loads(line) for line in (data / "logs" / "spheroidd.jsonl").read_text(encoding="utf-8").splitlines()]
     (twice,) = [line for line in lines if line["event"] == "slices-came-twice"]
-    assert (twice["well"], twice["slices"], twice["z"]) == ("B01", 2, 3)
+    assert (twice["well"], twice["slices"], twice["channel"], twice["z"]) == ("B01", 1, "561", 3)  # 488 only came late
     assert catalog(data, "SELECT code FROM faults WHERE code = 'duplicate-slice'") == []
 
 
