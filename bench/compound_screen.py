@@ -4,7 +4,7 @@
     python -m bench.compound_screen --compounds 6            fewer; --patients 3 more, each on plates of their own
     python -m bench.compound_screen --replicates 1           one well a dose, two plates: a third of the time
     python -m bench.compound_screen --field cap              the bottom of large spheroids instead of small ones whole
-    python -m bench.compound_screen --fresh                  image and score again
+    python -m bench.compound_screen --fresh                  image and score again; --model NAME with another network
 
 Every plate goes through `run_plate`: emulated slices, durable store, pre-processing, the shipped U-Net, counts, rows.
 The catalog stays in bench/out/compound_screen and is the cache: a plate that is done is not imaged again, and one that
@@ -37,7 +37,7 @@ from spheroidd.daemon.config import build_config
 from spheroidd.daemon.curves import CurvePoints, curve_points, fit_points
 from spheroidd.daemon.run import run_plate
 from spheroidd.daemon.sources import build_source
-from spheroidd.inference.model_card import read_card
+from spheroidd.inference.model_card import find_weights, read_card
 from spheroidd.protocols.results import WellStatus
 from spheroidd.sim_emulator.plate import compound_named
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
@@ -115,9 +115,9 @@ def plates(
     return found
 
 
-def run(plate: ScreenPlate, data: Path) -> None:
+def run(plate: ScreenPlate, data: Path, model: Path) -> None:
     """Image and score what is left of a plate, and write down what that cost."""
-    _check_cache(plate, data)
+    _check_cache(plate, data, model)
     before, n_wells = _measured(data, plate.name), len(plate.source.plans())
     if before == n_wells:
         return
@@ -126,7 +126,7 @@ def run(plate: ScreenPlate, data: Path) -> None:
         "plate": {"name": plate.name},
         "source": {name: value for name, value in _source_table(plate).items() if value is not None},
         "store": {"min_free_gb": 0.5},
-        "inference": {"threads": 1},
+        "inference": {"threads": 1, "model": str(model)},
     }
     config = build_config(tables, base=Path.cwd(), where="bench.compound_screen")
     start_s, start_cpu_s, done = time.perf_counter(), _cpu_s(), threading.Event()
@@ -165,7 +165,7 @@ def _spent(screen: list[ScreenPlate], data: Path) -> dict[str, float]:
     return {"minutes": round(sum(one["wall_s"] for one in told) / 60, 1), **each}
 
 
-def _check_cache(plate: ScreenPlate, data: Path) -> None:
+def _check_cache(plate: ScreenPlate, data: Path, model: Path) -> None:
     """Leave with a message where the catalog's rows are of other wells, another field or another network."""
     if not (data / "catalog.sqlite").exists():
         return
@@ -173,7 +173,7 @@ def _check_cache(plate: ScreenPlate, data: Path) -> None:
         if plate.name not in catalog.plates():
             return
         same = json.loads(catalog.plate_config(plate.name))["source"] == _source_table(plate)
-        same &= set(catalog.models(plate.name)) <= {read_card(None).sha256}
+        same &= set(catalog.models(plate.name)) <= {read_card(model).sha256}
     if not same:
         sys.exit(f"{data} was made with other settings or another network; add --fresh to image the screen again")
 
@@ -259,16 +259,20 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=1)
     parser.add_argument("--replicates", type=int, choices=COMPOUNDS_A_PLATE, default=3, help="wells a dose")
     parser.add_argument("--field", choices=FIELDS, default="whole")
+    parser.add_argument("--model", help="a model's name or path; without it the one that ships")
     parser.add_argument("--fresh", action="store_true", help="image and score again")
     given = parser.parse_args()
     screen = plates(given.compounds, given.patients, FIELDS[given.field], replicates=given.replicates)
     data = OUT / f"{given.field}-{given.compounds}x{given.replicates}"
     if given.fresh and data.exists():
         shutil.rmtree(data)
+    model = find_weights(given.model)
     for plate in screen:
-        run(plate, data)
+        run(plate, data, model)
     found: dict[str, Any] = {
         "bench": "compound_screen",
+        "model": read_card(model).name,
+        "model_sha256": read_card(model).sha256,
         "field": given.field,
         "seed": SEED,
         "compounds": given.compounds,
