@@ -225,8 +225,8 @@ def _reports(
             for each in write:
                 each(progress)
             live, dead = progress.mean_dice()
-            where = f"step {progress.step}, {progress.seconds:.0f} s"
-            console.print(f"{where}: loss {progress.loss:.4f}, Dice live {live:.3f}, dead {dead:.3f}")
+            dice = f", Dice live {live:.3f}, dead {dead:.3f}" if progress.dice else ""
+            console.print(f"step {progress.step}, {progress.seconds:.0f} s: loss {progress.loss:.4f}{dice}")
 
         yield report, lambda step: bar.update(task, completed=step)
 
