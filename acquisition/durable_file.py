@@ -136,10 +136,11 @@ def write_all(fd: int, data: bytes, *, cached: bool = True) -> None:
     """
     view = memoryview(data)
     while view:
-        view = view[_write(fd, view, cached=cached or len(data) < UNCACHED_BYTES) :]
+        view = view[write_some(fd, view, cached=cached or len(data) < UNCACHED_BYTES) :]
 
 
-def _write(fd: int, view: memoryview, *, cached: bool) -> int:
+def write_some(fd: int, view: memoryview, *, cached: bool) -> int:
+    """os.write, past the system's cache where that is asked for and possible."""
     if not cached and hasattr(os, "RWF_DSYNC"):  # Linux, where pwritev takes flags
         try:
             return os.pwritev(fd, [view], -1, _RWF_DONTCACHE)

@@ -6,6 +6,7 @@ Zarr, giving way to slices on the disk, and only then is their room in the ring 
 stays where it is and is tried again with the next call, so a full disk costs no restart.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 RING_SLOTS = 48  # at least: two slabs filling, two being written, two that ride out a slow disk
-RING_BYTES = 256 << 20  # as many as fit, 208 at 800x800: half a stack may come faster than its slabs are written
+RING_BYTES = 256 << 20  # as many as fit, 209 at 800x800: half a stack may come faster than its slabs are written
 MANY_SLOTS = 256
 MANY_PENDING = 8  # slices not yet durable: beyond these throughput counts, not how soon each one is
 ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
@@ -212,9 +213,9 @@ class ZarrStackStore:
         """The ring for planes of this size; what a stopped run left in it is first brought to Zarr, then it is free."""
         plane_bytes = files.plane_bytes
         if plane_bytes not in self._rings:
-            slots = self._ring_slots or max(RING_SLOTS, min(RING_BYTES // plane_bytes, MANY_SLOTS))
-            n_groups = max(2, slots // self._slab_z)
-            ring = Ring(self._root / f"{self._plate_map.name}.ring", plane_bytes, self._slab_z, n_groups)
+            slots = self._ring_slots or _slots_for(plane_bytes, self._root)
+            folder = self._root / f"{self._plate_map.name}.ring"
+            ring = Ring(folder, plane_bytes, self._slab_z, max(2, slots // self._slab_z))
             try:
                 for left in unsealed_stacks(self._root, self._plate_map.name, self._codec):
                     if (left.plane_bytes, left.depth) == (plane_bytes, self._slab_z):
@@ -433,6 +434,13 @@ class ZarrStackStore:
                 with self._change:
                     self._outdated.pop(stack, None)
                     self._sealed.add(self._stacks.pop(stack.plan.key).plan.key)
+
+
+def _slots_for(plane_bytes: int, root: Path) -> int:
+    """How many planes the ring holds where nobody says it: it takes no more than an eighth of a disk that is short."""
+    with storage_errors(root):
+        n_bytes = min(RING_BYTES, shutil.disk_usage(root).free // 8)
+    return max(RING_SLOTS, min(n_bytes // plane_bytes, MANY_SLOTS))
 
 
 def _second(frame: Frame) -> StackError:

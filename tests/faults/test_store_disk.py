@@ -66,7 +66,7 @@ class Refusing:
 
 
 CALLS = {
-    "write": [(os, "write")],
+    "write": [(durable_file, "write_some")],
     "sync": [(durable_file, "sync_data"), (ring, "sync_data")],
     "ring-write": [(os, "pwritev")],
     "rename": [(durable_file, "replace")],
