@@ -19,6 +19,7 @@ from bench.nuclei import DATA, otsu, recordings, through_pipeline
 from bench.study import OUT
 from spheroidd.daemon.training import run_training
 from spheroidd.daemon.training_config import TrainingConfig, load_training_config
+from spheroidd.inference.model_card import read_card
 
 CONFIG = Path(__file__).parents[1] / "examples" / "training" / "finetune-nuclei.toml"
 NEVER_SEEN = "1136"
@@ -56,7 +57,8 @@ def main(config: Annotated[Path, typer.Argument(help="A training's configuration
     if not DATA.is_dir():
         sys.exit(f"{DATA}: the recordings are not there; set SPHEROIDD_TEST_DATA")
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that judge
-    chosen = configuration(config, DATA, OUT / "finetune")
+    begins_with = read_card(load_training_config(config).start_from).sha256[:8]  # other weights, another training
+    chosen = configuration(config, DATA, OUT / "finetune" / begins_with)
     began_s = time.process_time()
     weights = run_training(chosen, Console(stderr=True), f"spheroidd train {config.name}")
     seconds = time.process_time() - began_s
