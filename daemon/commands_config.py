@@ -35,10 +35,12 @@ def config_schema() -> int:
 
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration (TOML).")]) -> int:
-    """Check a configuration and the plate map it names. Exit code 2 where one is wrong."""
+    """Check a configuration, the plate map and the regressor it names. Exit code 2 where one is wrong."""
     from spheroidd.daemon.config import load_config
+    from spheroidd.daemon.regressor_choice import chosen_regressor
 
     config = load_config(file)
+    chosen_regressor(config.inference)
     plate_map = config.plate_map()
     wells = f"{len(plate_map.imaged())} wells to image" if plate_map else "the source designs the plate itself"
     typer.echo(f"{file}: good; plate {config.plate_name}, {wells}, source {config.source_kind}")

@@ -76,6 +76,9 @@ class InferenceConfig(Section):
     model: Literal["default"] | Path = Field(
         default="default", description='"default", or the path of a .safetensors file'
     )
+    regressor: Literal["default"] | Path = Field(
+        default="default", description='"default", or the path of a .safetensors file of `spheroidd regressor train`'
+    )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         default="auto", description='"auto", "cpu", "cuda" or "cuda:0"'
     )

@@ -23,8 +23,9 @@ from rich.text import Text
 
 from spheroidd.daemon.catalog import CATALOG_NAME, Catalog
 from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.config import Config, load_config
+from spheroidd.daemon.config import Config, InferenceConfig, load_config
 from spheroidd.daemon.lock import describe_holder, is_locked
+from spheroidd.daemon.regressor_choice import chosen_regressor
 from spheroidd.daemon.sources import open_source
 from spheroidd.inference.model_card import find_weights, read_card
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError
@@ -58,7 +59,12 @@ class Check:
 def examine(config_path: Path | None) -> list[Check]:
     """All checks for a configuration file; without one, those that need none."""
     if config_path is None:
-        return [_clock_check(None), _model_check("default"), _device_check("auto", None)]
+        return [
+            _clock_check(None),
+            _model_check("default"),
+            _regressor_check(InferenceConfig()),
+            _device_check("auto", None),
+        ]
     try:
         config = load_config(config_path)
         config.plate_map()
@@ -75,7 +81,8 @@ def preflight(config: Config, *, locked: bool = False) -> list[Check]:
     if exit_code(checks) == 0:
         checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
         checks += _source_checks(config)
-    return [*checks, _model_check(str(inference.model)), _device_check(inference.device, inference.threads)]
+    checks += [_model_check(str(inference.model)), _regressor_check(inference)]
+    return [*checks, _device_check(inference.device, inference.threads)]
 
 
 def require(checks: Sequence[Check]) -> None:
@@ -233,6 +240,10 @@ def _model_check(model: str) -> Check:
         return f"{card.name}, sha256 {digest[:12]}"
 
     return _checked("model", look)
+
+
+def _regressor_check(inference: InferenceConfig) -> Check:
+    return _checked("regressor", lambda: f"sha256 {chosen_regressor(inference).sha256[:12]}")
 
 
 def _device_check(device: str, threads: int | None) -> Check:

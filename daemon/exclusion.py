@@ -121,14 +121,16 @@ def record_decision(
 
 def _relate(catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> None:
     """Relate the plate's rows to the controls that are left, with the code that a run relates them with."""
+    from spheroidd.daemon.config import InferenceConfig
+    from spheroidd.daemon.regressor_choice import chosen_regressor
     from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
-    from spheroidd.inference.regressor import ViabilityRegressor
 
     models = catalog.models(plate)
     if not models:
         return
     settings = ScoringSettings(models[0], Normalisation.STACK, limits=None, tolerance=0.0, max_attempts=1)
-    desk = ScoringDesk(catalog, catalog.plate_map(plate), settings, ViabilityRegressor.load())
+    inference = InferenceConfig.model_validate(catalog.plate_inference(plate))
+    desk = ScoringDesk(catalog, catalog.plate_map(plate), settings, chosen_regressor(inference))
     # Rows that were final stay so: whoever wrote them knew that the source had nothing more to give.
     desk.source_finished = any(result.status is WellStatus.FINAL for result in catalog.results(plate))
     desk.related_without(before)

@@ -34,13 +34,13 @@ from spheroidd.daemon.pace import Pace
 from spheroidd.daemon.pipeline import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.plan_queue import PlanQueue
 from spheroidd.daemon.progress import Progress
+from spheroidd.daemon.regressor_choice import chosen_regressor
 from spheroidd.daemon.results import results_table
 from spheroidd.daemon.rows import RunState, StackState
 from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
 from spheroidd.daemon.sources import open_source
 from spheroidd.daemon.worker import Worker, WorkerSettings
 from spheroidd.inference.model_card import read_card
-from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import FocusRecalling
@@ -63,7 +63,6 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
     """
     data_dir = config.data.dir
     require(preflight(config))
-    regressor = ViabilityRegressor.load()
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
@@ -71,16 +70,13 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         Lookout(data_dir, catalog, config.alarms) as lookout,
         _serving(data_dir, catalog, config.service, console) as service,
     ):
-        return acquire_plate(
-            config, catalog, service, regressor, console=console, live=live, lookout=lookout, from_well=from_well
-        )
+        return acquire_plate(config, catalog, service, console=console, live=live, lookout=lookout, from_well=from_well)
 
 
 def acquire_plate(
     config: Config,
     catalog: Catalog,
     service: "Service | None",
-    regressor: ViabilityRegressor,
     *,
     console: Console,
     live: bool = True,
@@ -121,7 +117,7 @@ def acquire_plate(
         )
         steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop, lookout)
         inference = config.inference
-        _run(catalog, plate_map, inference, events, threads, data_dir, console, regressor, steered, live=live)
+        _run(catalog, plate_map, inference, events, threads, data_dir, console, steered, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
 
 
@@ -180,7 +176,6 @@ def score_plate(
     console: Console,
 ) -> int:
     """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
-    regressor = ViabilityRegressor.load()
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
@@ -192,7 +187,7 @@ def score_plate(
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
-            score_again(catalog, plate, given, data_dir, console, regressor, Steered(lookout=lookout))
+            score_again(catalog, plate, given, data_dir, console, Steered(lookout=lookout))
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
 
@@ -202,7 +197,6 @@ def score_again(
     given: Mapping[str, Any],
     data_dir: Path,
     console: Console,
-    regressor: ViabilityRegressor,
     steered: Steered,
 ) -> None:
     """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
@@ -214,7 +208,7 @@ def score_again(
                 catalog.set_stack_state(row.key, StackState.STORED)
     events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
     plate_map = catalog.plate_map(plate)
-    _run(catalog, plate_map, settings, events, None, data_dir, console, regressor, steered, again=True)
+    _run(catalog, plate_map, settings, events, None, data_dir, console, steered, again=True)
 
 
 def _run(
@@ -225,14 +219,13 @@ def _run(
     threads: AcquisitionThreads | None,
     data_dir: Path,
     console: Console,
-    regressor: ViabilityRegressor,
     steered: Steered,
     *,
     live: bool = True,
     again: bool = False,
 ) -> None:
     model = None if inference.model == "default" else str(inference.model)
-    card = read_card(model)
+    card, regressor = read_card(model), chosen_regressor(inference)
     settings = ScoringSettings(
         model_sha256=card.sha256,
         normalisation=Normalisation(inference.normalisation),
@@ -244,7 +237,7 @@ def _run(
     rows = catalog.stacks(plate_map.name)
     pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
     desk = ScoringDesk(catalog, plate_map, settings, regressor)
-    _enter_start(catalog, plate_map.name, settings, acquires=threads is not None)
+    _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         orders = steered.service.inbox if steered.service else None
@@ -264,13 +257,16 @@ def _run(
             run.run(threads)
 
 
-def _enter_start(catalog: Catalog, plate: str, settings: ScoringSettings, *, acquires: bool) -> None:
+def _enter_start(
+    catalog: Catalog, plate: str, settings: ScoringSettings, regressor_sha256: str, *, acquires: bool
+) -> None:
     """Say in the audit trail what is going to make or change the plate's numbers."""
     started = any(row.n_slices_acked for row in catalog.stacks(plate))
     action = (Action.RUN_RESUMED if started else Action.RUN_STARTED) if acquires else Action.RESCORE_STARTED
     new = {
         "version": version("spheroidd"),
         "model_sha256": settings.model_sha256,
+        "regressor_sha256": regressor_sha256,
         "normalisation": settings.normalisation.value,
         "host": platform.node(),
         "pid": os.getpid(),

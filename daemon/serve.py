@@ -19,7 +19,6 @@ from spheroidd.daemon.run import Steered, acquire_plate, say_state, score_again,
 from spheroidd.daemon.service import Service
 from spheroidd.daemon.steering import audited
 from spheroidd.daemon.web import page_beside
-from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import SpheroiddError
 
 HEARTBEAT_S = 1.0
@@ -28,7 +27,6 @@ FAULT = "plate-ended"
 
 def serve(data_dir: Path, settings: ServiceConfig, *, console: Console, alarms: AlarmsConfig | None = None) -> int:
     """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory."""
-    regressor = ViabilityRegressor.load()
     with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
         open_things.enter_context(logging_to(data_dir))
         lookout = open_things.enter_context(Lookout(data_dir, catalog, alarms or AlarmsConfig()))
@@ -36,7 +34,7 @@ def serve(data_dir: Path, settings: ServiceConfig, *, console: Console, alarms: 
         service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
-        waiting = Waiting(data_dir, catalog, service, regressor, console, lookout)
+        waiting = Waiting(data_dir, catalog, service, console, lookout)
         with stopped_by_signals(waiting.stop, console):
             waiting.run()
     return 0
@@ -50,13 +48,12 @@ class Waiting:
         data_dir: Path,
         catalog: Catalog,
         service: Service,
-        regressor: ViabilityRegressor,
         console: Console,
         lookout: Lookout,
     ) -> None:
         self._lookout = lookout
         self._data_dir, self._catalog, self._service = data_dir, catalog, service
-        self._regressor, self._console = regressor, console
+        self._console = console
         self._plans = PlanFolder(data_dir)
         self._started_s = time.time()
         self._stopping = False
@@ -103,7 +100,6 @@ class Waiting:
             config,
             self._catalog,
             self._service,
-            self._regressor,
             console=self._console,
             live=False,
             on_stop=self.stop,
@@ -119,7 +115,7 @@ class Waiting:
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
         steered = Steered(self._service, None, self.stop, self._lookout)
-        score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._regressor, steered)
+        score_again(self._catalog, order.plate, given, self._data_dir, self._console, steered)
 
     def _check_stored(self, order: Order) -> None:
         self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run

@@ -93,6 +93,7 @@ def test_all_is_well_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pyt
             "source",
             "disk space",
             "model",
+            "regressor",
             "device",
         ],
         Verdict.PASS,
@@ -249,4 +250,4 @@ def test_a_configuration_that_is_wrong_is_the_one_thing_said(tmp_path: Path) -> 
 
 
 def test_without_a_configuration_the_machine_is_looked_at() -> None:
-    assert [found.name for found in doctor.examine(None)] == ["clock", "model", "device"]
+    assert [found.name for found in doctor.examine(None)] == ["clock", "model", "regressor", "device"]
