@@ -68,7 +68,7 @@ class CatalogReader:
             connection = _connect_to_read(path, busy_s)
             try:
                 check_version(connection, str(path))
-                make_readable(connection)
+                make_readable(connection, str(path))
             except BaseException:
                 connection.close()
                 raise

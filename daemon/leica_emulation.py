@@ -1,5 +1,6 @@
 """`spheroidd emulate --as leica-cam`: a fake LAS X that listens until Ctrl-C."""
 
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def serve_leica(
         raise StorageError(f"cannot be made: {error.strerror}", where=str(out), do=do) from error
     server = LeicaServer(settings, plate, out.absolute())
     server.start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
     try:
         _tell(server, plate, out, console)
         while True:

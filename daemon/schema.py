@@ -296,9 +296,16 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
         raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
 
 
-def make_readable(connection: sqlite3.Connection) -> None:
-    """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone."""
-    later = MIGRATIONS[max(schema_version(connection), 1) :]
+def make_readable(connection: sqlite3.Connection, where: str) -> None:
+    """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone.
+
+    ConfigError where its first table is not there yet: a daemon makes it at this moment, or was killed when it did.
+    """
+    version = schema_version(connection)
+    if version == 0:
+        do = "ask again in a moment; if no run goes on here, start it again"
+        raise ConfigError("the catalog is being made and holds nothing yet", where=where, do=do)
+    later = MIGRATIONS[version:]
     if later:
         connection.execute("PRAGMA temp_store = MEMORY")
     for statement in (statement for step in later for statement in _statements(step)):

@@ -88,7 +88,31 @@ def _made(data_dir: Path, config: Path | None, hide: "_Names") -> list[Part]:
         ("files.txt", "names and sizes beside the images", lambda: _files(data_dir)),
         ("log.jsonl", "the newest lines of the log", lambda: _log(data_dir)),
     )
-    return [Part(name, holds, hide(_cleaned(_said(make)))) for name, holds, make in makers]
+    return [Part(name, holds, _hidden(name, _cleaned(_said(make)), hide)) for name, holds, make in makers]
+
+
+def _hidden(name: str, text: str, hide: "_Names") -> str:
+    """A part without names. In JSON only texts can hold one: a patient called 7 is not every 7."""
+    if name.endswith(".json"):
+        return json.dumps(_texts(json.loads(text), hide), indent=1)
+    if name.endswith(".jsonl"):
+        return "".join(_hidden_line(line, hide) for line in text.splitlines(keepends=True))
+    return hide(text)
+
+
+def _hidden_line(line: str, hide: "_Names") -> str:
+    try:
+        return json.dumps(_texts(json.loads(line), hide)) + "\n"
+    except ValueError:  # the first line may be half a one
+        return hide(line)
+
+
+def _texts(tree: Any, hide: "_Names") -> Any:
+    if isinstance(tree, dict):
+        return {hide(key): _texts(value, hide) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_texts(each, hide) for each in tree]
+    return hide(tree) if isinstance(tree, str) else tree
 
 
 def _said(make: Callable[[], str]) -> str:

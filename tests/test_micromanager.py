@@ -172,8 +172,8 @@ def test_the_example_runs_to_final_rows(tmp_path: Path) -> None:
 @needs_core
 def test_a_core_that_does_not_load_in_time_is_ended() -> None:
     with (
-        closing(MicroManagerSource(settings(start_timeout_s=0.05), plate(), "rig", SystemClock())) as source,
-        pytest.raises(InstrumentError, match=r"did not answer for 0\.05 s while starting, and was killed"),
+        closing(MicroManagerSource(settings(start_timeout_s=0.001), plate(), "rig", SystemClock())) as source,
+        pytest.raises(InstrumentError, match=r"did not answer for 0\.001 s while starting, and was killed"),
     ):
         source.check()
     assert source.pid is None

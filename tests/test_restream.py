@@ -358,8 +358,8 @@ def test_a_stalled_replay_raises_the_alarm_and_ends_as_the_run_it_repeats(record
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[fault]]\nkind = 'drop'", "it holds ['fault']; write [[faults]]"),
-        ("[[faults]]\nkind = 'explode'", "kind"),
+        ("[[fault]]\nkind = 'drop'", "it holds ['fault']"),
+        ("[[faults]]\nkind = 'explode'", "it is 'explode'"),
         ("faults = ", "cannot be read"),
     ],
 )
