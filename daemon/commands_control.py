@@ -1,4 +1,4 @@
-"""Commands that drive a daemon: serve, submit, start, pause, resume, abort, skip, repeat, next, stop, and its rights."""
+"""Commands that drive a daemon: serve, submit, start, pause, resume, abort, skip, repeat, next and stop; its rights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
