@@ -21,6 +21,7 @@ from spheroidd.protocols.errors import ModelError
 
 DEFAULT_REGRESSOR = Path(__file__).parent / "weights" / "regressor.safetensors"
 BINS, INPUTS, FEATURES, KERNEL, POOL, HIDDEN = 32, 3, 8, 5, 4, 16
+TOP = 2  # bins
 SHAPES = {
     "conv.weight": (FEATURES, INPUTS, KERNEL),
     "conv.bias": (FEATURES,),
@@ -29,7 +30,7 @@ SHAPES = {
     "head.weight": (2, HIDDEN + 1),
     "head.bias": (2,),
 }
-_CARD_FORMAT, _ARCHITECTURE = 1, "ViabilityRegressor"
+_CARD_FORMAT, _ARCHITECTURE = 2, "ViabilityRegressor"
 DEPTH_UNIT_UM = 100.0  # the study's field
 MIN_SIGMA = 0.01  # of 1: no assay is surer than one percent point
 
@@ -124,7 +125,8 @@ def forward(
     """Mean and sigma (n,), as fractions of 1, of inputs (n, 3, BINS): convolution, mean pooling, two linear layers.
 
     The ratio of the mean volumes goes to both linear layers beside the features: it alone is the study's V_control, so
-    the network has to learn only what that lacks.
+    the network has to learn only what that lacks. What the features add counts by the part that the field does not see
+    (`unseen`): where it holds whole spheroids, V_control is the assay's own quantity but for a line's two numbers.
     """
     padded = np.pad(given, ((0, 0), (0, 0), (KERNEL // 2, KERNEL // 2)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, KERNEL, axis=2)
@@ -133,8 +135,17 @@ def forward(
     ratio = given[:, 0].mean(1, keepdims=True)
     inputs = np.concatenate([pooled, ratio], axis=1)
     hidden = np.maximum(inputs @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
-    mean, raw = (np.concatenate([hidden, ratio], axis=1) @ weights["head.weight"].T + weights["head.bias"]).T
+    beside = np.concatenate([unseen(given) * hidden, ratio], axis=1)
+    mean, raw = (beside @ weights["head.weight"].T + weights["head.bias"]).T
     return mean, MIN_SIGMA + np.logaddexp(0, raw)
+
+
+def unseen(given: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far (n, 1), 0 to 1, controls go on above the field: their level in its top slices beside their highest."""
+    control = given[:, 1]
+    highest = np.maximum(control.max(1, keepdims=True), 1e-6)
+    part: NDArray[np.float32] = np.clip(control[:, -TOP:].mean(1, keepdims=True) / highest, 0, 1)
+    return part
 
 
 def save(path: Path, weights: Mapping[str, NDArray[np.float32]], quantile: float, **told: Any) -> ViabilityRegressor:

@@ -9,10 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spheroidd.inference.regressor import BINS, FEATURES, HIDDEN, INPUTS, KERNEL, MIN_SIGMA, POOL, features, forward
+from spheroidd.inference.regressor import (
+    BINS,
+    FEATURES,
+    HIDDEN,
+    INPUTS,
+    KERNEL,
+    MIN_SIGMA,
+    POOL,
+    TOP,
+    features,
+    forward,
+)
 from spheroidd.protocols.errors import ConfigError
 
 COVERAGE = 0.9
+DECAY = 0.3  # for each unit of learning rate and step
 LEAST_CALIBRATION = 20  # wells; nine of ten of fewer than that is no number
 
 
@@ -26,7 +38,11 @@ class RegressorRow(NamedTuple):
 
 
 class RegressorNet(nn.Module):
-    """The network of `regressor.forward`, where the parity test compares the two."""
+    """The network of `regressor.forward`, where the parity test compares the two.
+
+    It starts as V_control, and weight decay pulls it back there rather than to zero (`shrink`): what wells do not teach
+    stays V_control.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +59,17 @@ class RegressorNet(nn.Module):
         ratio = given[:, 0].mean(1, keepdim=True)
         pooled = nn.functional.avg_pool1d(torch.relu(self.conv(given)), POOL).flatten(1)
         hidden = torch.relu(self.hidden(torch.cat([pooled, ratio], 1)))
-        out = self.head(torch.cat([hidden, ratio], 1))
+        control = given[:, 1]
+        unseen = (control[:, -TOP:].mean(1) / control.amax(1).clamp(min=1e-6)).clamp(0, 1)
+        out = self.head(torch.cat([unseen[:, None] * hidden, ratio], 1))
         return out[:, 0], MIN_SIGMA + nn.functional.softplus(out[:, 1])
+
+    def shrink(self, part: float) -> None:
+        """Move every weight but biases this part of the way to V_control's."""
+        with torch.no_grad():
+            for layer in (self.conv, self.hidden, self.head):
+                layer.weight.mul_(1 - part)
+            self.head.weight[0, -1] += part
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The arrays that `regressor.forward` takes."""
@@ -80,6 +105,7 @@ def fit(
     seed: int = 0,
     start: Mapping[str, NDArray[np.float32]] | None = None,
     learning_rate: float = 1e-2,
+    decay: float = DECAY,
 ) -> dict[str, NDArray[np.float32]]:
     """Weights of a network fitted to inputs (n, 3, BINS) and truths (n,), from `start` or from V_control.
 
@@ -92,7 +118,7 @@ def fit(
     if start is not None:
         net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
     inputs, targets = torch.from_numpy(given), torch.from_numpy(truth)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.3)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         optimiser.zero_grad()
@@ -100,6 +126,7 @@ def fit(
         loss = (sigma.detach() * (torch.log(sigma) + 0.5 * ((targets - mean) / sigma) ** 2)).mean()
         loss.backward()
         optimiser.step()
+        net.shrink(decay * schedule.get_last_lr()[0])
         schedule.step()
     return net.weights()
 

@@ -16,8 +16,10 @@ from spheroidd.daemon.regressor_training import emulate, emulated_rows, train_an
 from spheroidd.inference.regressor import (
     BINS,
     DEFAULT_REGRESSOR,
+    HIDDEN,
     INPUTS,
     SHAPES,
+    TOP,
     ViabilityRegressor,
     depth_profile,
     features,
@@ -29,6 +31,7 @@ from spheroidd.inference.regressor_training import (
     RegressorRow,
     arrays,
     conformal_quantile,
+    fit,
     train_regressor,
 )
 from spheroidd.protocols.errors import ConfigError, ModelError
@@ -110,6 +113,27 @@ def test_training_learns_what_the_ratio_of_volumes_cannot_say(trained):
     assert error.mean() < 0.7 * ratio_error.mean()
     assert 0.85 <= (error <= trained.quantile * sigma).mean() <= 0.96
     assert np.corrcoef(sigma, truth)[0, 1] > 0.3  # it knows that larger values are noisier
+
+
+def test_what_wells_do_not_teach_stays_v_control():
+    """Truth is V_control with noise: strong decay leads there, and not to zero."""
+    rng = np.random.default_rng(4)
+    given_ = rng.uniform(0, 1.2, (40, INPUTS, BINS)).astype(np.float32)
+    ratio = given_[:, 0].mean(1)
+    truth = (ratio + 0.1 * rng.normal(size=40)).astype(np.float32)
+    weights = fit(given_, truth, decay=50.0, epochs=300)
+    np.testing.assert_allclose(weights["head.weight"][0], [0.0] * HIDDEN + [1.0], atol=0.1)
+
+
+def test_where_whole_spheroids_are_seen_the_score_is_a_line_of_v_control():
+    """Profiles of any form and equal volume score the same there, and differ where the controls go on above."""
+    weights = random_weights()
+    forms = RNG.uniform(0, 1, (9, BINS))
+    forms /= forms.sum(1, keepdims=True)
+    whole = np.sin(np.linspace(0, np.pi, BINS)) * (np.arange(BINS) < BINS - TOP)
+    for control, spread in ((whole, 1e-5), (np.ones(BINS), 1e-3)):
+        scores = np.ptp([forward(weights, features(form, 1.0, [control])[None])[0] for form in forms])
+        assert (scores < spread) == (control is whole)
 
 
 def test_training_is_repeatable():
@@ -203,7 +227,7 @@ def test_emulated_plates_teach_more_than_the_ratio_of_volumes(tmp_path):
     """The whole training at its smallest: three separate sets of plates, figures, and a file that loads."""
     worlds = emulate(rounds=1, seed=7)
     metrics = train_and_save(worlds, 7, tmp_path / "r.safetensors", "a test")
-    assert metrics["all"]["wells"] == 9 * 17
+    assert metrics["all"]["wells"] == 9 * 19
     assert metrics["all"]["pearson_r"] > 0.85
     assert ViabilityRegressor.load(tmp_path / "r.safetensors").quantile > 0
 
@@ -212,6 +236,6 @@ def test_a_plate_of_emulated_rows_is_the_same_each_time_and_its_controls_read_10
     first, second = (list(emulated_rows("unit", 3)) for _ in range(2))
     assert first == second
     controls = [row for row in first if tuple(row.um3_by_z) in row.control_um3_by_z]
-    assert len(controls) == 4
+    assert len(controls) == 6
     assert np.median([row.mtt_percent for row in controls]) == pytest.approx(100, abs=15)
     assert min(row.mtt_percent for row in first) < 30

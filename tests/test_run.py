@@ -10,7 +10,11 @@ import tensorstore
 import yaozarrs
 import zarr
 
+from spheroidd.daemon.audit import Action
+from spheroidd.daemon.audit_trail import events
 from spheroidd.daemon.catalog import Catalog
+from spheroidd.inference.model_card import read_card
+from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.protocols.results import WellStatus
 from tests.faults.plate_runs import ledger, run, spheroidd, write_config
 
@@ -58,6 +62,14 @@ def test_rows_become_final_in_the_open(finished: Path) -> None:
     assert "provisional" in statuses
     assert statuses.count("final") >= 5
     assert all(change.reason for change in changes)
+
+
+def test_the_trail_says_which_model_and_regressor_the_numbers_are_from(finished: Path) -> None:
+    with Catalog.read_only(finished.parent / "data") as catalog:
+        (started,) = (one for one in events(catalog) if one.action is Action.RUN_STARTED)
+    assert started.new is not None
+    assert started.new["model_sha256"] == read_card().sha256
+    assert started.new["regressor_sha256"] == ViabilityRegressor.load().sha256
 
 
 def test_the_plate_is_valid_for_others(finished: Path) -> None:
