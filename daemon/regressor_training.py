@@ -55,8 +55,8 @@ def field(name: str, rng: np.random.Generator) -> Preset:
     diameter_um = rng.uniform(70, 160)
     side_um, pixel_um, z_step_um = diameter_um * rng.uniform(1.2, 1.8), 0.8, 1.5
     n_z, n_side = round(side_um / z_step_um), round(side_um / pixel_um)
-    shape = {"n_z": n_z, "height": n_side, "width": n_side, "pixel_um": pixel_um, "z_step_um": z_step_um}
-    return replace(PRESETS["demo"], diameter_um=diameter_um, field_z_um=-3.0, **shape)
+    drawn = replace(PRESETS["demo"], diameter_um=diameter_um, field_z_um=-3.0, pixel_um=pixel_um, z_step_um=z_step_um)
+    return replace(drawn, n_z=n_z, height=n_side, width=n_side)
 
 
 def emulated_rows(name: str, seed: int, variants: int = 1) -> Iterator[RegressorRow]:

@@ -126,7 +126,7 @@ def fit(
         loss = (sigma.detach() * (torch.log(sigma) + 0.5 * ((targets - mean) / sigma) ** 2)).mean()
         loss.backward()
         optimiser.step()
-        net.shrink(decay * schedule.get_last_lr()[0])
+        net.shrink(decay * float(schedule.get_last_lr()[0]))
         schedule.step()
     return net.weights()
 
