@@ -14,7 +14,7 @@ MTT_CV, MTT_NOISE_PERCENT = 0.05, 1.5  # the assay's own spread: relative, and o
 
 
 def emulated_mtt(source: EmulatorSource, wells: Iterable[WellId]) -> dict[str, float]:
-    """Percent of the untreated wells' median number of live cells in the whole spheroid, with noise drawn for each well.
+    """Percent of the untreated wells' median number of live cells in the whole spheroid, with noise for each well.
 
     Empty where none of the wells is untreated. The field of view has no part in it: the assay sees the whole well.
     """
