@@ -106,7 +106,8 @@ def find_weights(name_or_path: str | Path | None = None) -> Path:
         path = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     path = path.with_suffix(".safetensors")
     if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors"))) or "none"
+        known = sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors") if file.stem != "regressor")
+        shipped = ", ".join(known) or "none"
         raise ModelError("there are no such weights", where=str(path), do=f"give a path, or one of: {shipped}")
     return path
 
