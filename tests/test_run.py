@@ -66,10 +66,11 @@ def test_rows_become_final_in_the_open(finished: Path) -> None:
 
 def test_the_trail_says_which_model_and_regressor_the_numbers_are_from(finished: Path) -> None:
     with Catalog.read_only(finished.parent / "data") as catalog:
-        (started,) = (one for one in events(catalog) if one.action is Action.RUN_STARTED)
-    assert started.new is not None
-    assert started.new["model_sha256"] == read_card().sha256
-    assert started.new["regressor_sha256"] == ViabilityRegressor.load().sha256
+        (started,) = (one for one in events(catalog) if one.action == Action.RUN_STARTED)
+    assert started.new_json is not None
+    told = json.loads(started.new_json)
+    assert told["model_sha256"] == read_card().sha256
+    assert told["regressor_sha256"] == ViabilityRegressor.load().sha256
 
 
 def test_the_plate_is_valid_for_others(finished: Path) -> None:
