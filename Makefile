@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP  := $(VENV)/.stamp
 
-.PHONY: demo test lint bench proto train clean
+.PHONY: demo test lint bench proto clean
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo

@@ -451,3 +451,4 @@ def test_the_command_shows_the_map_and_says_where_to_look(data: Path) -> None:
 def test_a_source_without_autofocus_recalls_nothing() -> None:
     with closing(MicroManagerSource(rig_settings(), plate(), "rig", SystemClock())) as source:
         source.recall(ROWS)
+        assert source.plans()

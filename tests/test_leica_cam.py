@@ -77,6 +77,7 @@ def test_an_end_of_scan_without_a_line_end_is_believed_once_nothing_follows() ->
         while not cam.n_finished:
             cam.poll(0.1)
             cam.settle_tail()
+        assert cam.n_finished == 1
 
 
 @pytest.mark.parametrize(

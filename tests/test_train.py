@@ -17,39 +17,15 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from spheroidd.inference.augmentation import AugmentSettings, Patch, augment
-from spheroidd.inference.model_card import ModelCard, UNetSettings
+from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.train import TrainSettings, background_bound, learning_rate, train, validate
+from spheroidd.inference.train import background_bound, learning_rate, train, validate
 from spheroidd.inference.train_log import Progress, read_csv, tensorboard_writer, write_csv
 from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, prepare_stack
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError
 from spheroidd.protocols.results import Limits
-
-TINY = TrainSettings(
-    network=UNetSettings(base=4, levels=2, density_level=0),
-    steps=6,
-    batch=2,
-    patch=(8, 16, 16),
-    learning_rate=1e-2,
-    warmup=2,
-    ema_decay=0.5,
-    every=3,
-)
-
-
-def balls(seed: int = 0, shape: tuple[int, int, int] = (16, 24, 24)) -> TrainingStack:
-    """Live balls in the first channel, dead ones in the second."""
-    rng = np.random.default_rng(seed)
-    grid = np.indices(shape) + 0.5
-    cells, points = np.zeros((2, *shape), np.uint8), []
-    for kind in range(2):
-        points.append(rng.uniform(3, np.array(shape) - 3, (4, 3)))
-        for centre in points[-1]:
-            inside = sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True)) < 3.0**2
-            cells[kind][inside] = 255
-    volume = (rng.normal(-0.6, 0.1, cells.shape) + 2.5 * (cells > 0)).astype(np.float16)
-    return TrainingStack(f"balls-{seed}", (1.0, 1.0, 1.0), (volume, volume * np.float16(1.1)), cells, *points)
+from tests.study_rig import TINY, balls
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
