@@ -16,10 +16,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.image_facts import Facts, of_micromanager
 from spheroidd.acquisition.ome_description import OmeImage, read_ome
 from spheroidd.acquisition.stack_file import dtype_name
 from spheroidd.protocols.errors import StackError
 
+MICROMANAGER_TAG = 51123
 DO_AGAIN = "copy it again, or record the well again"
 
 
@@ -115,6 +117,10 @@ class WholeTiff:
             raise damaged(self.path, f"plane {number + 1} cannot be decoded: {error}") from error
         return np.array(pixels, dtype=self.dtype, order="C")
 
+    def metadata(self, number: int) -> Facts:
+        """What the file says of a page's image, in its OME-XML or as Micro-Manager does."""
+        return self.ome.facts_of(number) if self.ome else micromanager_facts(self._tiff.pages[number])
+
     def close(self) -> None:
         """Let the file go; may be called twice."""
         self._tiff.close()
@@ -124,6 +130,13 @@ class WholeTiff:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def micromanager_facts(page: Any) -> Facts:
+    """What Micro-Manager wrote beside a page's image; nothing where it did not, or not so that it can be read."""
+    tag = getattr(page, "tags", {}).get(MICROMANAGER_TAG)
+    said = tag.value if tag is not None else None
+    return of_micromanager(said) if isinstance(said, dict) else {}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ An XLEF names a file for each series (XLIF), and those name the files with the p
 their structure is checked, before the first plane is given out.
 """
 
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from defusedxml import ElementTree
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.file_validation import WholeTiff
+from spheroidd.acquisition.image_facts import Facts, elapsed, position, text
 from spheroidd.acquisition.stack_file import FileLayout, dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
@@ -52,6 +54,7 @@ class LifStack:
             self._image = self._choose(series)
             self.layout = self._read_layout()
             self._check_whole()
+            self._times, self._stage = self._image.timestamps, self._where_the_stage_stood()
         except StackError:
             self.close()
             raise
@@ -65,9 +68,29 @@ class LifStack:
         pixels: NDArray[Any] = self._image.frame(**{axis: n for axis, n in at.items() if axis in self._image.dims})
         return pixels
 
+    def metadata(self, channel: int, z: int) -> Facts:
+        """When a plane was taken, and where the stage stood: Leica gives its position no unit."""
+        return {**self._stage, **self._taken_at({"C": channel, "Z": z, **self._at})}
+
     def close(self) -> None:
         """Let the file go; may be called twice."""
         self._file.close()
+
+    def _taken_at(self, at: dict[str, int]) -> Facts:
+        """A plane's time, where the series has one for each of its planes."""
+        axes = [axis for axis in self._image.dims if axis not in "YX"]
+        sizes = tuple(self._image.sizes[axis] for axis in axes)
+        if self._times is None or len(self._times) != math.prod(sizes):
+            return {}
+        number = int(np.ravel_multi_index(tuple(at.get(axis, 0) for axis in axes), sizes)) if axes else 0
+        since_s = (self._times[number] - self._times.min()) / np.timedelta64(1, "s")
+        return text("instrument_time", self._times[number]) | elapsed(float(since_s))
+
+    def _where_the_stage_stood(self) -> Facts:
+        said = self._image.xml_element.find(".//ATLConfocalSettingDefinition[@StagePosX]")
+        if said is None:
+            return {}
+        return position("x", said.get("StagePosX"), None) | position("y", said.get("StagePosY"), None)
 
     def _choose(self, series: str) -> Any:
         images = list(self._file.images)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.image_facts import Facts, of_micromanager
 from spheroidd.acquisition.stack_file import FileLayout, length_um
 from spheroidd.protocols.errors import StackError
 
@@ -86,7 +87,7 @@ class NDTiffFile:
         self._z_values = sorted({z for _, z in self._planes})
         self._check_whole()
         first = next(iter(self._planes.values()))
-        metadata = self._metadata(first)
+        metadata = self._tags(first)
         self.layout = FileLayout(
             len(self._channels),
             len(self._z_values),
@@ -105,6 +106,10 @@ class NDTiffFile:
             dtype = np.dtype(_DTYPES[entry.kind]).newbyteorder("<" if file.read(2) == b"II" else ">")
             file.seek(entry.offset)
             return np.fromfile(file, dtype, entry.height * entry.width).reshape(entry.height, entry.width)
+
+    def metadata(self, channel: int, z: int) -> Facts:
+        """What was recorded beside one plane."""
+        return of_micromanager(self._tags(self._planes[self._channels[channel], self._z_values[z]]))
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -151,7 +156,7 @@ class NDTiffFile:
             what += f"{missing[0][0]!r} z {missing[0][1]}"
             raise StackError(what, where=str(self._path), do="copy it again, or record the well again")
 
-    def _metadata(self, entry: Entry) -> dict[str, Any]:
+    def _tags(self, entry: Entry) -> dict[str, Any]:
         with (self._index.parent / entry.file).open("rb") as file:
             file.seek(entry.metadata_offset)
             try:
@@ -166,7 +171,7 @@ class NDTiffFile:
         pair = next(((z, z + 1) for z in sorted(by_z) if z + 1 in by_z), None)
         if pair is None:
             return None
-        at = [self._metadata(by_z[z]).get("ZPosition_um_Intended") for z in pair]
+        at = [self._tags(by_z[z]).get("ZPosition_um_Intended") for z in pair]
         if not all(isinstance(z_um, int | float) for z_um in at):
             return None
         return length_um(abs(at[1] - at[0]), "um")  # type: ignore[operator]  # they are numbers

@@ -13,6 +13,8 @@ from typing import Any
 import defusedxml
 from defusedxml import ElementTree
 
+from spheroidd.acquisition.image_facts import Facts
+from spheroidd.acquisition.ome_planes import OmePlanes, read_planes
 from spheroidd.acquisition.stack_file import length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
@@ -35,6 +37,13 @@ class OmeImage:
     ifds: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
     planes_elsewhere: int = 0
     defects: tuple[str, ...] = ()
+    planes: OmePlanes = field(default_factory=OmePlanes)
+
+    def facts_of(self, ifd: int) -> Facts:
+        """What it says of the plane at a place of this file; of the image alone where it does not say which that is."""
+        alone = (0, 0) if self.n_channels * self.n_z == 1 else (-1, -1)
+        channel, z = next((plane for plane, at in self.ifds.items() if at == ifd), alone)
+        return self.planes.facts(channel, z) if channel >= 0 else dict(self.planes.image)
 
 
 def read_ome(xml: str | bytes, path: Path) -> OmeImage:
@@ -45,7 +54,8 @@ def read_ome(xml: str | bytes, path: Path) -> OmeImage:
     except (ElementTree.ParseError, defusedxml.DefusedXmlException, ValueError, LookupError) as error:
         what = f"its OME-XML cannot be read: {type(error).__name__} {error}"
         raise StackError(what, where=str(path), do="export the file again") from error
-    pixels = root.find("{*}Image/{*}Pixels")
+    image = root.find("{*}Image")
+    pixels = None if image is None else image.find("{*}Pixels")
     if pixels is None:
         raise StackError("its OME-XML holds no image", where=str(path), do="export the file again")
     sizes = {axis: _size(pixels, axis, path) for axis in "CZTYX"}
@@ -71,6 +81,7 @@ def read_ome(xml: str | bytes, path: Path) -> OmeImage:
         MappingProxyType(ifds),
         elsewhere,
         tuple(dict.fromkeys(defects)),
+        read_planes(root, image, of_one=sizes["C"] * sizes["Z"] * sizes["T"] == 1),
     )
 
 

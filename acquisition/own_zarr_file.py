@@ -69,6 +69,10 @@ class OwnZarrFile:
         pixels: Pixels = planes[at]
         return pixels
 
+    def metadata(self, channel: int, z: int) -> dict[str, float | str]:
+        """Nothing: it stands in the ledger of the run that stored it."""
+        return {}
+
     def crc32c(self, channel: int, z: int) -> int:
         """The checksum that a plane was stored with, as the ledger has it."""
         return self._header(channel, z // self._files.depth).crcs[z]

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.file_validation import WholeTiff
+from spheroidd.acquisition.image_facts import Facts
 from spheroidd.acquisition.image_name import ImageName
 from spheroidd.acquisition.leica_names import leica_letters
 from spheroidd.acquisition.stack_file import FileLayout, tell_apart
@@ -23,7 +24,8 @@ TIFF_ENDINGS = (".tif", ".tiff")
 class SliceRead:
     """A slice of a whole file: its pixels (y, x) per channel, and what the file says of its stack.
 
-    `n_z` is None where the file counts no more than its own planes. `defects` can be lived with.
+    `n_z` is None where the file counts no more than its own planes. `defects` can be lived with. `metadata` is what
+    the file says of each channel's plane.
     """
 
     pixels: Mapping[str, Pixels]
@@ -31,6 +33,7 @@ class SliceRead:
     z_step_um: float | None
     n_z: int | None
     defects: tuple[str, ...]
+    metadata: Mapping[str, Facts]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -58,9 +61,11 @@ def read_slice(path: Path, name: ImageName) -> SliceRead:
             layout = FileLayout(tiff.n_pages, 1, tiff.height, tiff.width, tiff.dtype, names)
             pages, _ = tell_apart(path, layout)
         pixels = {channel: tiff.page(page) for channel, page in pages.items()}
+        metadata = {channel: tiff.metadata(page) for channel, page in pages.items()}
         if ome is None:
-            return SliceRead(pixels, None, None, None, ())
-        return SliceRead(pixels, ome.pixel_um, ome.z_step_um, ome.n_z if ome.n_z > 1 else None, ome.defects)
+            return SliceRead(pixels, None, None, None, (), metadata)
+        n_z = ome.n_z if ome.n_z > 1 else None
+        return SliceRead(pixels, ome.pixel_um, ome.z_step_um, n_z, ome.defects, metadata)
 
 
 _SLICE = re.compile(r"(?:^|[^a-z])z(?:slice)?[-_=]?(\d+)", re.IGNORECASE)
@@ -75,6 +80,7 @@ class PlaneFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[tuple[int, int], Path] = {}
+        self._metadata: dict[tuple[int, int], Facts] = {}
         for file in sorted(path.iterdir()):
             if file.name.lower().endswith(TIFF_ENDINGS) and not file.name.startswith("."):
                 self._take(file)
@@ -95,6 +101,10 @@ class PlaneFolder:
         with WholeTiff(self._files[self._channels[channel], self._z_values[z]]) as tiff:
             return tiff.page(0)
 
+    def metadata(self, channel: int, z: int) -> Facts:
+        """What a plane's own file says of it."""
+        return self._metadata[self._channels[channel], self._z_values[z]]
+
     def close(self) -> None:
         """Nothing stays open."""
 
@@ -114,8 +124,9 @@ class PlaneFolder:
         """Every file is whole and like the first; what most of them say of the voxel holds."""
         shapes: Counter[tuple[int, int, str]] = Counter()
         pixel_um = z_step_um = None
-        for file in self._files.values():
+        for plane, file in self._files.items():
             with WholeTiff(file) as tiff:
+                self._metadata[plane] = tiff.metadata(0)
                 shapes[tiff.height, tiff.width, tiff.dtype] += 1
                 if tiff.n_pages != 1:
                     do = "give the path of a stack's file itself"

@@ -90,7 +90,7 @@ class ReplaySource:
                 if stack.crc32c(index) not in (None, crc32c(pixels)):
                     damaged.append(index)
                     continue
-                yield Frame(plan.key, index, pixels, self._clock.now(), metadata)
+                yield Frame(plan.key, index, pixels, self._clock.now(), {**stack.metadata(index), **metadata})
             if damaged:
                 what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
                 raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")

@@ -42,6 +42,10 @@ class StackFile(Protocol):
         """Read the pixels (y, x) of one plane."""
         ...
 
+    def metadata(self, channel: int, z: int) -> Mapping[str, float | str]:
+        """What the file says of one plane, under the names of `image_facts`; nothing where it says nothing."""
+        ...
+
     def close(self) -> None:
         """Let the file go; may be called twice."""
         ...
@@ -82,6 +86,10 @@ class NpyFile:
         """Read the pixels (y, x) of one plane."""
         pixels: NDArray[Any] = self._array[channel, z]
         return pixels
+
+    def metadata(self, channel: int, z: int) -> dict[str, float | str]:
+        """Nothing: the format has no place for it."""
+        return {}
 
     def close(self) -> None:
         """Let the file go; may be called twice."""
@@ -268,6 +276,11 @@ class RecordedStack:
             raise StackError(what, do="record or copy the file again") from error
         return np.array(pixels, dtype=self.dtype, order="C")
 
+    def metadata(self, index: SliceIndex) -> Mapping[str, float | str]:
+        """What the files say of one plane, under the names of `image_facts`; nothing where they say nothing."""
+        file, channel = self._planes[index.channel]
+        return file.metadata(channel, index.z)
+
     def crc32c(self, index: SliceIndex) -> int | None:
         """The checksum that a plane was stored with; None where the recording has none."""
         file, channel = self._planes[index.channel]
@@ -319,9 +332,9 @@ def _named(layout: FileLayout) -> dict[str, list[int]]:
     }
 
 
-_TO_UM = {"": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0}
-_TO_UM |= {"nm": 1e-3, "nanometer": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0}
-_TO_UM |= {"mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6}
+TO_UM = {"": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0}
+TO_UM |= {"nm": 1e-3, "nanometer": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4, "inch": 25400.0, "in": 25400.0}
+TO_UM |= {"mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6}
 
 
 def length_um(size: float | str | None, unit: str | None) -> float | None:
@@ -331,7 +344,7 @@ def length_um(size: float | str | None, unit: str | None) -> float | None:
     (0.125, None, None, 0.5)
     """
     try:
-        value = float(size or 0.0) * _TO_UM[(unit or "").strip().lower()]
+        value = float(size or 0.0) * TO_UM[(unit or "").strip().lower()]
     except (ValueError, KeyError):
         return None
     return value if np.isfinite(value) and value > 0 else None

@@ -13,8 +13,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.file_validation import check_chain, damaged, is_within, tifffile_faults
+from spheroidd.acquisition.file_validation import check_chain, damaged, is_within, micromanager_facts, tifffile_faults
+from spheroidd.acquisition.image_facts import Facts
 from spheroidd.acquisition.ome_description import read_ome
+from spheroidd.acquisition.ome_planes import OmePlanes
 from spheroidd.acquisition.stack_file import FileLayout, dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
@@ -49,7 +51,8 @@ class TiffFile:
         self._series: Any = series
         sizes = dict(zip(self._axes, self._shape, strict=True))
         n_channels, n_z = sizes.get("C", 1), sizes.get("Z", 1)
-        names, pixel_um, z_step_um = self._metadata(n_channels, n_z)
+        self._planes: OmePlanes | None = None
+        names, pixel_um, z_step_um = self._described(n_channels, n_z)
         dtype = dtype_name(self._path, series.dtype)
         self.layout = FileLayout(n_channels, n_z, sizes["Y"], sizes["X"], dtype, names, pixel_um, z_step_um)
         self._check_planes(n_channels * n_z)
@@ -72,6 +75,12 @@ class TiffFile:
             return np.asarray(page.asarray())
         finally:
             handle.close()
+
+    def metadata(self, channel: int, z: int) -> Facts:
+        """What the file says of one plane: its OME-XML, or Micro-Manager beside the plane."""
+        if self._planes is not None:
+            return self._planes.facts(channel, z)
+        return {} if self._is_one_page else micromanager_facts(self._series[self._plane_number(channel, z)])
 
     def close(self) -> None:
         """Let the file go; may be called twice."""
@@ -104,7 +113,7 @@ class TiffFile:
             raise StackError(what, where=str(self._path), do="save one grey image per plane")
         return is_within(page)
 
-    def _metadata(self, n_channels: int, n_z: int) -> tuple[tuple[str, ...], float | None, float | None]:
+    def _described(self, n_channels: int, n_z: int) -> tuple[tuple[str, ...], float | None, float | None]:
         """Channel names, pixel_um and z_step_um, as far as the file says them."""
         if self._tiff.is_ome and self._tiff.ome_metadata:
             return self._ome(self._tiff.ome_metadata, n_channels * n_z)
@@ -117,6 +126,7 @@ class TiffFile:
         promised = ome.n_channels * ome.n_z * ome.n_t
         if promised > n_planes:
             raise self._damaged(f"its OME-XML promises {promised} planes, and it holds {n_planes}")
+        self._planes = ome.planes
         return ome.channel_names, ome.pixel_um, ome.z_step_um
 
     def _imagej(self, metadata: dict[str, Any]) -> tuple[tuple[str, ...], float | None, float | None]:

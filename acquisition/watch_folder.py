@@ -238,7 +238,8 @@ class WatchSource:
             for channel, pixels in slices.pixels.items():
                 index = SliceIndex(channel, z)
                 if index in left:
-                    yield Frame(plan.key, index, pixels, changed_s, metadata)
+                    said = slices.metadata[channel]
+                    yield Frame(plan.key, index, pixels, changed_s, {**said, **metadata})
 
     def _read_file(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex]) -> Iterator[Frame]:
         self._open(arrival)
@@ -254,7 +255,8 @@ class WatchSource:
         for index in plan.indices():
             if index in left and stack.has(index):
                 now_s = self._clock.now()
-                yield Frame(plan.key, index, stack.plane(index), now_s, {**metadata, "host_time_s": now_s})
+                said = {**stack.metadata(index), **metadata, "host_time_s": now_s}
+                yield Frame(plan.key, index, stack.plane(index), now_s, said)
 
     def _check_like(self, plan: StackPlan, geometry: tuple[int, int, str], path: Path) -> None:
         if geometry != (promised := (plan.height, plan.width, plan.dtype)):

@@ -64,6 +64,10 @@ class ZarrFile:
         pixels = np.asarray(self._array[tuple(at.get(axis, slice(None)) for axis in self._axes)])
         return pixels if self._axes.index("y") < self._axes.index("x") else pixels.T
 
+    def metadata(self, channel: int, z: int) -> dict[str, float | str]:
+        """Nothing: OME-Zarr has no place for what is known of a single plane."""
+        return {}
+
     def has(self, channel: int, z: int) -> bool:
         """Whether every file of a plane is there by now."""
         at = {"c": channel, "z": z, "t": 0}
