@@ -33,6 +33,7 @@ from spheroidd.sim_emulator.ome_xml import ome_xml
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSource
+from spheroidd.sim_emulator.stage import taken
 
 Layout = Literal["ome-tiff", "matrix-screener", "ome-zarr"]
 Progress = Callable[[WellId, int, int], None]  # well, wells written, wells in all
@@ -89,7 +90,8 @@ def _images(scene: Scene, plan: StackPlan) -> Iterator[tuple[str, int, NDArray[n
 def _write_ome_tiff(scene: Scene, plan: StackPlan, out: Path) -> Path:
     """One file, plane after plane in the order of acquisition: axes ZCYX."""
     path = out / f"{plan.key.well}.ome.tif"
-    text = ome_xml(plan, str(plan.key.well), n_z=plan.n_z, channels=plan.channels).encode()
+    planes = [taken(scene.preset, plan, index) for index in plan.indices()]
+    text = ome_xml(plan, str(plan.key.well), n_z=plan.n_z, channels=plan.channels, planes=planes).encode()
     with tifffile.TiffWriter(path, bigtiff=plan.n_bytes > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
         for _, _, image in _images(scene, plan):
             file.write(image, description=text, metadata=None, contiguous=False, software=False, **resolution(plan))
@@ -99,7 +101,7 @@ def _write_ome_tiff(scene: Scene, plan: StackPlan, out: Path) -> Path:
 
 def _write_matrix_screener(scene: Scene, plan: StackPlan, out: Path) -> None:
     """One plane a file; C00 is 488 and C01 is 561."""
-    field = ScreenerField(out / f"experiment--{plan.key.plate}", plan)
+    field = ScreenerField(out / f"experiment--{plan.key.plate}", plan, scene.preset)
     field.make()
     for channel, z, image in _images(scene, plan):
         field.write(channel, z, image)

@@ -14,9 +14,9 @@ from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_tree import ScreenerField
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSource
+from spheroidd.sim_emulator.stage import stage_um
 
 DARK_ADU = 100
-PITCH_UM = 9000.0
 TICK_S = 0.05
 
 
@@ -123,9 +123,9 @@ class LeicaScanner:
     def _image(self, place: Place, folder: Path) -> bool:
         """One field; False where the scan ends in it."""
         plan = self._plate.plan(place.well)
-        field = ScreenerField(folder, plan, place.x, place.y)
+        field = ScreenerField(folder, plan, self._plate.preset, place.x, place.y)
         field.make()
-        self.stage_um = place.well.column * PITCH_UM, place.well.row * PITCH_UM
+        self.stage_um = stage_um(self._plate.preset, place.well)
         scene, told = self._scene(place), None
         period_s = (plan.slice_period_s or 0.0) / len(plan.channels) if self._real else 0.0
         due_s = time.monotonic()

@@ -8,8 +8,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from spheroidd.protocols.stack import StackPlan
+from spheroidd.protocols.stack import SliceIndex, StackPlan
 from spheroidd.sim_emulator.ome_xml import ome_xml
+from spheroidd.sim_emulator.presets import Preset
+from spheroidd.sim_emulator.stage import taken
 
 JOB = 8
 
@@ -20,6 +22,7 @@ class ScreenerField:
 
     experiment: Path
     plan: StackPlan
+    preset: Preset
     x: int = 0
     y: int = 0
     job: int = JOB
@@ -40,14 +43,16 @@ class ScreenerField:
     def write(self, channel: str, z: int, image: NDArray[np.unsignedinteger[Any]]) -> Path:
         """Write one plane."""
         path = self.path(channel, z)
-        text = ome_xml(self.plan, path.name, n_z=1, channels=(channel,)).encode()
+        planes = [taken(self.preset, self.plan, SliceIndex(channel, z))]
+        text = ome_xml(self.plan, path.name, n_z=1, channels=(channel,), planes=planes).encode()
         with tifffile.TiffWriter(path, byteorder="<") as file:
             file.write(image, description=text, metadata=None, software=False, **resolution(self.plan))
         return path
 
     def write_metadata(self) -> None:
         """Write the field's own OME-XML, as it is written once all of its images are."""
-        text = ome_xml(self.plan, self._stem, n_z=self.plan.n_z, channels=self.plan.channels).encode()
+        planes = [taken(self.preset, self.plan, index) for index in self.plan.indices()]
+        text = ome_xml(self.plan, self._stem, n_z=self.plan.n_z, channels=self.plan.channels, planes=planes).encode()
         (self.folder / "metadata" / f"{self._stem}.ome.xml").write_bytes(text)
 
     @property
