@@ -12,8 +12,6 @@ Each point is kept in bench/out/pareto; killed, it goes on where it stopped. `--
 """
 
 import json
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -26,15 +24,14 @@ import typer
 from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_overlaps, say, trained
 from spheroidd.inference.model_card import ModelCard, UNetSettings
 from spheroidd.inference.resample import Spacing
-from spheroidd.inference.segment import LONGEST_TILE_YX, LONGEST_TILE_Z, UNetSegmenter
-from spheroidd.inference.tiles import tile_axis
+from spheroidd.inference.segment import UNetSegmenter
+from spheroidd.inference.stack_seconds import stack_seconds
 from spheroidd.inference.train import TrainSettings
 from spheroidd.inference.training_stack import TrainingStack, filter_stack, prepare_stack
 from spheroidd.inference.unet import UNet, build_network
 from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings
 
-STACK_UM = 100.0  # each side of the screen stack
 CROP_UM = 32.0  # each side of what is learnt from and judged on
 HALO = 16
 TRAINING_SEEDS, HELD_OUT_SEED = (1000, 1001), 9000
@@ -85,26 +82,9 @@ def judged(model: UNet) -> dict[str, Any]:
 
 
 def cpu_seconds(network: UNetSettings) -> dict[str, float]:
-    """CPU seconds of inference of a whole stack, from those of one tile; the fastest of two."""
-    sides = [math.ceil(STACK_UM / step) for step in network.spacing_um]
-    rows = [tile_axis(n, most, HALO) for n, most in zip(sides, (LONGEST_TILE_Z, *[LONGEST_TILE_YX] * 2), strict=True)]
-    first = [axis[0].stop - axis[0].start for axis in rows]
-    tile = [min(n, 64) for n in first]  # a part of it: the time goes with the voxels
-    segmenter = UNetSegmenter(build_network(network).eval(), ModelCard("time", network, halo=HALO, sha256=""), "cpu")
-    region = np.random.default_rng(0).standard_normal((2, *tile), np.float32)
-    seconds = []
-    for _ in range(2):
-        began_s = time.process_time()
-        segmenter.predict(region)
-        seconds.append(time.process_time() - began_s)
-    per_voxel_s = min(seconds) / math.prod(tile)
-    voxels = math.prod(sum(one.stop - one.start for one in axis) for axis in rows)
-    return {
-        "cpu_s_per_mvoxel": round(1e6 * per_voxel_s, 3),
-        "mvoxels_with_halos": round(voxels / 1e6, 2),
-        "cpu_s_per_screen_stack": round(per_voxel_s * voxels, 2),
-        "measured_on_voxels": math.prod(tile),
-    }
+    """CPU seconds of inference of a whole stack; what a network has learnt changes nothing of them."""
+    card = ModelCard("time", network, halo=HALO, sha256="")
+    return stack_seconds(UNetSegmenter(build_network(network).eval(), card, "cpu"), HALO)
 
 
 def point(network: UNetSettings, budget: TrainSettings, out: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spheroidd.daemon.command_line import JsonOption, console, sub_app
+from spheroidd.protocols.errors import ConfigError
 
 _group = sub_app("model", "Networks: what ships, what its card says, whether it is whole; packages in and out.")
 NameArgument = Annotated[str, typer.Argument(metavar="[NAME]", help='A name that ships, a file, or "default".')]
@@ -68,17 +69,25 @@ def card_command(
     write: Annotated[
         bool, typer.Option("--write", help="Write it beside the weights, with the answer to the known input.")
     ] = False,
+    rivals: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --write: what `python -m bench.pareto` printed, for its last table."),
+    ] = None,
 ) -> int:
     """Print a network's card as Markdown, or write it beside the weights."""
     from spheroidd.inference.card_text import card_text
     from spheroidd.inference.model_card import read_card
 
     if not write:
+        if rivals is not None:
+            raise ConfigError("--rivals changes a card that is not written", where="model card", do="add --write")
         typer.echo(card_text(read_card(name)), nl=False)
         return 0
+    from spheroidd.daemon.models import tradeoff_rows
     from spheroidd.inference.weights_file import renew_card
 
-    typer.echo(str(renew_card(name)))
+    tradeoff = None if rivals is None else tradeoff_rows(name, rivals)
+    typer.echo(str(renew_card(name, tradeoff=tradeoff)))
     return 0
 
 

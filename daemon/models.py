@@ -1,5 +1,6 @@
 """The models that there are: what ships, and what a path names; and whether each is what its card says."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spheroidd.inference.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER, find_weights, read_card
-from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.errors import ConfigError, ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,37 @@ def _dice(metrics: Any, label: str) -> float | None:
     groups = [one for name, one in dict(metrics).items() if isinstance(one, dict) and "stack" not in name.split()]
     found = [float(one[f"{label}_dice_mean"]) for one in groups if f"{label}_dice_mean" in one]
     return sum(found) / len(found) if found else None
+
+
+def tradeoff_rows(name_or_path: str | Path | None, rivals: Path) -> list[dict[str, Any]]:
+    """The table of a card: the model's own row, measured now, and a row for each point that `bench.pareto` printed.
+
+    ConfigError where the file holds something else.
+    """
+    from spheroidd.inference.segment import UNetSegmenter
+    from spheroidd.inference.stack_seconds import tradeoff_row
+    from spheroidd.inference.weights_file import load_model
+
+    try:
+        found = json.loads(rivals.read_text(encoding="utf-8"))
+        rows = [
+            {
+                "network": f"bench.pareto, {found['steps']} steps",
+                "spacing_um": [point["spacing_um"]] * 3,
+                "base": point["base"],
+                "levels": 3,
+                "live_dice": point["live"]["dice"],
+                "dead_dice": point["dead"]["dice"],
+                "cpu_s": point["cpu_s_per_screen_stack"],
+            }
+            for point in found["points"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        do = "give a file with what `python -m bench.pareto` printed"
+        raise ConfigError(f"not the points of a Pareto front: {error!r:.200}", where=str(rivals), do=do) from error
+    model, card = load_model(name_or_path)
+    own = tradeoff_row(UNetSegmenter(model, card, "cpu"), card.metrics)
+    return [own, *sorted(rows, key=lambda row: (-row["spacing_um"][0], row["base"]))]
 
 
 def list_screen(rows: list[dict[str, Any]]) -> Table:

@@ -26,9 +26,10 @@ from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
 from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
+from spheroidd.inference.stack_seconds import tradeoff_row
 from spheroidd.inference.train import background_bound, train
 from spheroidd.inference.train_log import Progress, tensorboard_writer
-from spheroidd.inference.training_stack import TrainingStack, filter_stack
+from spheroidd.inference.training_stack import TrainingStack, content_digest, filter_stack
 from spheroidd.inference.unet import UNet
 from spheroidd.inference.weights_file import load_model, save_model
 from spheroidd.protocols.errors import ConfigError, ModelError
@@ -84,6 +85,7 @@ def _finish(
         background=_bound(model, stacks, console),
         command=command,
         seeds=_seeds(config),
+        data_sha256=content_digest(stacks),
         description=f"Trained {settings.steps} steps of {settings.batch} patches on {len(stacks)} stacks"
         + (f", from the weights {config.start_from}." if config.start_from else "."),
     )
@@ -91,8 +93,8 @@ def _finish(
     held_out: dict[str, range] = {plates.kind: _range(plates) for plates in config.data.held_out}
     if held_out:
         card = replace(card, metrics=examine(UNetSegmenter(model, card), held_out))
-        save_model(model, config.out, card)
         console.print_json(data=dict(card.metrics))
+    save_model(model, config.out, replace(card, tradeoff=(tradeoff_row(UNetSegmenter(model, card), card.metrics),)))
     return config.out / f"{config.name}.safetensors"
 
 

@@ -59,7 +59,13 @@ def _tradeoff(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "Not measured for this model."
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    return _table([c.replace("_", " ") for c in columns], [[_figure(row.get(c)) for c in columns] for row in rows])
+    table = _table([c.replace("_", " ") for c in columns], [[_figure(row.get(c)) for c in columns] for row in rows])
+    told = "cpu s: seconds of inference of a `screen` stack, on the processor that wrote the card."
+    if len(rows) > 1:
+        told += (
+            " Rows after the first are small networks of few steps on small crops: compare their Dice with each other."
+        )
+    return f"{table}\n\n{told}"
 
 
 def _check(card: ModelCard) -> str:

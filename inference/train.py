@@ -25,7 +25,7 @@ from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.loss import LossSettings, total_loss
 from spheroidd.inference.model_card import ModelCard, UNetSettings
 from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.train_checkpoint import resume, save_checkpoint
+from spheroidd.inference.train_checkpoint import Origin, resume, save_checkpoint, weights_digest
 from spheroidd.inference.train_log import CSV_NAME, Progress, write_csv
 from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, stacks_digest
@@ -88,8 +88,9 @@ def train(
 ) -> UNet:
     """Train to the last step; the averaged network, in evaluation mode.
 
-    `out` gets `log.csv` and `checkpoint.pt`; a checkpoint of the same settings and stacks that is there already is
-    taken up. `report` comes with every validation, `tick` after every step. `start_from` gives the first weights.
+    `out` gets `log.csv` and `checkpoint.pt`; a checkpoint of the same settings, stacks and first weights that is there
+    already is taken up. `report` comes with every validation, `tick` after every step. `start_from` gives the first
+    weights.
     """
     rank, n_ranks = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
     if settings.batch % n_ranks:
@@ -107,8 +108,8 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16")
     parts: dict[str, Any] = {"model": model, "averaged": averaged, "optimiser": optimiser, "scaler": scaler}
-    digest = stacks_digest(stacks)
-    step = resume(out / CHECKPOINT_NAME, settings, digest, parts)
+    origin = Origin(settings, stacks_digest(stacks), "" if start_from is None else weights_digest(start_from))
+    step = resume(out / CHECKPOINT_NAME, origin, parts)
     replica = _replicated(model, device) if n_ranks > 1 else model
     sampler = PatchSampler(stacks, settings.patch, settings.minority, settings.augmentation, settings.seed)
     losses: list[float] = []
@@ -139,7 +140,7 @@ def train(
             progress = Progress(step, float(np.mean(losses)), rate, time.monotonic() - start_s, dice)
             losses.clear()
             write_csv(out / CSV_NAME, progress)
-            save_checkpoint(out / CHECKPOINT_NAME, settings, digest, parts, step)
+            save_checkpoint(out / CHECKPOINT_NAME, origin, parts, step)
             report(progress)
     return network.eval()
 

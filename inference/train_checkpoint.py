@@ -1,12 +1,14 @@
 """A training's state on disk, whole or not at all, and taken up only by a training of the same settings."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from spheroidd.protocols.errors import ConfigError
 
@@ -14,34 +16,58 @@ if TYPE_CHECKING:
     from spheroidd.inference.train import TrainSettings
 
 _MAY_DIFFER = ("every",)  # reports change nothing
+_WORDS = {"start_from": "weights to start from"}
 
 
-def save_checkpoint(path: Path, settings: "TrainSettings", data: str, parts: Mapping[str, Any], step: int) -> None:
-    """Write every part's state after `step` steps; `data` is the digest of what is learnt from."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """All that decides a training's end: its settings, the digest of what is learnt from, that of the first weights.
+
+    `start_from` is empty where the weights were drawn from the seed.
+    """
+
+    settings: "TrainSettings"
+    data: str
+    start_from: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """By the names that a message calls them; what changes reports only is left out."""
+        decisive = {name: value for name, value in asdict(self.settings).items() if name not in _MAY_DIFFER}
+        return {"settings": decisive, "data": self.data, "start_from": self.start_from}
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of a network's weights and statistics, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, origin: Origin, parts: Mapping[str, Any], step: int) -> None:
+    """Write every part's state after `step` steps, and what the training is."""
     states = {name: part.state_dict() for name, part in parts.items()}
     partial = path.with_suffix(".partial")
-    torch.save({"step": step, "settings": _decisive(settings), "data": data, **states}, partial)
+    torch.save({"step": step, **origin.as_dict(), **states}, partial)
     partial.replace(path)
 
 
-def resume(path: Path, settings: "TrainSettings", data: str, parts: Mapping[str, Any]) -> int:
+def resume(path: Path, origin: Origin, parts: Mapping[str, Any]) -> int:
     """Load a checkpoint if there is one; the step it was written after. ConfigError for another training's."""
     if not path.exists():
         return 0
+    ours = origin.as_dict()
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
-        step, theirs = int(found["step"]), {"settings": found["settings"], "data": found["data"]}
+        step, theirs = int(found["step"]), {name: found[name] for name in ours}
     except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
         what = f"not a checkpoint: {error!r:.200}"
         raise ConfigError(what, where=str(path), do="remove it, or train in another folder") from error
-    for name, ours in (("settings", _decisive(settings)), ("data", data)):
-        if theirs[name] != ours:
+    for name, value in ours.items():
+        if theirs[name] != value:
             do = "go on with the same file and data, remove the checkpoint, or train in another folder"
-            raise ConfigError(f"it was written with other {name}", where=str(path), do=do)
+            raise ConfigError(f"it was written with other {_WORDS.get(name, name)}", where=str(path), do=do)
     for name, part in parts.items():
         part.load_state_dict(found[name])
     return step
-
-
-def _decisive(settings: "TrainSettings") -> dict[str, Any]:
-    return {name: value for name, value in asdict(settings).items() if name not in _MAY_DIFFER}

@@ -5,9 +5,10 @@ Weights whose bytes or shapes are not what the card and the code say are refused
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -44,12 +45,16 @@ def write_card(card: ModelCard, folder: Path) -> None:
     (folder / f"{card.name}.md").write_text(card_text(card), encoding="utf-8")
 
 
-def renew_card(name_or_path: str | Path | None = None) -> Path:
-    """Write a model's card anew beside its weights, with the answer to the known input; the Markdown's path."""
+def renew_card(name_or_path: str | Path | None = None, *, tradeoff: Sequence[Mapping[str, Any]] | None = None) -> Path:
+    """Write a model's card anew beside its weights, with the answer to the known input; the Markdown's path.
+
+    `tradeoff` replaces the card's table of spacing, width and time.
+    """
     model, card = load_model(name_or_path)
     path = find_weights(name_or_path)
+    rows = card.tradeoff if tradeoff is None else tuple(tradeoff)
     try:
-        write_card(replace(card, name=path.stem, probe=probe(model)), path.parent)
+        write_card(replace(card, name=path.stem, probe=probe(model), tradeoff=rows), path.parent)
     except OSError as error:
         do = "copy the weights and their card to a folder that you may write to"
         raise StorageError(f"cannot write the card: {error.strerror}", where=str(path.parent), do=do) from error

@@ -144,6 +144,24 @@ def test_an_old_card_gets_its_answer(model: Path) -> None:
     assert "the same bits" in spheroidd("model", "verify", model).output
 
 
+def test_a_card_gets_its_rivals(model: Path, tmp_path: Path) -> None:
+    point = {"spacing_um": 0.5, "base": 4, "live": {"dice": 0.91}, "dead": {"dice": 0.85}, "cpu_s_per_screen_stack": 9}
+    (tmp_path / "front.json").write_text(json.dumps({"steps": 150, "points": [point]}))
+    assert spheroidd("model", "card", model, "--write", "--rivals", tmp_path / "front.json").exit_code == 0
+    own, rival = read_card(model).tradeoff
+    assert (own["network"], own["live_dice"], own["spacing_um"]) == ("tiny", 0.9312, [1.0, 0.5, 0.5])
+    assert own["cpu_s"] > 0
+    assert rival["cpu_s"] == 9
+    assert (
+        "| bench.pareto, 150 steps | 0.5 x 0.5 x 0.5 | 4 | 3 | 0.91 | 0.85 | 9 |"
+        in model.with_suffix(".md").read_text()
+    )
+    (tmp_path / "front.json").write_text('{"steps": 150}')
+    for arguments in (("--write",), ()):
+        done = spheroidd("model", "card", model, *arguments, "--rivals", tmp_path / "front.json")
+        assert done.exit_code == 2, done.output
+
+
 def test_list_and_info(model: Path) -> None:
     listed = json.loads(spheroidd("model", "list", "--in", model.parent, "--json").stdout)
     assert listed[0]["default"]

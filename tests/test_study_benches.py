@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from bench import ablation, finetune, nuclei, pareto, robustness, study
+from bench import ablation, finetune, network_pictures, nuclei, pareto, robustness, study
 from bench.robustness import POINTS, Point
 from spheroidd.daemon.training_config import load_training_config
 from spheroidd.inference.model_card import UNetSettings
@@ -195,6 +196,17 @@ def test_a_point_is_trained_once_and_drawn(tmp_path: Path, monkeypatch: pytest.M
     assert pareto.point(network, SHORT, tmp_path) == json.loads(json.dumps(row))
     pareto.draw([row, {**row, "base": 4, "cpu_s_per_screen_stack": 50.0}], tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 5000
+
+
+def test_the_network_s_pictures_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    network_pictures.curves(tmp_path / "curves.png", None)
+    monkeypatch.setattr(network_pictures, "load_segmenter", lambda *given, **more: ThresholdSegmenter(0.8))
+    network_pictures.overlay(tmp_path / "overlay.png", kind="unit", seed=5, model="x")
+    for name in ("curves", "overlay"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 20, "something is drawn"
 
 
 def _unit_settings() -> Any:

@@ -22,7 +22,7 @@ from spheroidd.inference.segment import UNetSegmenter
 from spheroidd.inference.train import background_bound, learning_rate, train, validate
 from spheroidd.inference.train_log import Progress, read_csv, tensorboard_writer, write_csv
 from spheroidd.inference.train_patches import PatchSampler
-from spheroidd.inference.training_stack import TrainingStack, prepare_stack
+from spheroidd.inference.training_stack import TrainingStack, content_digest, prepare_stack
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError
 from spheroidd.protocols.results import Limits
 from tests.study_rig import TINY, balls
@@ -69,6 +69,27 @@ def test_a_checkpoint_of_other_stacks_is_refused(tmp_path: Path) -> None:
     train([balls()], [], TINY, tmp_path)
     with pytest.raises(ConfigError, match="other data"):
         train([balls(1)], [], TINY, tmp_path)
+
+
+def test_a_checkpoint_that_began_with_other_weights_is_refused(tmp_path: Path) -> None:
+    first, other = (train([balls()], [], dataclasses.replace(TINY, seed=seed), tmp_path / str(seed)) for seed in (1, 2))
+    done = train([balls()], [], TINY, tmp_path / "on", start_from=first)
+    assert same(done, train([balls()], [], TINY, tmp_path / "on", start_from=first)), "the same weights go on"
+    for start_from in (other, None):
+        with pytest.raises(ConfigError, match="other weights to start from"):
+            train([balls()], [], TINY, tmp_path / "on", start_from=start_from)
+
+
+def test_the_card_s_hash_of_the_data_sees_every_voxel(tmp_path: Path) -> None:
+    stack = balls()
+    stack.save(tmp_path)
+    kept = content_digest([stack])
+    assert content_digest([TrainingStack.load(tmp_path)]) == kept, "wherever the arrays lie"
+    for number in range(len(stack.variants)):
+        variants = [volume.copy() for volume in stack.variants]
+        variants[number][1, 5, 7, 11] += np.float16(0.5)
+        assert content_digest([dataclasses.replace(stack, variants=tuple(variants))]) != kept
+    assert content_digest([stack, stack]) != kept
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from rich.console import Console
 from typer.testing import CliRunner
 
 from spheroidd.daemon.cli import app
+from spheroidd.daemon.held_out import segment_stack
+from spheroidd.daemon.training import run_training
 from spheroidd.daemon.training_config import Recording, build_training_config, load_training_config
 from spheroidd.daemon.training_plates import FIELDS, TrainingPlate, cached_stacks
 from spheroidd.daemon.training_presets import PRESETS, training_preset
@@ -22,6 +26,7 @@ from spheroidd.daemon.training_viability import viability_wells
 from spheroidd.inference.regressor import ViabilityRegressor
 from spheroidd.inference.segment import load_segmenter
 from spheroidd.inference.train_log import read_csv
+from spheroidd.inference.training_stack import content_digest
 from spheroidd.protocols.errors import StackError
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "training"
@@ -103,6 +108,10 @@ def test_from_a_file_to_weights_and_on_from_the_same_place(tmp_path: Path, cache
         "first_validation_unit_plate": 100,
         "first_held_out_unit_plate": 200,
     }
+    assert card["data_sha256"] == content_digest(list(cached_stacks("unit", 0, (1.0, 1.0, 1.0), cache)))
+    (own,) = card["tradeoff"]
+    assert own["live_dice"] == card["metrics"]["unit plate"]["live_dice_mean"]
+    assert own["cpu_s"] > 0
     assert load_segmenter(tmp_path / "out" / "tiny.safetensors", "cpu").sha256 == card["sha256"]
     assert [row["step"] for row in read_csv(tmp_path / "out" / "log.csv")] == [2, 4]
     assert list((tmp_path / "out" / "tensorboard").glob("events.*"))
@@ -264,6 +273,30 @@ def test_a_recording_that_does_not_fit_is_refused(tmp_path: Path, replaced: dict
     with pytest.raises(StackError) as caught:
         recorded_stack(recorded(tmp_path, **paths), (1.0, 1.0, 1.0), tmp_path / "cache")
     assert caught.value.do
+
+
+def test_the_100_nm_example_trains_and_segments_in_a_tiny_form(tmp_path: Path) -> None:
+    example = load_training_config(EXAMPLES / "100nm.toml")
+    spacing_um = example.training.network.spacing_um
+    assert spacing_um == (0.1, 0.1, 0.1)
+    mine = recorded(tmp_path).model_copy(update={"pixel_um": 0.125, "z_step_um": 0.5})
+    small = replace(example.training, steps=2, every=2, patch=(16, 24, 24), precision="fp32")
+    config = example.model_copy(
+        update={
+            "out": tmp_path / "out",
+            "device": "cpu",
+            "data": example.data.model_copy(update={"cache": tmp_path, "train": (), "recordings": (mine,)}),
+            "training": small,
+        }
+    )
+    weights = run_training(config, Console(quiet=True), "a test")
+    segmenter = load_segmenter(weights, "cpu")
+    assert segmenter.spacing_um == spacing_um
+    own_um = (mine.z_step_um, mine.pixel_um, mine.pixel_um)
+    raw = tifffile.imread(tmp_path / "raw.tif")
+    masks, counter = segment_stack(segmenter, np.stack([raw, raw]), own_um, None)
+    assert masks["live"].shape == raw.shape
+    assert counter.volumes_by_z("488") is not None
 
 
 @pytest.mark.slow
