@@ -1,8 +1,10 @@
 """The truth of a watched folder: what a rescan finds in it, cheaply enough for 100,000 files.
 
 A folder whose time has not changed since a listing that began well after it first had that time holds the same names,
-where the file system keeps such times; so an idle tree costs one stat a folder. Files are looked at until they are
-given out. Nothing here opens, moves or changes a file.
+where the file system keeps such times; so an idle tree costs one stat a folder. Where it does not, every folder's names
+are listed each time, and gone through only where they are not those of the last time, as a 64-bit hash of them tells;
+a name that was a file and is a folder now is then found by the full listing every RELIST_S. Files are looked at until
+they are given out. Nothing here opens, moves or changes a file.
 """
 
 import os
@@ -32,11 +34,14 @@ class _File:
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder's time, since when (monotonic) it is known to have it, and what a listing found in it."""
+    """A folder's time (0 where it keeps none), since when (monotonic) it is known to have it, and what a listing found:
+    a hash of all names, and the folders to look into.
+    """
 
     mtime_ns: int
     since_s: float
     sure: bool = False
+    names: int | None = None
     folders: list[str] = field(default_factory=list)
 
 
@@ -102,7 +107,7 @@ class FolderScan:
         """
         found = self.signature(path)
         if found is None:
-            self._known.discard(path)
+            self._forget(path)
         else:
             self._waiting[path] = _File(signature or found, now_s, refused=signature)
 
@@ -117,13 +122,15 @@ class FolderScan:
     def _visit(self, folder: str, found: list[str]) -> list[str]:
         """Look at one folder; what is new in it goes to `found`. Returns its sub-folders."""
         try:
-            mtime_ns = os.stat(self._path(folder)).st_mtime_ns  # noqa: PTH116 (a Path for each of 100,000 is slow)
+            path = self._path(folder)
+            mtime_ns = os.stat(path).st_mtime_ns if self._keeps_times else 0  # noqa: PTH116 (a Path is slow)
             known = self._folders.get(folder)
             if known is None or known.mtime_ns != mtime_ns:
                 known = self._folders[folder] = _Folder(mtime_ns, self._started_s)
             if known.sure and not self._all:
                 return known.folders
-            known.folders = self._list(folder, found)
+            if self._all or known.names is None or known.names != _hash(os.listdir(path)):  # noqa: PTH208
+                known.names, known.folders = self._list(folder, found)
         except OSError as error:
             if not folder:
                 do = "check the path, the share and its mount; the run goes on with what is missing"
@@ -136,23 +143,26 @@ class FolderScan:
         known.sure = self._keeps_times and self._started_s - known.since_s >= FINEST_TIME_S
         return known.folders
 
-    def _list(self, folder: str, found: list[str]) -> list[str]:
+    def _list(self, folder: str, found: list[str]) -> tuple[int, list[str]]:
+        """Go through a folder's names: a hash of them, and the sub-folders to look into."""
         prefix = f"{folder}/" if folder else ""
+        names: list[str] = []
         folders: list[str] = []
         files: list[str] = []
         with os.scandir(self._path(folder)) as entries:
             for entry in entries:
+                names.append(entry.name)
                 # A link to a folder may lead round in a circle.
                 (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
         if not folder and self._had_names and not folders and not files:
             do = "mount the share again; the run goes on with what is missing"
             raise InstrumentError("the watched folder has become empty", where=self._root, do=do)
         self._had_names |= bool(folders or files)
-        if folder and self._is_data_set(folder, {*folders, *files}):
+        if folder and self._is_data_set(folder, names):
             if folder not in self._known:
                 self._known.add(folder)
                 self._data_sets.append(folder)
-            return []
+            return _hash(names), []
         for name in files:
             path = prefix + name
             if path in self._known:
@@ -160,7 +170,14 @@ class FolderScan:
             self._known.add(path)
             if self._wanted(path):
                 found.append(path)
-        return [path for name in folders if self._enters(path := prefix + name)]
+        return _hash(names), [path for name in folders if self._enters(path := prefix + name)]
+
+    def _forget(self, path: str) -> None:
+        """A file is gone: it is news if it comes again, though its folder's names are the same then."""
+        self._known.discard(path)
+        folder = self._folders.get(path.rpartition("/")[0])
+        if folder is not None:
+            folder.names = None
 
     def _come_to_rest(self, found: list[str], now_s: float, closed: Collection[str]) -> News:
         data_sets, self._data_sets = self._data_sets, []
@@ -168,7 +185,7 @@ class FolderScan:
         moving: list[str] = []
         for path in found:
             if (signature := self.signature(path)) is None:
-                self._known.discard(path)
+                self._forget(path)
             elif path not in self._waiting:
                 self._waiting[path] = _File(signature, now_s)
                 moving.append(path)
@@ -177,7 +194,7 @@ class FolderScan:
             current = file.signature if path in new else self.signature(path)
             if current is None:  # moved away, or deleted: news if it comes again
                 del self._waiting[path]
-                self._known.discard(path)
+                self._forget(path)
                 continue
             if current != file.signature:
                 file.signature, file.since_s = current, now_s
@@ -189,3 +206,8 @@ class FolderScan:
 
     def _path(self, relative: str) -> str:
         return f"{self._root}/{relative}" if relative else self._root
+
+
+def _hash(names: list[str]) -> int:
+    """Of a folder's names in the order in which they were listed; another order is looked at for nothing, no more."""
+    return hash("\0".join(names))

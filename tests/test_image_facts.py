@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -17,13 +18,18 @@ from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
 from spheroidd.acquisition.stack_file import open_file
 from spheroidd.acquisition.watch_folder import MatrixScreenerSource, WatchSource
 from spheroidd.acquisition.watch_settings import MatrixScreenerSettings, WatchSettings
+from spheroidd.daemon.catalog import Catalog
+from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import read_plate_map
+from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.stage import taken
 from tests.contracts.source_contract import FakeClock
 from tests.test_recorded_formats import LIF, NDTIFF, TREE, real_data, write_ndtiff
 from tests.test_replay import write_imagej, write_ngff_05
+from tests.test_restream import image, store
 
 
 @pytest.mark.parametrize(
@@ -264,10 +270,10 @@ def test_the_field_reads_an_emulated_exposure_and_position_in_numbers(emulated):
     assert said == {"x_um": 0.0, "y_um": 0.0, "z_um": 2.0, "exposure_ms": 5.0, "instrument_elapsed_s": 0.05}
 
 
-def test_an_ndtiff_says_what_was_recorded_beside_each_plane(tmp_path):
-    write_ndtiff(tmp_path / "set", ["A01"], np.ones((1, 2, 4, 6), np.uint16))
+def test_an_ndtiff_says_where_the_focus_was_sent(tmp_path):
+    write_ndtiff(tmp_path / "set", ["A01"], {"A01": {("488", 0): np.ones((4, 6), np.uint16)}})
     with closing(open_file(tmp_path / "set" / "position=A01")) as file:
-        assert isinstance(file.metadata(0, 0), dict)
+        assert file.metadata(0, 0) == {"z_planned_um": 0.0}
 
 
 @real_data
@@ -353,3 +359,51 @@ def test_a_real_tree_that_is_watched_says_where_it_was_taken_without_inventing_a
         frames = list(source.frames(plan, set(plan.indices())))
     assert [frame.metadata["stage_x"] for frame in frames] == [0.042702126574] * 2
     assert not {"x_um", "exposure_ms"} & frames[0].metadata.keys()
+
+
+# -- a recording of ours -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Three wells as a run leaves them, with what it knew of one image."""
+    plate_map = store(tmp_path)
+    said = {"x_um": 1.5, "preset": "FITC", "host_time_s": 5.0, "file": "a.tif"}
+    with Catalog.create_or_open(tmp_path) as catalog:
+        catalog.register_plate(plate_map, "{}")
+        plan = StackPlan(StackKey("P1", WellId(0, 0)), ("488", "561"), 20, 32, 40, 0.5, 1.0)
+        catalog.expect(plan)
+        catalog.acknowledge(SliceDurable(plan.key, SliceIndex("561", 3), 7, 1.0, said), 2.0)
+    return tmp_path
+
+
+def of_image(data, z=3):
+    with closing(open_file(image(data))) as file:
+        return dict(file.metadata(1, z))
+
+
+def test_a_run_of_ours_is_replayed_with_what_was_known_of_its_images(recording):
+    assert of_image(recording) == {"x_um": 1.5, "preset": "FITC"}
+    assert of_image(recording, z=4) == {}
+
+
+def without_ledger(data):
+    (data / "catalog.sqlite").unlink()
+
+
+def with_a_damaged_ledger(data):
+    (data / "catalog.sqlite").write_bytes(b"SQLite format 3\0" + bytes(5000))
+
+
+def with_another_ledger(data):
+    (data / "catalog.sqlite").unlink()
+    with closing(sqlite3.connect(data / "catalog.sqlite")) as other:
+        other.execute("CREATE TABLE frames_view (plate, well, stack, channel, z, metadata_json)")
+        other.execute("""INSERT INTO frames_view VALUES ('P1', 'A01', 0, '561', 3, '["x_um"]')""")
+        other.commit()
+
+
+@pytest.mark.parametrize("spoil", [without_ledger, with_a_damaged_ledger, with_another_ledger])
+def test_a_recording_whose_ledger_says_nothing_is_still_read(recording, spoil):
+    spoil(recording)
+    assert of_image(recording) == {}

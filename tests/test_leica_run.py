@@ -66,9 +66,12 @@ def test_the_example_drives_a_plate_to_final_rows(tmp_path):
     with CatalogReader.read_only(tmp_path / "demo-data" / "leica-cam") as catalog:
         rows = catalog.results("leica-cam")
         stored = [stack.n_slices_acked for stack in catalog.stacks("leica-cam")]
+        frames = catalog.query("SELECT * FROM frames_view WHERE well = 'B03' AND z = 2 ORDER BY channel", {})
     assert sorted(row.well for row in rows) == ["A01", "A02", "A03", "B01", "B02", "B03"]
     assert {row.status for row in rows} == {WellStatus.FINAL}
     assert stored == [48] * 6
+    places = [[frame[name] for name in ("channel", "x_um", "y_um", "z_um", "exposure_ms")] for frame in frames]
+    assert places == [["488", 18000.0, 9000.0, 2.0, 5.0], ["561", 18000.0, 9000.0, 2.0, 5.0]]
 
 
 def source_check(file):
