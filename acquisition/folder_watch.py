@@ -22,7 +22,7 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import StackKey
 
 HINT_S = 0.1  # how soon a hint, or an order to stop, is noticed
-IDLE_SHARE = 1 / 80  # of a processor, at most, for looking at a folder in which nothing happens
+IDLE_SHARE = 1 / 100  # of a processor, at most, for looking at a folder in which nothing happens
 BUSY_SHARE = 1 / 4  # and while hints come
 MAX_METADATA_BYTES = 2**24
 MAX_TOLD, MAX_REASONS = 5, 1000  # why files are not used: in one message, and kept
