@@ -23,7 +23,9 @@ from spheroidd.inference.train import background_bound, learning_rate, train, va
 from spheroidd.inference.train_log import Progress, read_csv, tensorboard_writer, write_csv
 from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, content_digest, prepare_stack
+from spheroidd.inference.unet import build_network
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError
+from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Limits
 from tests.study_rig import TINY, balls
 
@@ -115,6 +117,23 @@ def test_it_learns_to_find_bright_balls(tmp_path: Path) -> None:
     segmenter = UNetSegmenter(model, ModelCard("b", settings.network, 0, "", background=bound), "cpu")
     assert not segmenter.predict(np.full((2, 8, 8, 8), -0.6, np.float32)).live.any()
     assert segmenter.predict(balls(9).variants[0].astype(np.float32)).live.max() > 0.5
+
+
+def test_of_a_large_stack_the_middle_tells_how_flat_a_cell_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def predict(self: UNetSegmenter, region: NDArray[np.float32]) -> Prediction:
+        asked.append(region)
+        return Prediction(*(np.ones(region.shape[1:], np.float32) for _ in range(4)))
+
+    monkeypatch.setattr(UNetSegmenter, "predict", predict)
+    monkeypatch.setattr("spheroidd.inference.train._LONGEST_MIDDLE", 16)
+    stack = balls(shape=(12, 24, 16))
+    background_bound(build_network(TINY.network), [stack])
+    assert [region.shape for region in asked] == [(2, 12, 16, 16)] * 2
+    assert np.array_equal(asked[0], stack.variants[0][:, :, 4:20].astype(np.float32))
 
 
 STILL = AugmentSettings(contrast=0, brightness=0, blur_chance=0, noise_chance=0, swap_chance=0.5, drop_chance=0)
