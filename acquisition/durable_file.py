@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ def write_durably(
     new pages would cost more than all else.
     """
     way = right_of_way or RightOfWay()
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(f"{path.name}.{threading.get_native_id()}{PARTIAL}")  # two threads may be at one file
     try:
         with partial.open("wb", buffering=0) as file:
             for piece in _pieces(parts):

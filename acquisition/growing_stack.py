@@ -52,6 +52,7 @@ class GrowingStack:
     durable: dict[SliceIndex, int] = field(default_factory=dict)
     stored: dict[Place, dict[int, int]] = field(default_factory=dict)
     filling: dict[Place, GrowingSlab] = field(default_factory=dict)
+    late: set[Place] = field(default_factory=set)  # stored, and their pyramids are still to come
     announced: list[int] = field(default_factory=list)  # by channel: every plane below this z was announced
 
     def __post_init__(self) -> None:
@@ -70,6 +71,10 @@ class GrowingStack:
         """Whether the ring and Zarr together hold every plane of a slab, durably."""
         held = slab.crcs.keys() | self.stored.get(slab.place, {}).keys()
         return held.issuperset(self.files.planes(slab.place[1]))
+
+    def is_being_written(self) -> bool:
+        """Whether anything of it is on its way to Zarr."""
+        return bool(self.late) or any(slab.queued for slab in self.filling.values())
 
     def write_to_ring(self, slab: GrowingSlab, frame: Frame, pixels: Pixels, crc: int) -> None:
         """Put a frame into its slot."""
@@ -119,6 +124,22 @@ class GrowingStack:
                 slab = slabs.setdefault((place, found.group), GrowingSlab(self, place, found.group))
                 slab.crcs[found.z] = found.crc32c
         return list(slabs.values())
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class LatePyramid:
+    """The coarser levels of a slab that is in Zarr: put off while frames came too fast."""
+
+    stack: GrowingStack
+    place: Place
+
+    def make(self, room: SlabRoom) -> dict[int, int]:
+        """Write them from what Zarr holds; gives the slab's {z: crc32c} as they were before it was read."""
+        files, crcs = self.stack.files, self.stack.stored[self.place]
+        if room.levels:
+            room.halving(files.read_slab(*self.place)[1], room.levels[0])
+        files.write_pyramid(*self.place, crcs, room)
+        return crcs
 
 
 def pixels_of(frame: Frame) -> Pixels:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spheroidd.acquisition.durable_file import storage_errors
-from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack, pixels_of
+from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack, LatePyramid, pixels_of
 from spheroidd.acquisition.right_of_way import RightOfWay
 from spheroidd.acquisition.ring import Ring
 from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
@@ -62,6 +62,8 @@ class ZarrStackStore:
         self._coming = False  # a frame is on its way into the ring
         self._sync_failed = self._write_again = False
         self._jobs: list[GrowingSlab] = []  # bounded by the ring's groups
+        self._late: list[LatePyramid] = []  # bounded by the open stacks' slabs
+        self._late_failed: list[LatePyramid] = []  # until a caller was told
         self._working = 0
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
@@ -165,7 +167,7 @@ class ZarrStackStore:
             if self._closed:
                 return
             self._tell_failure()
-            self._wait_until(lambda: not self._pending and not self._jobs and not self._working)
+            self._wait_until(lambda: not (self._pending or self._jobs or self._late or self._working))
             outdated = list(self._outdated)
         for stack in outdated:
             with storage_errors(stack.files.image):
@@ -256,7 +258,7 @@ class ZarrStackStore:
                 free.remove(group)
                 slab = stack.filling[place] = GrowingSlab(stack, place, group)
                 return slab
-            if slab is None and not self._pending and not self._jobs and not self._working:
+            if slab is None and not (self._pending or self._jobs or self._working):
                 # Frames in a wild order: write what there is of the fullest slab now, the rest into it later.
                 others = [
                     s for other in self._stacks.values() if other.ring is stack.ring for s in other.filling.values()
@@ -283,6 +285,8 @@ class ZarrStackStore:
                 if slab.failed:
                     slab.failed = slab.queued = False
                     self._queue(slab)
+        self._late += self._late_failed
+        self._late_failed.clear()
         self._changed()
         raise failure
 
@@ -310,9 +314,7 @@ class ZarrStackStore:
 
     def _settle(self, stack: GrowingStack) -> None:
         """Wait until nothing of a stack is on its way."""
-        self._wait_until(
-            lambda: not self._is_pending(stack) and not any(slab.queued for slab in stack.filling.values())
-        )
+        self._wait_until(lambda: not (self._is_pending(stack) or stack.is_being_written()))
 
     def _is_pending(self, stack: GrowingStack) -> bool:
         return any(slab.stack is stack for slab, _, _ in self._pending)
@@ -367,18 +369,20 @@ class ZarrStackStore:
                 task = self._next_task()
                 self._working += 1
             try:
-                files = task.stack.files if isinstance(task, GrowingSlab) else task.files
+                files = task.files if isinstance(task, GrowingStack) else task.stack.files
                 with storage_errors(files.image):
                     if isinstance(task, GrowingStack):
                         self._write_attributes(task, sealed=False)
                     else:
                         room = room if room and room.grids == files.grids else SlabRoom(files.grids)
-                        self._store(task, room)
+                        self._store(task, room) if isinstance(task, GrowingSlab) else self._make_up(task, room)
             except Exception as error:
                 with self._change:
                     self._failure = error
                     if isinstance(task, GrowingSlab):
                         task.failed = True
+                    elif isinstance(task, LatePyramid):
+                        self._late_failed.append(task)
             finally:
                 with self._change:
                     self._working -= 1
@@ -387,31 +391,46 @@ class ZarrStackStore:
     def _has_task(self) -> bool:
         """One task at a time while the ring has room: a second one would take the slices' processor and their disk."""
         in_haste = self._short or self._awaited
-        return bool(self._jobs or self._attributes_due()) and (in_haste or not self._working)
+        late = self._late and (self._awaited or not self._short)
+        return bool(self._jobs or self._attributes_due() or late) and (in_haste or not self._working)
 
     def _attributes_due(self) -> bool:
         return bool(self._outdated) and time.monotonic() >= self._next_attributes_s
 
-    def _next_task(self) -> GrowingSlab | GrowingStack:
+    def _next_task(self) -> GrowingSlab | GrowingStack | LatePyramid:
         if not self._attributes_due():
-            return self._jobs.pop(0)
+            return (self._jobs or self._late).pop(0)
         self._next_attributes_s = time.monotonic() + ATTRIBUTES_EVERY_S
         stack = next(iter(self._outdated))
         del self._outdated[stack]
         return stack
 
     def _store(self, slab: GrowingSlab, room: SlabRoom) -> None:
-        stack = slab.stack
-        crcs = stack.store(slab, room, with_pyramid=self._with_pyramid)
+        """Bring a slab to Zarr. Where the ring is short of room its pyramid comes later: the slices need the time."""
+        stack, now = slab.stack, self._with_pyramid and not self._short
+        crcs = stack.store(slab, room, with_pyramid=now)
         with self._change:
             stack.stored[slab.place] = crcs
+            if self._with_pyramid and not now:
+                stack.late.add(slab.place)
+                self._late.append(LatePyramid(stack, slab.place))
         self._announce(stack)
-        if self._with_pyramid:
+        if now:
             stack.files.write_pyramid(*slab.place, crcs, room)
         with self._change:
             del stack.filling[slab.place]
             self._free[stack.ring].add(slab.group)
             self._outdated[stack] = None
+            self._changed()
+
+    def _make_up(self, task: LatePyramid, room: SlabRoom) -> None:
+        """Write a pyramid that is late, and once more where its slab was completed meanwhile."""
+        crcs = task.make(room)
+        with self._change:
+            if task.stack.stored[task.place] is crcs:
+                task.stack.late.discard(task.place)
+            else:
+                self._late.append(task)
             self._changed()
 
     def _announce(self, stack: GrowingStack, *, also_partial: bool = False) -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ import numpy as np
 import psutil
 
 from spheroidd.daemon.client import DaemonClient
+from spheroidd.daemon.push_client import push_stack
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 HEIGHT = WIDTH = 800
@@ -60,45 +63,25 @@ def daemon(folder: Path, config: str) -> Iterator[tuple[DaemonClient, psutil.Pro
             process.kill()
 
 
-def plan(well: str) -> wire.PushPlan:
-    return wire.PushPlan(
-        plate="pushed", well=well, stack=0, channels=CHANNELS, n_z=N_Z, height=HEIGHT, width=WIDTH, pixel_um=0.1,
-        z_step_um=0.5,
-    )  # fmt: skip
-
-
-def slices(planes: list[bytes], per_s: float | None) -> Iterator[wire.PushSlicesRequest]:
-    start_s = time.perf_counter()
-    for n in range(N_Z * len(CHANNELS)):
-        if per_s is not None:
-            time.sleep(max(0.0, start_s + n / per_s - time.perf_counter()))
-        yield wire.PushSlicesRequest(
-            slice=wire.PushedSlice(channel=CHANNELS[n % 2], z=n // 2, pixels=planes[n % len(planes)])
-        )
-
-
 def push_one(data: Path, well: str, per_s: float | None = None) -> dict[str, float]:
     """Push a stack as an instrument's program would; how long it took until the last acknowledgement."""
     noise = np.random.default_rng(0).poisson(120, (8, HEIGHT, WIDTH)).astype("<u2")
-    planes = [plane.tobytes() for plane in noise]
-
-    def messages() -> Iterator[wire.PushSlicesRequest]:
-        yield wire.PushSlicesRequest(open=plan(well))
-        opened.wait()
-        yield from slices(planes, per_s)
-
-    opened, n_acknowledged = threading.Event(), 0
+    plan = StackPlan(StackKey("pushed", WellId.parse(well)), CHANNELS, N_Z, HEIGHT, WIDTH, 0.1, 0.5)
     first_s = last_s = 0.0
+
+    def frames(wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        nonlocal first_s
+        first_s = time.perf_counter()
+        for n, index in enumerate(plan.indices()):
+            if per_s is not None:
+                time.sleep(max(0.0, first_s + n / per_s - time.perf_counter()))
+            yield Frame(plan.key, index, noise[n % len(noise)], time.time())
+
+    n_acknowledged = 0
     with DaemonClient.of(data) as client:
-        for answer in client.stub.PushSlices(messages(), timeout=120):
-            if answer.HasField("opened"):
-                first_s = time.perf_counter()
-                opened.set()
-            elif answer.HasField("acknowledged"):
-                n_acknowledged += len(answer.acknowledged.slices)
-                last_s = time.perf_counter()
-    total_mb = n_acknowledged * PLANE_MB
-    return {"slices_acknowledged": n_acknowledged, "mb_per_s": total_mb / (last_s - first_s)}
+        for _ in push_stack(client, plan, frames, timeout_s=120):
+            n_acknowledged, last_s = n_acknowledged + 1, time.perf_counter()
+    return {"slices_acknowledged": n_acknowledged, "mb_per_s": n_acknowledged * PLANE_MB / (last_s - first_s)}
 
 
 def _push_into(pipe: Any, data: Path, well: str, per_s: float | None) -> None:

@@ -1,7 +1,7 @@
 """The command line's side of the service: finds the daemon of a data directory, or one elsewhere, and asks it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,10 +13,12 @@ from spheroidd.daemon.orders import RefusedError
 from spheroidd.daemon.service_address import ServiceAddress, read_address
 from spheroidd.daemon.service_errors import from_call
 from spheroidd.daemon.tls import client_credentials
+from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 
 T = TypeVar("T")
 CALL_S = 20.0
+PUSH = "/spheroidd.v1.Spheroidd/PushSlices"
 TOKEN_VARIABLE, LEASE_VARIABLE = "SPHEROIDD_TOKEN", "SPHEROIDD_LEASE"
 CERTIFICATE_VARIABLE, KEY_VARIABLE = "SPHEROIDD_CLIENT_CERTIFICATE", "SPHEROIDD_CLIENT_KEY"
 
@@ -64,6 +66,11 @@ class DaemonClient:
             return method(request, timeout=timeout_s, metadata=self.metadata)
         except grpc.RpcError as error:
             raise from_call(error, self.address.address) from None
+
+    def push(self, messages: Iterator[bytes], timeout_s: float | None) -> Any:
+        """A PushSlices call with requests that are serialized already; see `push_client`."""
+        begin: Any = self._channel.stream_stream(PUSH, None, wire.PushSlicesResponse.FromString)
+        return begin(messages, timeout=timeout_s, metadata=self.metadata)
 
 
 def _path(variable: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Messages of a PushSlices call, read without copying their pixels.
+"""Messages of a PushSlices call, read without copying their pixels, and written with one copy.
 
 Protobuf's parser copies a message's bytes into its own memory, and once more when Python asks for a field. For slices
 of a megabyte, hundreds a second, that is most of what the service costs, and the interpreter's lock is held meanwhile.
@@ -11,9 +11,12 @@ from typing import Any, NamedTuple, Self
 
 import grpc
 
+from spheroidd.acquisition.growing_stack import pixels_of
+from spheroidd.acquisition.slab import crc32c
+from spheroidd.daemon.client import PUSH
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.stack import Frame
 
-METHOD = "/spheroidd.v1.Spheroidd/PushSlices"
 SMALL = 1 << 14  # bytes of a message that is not worth it
 _SLICE = wire.PushSlicesRequest.SLICE_FIELD_NUMBER << 3 | 2  # 2: a field of so many bytes
 _PIXELS = wire.PushedSlice.PIXELS_FIELD_NUMBER << 3 | 2
@@ -48,6 +51,21 @@ class PushMessage:
                 return cls(None, None)
 
 
+def slice_message(frame: Frame) -> bytes:
+    """A frame as a serialized PushSlicesRequest with the crc32c of its pixels."""
+    pixels = pixels_of(frame)
+    rest = wire.PushedSlice(
+        channel=frame.index.channel,
+        z=frame.index.z,
+        acquired_s=frame.acquired_s,
+        crc32c=crc32c(pixels),
+        metadata={name: str(value) for name, value in frame.metadata.items()},
+    ).SerializeToString()
+    field = bytes([_PIXELS]) + _to_varint(pixels.nbytes)
+    length = _to_varint(len(rest) + len(field) + pixels.nbytes)
+    return b"".join((bytes([_SLICE]), length, rest, field, pixels.data))
+
+
 class PushShortcut(grpc.ServerInterceptor):
     """Has PushSlices calls served by a function that takes `PushMessage`s."""
 
@@ -59,7 +77,7 @@ class PushShortcut(grpc.ServerInterceptor):
     ) -> Any:
         """See grpc.ServerInterceptor."""
         handler = continuation(details)
-        if details.method != METHOD or handler is None:
+        if details.method != PUSH or handler is None:
             return handler
         return grpc.stream_stream_rpc_method_handler(self._serve, PushMessage.parse, handler.response_serializer)
 
@@ -120,3 +138,9 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError("a number of more than ten bytes")
+
+
+def _to_varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits a byte, the lowest first."""
+    groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])

@@ -125,6 +125,19 @@ def stack_plan(plan: wire.PushPlan) -> StackPlan:
     )
 
 
+def push_plan(plan: StackPlan, lease: str = "") -> wire.PushPlan:
+    """The same the other way round: a program's promise."""
+    key = plan.key
+    message = wire.PushPlan(
+        plate=key.plate, well=str(key.well), stack=key.stack, channels=plan.channels, n_z=plan.n_z, lease=lease
+    )
+    message.height, message.width, message.dtype = plan.height, plan.width, plan.dtype
+    message.pixel_um, message.z_step_um = plan.pixel_um, plan.z_step_um
+    if plan.slice_period_s is not None:
+        message.slice_period_s = plan.slice_period_s
+    return message
+
+
 def stack_key(plate: str, well: str, stack: int) -> StackKey:
     """A stack's key; ConfigError for a name that is none, such as one with ".." in it."""
     if not 0 <= stack < 10_000:

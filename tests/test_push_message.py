@@ -13,6 +13,8 @@ from spheroidd.acquisition.slab import crc32c
 from spheroidd.daemon import push_message
 from spheroidd.daemon.push_message import SMALL, PushMessage
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey
+from spheroidd.protocols.well import WellId
 
 BIG = SMALL + 7
 
@@ -50,6 +52,29 @@ def assert_same(data: bytes) -> None:
 @settings(deadline=None, max_examples=60)
 def test_it_says_what_protobuf_says(n_bytes, fields):
     assert_same(serialized(n_bytes, **fields))
+
+
+@given(
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    side=st.integers(1, 130),
+    z=st.integers(0, 300),
+    transposed=st.booleans(),
+    metadata=st.dictionaries(
+        st.text(max_size=5), st.one_of(st.text(max_size=9), st.floats(allow_nan=False)), max_size=3
+    ),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_a_program_writes_is_what_protobuf_reads(dtype, side, z, transposed, metadata):
+    image = np.random.default_rng(z).integers(0, 256, (side, side + 3)).astype(dtype)
+    image = image.T if transposed else image
+    frame = Frame(StackKey("P", WellId.parse("A01")), SliceIndex("561", z), image, 12.5, metadata)
+    data = push_message.slice_message(frame)
+    found = wire.PushSlicesRequest.FromString(data).slice
+    assert (found.channel, found.z, found.acquired_s) == ("561", z, 12.5)
+    assert found.pixels == image.astype(image.dtype.newbyteorder("<")).tobytes()
+    assert found.crc32c == crc32c(np.ascontiguousarray(image))
+    assert dict(found.metadata) == {name: str(value) for name, value in metadata.items()}
+    assert_same(data)
 
 
 def test_pixels_of_a_large_slice_are_not_copied():
@@ -121,7 +146,7 @@ def test_damaged_messages_are_refused_as_protobuf_refuses_them(data):
 
 def test_the_method_is_the_contracts():
     service = wire.DESCRIPTOR.services_by_name["Spheroidd"]
-    assert f"/{service.full_name}/{service.methods_by_name['PushSlices'].name}" == push_message.METHOD
+    assert f"/{service.full_name}/{service.methods_by_name['PushSlices'].name}" == push_message.PUSH
 
 
 def test_odd_addresses_do_no_harm():

@@ -5,8 +5,9 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
@@ -17,8 +18,12 @@ import pytest
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.daemon.client import DaemonClient
 from spheroidd.daemon.orders import RefusedError
+from spheroidd.daemon.push_client import push_stack
 from spheroidd.daemon.service_address import ADDRESS_NAME
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 from tests.faults.plate_runs import COMMAND, kill, ledger, spheroidd, start, unreadable, write_config
 
 PATIENCE_S = 120.0
@@ -126,6 +131,31 @@ def state(client: DaemonClient) -> str:
     return client.call(client.stub.GetStatus, wire.GetStatusRequest()).state
 
 
+def push_in_parts(client: DaemonClient, well: str) -> None:
+    """With the ready client: a program that fails after five slices, comes again, and once more when all is there."""
+    plan = StackPlan(StackKey("P1", WellId.parse(well)), CHANNELS, N_Z, HEIGHT, WIDTH, 1.0, 2.0)
+    asked: list[int] = []
+
+    def frames(wanted: Set[SliceIndex], stop: int = N_Z * 2) -> Iterator[Frame]:
+        asked.append(len(wanted))
+        for n, index in enumerate(sorted(wanted, key=lambda index: index.z)):
+            if n == stop:
+                raise TimeoutError("the camera hangs")
+            image = np.frombuffer(pixels(well, index.channel, index.z), "<u2").reshape(HEIGHT, WIDTH)
+            yield Frame(plan.key, index, image, 5.0)
+
+    durable: list[SliceIndex] = []
+    with pytest.raises(TimeoutError, match="the camera hangs"):
+        durable.extend(push_stack(client, plan, lambda wanted: frames(wanted, stop=5), PATIENCE_S))
+    assert asked == [N_Z * 2]
+    with pytest.raises(SpheroiddError, match="another geometry"):
+        list(push_stack(client, replace(plan, n_z=N_Z + 1), frames, PATIENCE_S))
+    second = list(push_stack(client, plan, frames, PATIENCE_S))
+    assert sorted(second) == sorted(plan.indices())
+    assert set(second[: len(durable)]) == set(durable)
+    assert asked[1:] == [N_Z * 2 - 5]
+
+
 def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> None:
     """What was acknowledged before the kill is in the ledger; afterwards the program is told what is missing."""
     config = tmp_path / "plate.toml"  # where `ledger` and `unreadable` look for the data
@@ -155,9 +185,7 @@ def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> No
         again = Instrument(client, "A01")
         again.push()
         assert again.missing == []
-        whole = Instrument(client, "A02")
-        whole.push()
-        assert len(whole.acknowledged) == N_Z * 2
+        push_in_parts(client, "A02")
         until(lambda: state(client) == "idle", "the plate is scored")
         rows = client.call(client.stub.ListResults, wire.ListResultsRequest(plate="P1")).results
         assert {row.well: row.status for row in rows} == {"A01": "final", "A02": "final"}
