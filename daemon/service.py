@@ -5,6 +5,7 @@ by the processor time it takes.
 """
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from spheroidd.protocols.errors import ConfigError
 MAX_CALLS = 16  # at once, beside the streams; more are refused, not queued
 MAX_MESSAGE_BYTES = 32 << 20  # one slice of the largest camera
 GRACE_S = 1.0
+SWITCH_S = 0.001  # how long a thread that computes may hold up one that answers; Python's own is 5 ms
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # two daemons on one port would share its calls
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -69,6 +71,7 @@ class Service:
         self.port = 0
 
     def __enter__(self) -> Self:
+        sys.setswitchinterval(SWITCH_S)
         pool = ThreadPoolExecutor(MAX_VIEWERS + MAX_CALLS, thread_name_prefix="service")
         self._server = grpc.server(
             pool,
