@@ -144,7 +144,7 @@ def draw(points: list[dict[str, Any]], out: Path) -> None:
         axes.set_ylabel(f"{label} Dice")
         axes.grid(alpha=0.3)
         axes.margins(y=0.15)
-    panels[0].legend(title="spacing", fontsize=8, loc="lower right")
+    panels[1].legend(title="spacing", fontsize=8, loc="lower right")
     figure.suptitle(
         "spacing and width (numbers: features of the finest level); grey: 12 s; dotted: the front", fontsize=10
     )
