@@ -112,7 +112,8 @@ def content_digest(stacks: Sequence[TrainingStack]) -> str:
     digest = hashlib.sha256()
     for stack in stacks:
         digest.update(f"{stack.name} {stack.spacing_um}".encode())
-        for array in (stack.live_points_um, stack.dead_points_um, stack.cells, *stack.variants):
+        arrays: list[NDArray[Any]] = [stack.live_points_um, stack.dead_points_um, stack.cells, *stack.variants]
+        for array in arrays:
             digest.update(f" {array.dtype.str} {array.shape}".encode())
             for part in array:  # a volume mapped from disk is never read whole
                 digest.update(np.ascontiguousarray(part).data)
