@@ -19,6 +19,7 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.scene import Scene, well_truth
+from spheroidd.sim_emulator.stage import taken
 from spheroidd.sim_emulator.truth import Truth, WellTruth
 
 Positive = Field(default=None, gt=0)
@@ -164,8 +165,9 @@ class EmulatorSource:
                 if fault.kind == "short":
                     return
                 copies = self._suffer(fault, plan, copies)
+            said = taken(self.preset, plan, index).facts
             for _ in range(copies):
-                yield Frame(plan.key, index, pixels, self._clock.now())
+                yield Frame(plan.key, index, pixels, self._clock.now(), said)
 
     def close(self) -> None:
         """There is nothing to let go."""

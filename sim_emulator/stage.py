@@ -23,6 +23,14 @@ class Taken:
     exposure_ms: float | None
     elapsed_s: float
 
+    @property
+    def facts(self) -> dict[str, float | str]:
+        """The same as a frame's metadata."""
+        said: dict[str, float | str] = {"x_um": self.x_um, "y_um": self.y_um, "z_um": self.z_um}
+        if self.exposure_ms is not None:
+            said["exposure_ms"] = self.exposure_ms
+        return {**said, "instrument_elapsed_s": self.elapsed_s}
+
 
 def stage_um(preset: Preset, well: WellId) -> tuple[float, float]:
     """Where (x, y) a well's field is; A01's centre is at 0."""

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator import camera as camera_module
 from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E, OFFSET_ADU, READ_NOISE_E, Camera
@@ -348,3 +349,19 @@ def test_named_numbers_stay_in_their_range(name: str, low: float, width: float) 
     value = Draws.of(0, "x").uniform(name, low, low + width)
     assert low <= value <= low + width
     assert value == Draws.of(0, "x").uniform(name, low, low + width)
+
+
+def test_frames_say_where_the_stages_stood_and_for_how_long_the_camera_exposed() -> None:
+    source = EmulatorSource(EmulatorSettings(preset="demo", pace="fast"), None, "plate", FakeClock())
+    plan = next(plan for plan in source.plans() if plan.key.well == WellId.parse("B02"))
+    wanted = {SliceIndex("488", 0), SliceIndex("561", 3)}
+    said = {frame.index: frame.metadata for frame in source.frames(plan, wanted)}
+    period_s = plan.slice_period_s or 0.0
+    assert said[SliceIndex("561", 3)] == {
+        "x_um": 9000.0,
+        "y_um": 9000.0,
+        "z_um": pytest.approx(source.preset.field_z_um + 3 * plan.z_step_um),
+        "exposure_ms": pytest.approx(1000 * period_s / 4),
+        "instrument_elapsed_s": pytest.approx(3.5 * period_s),
+    }
+    assert said[SliceIndex("488", 0)]["z_um"] == source.preset.field_z_um
