@@ -22,6 +22,7 @@ from spheroidd.daemon.training_config import EmulatedPlates, Recording, Training
 from spheroidd.daemon.training_plates import TrainingPlate, cached_stacks
 from spheroidd.daemon.training_recordings import recorded_stack
 from spheroidd.daemon.training_viability import tune
+from spheroidd.inference.balance import balance
 from spheroidd.inference.evaluate import agreement
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
@@ -67,16 +68,24 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
                 start_from=start_from,
                 device=device,
             )
-    return None if rank else _finish(config, model.cpu(), stacks, console, command)
+    return None if rank else _finish(config, model.cpu(), stacks, validation, console, command)
 
 
 def _finish(
-    config: TrainingConfig, model: UNet, stacks: Sequence[TrainingStack], console: Console, command: str
+    config: TrainingConfig,
+    model: UNet,
+    stacks: Sequence[TrainingStack],
+    validation: Sequence[TrainingStack],
+    console: Console,
+    command: str,
 ) -> Path:
-    """What comes after the last step: the viability, the background bound, the card, the examination."""
+    """What comes after the last step: the viability, the balance, the background bound, the card, the examination."""
     settings = config.training
     if config.viability is not None:
         tune(model, config.viability, settings.loss, config.data.cache, config.out, command)
+    if config.balance:
+        live, dead = balance(model, validation)
+        console.print(f"balanced on the validation stacks: live logits {live:+.3f}, dead {dead:+.3f}")
     card = ModelCard(
         config.name,
         settings.network,

@@ -72,6 +72,7 @@ class TrainingConfig(Section):
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     tensorboard: bool = False
+    balance: bool = Field(False, description="shift the outputs to where the validation stacks' Dice is highest")
     data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
     training: TrainSettings = TrainSettings()
     viability: ViabilitySection | None = None

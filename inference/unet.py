@@ -45,6 +45,11 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> UNetOutput:
         """(batch, in_channels, z, y, x), each side a multiple of `settings.multiple`."""
 
+    @property
+    @abstractmethod
+    def logit_biases(self) -> list[Tensor]:
+        """Parameters (2,): what is added to all of them is added to the merged live and dead logits."""
+
     def infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Live and dead probabilities, and densities in DENSITY_UNIT_PER_UM3, both (batch, 2, z, y, x) float32.
 
@@ -141,6 +146,11 @@ class ResidualUNet(UNet):
         if not self.settings.deep_supervision:
             return UNetOutput(stages[0], (), density)
         return UNetOutput(self._merged(stages), tuple(stages), density)
+
+    @property
+    def logit_biases(self) -> list[Tensor]:
+        """Of every head: the merged logits are an average of theirs."""
+        return [head.bias for head in self.heads]
 
     def _segment(self, encoded: list[Tensor]) -> list[Tensor]:
         """Logits of every stage that has a head, finest first."""

@@ -56,3 +56,9 @@ class SlicewiseUNet(UNet):
             x = self.decoder[level](torch.cat((self.up[level](x), encoded[level]), dim=1))
         logits: Tensor = self.head(x)
         return UNetOutput(logits.reshape(n_batch, n_z, *logits.shape[1:]).movedim(1, 2), (), None)
+
+    @property
+    def logit_biases(self) -> list[Tensor]:
+        """Of the last convolution."""
+        assert self.head.bias is not None
+        return [self.head.bias]
