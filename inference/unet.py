@@ -7,7 +7,7 @@ residual skips, deep supervision and the density branch can each be switched off
 import copy
 from abc import abstractmethod
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -150,7 +150,7 @@ class ResidualUNet(UNet):
     @property
     def logit_biases(self) -> list[Tensor]:
         """Of every head: the merged logits are an average of theirs."""
-        return [head.bias for head in self.heads]
+        return [head.bias for head in cast(list[Pointwise], self.heads)]
 
     def _segment(self, encoded: list[Tensor]) -> list[Tensor]:
         """Logits of every stage that has a head, finest first."""
