@@ -84,7 +84,7 @@ def _finish(
     if config.viability is not None:
         tune(model, config.viability, settings.loss, config.data.cache, config.out, command)
     if config.balance:
-        live, dead = balance(model, validation)
+        live, dead = balance(model, validation, config.balance)
         console.print(f"balanced on the validation stacks: live logits {live:+.3f}, dead {dead:+.3f}")
     card = ModelCard(
         config.name,

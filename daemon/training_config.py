@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from spheroidd.daemon.config_faults import explain
 from spheroidd.daemon.section import Section
+from spheroidd.inference.balance import Output
 from spheroidd.inference.train import TrainSettings
 from spheroidd.protocols.errors import ConfigError
 
@@ -72,7 +73,9 @@ class TrainingConfig(Section):
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     tensorboard: bool = False
-    balance: bool = Field(False, description="shift the outputs to where the validation stacks' Dice is highest")
+    balance: tuple[Output, ...] = Field(
+        (), description="outputs to shift to where the validation stacks' Dice is highest"
+    )
     data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
     training: TrainSettings = TrainSettings()
     viability: ViabilitySection | None = None

@@ -5,7 +5,8 @@ nothing else that the network has learned.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,14 +16,16 @@ from spheroidd.inference.segment import UNetSegmenter
 from spheroidd.inference.training_stack import TrainingStack
 from spheroidd.inference.unet import UNet
 
+Output = Literal["live", "dead"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 THRESHOLDS = np.linspace(0.3, 0.7, 17)
 
 
-def balance(model: UNet, stacks: Sequence[TrainingStack]) -> tuple[float, float]:
-    """Shift the live and the dead logits to where the Dice of all voxels of the stacks together is highest.
+def balance(model: UNet, stacks: Sequence[TrainingStack], outputs: Collection[Output]) -> tuple[float, float]:
+    """Shift the live or the dead logits, or both, to where the Dice of all voxels of the stacks together is highest.
 
     At the model's spacing; of a stack under its plate's limits, which are the default, or under its own where it knows
-    no others. Returns the shifts, in logits; without stacks they are 0.
+    no others. Returns the shifts, in logits: 0 for an output that is not asked for, and without stacks.
     """
     segmenter = UNetSegmenter(model, ModelCard("balance", model.settings, halo=0, sha256=""))
     both = np.zeros((2, len(THRESHOLDS)))  # voxels in mask and truth, by output and threshold
@@ -38,7 +41,8 @@ def balance(model: UNet, stacks: Sequence[TrainingStack]) -> tuple[float, float]
     if not either.all():
         return 0.0, 0.0
     best = THRESHOLDS[(both / either).argmax(axis=1)]
-    live, dead = (-math.log(threshold / (1 - threshold)) for threshold in best)
+    shifts = (-math.log(threshold / (1 - threshold)) for threshold in best)
+    live, dead = (shift if name in outputs else 0.0 for name, shift in zip(OUTPUTS, shifts, strict=True))
     with torch.no_grad():
         for bias in model.logit_biases:
             bias += torch.tensor([live, dead], dtype=bias.dtype, device=bias.device)

@@ -20,7 +20,7 @@ from tests.study_rig import TINY, balls
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> UNet:
     folder: Path = tmp_path_factory.mktemp("learned")
-    return train([balls(0)], [], replace(TINY, steps=60, every=60), folder)
+    return train([balls(0)], [], replace(TINY, steps=25, every=25), folder)
 
 
 def dice(model: UNet, stack: TrainingStack) -> list[float]:
@@ -43,7 +43,7 @@ def test_an_output_that_was_too_bold_or_too_careful_finds_its_way_back(learned: 
         for parameter, kept in zip(learned.logit_biases, before, strict=True):
             parameter.copy_(kept + bias)
     shifted, skewed = answers(learned, stack), dice(learned, stack)
-    live, dead = balance(learned, [stack])
+    live, dead = balance(learned, [stack], ("live", "dead"))
     found = answers(learned, stack)
     for output, shift in enumerate((live, dead)):
         inner = (shifted[output] > 1e-3) & (shifted[output] < 1 - 1e-3)
@@ -55,11 +55,28 @@ def test_an_output_that_was_too_bold_or_too_careful_finds_its_way_back(learned: 
             parameter.copy_(kept)
 
 
+def test_an_output_that_is_not_asked_for_stays(learned: UNet) -> None:
+    before = [parameter.detach().clone() for parameter in learned.logit_biases]
+    with torch.no_grad():
+        for parameter in learned.logit_biases:
+            parameter += 1.2
+    skewed = [parameter.detach().clone() for parameter in learned.logit_biases]
+    live, dead = balance(learned, [balls(1)], ("dead",))
+    assert live == 0
+    assert dead < 0
+    for parameter, old, kept in zip(learned.logit_biases, skewed, before, strict=True):
+        now = parameter.detach().numpy()
+        assert now[0] == old[0]
+        assert now[1] == pytest.approx(float(old[1]) + dead, abs=1e-6)
+        with torch.no_grad():
+            parameter.copy_(kept)
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_without_stacks_nothing_is_moved(dimensions: int) -> None:
     model = build_network(replace(TINY.network, dimensions=dimensions))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert balance(model, []) == (0.0, 0.0)
+    assert balance(model, [], ("live", "dead")) == (0.0, 0.0)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
