@@ -22,7 +22,12 @@ from spheroidd.protocols.plate import WellRole
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
-LOGS = ("emulator-1500", "emulator-2300", "emulator-2800", DEFAULT_MODEL)  # each training goes on from the weights of the one before
+LOGS = ("emulator-1500", "emulator-2300", "emulator-2800", DEFAULT_MODEL)  # each went on from the one before
+    "emulator-1500",
+    "emulator-2300",
+    "emulator-2800",
+    DEFAULT_MODEL,
+)  # each training goes on from the weights of the one before
 SLAB_UM = 10.0  # about a cell's depth; more of it would hide outlines behind each other
 
 
@@ -44,7 +49,7 @@ def curves(
         steps = [before + row["step"] for row in rows]
         panels[0].plot(steps, [row["loss"] for row in rows], "o-", ms=3, color=f"C{number}", label=name)
         for key, style in (("live_dice", "o-"), ("dead_dice", "s--")):
-            told = f"{name}, {key.split('_')[0]}"
+            told = None if number else key.split("_")[0]  # the colours are told beside it
             panels[1].plot(steps, [row[key] for row in rows], style, ms=3, color=f"C{number}", label=told)
         before += int(rows[-1]["step"])
     for axes, words in zip(
@@ -54,7 +59,10 @@ def curves(
         axes.set_ylabel(words)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        legend = axes.legend(fontsize=8, loc="upper right" if axes is panels[0] else "lower right")
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set(color="black")
     panels[0].set_ylim(bottom=0)
     figure.tight_layout()
     figure.savefig(out, dpi=100)
