@@ -23,11 +23,6 @@ from spheroidd.protocols.plate import WellRole
 app = typer.Typer(add_completion=False, help=__doc__)
 
 LOGS = ("emulator-1500", "emulator-2300", "emulator-2800", DEFAULT_MODEL)  # each went on from the one before
-    "emulator-1500",
-    "emulator-2300",
-    "emulator-2800",
-    DEFAULT_MODEL,
-)  # each training goes on from the weights of the one before
 SLAB_UM = 10.0  # about a cell's depth; more of it would hide outlines behind each other
 
 
