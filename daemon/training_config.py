@@ -108,6 +108,9 @@ def build_training_config(table: dict[str, Any], *, base: Path, where: str, text
     _check_apart(config.data, where)
     if not config.data.train and not config.data.recordings:
         raise ConfigError("there is nothing to learn from", where=where, do="add [[data.train]] or [[data.recordings]]")
+    if config.balance and not config.data.validation and not config.data.validation_recordings:
+        do = "add [[data.validation]] or [[data.validation_recordings]], or leave `balance` out"
+        raise ConfigError("balance has no stacks to be decided by", where=where, do=do)
     absolute: TrainingConfig = _with_absolute_paths(config, base.absolute())
     return absolute
 

@@ -183,6 +183,8 @@ UNIT = [{"kind": "unit", "first_seed": 0, "plates": 2}]
             "train and in held_out",
         ),
         ({"data": {"train": UNIT}, "name": "../x"}, "name"),
+        ({"data": {"train": UNIT}, "balance": ["dead"]}, "balance has no stacks"),
+        ({"data": {"train": UNIT}, "balance": ["alive"]}, "balance"),
         ({"data": {"train": UNIT}, "training": {"stepz": 3}}, "stepz"),
         ({"data": {"train": UNIT}, "training": {"steps": 0}}, "steps is 0"),
         ({"data": {"train": UNIT}, "training": {"loss": {"gamma": -1}}}, "gamma is -1"),
