@@ -30,6 +30,7 @@ from spheroidd.inference.train_log import CSV_NAME, Progress, write_csv
 from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, stacks_digest
 from spheroidd.inference.unet import UNet, build_network
+from spheroidd.inference.widen import widened
 from spheroidd.protocols.errors import ConfigError, ModelError
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -101,7 +102,7 @@ def train(
         raise ConfigError("fp16 has no CPU", where="training", do='set precision = "fp32" or "bf16"')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    model = _first_weights(settings.network, start_from).train()
+    model = _first_weights(settings.network, start_from, settings.seed).train()
     model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
@@ -195,13 +196,15 @@ def _middle(shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(slice(start := max(0, (n - _LONGEST_MIDDLE) // 2), start + min(n, _LONGEST_MIDDLE)) for n in shape)
 
 
-def _first_weights(network: UNetSettings, start_from: UNet | None) -> UNet:
-    """A new network, or one with the weights of another that has the same shape, whatever its spacing."""
+def _first_weights(network: UNetSettings, start_from: UNet | None, seed: int) -> UNet:
+    """A new network, or one with another's weights, whatever its spacing, and widened where it is narrower."""
     model = build_network(network)
     if start_from is not None:
-        if replace(start_from.settings, spacing_um=network.spacing_um) != network:
+        if replace(start_from.settings, spacing_um=network.spacing_um, base=network.base) != network:
             what = f"the weights to start from are of {start_from.settings}"
-            raise ConfigError(what, where="training", do="give [training.network] the same shape")
+            raise ConfigError(what, where="training", do="give [training.network] the same shape, or a larger base")
+        if start_from.settings.base != network.base:
+            start_from = widened(start_from, network.base, seed)
         model.load_state_dict(start_from.state_dict())
     return model
 

@@ -294,9 +294,22 @@ def test_a_training_can_start_from_weights(tmp_path: Path) -> None:
 
 def test_weights_of_another_shape_are_no_start(tmp_path: Path) -> None:
     other = train([balls()], [], TINY, tmp_path / "first")
-    wider = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, base=5))
-    with pytest.raises(ConfigError, match="weights to start from"):
-        train([balls()], [], wider, tmp_path / "second", start_from=other)
+    for change, word in (({"levels": 3}, "weights to start from"), ({"base": 5}, "cannot be widened")):
+        settings = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, **change))
+        with pytest.raises(ConfigError, match=word):
+            train([balls()], [], settings, tmp_path / "second", start_from=other)
+
+
+def test_a_training_goes_on_wider(tmp_path: Path) -> None:
+    first = train([balls()], [], TINY, tmp_path / "first")
+    wider = dataclasses.replace(TINY.network, base=2 * TINY.network.base)
+    settings = dataclasses.replace(TINY, network=wider, steps=1, learning_rate=1e-12, warmup=0, every=1, ema_decay=0)
+    second = train([balls()], [], settings, tmp_path / "second", start_from=first)
+    assert second.settings == wider
+    for (name, narrow), wide in zip(first.named_parameters(), second.parameters(), strict=True):
+        copies = wide.shape[0] // narrow.shape[0]
+        shared = wide.unflatten(1, (-1, narrow.shape[1])).sum(dim=1) if narrow.ndim > 1 else wide
+        assert torch.allclose(shared, narrow.tile(copies, *[1] * (narrow.ndim - 1)), atol=1e-6), name
 
 
 def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
