@@ -95,11 +95,8 @@ def train(
     weights.
     """
     rank, n_ranks = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
-    if settings.batch % n_ranks:
-        raise ConfigError(f"a batch of {settings.batch} for {n_ranks} processes", do="give a multiple of their number")
+    _check_possible(settings, n_ranks, device)
     share = settings.batch // n_ranks
-    if settings.precision == "fp16" and torch.device(device).type == "cpu":
-        raise ConfigError("fp16 has no CPU", where="training", do='set precision = "fp32" or "bf16"')
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     model = _first_weights(settings.network, start_from, settings.seed).train()
@@ -189,6 +186,15 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
     if not math.isfinite(flattest):
         raise ModelError("the network finds no cell in any stack", where="training", do="train it longer")
     return min(0.75 * flattest, 0.5)
+
+
+def _check_possible(settings: TrainSettings, n_processes: int, device: str) -> None:
+    if settings.batch % n_processes:
+        raise ConfigError(
+            f"a batch of {settings.batch} for {n_processes} processes", do="give a multiple of their number"
+        )
+    if settings.precision == "fp16" and torch.device(device).type == "cpu":
+        raise ConfigError("fp16 has no CPU", where="training", do='set precision = "fp32" or "bf16"')
 
 
 def _middle(shape: tuple[int, ...]) -> tuple[slice, ...]:
