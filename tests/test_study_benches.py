@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench import ablation, finetune, network_pictures, nuclei, pareto, robustness, study
+from bench import ablation, finetune, network_pictures, nuclei, pareto, robustness, study, validation
 from bench.robustness import POINTS, Point
 from spheroidd.daemon.training_config import load_training_config
 from spheroidd.inference.model_card import UNetSettings
@@ -249,3 +249,26 @@ def test_the_recordings_of_the_fine_tuning_are_read() -> None:
 def test_the_examples_can_be_read(name: str) -> None:
     config = load_training_config(finetune.CONFIG.with_name(name))
     assert config.training.steps > 0
+
+
+def test_weights_are_chosen_on_validation_plates_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = load_training_config(Path(__file__).parent.parent / "examples" / "training" / "shipped.toml")
+    for kind, seeds in validation.PLATES.items():
+        for plates in (shipped.data.train, shipped.data.held_out):
+            for one in plates:
+                assert not set(seeds) & set(range(one.first_seed, one.first_seed + one.plates)), kind
+    monkeypatch.setattr(validation, "PLATES", {"unit": (5000,)})
+    row = validation.row("emulator", tmp_path)
+    assert len(row) == 4
+    assert row["in order, limits of the plate"]["wells"] == 6
+    assert row["in order, limits of the plate"]["live"]["dice"] > 0.8
+    assert row["in order, limits of the plate"] != row["exchanged, limits of the plate"]
+
+
+def test_exchanged_twice_is_as_it_was() -> None:
+    stack = balls(0)
+    once, twice = validation.exchanged(stack), validation.exchanged(validation.exchanged(stack))
+    assert np.array_equal(once.cells[0], stack.cells[1])
+    assert np.array_equal(once.variants[0][1], stack.variants[0][0])
+    assert np.array_equal(twice.cells, stack.cells)
+    assert np.array_equal(twice.live_points_um, stack.live_points_um)
