@@ -7,8 +7,8 @@ Every write may be given again; the same facts in any order make the same rows.
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.daemon import audit
-from spheroidd.daemon.catalog_reader import BUSY_S, CATALOG_NAME, CatalogReader, parameters
+from spheroidd.daemon import audit, result_rows
+from spheroidd.daemon.catalog_file import BUSY_S, open_to_write, transaction
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.rows import (
+    ResultChange,
     RunState,
     StackState,
     dump,
     dump_limits,
     dump_plan,
     geometry_differences,
+    parameters,
 )
-from spheroidd.daemon.schema import migrate
-from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.focus import FocusFound
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from spheroidd.inference.stack_inspector import StackProfile
     from spheroidd.inference.viability import Related
 
-__all__ = ["CATALOG_NAME", "Catalog", "CatalogReader", "RunState", "StackState"]
+__all__ = ["Catalog", "CatalogReader", "RunState", "StackState"]
 
 
 class Catalog(CatalogReader):
@@ -58,43 +59,14 @@ class Catalog(CatalogReader):
         ConfigError where the directory cannot be made or holds another kind of catalog; StorageError where the disk
         refuses.
         """
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            do = "choose a directory you may write to"
-            raise ConfigError(
-                f"cannot make the data directory: {error.strerror}", where=str(data_dir), do=do
-            ) from error
-        path = data_dir / CATALOG_NAME
-        with translated(path):
-            connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
-            try:
-                _set_pragmas(connection, path)
-                migrate(connection, str(path))
-                audit.start_trail(connection, now())
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, path, now)
+        return cls(*open_to_write(data_dir, now, busy_s), now)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All writes inside become durable together, or none does. Inside another one it is a savepoint.
 
         StorageError where the disk is full or fails, or another process holds the file for longer than it should.
         """
-        nested = self._connection.in_transaction
-        begin, commit, undo = _SAVEPOINT if nested else _OUTERMOST
-        with translated(self.path):
-            self._connection.execute(begin)
-            try:
-                yield
-                self._connection.execute(commit)
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk may have rolled it back already
-                    for statement in undo:
-                        self._connection.execute(statement)
-                raise
+        return transaction(self._connection, self.path)
 
     @property
     def _tables(self) -> "Database":
@@ -265,23 +237,12 @@ class Catalog(CatalogReader):
             if not stack.complete:
                 what = f"{stack.n_slices_acked} of {stack.plan.n_slices} slices are acknowledged"
                 raise StackError(what, where=str(key), do="image the missing slices before scoring")
-            old = self._result_row(key, measurement.model_sha256)
-            new = _measurement_columns(measurement)
-            changed = old is None or any(old[name] != value for name, value in new.items())
-            if changed:
-                row = {
-                    **parameters(key),
-                    **_UNRELATED,
-                    **new,
-                    "model_sha256": measurement.model_sha256,
-                    "cpu_s": measurement.cpu_s,
-                    "latency_s": latency_s,
-                    "measured_s": self._now(),
-                }
-                self._tables.table("results").upsert(row, pk=("plate", "well", "stack", "model_sha256"))
-                self._log_change(key, old, row, reason)
+            now_s = self._now()
+            rows = result_rows.put_measurement(self._tables, key, measurement, latency_s=latency_s, now_s=now_s)
+            if rows is not None:
+                self._log_change(key, *rows, reason)
             self.set_stack_state(key, StackState.SCORED)
-            return changed
+            return rows is not None
 
     def update_related(self, key: StackKey, model_sha256: str, related: "Related", reason: str) -> bool:
         """Write what a measurement is beside its controls; True where that changed the row. Every change is logged
@@ -290,17 +251,10 @@ class Catalog(CatalogReader):
         if related.status not in (WellStatus.PROVISIONAL, WellStatus.FINAL):
             raise ConfigError(f"a result cannot be {related.status}", where=str(key), do="say provisional or final")
         with self.transaction():
-            old = self._result_row(key, model_sha256)
-            if old is None:
-                what = f"there is no result of model {model_sha256[:12]}"
-                raise ConfigError(what, where=str(key), do="record its measurement first")
-            new = {**asdict(related), "status": related.status.value}
-            if all(old[name] == value for name, value in new.items()):
-                return False
-            primary_key = (key.plate, str(key.well), key.stack, model_sha256)
-            self._tables.table("results").update(primary_key, new)
-            self._log_change(key, old, {**old, **new}, reason)
-            return True
+            rows = result_rows.put_related(self._tables, key, model_sha256, related)
+            if rows is not None:
+                self._log_change(key, *rows, reason)
+            return rows is not None
 
     def put_histograms(self, key: StackKey, counts: Mapping[str, NDArray[np.integer[Any]]]) -> None:
         """Keep a stack's raw intensity counts per channel (one count for each grey value); again replaces them."""
@@ -325,21 +279,9 @@ class Catalog(CatalogReader):
             self.plan(key)
             stack_quality_rows.put(self._connection, key, profile, self._now())
 
-    def _result_row(self, key: StackKey, model_sha256: str) -> dict[str, Any] | None:
-        rows = self._rows(_RESULT, {**parameters(key), "model": model_sha256})
-        return dict(rows[0]) if rows else None
-
-    def _log_change(self, key: StackKey, old: Mapping[str, Any] | None, new: Mapping[str, Any], reason: str) -> None:
-        entry = {
-            **parameters(key),
-            "changed_s": self._now(),
-            "model_sha256": new["model_sha256"],
-            "old_json": None if old is None else dump(dict(old)),
-            "new_json": dump(dict(new)),
-            "reason": reason,
-        }
-        self._tables.table("result_changes").insert(entry)
-        change = self._connection.execute("SELECT max(id) FROM result_changes").fetchone()[0]
+    def _log_change(self, key: StackKey, old: dict[str, Any] | None, new: dict[str, Any], reason: str) -> None:
+        entry = ResultChange(self._now(), key, new["model_sha256"], old, new, reason)
+        change = result_rows.put_change(self._tables, entry)
         self.append_event(
             audit.Action.RESULT_NEW if old is None else audit.Action.RESULT_CHANGED,
             plate=key.plate,
@@ -374,9 +316,6 @@ class Catalog(CatalogReader):
         self._write(f"REPLACE INTO run_state (id, {columns}) VALUES (1, {slots})", asdict(state))
 
 
-_SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
-_OUTERMOST = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
-
 _EXPECT = """
 INSERT INTO stacks (plate, well, stack, plan_json, n_slices, state)
 VALUES (:plate, :well, :stack, :plan, :n, 'queued') ON CONFLICT DO NOTHING
@@ -405,9 +344,6 @@ UPDATE stacks SET state = :state, reason = :reason,
 WHERE plate = :plate AND well = :well AND stack = :stack
 """
 _MEASURED = "SELECT 1 FROM results WHERE plate = :plate AND well = :well AND stack = :stack LIMIT 1"
-_RESULT = """
-SELECT * FROM results WHERE plate = :plate AND well = :well AND stack = :stack AND model_sha256 = :model
-"""
 _RAISE_FAULT = """
 INSERT INTO faults (code, key, kind, what, location, todo, raised_s)
 VALUES (:code, :key, :kind, :what, :location, :todo, :now)
@@ -415,29 +351,6 @@ ON CONFLICT (code, key) WHERE cleared_s IS NULL
 DO UPDATE SET kind = excluded.kind, what = excluded.what, location = excluded.location, todo = excluded.todo
 """
 _CLEAR_FAULT = "UPDATE faults SET cleared_s = :now WHERE code = :code AND key = :key AND cleared_s IS NULL"
-_UNRELATED: dict[str, object] = {
-    "status": "provisional",
-    "reason": None,
-    "v_control": None,
-    "v_score": None,
-    "v_score_lo": None,
-    "v_score_hi": None,
-}
-
-
-def _measurement_columns(measurement: StackMeasurement) -> dict[str, Any]:
-    """What makes two measurements the same: all but the time they took."""
-    return {
-        "live_um3": measurement.live_um3,
-        "dead_um3": measurement.dead_um3,
-        "n_live": measurement.n_live,
-        "n_dead": measurement.n_dead,
-        "v_count": measurement.v_count,
-        "live_um3_by_z_json": dump(list(measurement.live_um3_by_z)),
-        "limits_json": dump_limits(measurement.limits),
-        "quantiles_json": dump(measurement.quantiles),
-        "normalisation": measurement.normalisation.value,
-    }
 
 
 def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
@@ -453,17 +366,3 @@ def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
         "pixel_um": entry.pixel_um,
         "z_step_um": entry.z_step_um,
     }
-
-
-def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:
-    """Set what durability rests on, and read it back: SQLite ignores what it cannot do without a word."""
-    for name, value, expected in (
-        ("journal_mode", "WAL", "wal"),
-        ("synchronous", "FULL", 2),
-        ("foreign_keys", "ON", 1),
-    ):
-        connection.execute(f"PRAGMA {name} = {value}").fetchone()
-        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
-        if found != expected:
-            do = "put the data directory on a local disk"
-            raise StorageError(f"SQLite refuses {name} = {value} (it stays {found})", where=str(path), do=do)

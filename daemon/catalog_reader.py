@@ -10,7 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from spheroidd.daemon import result_rows
+from spheroidd.daemon.catalog_file import BUSY_S, open_to_read
 from spheroidd.daemon.rows import (
+    OF_STACK,
     Exclusion,
     Fault,
     MeasurementRow,
@@ -21,14 +24,15 @@ from spheroidd.daemon.rows import (
     StackState,
     load_limits,
     load_plan,
+    parameters,
     stack_key,
+    treatment,
 )
-from spheroidd.daemon.schema import check_version, make_readable
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.results import Limits, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -37,17 +41,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spheroidd.inference.stack_inspector import StackProfile
-    from spheroidd.inference.viability import Related
 
-CATALOG_NAME = "catalog.sqlite"
-BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
 Row = Mapping[str, Any]
-_OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
-
-
-def parameters(key: StackKey) -> dict[str, str | int]:
-    """A key as the named parameters :plate, :well and :stack."""
-    return {"plate": key.plate, "well": str(key.well), "stack": key.stack}
 
 
 class CatalogReader:
@@ -60,19 +55,7 @@ class CatalogReader:
     @classmethod
     def read_only(cls, data_dir: Path, *, busy_s: float = BUSY_S) -> Self:
         """Open an existing catalog for reading, a daemon running or not; ConfigError where there is none."""
-        path = data_dir / CATALOG_NAME
-        if not path.is_file():
-            do = "give the directory that `spheroidd run` wrote to ([data] dir in its configuration)"
-            raise ConfigError("no plate was ever run here: there is no catalog.sqlite", where=str(data_dir), do=do)
-        with translated(path):
-            connection = _connect_to_read(path, busy_s)
-            try:
-                check_version(connection, str(path))
-                make_readable(connection, str(path))
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, path, time.time)
+        return cls(*open_to_read(data_dir, busy_s), time.time)
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +136,7 @@ class CatalogReader:
 
     def plan(self, key: StackKey) -> StackPlan:
         """A stack's promised geometry; ConfigError where none was planned."""
-        rows = self._rows(f"SELECT plan_json FROM stacks WHERE {_OF_STACK}", parameters(key))
+        rows = self._rows(f"SELECT plan_json FROM stacks WHERE {OF_STACK}", parameters(key))
         if not rows:
             raise ConfigError(
                 f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
@@ -162,12 +145,12 @@ class CatalogReader:
 
     def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
         """The ledger of a stack: every acknowledged slice and its crc32c."""
-        rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {_OF_STACK}", parameters(key))
+        rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {OF_STACK}", parameters(key))
         return {SliceIndex(row["channel"], row["z"]): row["crc32c"] for row in rows}
 
     def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
         """The blocks announced since the cursor `after`, oldest first, each with its cursor; each block comes once."""
-        sql = f"SELECT * FROM blocks WHERE {_OF_STACK} AND id > :after ORDER BY id"
+        sql = f"SELECT * FROM blocks WHERE {OF_STACK} AND id > :after ORDER BY id"
         rows = self._rows(sql, {**parameters(key), "after": after})
         return [(row["id"], Block(key, row["channel"], row["z_start"], row["z_stop"])) for row in rows]
 
@@ -175,8 +158,8 @@ class CatalogReader:
 
     def measurements(self, plate: str, model_sha256: str) -> list[MeasurementRow]:
         """Every measurement of a plate by one model, in the map's order of wells: what controls are computed from."""
-        rows = self._rows(_MEASUREMENTS, {"plate": plate, "model": model_sha256})
-        return [MeasurementRow(stack_key(row), _treatment(row), _measurement(row), _related(row)) for row in rows]
+        with translated(self.path):
+            return result_rows.measurements(self._connection, plate, model_sha256)
 
     def models(self, plate: str | None = None) -> list[str]:
         """The digests of the models that have rows, the latest used first."""
@@ -193,25 +176,24 @@ class CatalogReader:
 
         Where there is no measurement the state of the stack stands with its reason, and every figure is None.
         """
-        rows = self._rows(_RESULTS, _which(plate, model_sha256))
-        return [ResultRow(_result(row), _treatment(row), _exclusion(row)) for row in rows]
+        with translated(self.path):
+            return result_rows.results(self._connection, plate, model_sha256)
 
     def excluded_wells(self, plate: str) -> dict[str, Exclusion]:
         """The wells of a plate that a person excluded, by name ("B03")."""
-        rows = self._rows("SELECT * FROM excluded_wells WHERE plate = :plate ORDER BY well", {"plate": plate})
-        return {row["well"]: found for row in rows for found in [_exclusion(row)] if found}
+        with translated(self.path):
+            return result_rows.excluded_wells(self._connection, plate)
 
     def result_changes(self, key: StackKey | None = None) -> list[ResultChange]:
         """The history of every result row, or of one stack's, oldest first."""
-        where = _OF_STACK if key else "1"
-        rows = self._rows(f"SELECT * FROM result_changes WHERE {where} ORDER BY id", parameters(key) if key else {})
-        return [_change(row) for row in rows]
+        with translated(self.path):
+            return result_rows.changes(self._connection, key)
 
     def histograms(self, key: StackKey) -> "dict[str, NDArray[np.int64]]":
         """A stack's raw intensity counts per channel, for pooling plate limits; empty where none were put."""
         import numpy as np  # 0.1 s that `spheroidd status` does not have
 
-        rows = self._rows(f"SELECT channel, counts FROM histograms WHERE {_OF_STACK}", parameters(key))
+        rows = self._rows(f"SELECT channel, counts FROM histograms WHERE {OF_STACK}", parameters(key))
         return {
             row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
             for row in rows
@@ -273,7 +255,7 @@ class CatalogReader:
         for _, block in self.blocks(stack.key):
             if not {SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)} <= promised:
                 problems.append(f"{stack.key}: {block} is not in the plan")
-        scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {_OF_STACK}", parameters(stack.key))[0]["n"]
+        scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {OF_STACK}", parameters(stack.key))[0]["n"]
         if stack.state is StackState.SCORED and not scored:
             problems.append(f"{stack.key}: it is scored but has no result")
         if scored and missing:
@@ -289,45 +271,10 @@ WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND
 ORDER BY plates.created_s, plate, wells.ordinal, stack
 """
 
-_MEASUREMENTS = """
-SELECT * FROM results JOIN wells USING (plate, well)
-WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
-"""
-
-# A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
-# by name; a stack with missing slices never does.
-_RESULTS = """
-SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.reason AS stack_reason,
-  stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
-  (SELECT count(*) FROM slices
-    WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
-  results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
-  v_score_hi, model_sha256, normalisation, latency_s, excluded_at_utc, excluded_by, exclusion_reason
-FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
-LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
-LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
-  AND stacks.state <> 'incomplete'
-  AND CASE WHEN :model IS NULL
-    THEN stacks.state = 'scored' AND results.model_sha256 = (SELECT latest.model_sha256 FROM results AS latest
-      WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
-      ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
-    ELSE results.model_sha256 = :model END
-WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate)
-ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
-"""
-
-
-def _which(plate: str | None, model_sha256: str | None) -> dict[str, str | None]:
-    return {"plate": plate, "model": model_sha256}
-
 
 def _plate_well(row: Row) -> PlateWell:
     paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
-    return PlateWell(WellId.parse(row["well"]), _treatment(row), paths, row["pixel_um"], row["z_step_um"])
-
-
-def _treatment(row: Row) -> Treatment:
-    return Treatment(WellRole(row["role"]), row["compound"], row["dose_um"], row["patient"])
+    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"])
 
 
 def _stack_row(row: Row) -> StackRow:
@@ -343,98 +290,3 @@ def _stack_row(row: Row) -> StackRow:
         row["attempts"],
         row["n_acked"],
     )
-
-
-def _related(row: Row) -> "Related":
-    from spheroidd.inference.viability import Related  # a table of results is printed without it
-
-    figures = (row["v_control"], row["v_score"], row["v_score_lo"], row["v_score_hi"])
-    return Related(WellStatus(row["status"]), row["reason"], *figures)
-
-
-def _measurement(row: Row) -> StackMeasurement:
-    return StackMeasurement(
-        live_um3=row["live_um3"],
-        dead_um3=row["dead_um3"],
-        n_live=row["n_live"],
-        n_dead=row["n_dead"],
-        live_um3_by_z=tuple(json.loads(row["live_um3_by_z_json"])),
-        limits=load_limits(row["limits_json"]),
-        normalisation=Normalisation(row["normalisation"]),
-        model_sha256=row["model_sha256"],
-        cpu_s=row["cpu_s"],
-        quantiles=json.loads(row["quantiles_json"]),
-    )
-
-
-def _result(row: Row) -> WellResult:
-    measured = row["status"] is not None
-    status, reason = (row["status"], row["reason"]) if measured else _unmeasured(row)
-    return WellResult(
-        plate=row["plate"],
-        well=row["well"],
-        stack=row["stack"],
-        status=WellStatus(status),
-        reason=reason,
-        n_slices_expected=row["n_slices"],
-        n_slices_acked=row["n_acked"],
-        **{name: row[name] for name in _FIGURES},
-    )
-
-
-def _exclusion(row: Row) -> Exclusion | None:
-    if row["exclusion_reason"] is None:
-        return None
-    return Exclusion(row["well"], row["exclusion_reason"], row["excluded_by"], row["excluded_at_utc"], row["plate"])
-
-
-def _unmeasured(row: Row) -> tuple[str, str | None]:
-    state = StackState(row["state"] or StackState.QUEUED)
-    if state is StackState.SCORED:  # by another model than the one asked for
-        return WellStatus.STORED, "not scored by this model"
-    return state.value, row["stack_reason"] or _WAITING.get(state)
-
-
-def _change(row: Row) -> ResultChange:
-    old = json.loads(row["old_json"]) if row["old_json"] else None
-    new = json.loads(row["new_json"])
-    return ResultChange(row["changed_s"], stack_key(row), row["model_sha256"], old, new, row["reason"])
-
-
-_WAITING = {
-    StackState.QUEUED: "not imaged yet",
-    StackState.ACQUIRING: "its slices are arriving",
-    StackState.STORED: "waits for the model",
-    StackState.SCORING: "the model is at work",
-}
-_FIGURES = (
-    "live_um3",
-    "dead_um3",
-    "n_live",
-    "n_dead",
-    "v_count",
-    "v_control",
-    "v_score",
-    "v_score_lo",
-    "v_score_hi",
-    "model_sha256",
-    "normalisation",
-    "latency_s",
-)
-
-
-def _connect_to_read(path: Path, busy_s: float) -> sqlite3.Connection:
-    """A connection that cannot write. In a directory that cannot be written either, WAL's shared memory cannot be made;
-    then, where no writer left a log behind, the file is read as one that never changes.
-    """
-    uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
-    try:
-        connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
-    return connection

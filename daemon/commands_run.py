@@ -16,7 +16,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Go on with what is there instead of starting anew.")] = False,
 ) -> int:
     """Run an emulated plate, live, and compare its viability rows with the truth."""
-    from spheroidd.daemon.catalog_reader import CATALOG_NAME
+    from spheroidd.daemon.catalog_file import CATALOG_NAME
     from spheroidd.daemon.demo import run_demo
 
     if data.exists() and not (data.is_dir() and (not any(data.iterdir()) or (data / CATALOG_NAME).exists())):

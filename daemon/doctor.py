@@ -21,7 +21,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.catalog import CATALOG_NAME, Catalog
+from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.catalog_file import CATALOG_NAME
 from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.config import Config, InferenceConfig, load_config
 from spheroidd.daemon.lock import describe_holder, is_locked

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
 from spheroidd.acquisition.plan_settings import PlanSettings
-from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader
+from spheroidd.daemon.catalog_file import CATALOG_NAME
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.clock import SystemClock
 from spheroidd.daemon.config import Config, load_config
 from spheroidd.daemon.config_faults import line_of

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from spheroidd.protocols.plate import Treatment
+from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.results import Limits, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -160,4 +160,16 @@ def stack_key(row: Mapping[str, Any]) -> StackKey:
     return StackKey(row["plate"], WellId.parse(row["well"]), row["stack"])
 
 
+def parameters(key: StackKey) -> dict[str, str | int]:
+    """A key as the named parameters :plate, :well and :stack."""
+    return {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+
+
+def treatment(row: Mapping[str, Any]) -> Treatment:
+    """The treatment in a well's columns role, compound, dose_um and patient."""
+    return Treatment(WellRole(row["role"]), row["compound"], row["dose_um"], row["patient"])
+
+
+OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
+"""The rows of one stack, given `parameters`."""
 _GEOMETRY = ("n_z", "height", "width", "pixel_um", "z_step_um", "dtype")

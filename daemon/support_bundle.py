@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader
+from spheroidd.daemon.catalog_file import CATALOG_NAME
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.log_lines import log_files
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 

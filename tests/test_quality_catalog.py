@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from spheroidd.daemon import schema
 from spheroidd.daemon.audit import Action
-from spheroidd.daemon.catalog import CATALOG_NAME, Catalog, StackState
+from spheroidd.daemon.catalog import Catalog, StackState
+from spheroidd.daemon.catalog_file import CATALOG_NAME
 from spheroidd.daemon.cli import app
 from spheroidd.daemon.quality import plate_quality, stack_flags
 from spheroidd.inference.stack_inspector import ChannelProfile, StackProfile

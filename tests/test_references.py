@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 from spheroidd.daemon import audit_check, cli
 from spheroidd.daemon.audit_trail import events
 from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.catalog_reader import CATALOG_NAME, CatalogReader
+from spheroidd.daemon.catalog_file import CATALOG_NAME
+from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.exclusion import exclude_well
 from spheroidd.daemon.references import known_references, references_of
 from spheroidd.protocols.errors import ConfigError
