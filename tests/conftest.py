@@ -1,0 +1,39 @@
+"""How the whole suite is run: its threads, its order, and the one plate that many tests compare with."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
+# pools of threads beside them would only wait for each other, spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A daemon that a test starts finds its modules compiled by the one before; this process keeps what it was told.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# xdist hands out whole files. The one that takes minutes must not be the last to start, with every other core idle.
+LONGEST_FIRST = (
+    "faults/test_plate_killed.py",
+    "faults/test_plate_faults.py",
+    "test_service_run.py",
+    "test_micromanager_faults.py",
+    "test_train.py",
+    "test_training.py",
+    "test_page_browser.py",
+    "test_micromanager.py",
+    "test_study_benches.py",
+    "test_run.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep xdist from its own order, by the number of tests in a file: the longest file has a single test."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; all else stays where it is."""
+    folder = Path(__file__).parent
+    rank = {folder / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
