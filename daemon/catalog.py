@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spheroidd.daemon import audit, result_rows
 from spheroidd.daemon.catalog_file import BUSY_S, open_to_write, transaction
 from spheroidd.daemon.catalog_reader import CatalogReader
+from spheroidd.daemon.plate_rows import map_differences, well_rows
 from spheroidd.daemon.rows import (
     ResultChange,
     RunState,
@@ -32,7 +33,7 @@ from spheroidd.daemon.rows import (
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
 
@@ -122,7 +123,7 @@ class Catalog(CatalogReader):
             else:
                 row = {"plate": plate_map.name, "created_s": self._now(), "config_json": config_json}
                 self._tables.table("plates").insert(row)
-            rows = [_well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
+            rows = well_rows(plate_map)
             self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))
             new = audit.plate_state(self._connection, plate_map.name)
             if new != old:
@@ -132,16 +133,7 @@ class Catalog(CatalogReader):
                 self.append_event(action, plate=plate_map.name, old=old and {**old, "settings": was}, new=told)
 
     def _check_same_plate(self, plate_map: PlateMap) -> None:
-        known = {entry.well: entry.treatment for entry in self.plate_map(plate_map.name)}
-        given = {entry.well: entry.treatment for entry in plate_map}
-        differences = [f"{well} is gone" for well in sorted(known.keys() - given.keys())]
-        differences += [f"{well} is new" for well in sorted(given.keys() - known.keys())]
-        differences += [
-            f"{well}: {name} {getattr(known[well], name)} -> {getattr(given[well], name)}"
-            for well in sorted(known.keys() & given.keys())
-            for name in ("role", "compound", "dose_um", "patient")
-            if getattr(known[well], name) != getattr(given[well], name)
-        ]
+        differences = map_differences(self.plate_map(plate_map.name), plate_map)
         if differences:
             listed = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if differences[5:] else "")
             what = f"plate {plate_map.name} was run with another map: {listed}"
@@ -351,18 +343,3 @@ ON CONFLICT (code, key) WHERE cleared_s IS NULL
 DO UPDATE SET kind = excluded.kind, what = excluded.what, location = excluded.location, todo = excluded.todo
 """
 _CLEAR_FAULT = "UPDATE faults SET cleared_s = :now WHERE code = :code AND key = :key AND cleared_s IS NULL"
-
-
-def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
-    return {
-        "plate": plate,
-        "well": str(entry.well),
-        "ordinal": ordinal,
-        "role": entry.treatment.role.value,
-        "compound": entry.treatment.compound,
-        "dose_um": entry.treatment.dose_um,
-        "patient": entry.treatment.patient,
-        "paths_json": dump({channel: str(path.absolute()) for channel, path in entry.paths.items()}),
-        "pixel_um": entry.pixel_um,
-        "z_step_um": entry.z_step_um,
-    }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from spheroidd.daemon import result_rows
 from spheroidd.daemon.catalog_file import BUSY_S, open_to_read
+from spheroidd.daemon.plate_rows import plate_well
 from spheroidd.daemon.rows import (
     OF_STACK,
     Exclusion,
@@ -26,15 +27,13 @@ from spheroidd.daemon.rows import (
     load_plan,
     parameters,
     stack_key,
-    treatment,
 )
 from spheroidd.daemon.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
-from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +100,7 @@ class CatalogReader:
         rows = self._rows("SELECT * FROM wells WHERE plate = :plate ORDER BY ordinal", {"plate": plate})
         if not rows:
             raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
-        return PlateMap(plate, tuple(_plate_well(row) for row in rows))
+        return PlateMap(plate, tuple(plate_well(row) for row in rows))
 
     def plate_config(self, plate: str) -> str:
         """The configuration (JSON) that a plate was last run with."""
@@ -270,11 +269,6 @@ FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
 WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
 ORDER BY plates.created_s, plate, wells.ordinal, stack
 """
-
-
-def _plate_well(row: Row) -> PlateWell:
-    paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
-    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"])
 
 
 def _stack_row(row: Row) -> StackRow:

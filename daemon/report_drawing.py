@@ -1,7 +1,7 @@
 """A figure as a few plain shapes, so that the HTML (SVG) and the PDF show the same one.
 
-Lengths are points (1/72 inch) from the upper left corner, y downwards. This file writes SVG; `report_pdf` paints the
-same shapes on a page. Texts are escaped here and nowhere earlier.
+Lengths are points (1/72 inch) from the upper left corner, y downwards. This file writes SVG; `report_painter` paints
+the same shapes on a page. Texts are escaped here and nowhere earlier.
 """
 
 import base64

@@ -19,7 +19,7 @@ from spheroidd.daemon.report_controls import controls_strip
 from spheroidd.daemon.report_curves import curve_plot
 from spheroidd.daemon.report_drawing import Drawing, svg
 from spheroidd.daemon.report_nouns import WellEntry
-from spheroidd.daemon.report_pdf import Figure
+from spheroidd.daemon.report_painter import Figure
 from spheroidd.daemon.report_tables import ic50_rows
 from spheroidd.daemon.rows import Exclusion
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
