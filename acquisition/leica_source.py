@@ -15,6 +15,7 @@ from spheroidd.acquisition.leica_experiments import EarlierExperiments
 from spheroidd.acquisition.leica_scan import LeicaScan
 from spheroidd.acquisition.leica_settings import LeicaCamSettings
 from spheroidd.acquisition.missing_slices import name_slices
+from spheroidd.acquisition.stack_settings import plan_of
 from spheroidd.acquisition.watch_folder import WatchSource
 from spheroidd.acquisition.watch_settings import FolderSettings
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError
@@ -65,18 +66,7 @@ class LeicaCamSource(WatchSource):
 
     def plan(self, key: StackKey) -> StackPlan:
         """The geometry of a stack, the same for every well."""
-        s = self._leica
-        return StackPlan(
-            key,
-            s.channel_names,
-            s.n_z,
-            s.height,
-            s.width,
-            pixel_um=s.pixel_um,
-            z_step_um=s.z_step_um,
-            dtype=s.dtype,
-            slice_period_s=s.slice_period_s,
-        )
+        return plan_of(key, self._leica, self._leica.slice_period_s)
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """The wanted slices as their files come; StackError or InstrumentError names those that do not."""

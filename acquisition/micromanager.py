@@ -18,6 +18,7 @@ from spheroidd.acquisition.micromanager_core import check_reach
 from spheroidd.acquisition.micromanager_process import Attach, run_core
 from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
 from spheroidd.acquisition.missing_slices import name_slices
+from spheroidd.acquisition.stack_settings import plan_of
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound
@@ -100,18 +101,7 @@ class MicroManagerSource:
 
     def plan(self, key: StackKey) -> StackPlan:
         """The geometry of a stack, the same for every well."""
-        s = self._settings
-        return StackPlan(
-            key,
-            s.channel_names,
-            s.n_z,
-            s.height,
-            s.width,
-            pixel_um=s.pixel_um,
-            z_step_um=s.z_step_um,
-            dtype=s.dtype,
-            slice_period_s=s.period_s,
-        )
+        return plan_of(key, self._settings, self._settings.period_s)
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """Acquire the wanted slices of a well; InstrumentError names those that did not come, StackError says why a
