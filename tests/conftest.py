@@ -37,3 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     rank = {folder / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of the default plate, run once to its end with nothing going wrong; to be read only."""
+    from tests.faults.plate_runs import run, write_config
+
+    config = write_config(tmp_path_factory.mktemp("undisturbed"))
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    return config

@@ -1,6 +1,7 @@
 """`spheroidd run` from a configuration to rows, in a real process, looked at as its users would."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,16 @@ ROW_KEYS = {
 }
 
 
+def copied(config: Path, folder: Path) -> Path:
+    """The configuration of a copy of what a run left, which may be changed."""
+    shutil.copytree(config.parent / "data", folder / "data")
+    return write_config(folder)
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration of a plate that was run to its end."""
-    config = write_config(tmp_path_factory.mktemp("run"))
-    assert run(config) == 0, config.with_suffix(".log").read_text()
-    return config
+    return copied(undisturbed, tmp_path_factory.mktemp("run"))
 
 
 def rows(config: Path) -> dict[str, dict[str, object]]:
@@ -103,9 +108,8 @@ def test_running_it_again_changes_nothing(finished: Path) -> None:
     assert ledger(finished) == before
 
 
-def test_scoring_again_by_each_stacks_own_limits_logs_every_change(finished: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path)
-    assert run(config) == 0
+def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: Path, tmp_path: Path) -> None:
+    config = copied(undisturbed, tmp_path)
     before = ledger(config)
     done = spheroidd("score", str(tmp_path / "data"), "--normalisation", "stack")
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,7 @@ def workers(pid: int) -> list[psutil.Process]:
     return found
 
 
-def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: Path) -> None:
     config = write_config(tmp_path / "killed", source=SLOW)
     process = start(config)
     try:
@@ -54,8 +54,6 @@ def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path) -> None:
         assert process.wait(120) == 0, log_of(config)
     finally:
         kill(process)
-    undisturbed = write_config(tmp_path / "undisturbed", source=SLOW | {"pace": "fast"})
-    assert run(undisturbed) == 0
     assert ledger(config).results == ledger(undisturbed).results
     assert ledger(config).slices == ledger(undisturbed).slices
 
@@ -142,11 +140,9 @@ def test_an_incomplete_stack_gets_a_reason_and_no_viability(
     assert {len(rows) for rows in ledger(mended).results.values()} == {1}
 
 
-def test_a_failing_instrument_is_asked_again_for_what_is_missing(tmp_path: Path) -> None:
+def test_a_failing_instrument_is_asked_again_for_what_is_missing(tmp_path: Path, undisturbed: Path) -> None:
     config = write_config(tmp_path, source={"faults": [{"well": "A02", "kind": "lost", "z": 9, "times": 1}]})
     assert run(config) == 0, log_of(config)
-    undisturbed = write_config(tmp_path / "undisturbed")
-    assert run(undisturbed) == 0
     assert ledger(config).results == ledger(undisturbed).results
 
 
@@ -202,7 +198,7 @@ def leave_free(folder: Path, n_bytes: int) -> Path:
 
 @pytest.mark.parametrize(("min_free_gb", "left"), [(0.004, 2 << 20), (0.0, 0)], ids=["low", "not a byte"])
 def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
-    small_disk: Path, tmp_path: Path, min_free_gb: float, left: int
+    small_disk: Path, undisturbed: Path, min_free_gb: float, left: int
 ) -> None:
     config = write_config(small_disk, source=SLOW, min_free_gb=min_free_gb)
     process = start(config)
@@ -225,8 +221,6 @@ def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
         kill(process)
     assert unreadable(config, ledger(config).slices) == []
     assert json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"] == []
-    undisturbed = write_config(tmp_path / "undisturbed")
-    assert run(undisturbed) == 0
     assert ledger(config).results == ledger(undisturbed).results
 
 

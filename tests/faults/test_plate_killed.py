@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.plate_runs import kill, ledger, run, start, unreadable, write_config
+from tests.faults.plate_runs import kill, ledger, start, unreadable, write_config
 
 KILLS = 30
 SOURCE = {"pace": "real", "slice_period_s": 0.08}  # two seconds a stack: a kill hits each stage of it
 
 
 @pytest.mark.timeout(600)
-def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
+def test_thirty_kills_change_nothing(tmp_path: Path, undisturbed: Path) -> None:
     chance = random.Random(20261122)
-    undisturbed = write_config(tmp_path / "undisturbed", source=SOURCE | {"pace": "fast"})
-    assert run(undisturbed) == 0
     truth = ledger(undisturbed)
     kills, plate = 0, 0
     while kills < KILLS:
