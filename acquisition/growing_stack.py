@@ -23,7 +23,6 @@ class GrowingSlab:
     group: int
     crcs: dict[int, int] = field(default_factory=dict)
     queued: bool = False  # on its way to Zarr; takes no further plane
-    failed: bool = False  # was on its way, and the disk refused
 
     def rows(self, strip: Pixels) -> Rows:
         """Give the slab's planes out of the ring by way of `strip`; planes that are not there come as zeros."""

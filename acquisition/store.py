@@ -6,28 +6,24 @@ Zarr, giving way to slices on the disk, and only then is their room in the ring 
 stays where it is and is tried again with the next call, so a full disk costs no restart.
 """
 
-import shutil
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spheroidd.acquisition.durable_file import storage_errors
 from spheroidd.acquisition.growing_stack import GrowingSlab, GrowingStack, LatePyramid, pixels_of
+from spheroidd.acquisition.pending_slices import PendingSlice, PendingSlices
+from spheroidd.acquisition.plate_rings import PlateRings
 from spheroidd.acquisition.right_of_way import RightOfWay
-from spheroidd.acquisition.ring import Ring
 from spheroidd.acquisition.slab import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
-from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block, unsealed_stacks
+from spheroidd.acquisition.slab_tasks import SlabTasks
+from spheroidd.acquisition.stack_files import SlabRoom, StackFiles, read_block
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
-from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
+from spheroidd.protocols.events import BlockStored, Event, FaultRaised, StackSealed
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
-RING_SLOTS = 48  # at least: two slabs filling, two being written, two that ride out a slow disk
-RING_BYTES = 256 << 20  # as many as fit, 209 at 800x800: half a stack may come faster than its slabs are written
-MANY_SLOTS = 256
 MANY_PENDING = 8  # slices not yet durable: beyond these throughput counts, not how soon each one is
-ATTRIBUTES_EVERY_S = 0.5  # the committed count that readers see is renewed no more often: each time costs two syncs
 
 
 class ZarrStackStore:
@@ -52,26 +48,16 @@ class ZarrStackStore:
         with_pyramid: bool = True,
     ) -> None:
         self._root, self._plate_map, self._emit = root, plate_map, emit
-        self._codec, self._slab_z, self._ring_slots = codec, slab_z, ring_slots
-        self._with_pyramid = with_pyramid
+        self._codec, self._slab_z, self._with_pyramid = codec, slab_z, with_pyramid
         self._stacks: dict[StackKey, GrowingStack] = {}
         self._sealed: set[StackKey] = set()
-        self._rings: dict[int, Ring] = {}  # by the size of a plane
-        self._free: dict[Ring, set[int]] = {}  # groups of slots
-        self._pending: list[tuple[GrowingSlab, Frame, int]] = []  # in the ring, not yet durable; bounded by its slots
-        self._coming = False  # a frame is on its way into the ring
-        self._sync_failed = self._write_again = False
-        self._jobs: list[GrowingSlab] = []  # bounded by the ring's groups
-        self._late: list[LatePyramid] = []  # bounded by the open stacks' slabs
-        self._late_failed: list[LatePyramid] = []  # until a caller was told
-        self._working = 0
+        self._rings = PlateRings(root, plate_map.name, codec, slab_z, ring_slots, self._recover)
+        self._pending, self._tasks = PendingSlices(), SlabTasks()
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
         self._awaited = self._catching_up = False  # why slabs do not give way: a caller waits, frames come too fast
         self._short = False  # of room in the ring
         self._right_of_way = RightOfWay()
-        self._outdated: dict[GrowingStack, None] = {}  # the committed counts that readers see are old
-        self._next_attributes_s = 0.0
         self._change = threading.Condition()  # guards all of the above
         self._telling = threading.Lock()  # keeps blocks and attributes in order; taken before `_change`, never after
         loops = [("store-sync", self._sync_loop), *((f"store-slab-{n}", self._slab_loop) for n in range(slab_threads))]
@@ -119,7 +105,7 @@ class ZarrStackStore:
             self._tell_failure()
             held = stack.accepted.get(frame.index)
             slab = self._room(stack, frame.index) if held is None else None
-            self._coming = slab is not None
+            self._pending.coming = slab is not None
             self._share_disk()
         if slab is None:
             if held != crc:
@@ -130,10 +116,10 @@ class ZarrStackStore:
                 stack.write_to_ring(slab, frame, pixels, crc)
             with self._change:
                 stack.accepted[frame.index] = crc
-                self._pending.append((slab, frame, crc))
+                self._pending.add(PendingSlice(slab, frame, crc))
         finally:
             with self._change:
-                self._coming = False
+                self._pending.coming = False
                 self._changed()
 
     def seal(self, key: StackKey) -> None:
@@ -143,7 +129,7 @@ class ZarrStackStore:
         stack = self._stack(key)
         with self._change:
             self._tell_failure()
-            self._wait_until(lambda: not self._is_pending(stack))
+            self._wait_until(lambda: not self._pending.are_of(stack))
             for slab in stack.filling.values():
                 self._queue(slab)
             self._settle(stack)
@@ -167,16 +153,13 @@ class ZarrStackStore:
             if self._closed:
                 return
             self._tell_failure()
-            self._wait_until(lambda: not (self._pending or self._jobs or self._late or self._working))
-            outdated = list(self._outdated)
+            self._wait_until(lambda: not self._pending and self._tasks.are_done())
+            outdated = self._tasks.outdated()
         for stack in outdated:
             with storage_errors(stack.files.image):
                 self._write_attributes(stack, sealed=False)
         self.abandon()
-        needed = {stack.ring for stack in self._stacks.values() if stack.filling}
-        for ring in self._rings.values():
-            if ring not in needed:
-                ring.remove()
+        self._rings.remove(needed={stack.ring for stack in self._stacks.values() if stack.filling})
 
     def abandon(self) -> None:
         """Stop at once, as a kill would: what was reported durable stays so, all else is lost. May be called twice."""
@@ -185,14 +168,13 @@ class ZarrStackStore:
             self._changed()
         for thread in self._threads:
             thread.join()
-        for ring in self._rings.values():
-            ring.close()
+        self._rings.close()
 
     # -- taking up a stack
 
     def _take_up(self, plan: StackPlan) -> GrowingStack:
         files = StackFiles.open(self._root, self._plate_map, plan, self._codec, self._slab_z, self._right_of_way)
-        stack = GrowingStack(files, self._ring(files))
+        stack = GrowingStack(files, self._rings.of(files))
         self._recover(stack)
         stack.accepted = dict(stack.durable)
         with self._change:
@@ -211,31 +193,6 @@ class ZarrStackStore:
             stack.stored[channel, number] = crcs
             stack.durable |= {SliceIndex(channels[channel], z): crc for z, crc in crcs.items()}
 
-    def _ring(self, files: StackFiles) -> Ring:
-        """The ring for planes of this size; what a stopped run left in it is first brought to Zarr, then it is free."""
-        plane_bytes = files.plane_bytes
-        if plane_bytes not in self._rings:
-            slots = self._ring_slots or _slots_for(plane_bytes, self._root)
-            folder = self._root / f"{self._plate_map.name}.ring"
-            ring = Ring(folder, plane_bytes, self._slab_z, max(2, slots // self._slab_z))
-            try:
-                for left in unsealed_stacks(self._root, self._plate_map.name, self._codec):
-                    if (left.plane_bytes, left.depth) == (plane_bytes, self._slab_z):
-                        self._rescue(GrowingStack(left, ring))
-            except BaseException:
-                ring.close()
-                raise
-            self._rings[plane_bytes], self._free[ring] = ring, set(range(ring.n_groups))
-        return self._rings[plane_bytes]
-
-    def _rescue(self, stack: GrowingStack) -> None:
-        if not stack.left_in_ring():
-            return
-        self._recover(stack)
-        room = SlabRoom(stack.files.grids)
-        for slab in stack.left_in_ring():
-            stack.stored[slab.place] = stack.store(slab, room, with_pyramid=False)
-
     def _stack(self, key: StackKey) -> GrowingStack:
         with self._change:
             if self._closed:
@@ -248,17 +205,15 @@ class ZarrStackStore:
 
     def _room(self, stack: GrowingStack, index: SliceIndex) -> GrowingSlab:
         """The slab that a slice goes into, with room in the ring; waits for another slab where there is none."""
-        free, place = self._free[stack.ring], stack.place(index)
+        place = stack.place(index)
         while True:
             slab = stack.filling.get(place)
             if slab is not None and not slab.queued:
                 return slab
-            if slab is None and free:
-                group = min(free)  # the same few over and over, which stay in the system's memory
-                free.remove(group)
+            if slab is None and (group := self._rings.take_group(stack.ring)) is not None:
                 slab = stack.filling[place] = GrowingSlab(stack, place, group)
                 return slab
-            if slab is None and not (self._pending or self._jobs or self._working):
+            if slab is None and not (self._pending or self._tasks.are_under_way()):
                 # Frames in a wild order: write what there is of the fullest slab now, the rest into it later.
                 others = [
                     s for other in self._stacks.values() if other.ring is stack.ring for s in other.filling.values()
@@ -270,7 +225,7 @@ class ZarrStackStore:
     def _queue(self, slab: GrowingSlab) -> None:
         if not slab.queued:
             slab.queued = True
-            self._jobs.append(slab)
+            self._tasks.add_slab(slab)
             self._changed()
 
     def _tell_failure(self) -> None:
@@ -278,15 +233,8 @@ class ZarrStackStore:
         failure, self._failure = self._failure, None
         if failure is None:
             return
-        if self._sync_failed:
-            self._sync_failed, self._write_again = False, True
-        for stack in self._stacks.values():
-            for slab in stack.filling.values():
-                if slab.failed:
-                    slab.failed = slab.queued = False
-                    self._queue(slab)
-        self._late += self._late_failed
-        self._late_failed.clear()
+        self._pending.retry()
+        self._tasks.retry()
         self._changed()
         raise failure
 
@@ -306,53 +254,42 @@ class ZarrStackStore:
 
     def _share_disk(self) -> None:
         """Slices have the disk first. Once frames come too fast for that, slabs do not wait until all are written."""
-        self._short = any(3 * len(free) < ring.n_groups for ring, free in self._free.items())
+        self._short = self._rings.are_short()
         too_fast = self._short or len(self._pending) > MANY_PENDING
-        self._catching_up = too_fast or (self._catching_up and bool(self._jobs or self._working))
-        slices = self._coming or (bool(self._pending) and not self._sync_failed)
-        self._right_of_way.signal(slices=slices, hurry=self._catching_up or self._awaited or self._closed)
+        self._catching_up = too_fast or (self._catching_up and self._tasks.are_under_way())
+        hurry = self._catching_up or self._awaited or self._closed
+        self._right_of_way.signal(slices=self._pending.need_disk(), hurry=hurry)
 
     def _settle(self, stack: GrowingStack) -> None:
         """Wait until nothing of a stack is on its way."""
-        self._wait_until(lambda: not (self._is_pending(stack) or stack.is_being_written()))
-
-    def _is_pending(self, stack: GrowingStack) -> bool:
-        return any(slab.stack is stack for slab, _, _ in self._pending)
+        self._wait_until(lambda: not (self._pending.are_of(stack) or stack.is_being_written()))
 
     # -- the sync thread
 
     def _sync_loop(self) -> None:
         while True:
             with self._change:
-                while (not self._pending or self._sync_failed) and not self._closed:
+                while not self._pending.can_sync() and not self._closed:
                     self._change.wait()
                 if self._closed:
                     return
-                batch = list(self._pending)
+                batch = self._pending.batch()
             try:
                 with storage_errors(self._root):
                     self._sync(batch)
             except Exception as error:
                 with self._change:
-                    self._sync_failed, self._failure = True, error
+                    self._pending.fail()
+                    self._failure = error
                     self._changed()
 
-    def _sync(self, batch: list[tuple[GrowingSlab, Frame, int]]) -> None:
-        if self._write_again:  # after a failed sync the system may have dropped the pages that it could not write
-            for slab, frame, crc in batch:
-                slab.stack.write_to_ring(slab, frame, pixels_of(frame), crc)
-        for ring in {slab.stack.ring for slab, _, _ in batch}:
-            ring.sync()
-        self._write_again = False
-        for slab, frame, crc in batch:
-            event = SliceDurable(slab.stack.plan.key, frame.index, crc, frame.acquired_s, frame.metadata)
-            self._emit(event)
+    def _sync(self, batch: list[PendingSlice]) -> None:
+        self._pending.sync(batch)
+        for pending in batch:
+            self._emit(pending.event())
         with self._change:
-            del self._pending[: len(batch)]
-            for slab, frame, crc in batch:
-                slab.stack.durable[frame.index] = slab.crcs[frame.index.z] = crc
-                if slab.stack.is_whole(slab):
-                    self._queue(slab)
+            for slab in self._pending.conclude(batch):
+                self._queue(slab)
             self._changed()
 
     # -- the slab threads
@@ -361,13 +298,11 @@ class ZarrStackStore:
         room = None
         while True:
             with self._change:
-                while not self._has_task() and not self._closed:
-                    wait_s = self._next_attributes_s - time.monotonic()
-                    self._change.wait(wait_s if self._outdated and wait_s > 0 else None)
+                while not self._tasks.can_begin(short=self._short, awaited=self._awaited) and not self._closed:
+                    self._change.wait(self._tasks.due_in_s())
                 if self._closed:
                     return
-                task = self._next_task()
-                self._working += 1
+                task = self._tasks.begin()
             try:
                 files = task.files if isinstance(task, GrowingStack) else task.stack.files
                 with storage_errors(files.image):
@@ -379,31 +314,11 @@ class ZarrStackStore:
             except Exception as error:
                 with self._change:
                     self._failure = error
-                    if isinstance(task, GrowingSlab):
-                        task.failed = True
-                    elif isinstance(task, LatePyramid):
-                        self._late_failed.append(task)
+                    self._tasks.fail(task)
             finally:
                 with self._change:
-                    self._working -= 1
+                    self._tasks.end()
                     self._changed()
-
-    def _has_task(self) -> bool:
-        """One task at a time while the ring has room: a second one would take the slices' processor and their disk."""
-        in_haste = self._short or self._awaited
-        late = self._late and (self._awaited or not self._short)
-        return bool(self._jobs or self._attributes_due() or late) and (in_haste or not self._working)
-
-    def _attributes_due(self) -> bool:
-        return bool(self._outdated) and time.monotonic() >= self._next_attributes_s
-
-    def _next_task(self) -> GrowingSlab | GrowingStack | LatePyramid:
-        if not self._attributes_due():
-            return (self._jobs or self._late).pop(0)
-        self._next_attributes_s = time.monotonic() + ATTRIBUTES_EVERY_S
-        stack = next(iter(self._outdated))
-        del self._outdated[stack]
-        return stack
 
     def _store(self, slab: GrowingSlab, room: SlabRoom) -> None:
         """Bring a slab to Zarr. Where the ring is short of room its pyramid comes later: the slices need the time."""
@@ -413,14 +328,14 @@ class ZarrStackStore:
             stack.stored[slab.place] = crcs
             if self._with_pyramid and not now:
                 stack.late.add(slab.place)
-                self._late.append(LatePyramid(stack, slab.place))
+                self._tasks.add_late(LatePyramid(stack, slab.place))
         self._announce(stack)
         if now:
             stack.files.write_pyramid(*slab.place, crcs, room)
         with self._change:
             del stack.filling[slab.place]
-            self._free[stack.ring].add(slab.group)
-            self._outdated[stack] = None
+            self._rings.give_back(stack.ring, slab.group)
+            self._tasks.outdate(stack)
             self._changed()
 
     def _make_up(self, task: LatePyramid, room: SlabRoom) -> None:
@@ -430,7 +345,7 @@ class ZarrStackStore:
             if task.stack.stored[task.place] is crcs:
                 task.stack.late.discard(task.place)
             else:
-                self._late.append(task)
+                self._tasks.add_late(task)
             self._changed()
 
     def _announce(self, stack: GrowingStack, *, also_partial: bool = False) -> None:
@@ -451,15 +366,8 @@ class ZarrStackStore:
             stack.files.write_attributes(committed, complete=complete, sealed=sealed, windows=windows)
             if sealed:
                 with self._change:
-                    self._outdated.pop(stack, None)
+                    self._tasks.forget(stack)
                     self._sealed.add(self._stacks.pop(stack.plan.key).plan.key)
-
-
-def _slots_for(plane_bytes: int, root: Path) -> int:
-    """How many planes the ring holds where nobody says it: it takes no more than an eighth of a disk that is short."""
-    with storage_errors(root):
-        n_bytes = min(RING_BYTES, shutil.disk_usage(root).free // 8)
-    return max(RING_SLOTS, min(n_bytes // plane_bytes, MANY_SLOTS))
 
 
 def _second(frame: Frame) -> StackError:

@@ -71,7 +71,7 @@ def test_it_is_there_when_the_stack_is_sealed(short, made, tmp_path):
 def test_close_does_not_leave_it_out(short, made, tmp_path):
     short.close()
     assert made
-    assert not short._late
+    assert short._tasks.are_done()
 
 
 def test_full_disk_is_told_once_a_call_and_then_it_is_made(short, made, tmp_path, monkeypatch):
