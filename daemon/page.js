@@ -177,6 +177,8 @@ function showOrders() {
   $("start").hidden = !may || state !== "idle" || !entry || !entry.submitted;
   const ours = open && status && status.plate === open.plate && RUNS.includes(state);
   const well = open && open.view ? open.view.state : "";
+  const untaken = well === "queued" || (well === "incomplete" && !stackShown()?.done); // to come, or skipped before it came
+  $("next").hidden = !may || !ours || !untaken;
   $("skip").hidden = !may || !ours || !["queued", "acquiring"].includes(well);
   $("repeat").hidden = !may || !ours || ["queued", "acquiring"].includes(well);
 }
@@ -495,6 +497,7 @@ function note(words, bad = false) {
 }
 
 async function order(path, body, button) {
+  const focused = document.activeElement === button; // which it is no more once it is disabled
   button.disabled = true;
   try {
     const answer = await ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -502,7 +505,10 @@ async function order(path, body, button) {
   } catch (error) {
     if (error instanceof Refused) note(`${error.message}${error.do ? `; ${error.do}` : ""}`, true);
     else note("The daemon did not answer; look at its state before you try again", true);
-  } finally { button.disabled = false; }
+  } finally {
+    button.disabled = false;
+    if (focused && document.activeElement === document.body) button.focus();
+  }
 }
 
 // The text that was written, or null where the answer is no.
@@ -537,6 +543,7 @@ $("abort").onclick = async (event) => {
   });
   if (reason !== null) order("/v1/run:abort", { plate: here(), reason }, event.target);
 };
+$("next").onclick = (event) => order("/v1/run/wells:reorder", { plate: open.plate, wells: [open.well] }, event.target);
 $("skip").onclick = async (event) => {
   const { plate: name, well } = open;
   const reason = await question({

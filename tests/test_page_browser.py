@@ -171,6 +171,47 @@ def test_everything_by_keyboard(page: "playwright.Page", served: tuple[Client, M
     assert page.evaluate("document.activeElement.id") == "well-B02"
 
 
+def well_to_come(data_dir: Path) -> str:
+    """A well of which nothing was taken yet."""
+    with Catalog.read_only(data_dir) as catalog:
+        taken = {row.key.well for row in catalog.stacks("P1") if row.state is not StackState.QUEUED}
+        return next(str(entry.well) for entry in catalog.plate_map("P1").imaged() if entry.well not in taken)
+
+
+def test_a_well_is_put_next_by_keyboard(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, main, data_dir = served
+    visit(page, client)
+    name = well_to_come(data_dir)
+    page.locator(f"#well-{name}").focus()
+    page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Image next")
+    playwright.expect(button).to_be_visible()
+    for _ in range(8):  # from the well's title on, Tab comes to it
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "next":
+            break
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#notes")).to_contain_text("it is done")
+    assert main.orders == [orders.ReorderWells(who="local", plate="P1", wells=(WellId.parse(name),))]
+    playwright.expect(button).to_be_focused()
+    main.refusal = orders.RefusedError(
+        f"well {name} is imaged already, or under way", do="repeat it once it was imaged"
+    )
+    page.keyboard.press("Enter")
+    refused = page.locator(".note.bad")
+    playwright.expect(refused).to_contain_text(f"well {name} is imaged already, or under way; repeat it once")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#now")).to_be_visible()
+
+
+def test_a_well_that_was_taken_cannot_be_put_next(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, _ = served
+    visit(page, client)
+    page.locator('.grid .well[data-state="final"]').first.click()
+    playwright.expect(page.locator("#repeat")).to_be_visible()
+    playwright.expect(page.locator("#next")).to_be_hidden()
+
+
 def test_a_viewer_sees_and_cannot_order(page: "playwright.Page", tmp_path: Path) -> None:
     fill_plate(tmp_path)
     token = TokenFile(tmp_path).create("v", Role.VIEWER, 600)
@@ -181,7 +222,9 @@ def test_a_viewer_sees_and_cannot_order(page: "playwright.Page", tmp_path: Path)
         playwright.expect(page.locator("#state")).to_have_text("running", timeout=WAIT_MS)
         page.wait_for_selector(".grid .well[data-state]")
         playwright.expect(page.locator("#who")).to_contain_text("v, viewer")
-        for button in ("pause", "pause-after", "resume", "abort", "start"):
+        page.click(f"#well-{well_to_come(tmp_path)}")
+        playwright.expect(page.locator("#well-words")).to_contain_text("to come")
+        for button in ("pause", "pause-after", "resume", "abort", "start", "next", "skip", "repeat"):
             playwright.expect(page.locator(f"#{button}")).to_be_hidden()
         assert main.orders == []
 
