@@ -40,6 +40,21 @@ def workers(pid: int) -> list[psutil.Process]:
     return found
 
 
+def in_hand(config: Path) -> str:
+    """What the worker does with which stack at this moment; "" where it has none in hand."""
+    database = config.parent / "data" / "catalog.sqlite"
+    if not database.exists():
+        return ""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        row = connection.execute("SELECT worker FROM run_state").fetchone()
+    except sqlite3.OperationalError:  # not made yet
+        return ""
+    finally:
+        connection.close()
+    return str(row[0]) if row and row[0].startswith(("scoring", "measuring")) else ""
+
+
 def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: Path) -> None:
     config = write_config(tmp_path / "killed", source=SLOW)
     process = start(config)
@@ -56,6 +71,27 @@ def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: 
         kill(process)
     assert ledger(config).results == ledger(undisturbed).results
     assert ledger(config).slices == ledger(undisturbed).slices
+
+
+@pytest.mark.timeout(400)
+def test_of_a_killed_worker_nothing_is_said_but_that_it_died(tmp_path: Path) -> None:
+    config = write_config(tmp_path, source=SLOW)
+    process = start(config)
+    try:
+        wait_for(lambda: in_hand(config), 120)
+        first = in_hand(config)
+        wait_for(lambda: in_hand(config) not in ("", first), 120)  # it has read a stack to its end, and has another one
+        beside = psutil.Process(process.pid).children(recursive=True)
+        for worker in workers(process.pid):
+            worker.kill()
+        assert process.wait(120) == 0, log_of(config)
+    finally:
+        kill(process)
+    _, alive = psutil.wait_procs(beside, timeout=20)  # what Python keeps beside a daemon speaks after its end
+    assert alive == []
+    printed = log_of(config)
+    for word in ("resource_tracker", "leaked", "Warning", "Traceback"):
+        assert word not in printed, printed
 
 
 def test_a_worker_does_not_outlive_its_daemon(tmp_path: Path) -> None:
@@ -75,20 +111,7 @@ def test_a_stack_that_kills_every_worker_fails_alone(tmp_path: Path) -> None:
     config = write_config(tmp_path, source=SLOW, max_attempts=1)
     process = start(config)
     try:
-        database = tmp_path / "data" / "catalog.sqlite"
-        wait_for(database.exists)
-
-        def busy() -> bool:
-            connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-            try:
-                row = connection.execute("SELECT worker FROM run_state").fetchone()
-            except sqlite3.OperationalError:  # not made yet
-                return False
-            finally:
-                connection.close()
-            return bool(row) and row[0].startswith(("scoring", "measuring"))
-
-        wait_for(busy)
+        wait_for(lambda: in_hand(config))
         for worker in workers(process.pid):
             worker.kill()
         assert process.wait(120) == 1, log_of(config)
