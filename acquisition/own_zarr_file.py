@@ -3,12 +3,11 @@
 Other people's OME-Zarr is `zarr_file`: there a plane with other bytes than were written looks like a sound one.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from spheroidd.acquisition import ngff
 from spheroidd.acquisition.image_facts import Facts
-from spheroidd.acquisition.own_ledger import recorded_facts
+from spheroidd.acquisition.own_ledger import Recorded, read_ledger
 from spheroidd.acquisition.slab import SlabCodec, SlabHeader, check_planes
 from spheroidd.acquisition.stack_file import FileLayout
 from spheroidd.acquisition.stack_files import StackFiles
@@ -44,7 +43,7 @@ class OwnZarrFile:
             first = f"channel {lacking[0].channel} z {lacking[0].z}"
             what = f"{len(lacking)} of {plan.n_slices} slices were never stored, the first is {first}"
             raise StackError(what, where=str(path), do="take a stack that was stored whole")
-        self._facts: Mapping[tuple[str, int], Facts] | None = None
+        self._recorded: Recorded | None = None
         self._slab: tuple[tuple[int, int], SlabHeader, Pixels] | None = None
         self.layout = FileLayout(
             len(plan.channels),
@@ -75,9 +74,11 @@ class OwnZarrFile:
 
     def metadata(self, channel: int, z: int) -> Facts:
         """What was said of a plane when it was stored, where the ledger of that run is still there."""
-        if self._facts is None:
-            self._facts = recorded_facts(self._path)
-        return self._facts.get((self.layout.channel_names[channel], z), {})
+        return self._ledger().facts.get((self.layout.channel_names[channel], z), {})
+
+    def unread(self) -> StackError | None:
+        """Why nothing is known of its images but their pixels, where the ledger of that run cannot be read."""
+        return self._ledger().unread
 
     def crc32c(self, channel: int, z: int) -> int:
         """The checksum that a plane was stored with, as the ledger has it."""
@@ -86,6 +87,11 @@ class OwnZarrFile:
     def close(self) -> None:
         """Let the slab in hand go; may be called twice."""
         self._slab = None
+
+    def _ledger(self) -> Recorded:
+        if self._recorded is None:
+            self._recorded = read_ledger(self._path)
+        return self._recorded
 
     def _holds(self, index: SliceIndex) -> bool:
         channel = self._files.plan.channels.index(index.channel)

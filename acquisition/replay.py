@@ -1,17 +1,21 @@
 """A plate that was recorded before, fed again as if the microscope stood beside it. Files are known to `stack_file`."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from spheroidd.acquisition.image_facts import MAX_LETTERS
 from spheroidd.acquisition.missing_slices import name_slices
+from spheroidd.acquisition.own_ledger import UNREAD
 from spheroidd.acquisition.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.slab import crc32c
 from spheroidd.acquisition.stack_file import RecordedStack
 from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap, PlateWell, read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
@@ -57,11 +61,17 @@ class ReplaySource:
         self._settings, self._clock = settings, clock
         self._map = plate_map
         self._reel = FaultyReel(settings.faults, clock)
+        self._tell: Callable[[FaultRaised | FocusFound], None] = lambda fault: None
+        self._told_of: set[str] = set()  # ledgers that cannot be read: each is told of once, not once a well
 
     @property
     def plate_map(self) -> PlateMap:
         """The map it was given or told to read."""
         return self._map
+
+    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
+        """Tell of a recording's ledger that is there and cannot be read: its images are replayed without it."""
+        self._tell = tell
 
     def check(self) -> None:
         """Raise ConfigError where the map names no file for a well, or nothing says how big a sound file's voxels are.
@@ -83,7 +93,7 @@ class ReplaySource:
         """
         with RecordedStack(self._map[plan.key.well].paths) as stack:
             self._check_promised(plan, stack)
-            metadata = {"channels_told_apart": stack.assignment}
+            metadata = {"channels_told_apart": stack.assignment, **self._unread(stack)}
             order = [index for index in plan.indices() if index in wanted]
             damaged = []
             for index, pixels in self._reel.play(plan.key, self._paced(order), stack.plane):
@@ -94,6 +104,16 @@ class ReplaySource:
             if damaged:
                 what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
                 raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
+
+    def _unread(self, stack: RecordedStack) -> dict[str, str]:
+        """What each image is to say of a ledger that cannot be read; a person is told of it as well."""
+        why = stack.unread()
+        if why is None:
+            return {}
+        if why.where not in self._told_of:
+            self._told_of.add(why.where)
+            self._tell(FaultRaised("recorded-facts", why))
+        return {UNREAD: why.what[:MAX_LETTERS]}
 
     def _paced(self, order: Iterable[SliceIndex]) -> Iterator[SliceIndex]:
         """The slices, each when the instrument would have taken it."""

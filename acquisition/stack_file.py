@@ -69,6 +69,15 @@ class CheckedFile(Protocol):
         ...
 
 
+@runtime_checkable
+class LedgerFile(Protocol):
+    """A StackFile of whose planes a ledger beside it says more than their pixels."""
+
+    def unread(self) -> StackError | None:
+        """Why that ledger, which is there, cannot be read; None where it can, or where there is none."""
+        ...
+
+
 class NpyFile:
     """A .npy array, (z, y, x), (channel, z, y, x) or (z, channel, y, x), where the
     channel is the axis of length 1 or 2."""
@@ -280,6 +289,11 @@ class RecordedStack:
         """What the files say of one plane, under the names of `image_facts`; nothing where they say nothing."""
         file, channel = self._planes[index.channel]
         return file.metadata(channel, index.z)
+
+    def unread(self) -> StackError | None:
+        """Why nothing is known of its images but their pixels, where the recording has a ledger; None where it is."""
+        files = (file for file, _ in self._planes.values())
+        return next((why for file in files if isinstance(file, LedgerFile) and (why := file.unread())), None)
 
     def crc32c(self, index: SliceIndex) -> int | None:
         """The checksum that a plane was stored with; None where the recording has none."""

@@ -15,12 +15,12 @@ from spheroidd.acquisition.file_validation import MICROMANAGER_TAG
 from spheroidd.acquisition.image_facts import elapsed, exposure, fraction, of_micromanager, position, text, wavelength
 from spheroidd.acquisition.ome_description import read_ome
 from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
-from spheroidd.acquisition.stack_file import open_file
+from spheroidd.acquisition.stack_file import RecordedStack, open_file
 from spheroidd.acquisition.watch_folder import MatrixScreenerSource, WatchSource
 from spheroidd.acquisition.watch_settings import MatrixScreenerSettings, WatchSettings
 from spheroidd.daemon.catalog import Catalog
 from spheroidd.protocols.events import SliceDurable
-from spheroidd.protocols.plate import read_plate_map
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, read_plate_map
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate
@@ -403,7 +403,74 @@ def with_another_ledger(data):
         other.commit()
 
 
-@pytest.mark.parametrize("spoil", [without_ledger, with_a_damaged_ledger, with_another_ledger])
+def with_a_ledger_of_no_run(data):
+    (data / "catalog.sqlite").write_bytes(b"")
+
+
+def with_a_folder_for_a_ledger(data):
+    (data / "catalog.sqlite").unlink()
+    (data / "catalog.sqlite").mkdir()
+
+
+UNREADABLE = {
+    with_a_damaged_ledger: "file is not a database",
+    with_another_ledger: "an image's metadata are '[\"x_um\"]'",
+    with_a_ledger_of_no_run: "no such table: frames_view",
+    with_a_folder_for_a_ledger: "unable to open database file",
+}
+
+
+@pytest.mark.parametrize("spoil", [without_ledger, *UNREADABLE])
 def test_a_recording_whose_ledger_says_nothing_is_still_read(recording, spoil):
     spoil(recording)
     assert of_image(recording) == {}
+
+
+def replay_of(data, wells=("A01", "A02", "B01")):
+    """A replay's frames of one channel, and what it told."""
+    told = []
+    treatment = Treatment(WellRole.SAMPLE, "C", 1.0)
+    entries = tuple(PlateWell(WellId.parse(well), treatment, paths={"": image(data, well)}) for well in wells)
+    with closing(ReplaySource(ReplaySettings(), PlateMap("P2", entries), "P2", FakeClock())) as source:
+        source.tell_to(told.append)
+        frames = [f for plan in source.plans() for f in source.frames(plan, {SliceIndex("561", z) for z in (3, 4)})]
+    return frames, told
+
+
+@pytest.mark.parametrize(("spoil", "why"), UNREADABLE.items(), ids=lambda item: getattr(item, "__name__", ""))
+def test_a_ledger_that_is_there_and_cannot_be_read_is_told_once_and_stands_with_each_image(recording, spoil, why):
+    spoil(recording)
+    frames, told = replay_of(recording)
+    assert len(frames) == 3 * 2
+    (fault,) = told
+    assert (fault.code, fault.key, fault.cleared) == ("recorded-facts", None, False)
+    assert why in fault.error.what
+    assert "stage position, exposure and time" in fault.error.what
+    assert fault.error.where == str(recording / "catalog.sqlite")
+    assert "replay into a new data directory" in fault.error.do
+    said = [frame.metadata["facts_unread"] for frame in frames if frame.key.well == WellId(0, 0)]
+    assert said == [fault.error.what[:200]] * 2
+
+
+def test_a_ledger_that_can_be_read_or_was_never_there_is_nothing_to_tell_of(recording):
+    frames, told = replay_of(recording)
+    assert told == []
+    assert {"x_um": 1.5, "preset": "FITC"}.items() <= frames[0].metadata.items()
+    without_ledger(recording)
+    frames, told = replay_of(recording)
+    assert told == []
+    assert all("facts_unread" not in frame.metadata for frame in frames)
+
+
+def test_a_ledger_in_a_folder_that_nobody_may_write_is_read(recording, monkeypatch):
+    real = sqlite3.connect
+
+    def connect(uri, **options):
+        """What SQLite does where it cannot make its shared memory beside the file."""
+        return real(uri if "immutable" in uri else f"file:{recording}/none/x?mode=ro", **options)
+
+    monkeypatch.setattr("spheroidd.acquisition.own_ledger.sqlite3.connect", connect)
+    assert of_image(recording) == {"x_um": 1.5, "preset": "FITC"}
+    (recording / "catalog.sqlite-wal").write_bytes(b"not yet in the file")
+    with RecordedStack({"": image(recording)}) as stack:
+        assert "unable to open" in stack.unread().what
