@@ -94,7 +94,9 @@ def test_a_matrix_screener_tree_follows_leicas_grammar(recorded: dict[Layout, Pa
 
 
 def test_an_ome_zarr_plate_is_valid(recorded: dict[Layout, Path]) -> None:
-    yaozarrs.validate_zarr_store(str(recorded["ome-zarr"] / "plate.ome.zarr"))
+    plate = yaozarrs.validate_zarr_store(str(recorded["ome-zarr"] / "plate.ome.zarr")).attrs["ome"]["plate"]
+    wells = {WellId(well["rowIndex"], well["columnIndex"]) for well in plate["wells"]}
+    assert wells == {entry.well for entry in source().plate_map}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
