@@ -23,12 +23,19 @@ DAY_S = 86_400
 def serve(
     data: DataArgument = DEFAULT_DATA,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML with [service] and [alarms].")] = None,
+    from_well: Annotated[
+        str | None,
+        typer.Option(metavar="WELL", help="The first plate begins at this well; those before it come last."),
+    ] = None,
 ) -> int:
     """Wait for plates that are submitted and started over the service, and run them."""
     from spheroidd.daemon.serve import serve as run_daemon
     from spheroidd.daemon.service_settings import read_alarms, read_settings
+    from spheroidd.protocols.well import WellId
 
-    return run_daemon(data, read_settings(config), console=console(), alarms=read_alarms(config))
+    begin_at = WellId.parse(from_well) if from_well is not None else None
+    settings, alarms = read_settings(config), read_alarms(config)
+    return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at)
 
 
 @app.command()

@@ -20,13 +20,24 @@ from spheroidd.daemon.service import Service
 from spheroidd.daemon.steering import audited
 from spheroidd.daemon.web import page_beside
 from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.well import WellId
 
 HEARTBEAT_S = 1.0
 FAULT = "plate-ended"
 
 
-def serve(data_dir: Path, settings: ServiceConfig, *, console: Console, alarms: AlarmsConfig | None = None) -> int:
-    """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory."""
+def serve(
+    data_dir: Path,
+    settings: ServiceConfig,
+    *,
+    console: Console,
+    alarms: AlarmsConfig | None = None,
+    from_well: WellId | None = None,
+) -> int:
+    """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory.
+
+    The first plate that is started begins at `from_well`; its wells before that one come last.
+    """
     with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
         open_things.enter_context(logging_to(data_dir))
         lookout = open_things.enter_context(Lookout(data_dir, catalog, alarms or AlarmsConfig()))
@@ -34,7 +45,7 @@ def serve(data_dir: Path, settings: ServiceConfig, *, console: Console, alarms: 
         service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
-        waiting = Waiting(data_dir, catalog, service, console, lookout)
+        waiting = Waiting(data_dir, catalog, service, console, lookout, from_well)
         with stopped_by_signals(waiting.stop, console):
             waiting.run()
     return 0
@@ -50,8 +61,9 @@ class Waiting:
         service: Service,
         console: Console,
         lookout: Lookout,
+        from_well: WellId | None = None,
     ) -> None:
-        self._lookout = lookout
+        self._lookout, self._from_well = lookout, from_well
         self._data_dir, self._catalog, self._service = data_dir, catalog, service
         self._console = console
         self._plans = PlanFolder(data_dir)
@@ -95,7 +107,9 @@ class Waiting:
         config = self._plans.load(order.plate)
         require(preflight(config, locked=True))
         self._catalog.clear_fault(FAULT)
-        ticket.answer(Done(audited(self._catalog, "", order, f"plate {order.plate} starts"), "starting"))
+        from_well, self._from_well = self._from_well, None  # of this plate alone: the next one may not have that well
+        done = f"plate {order.plate} starts" + (f" at well {from_well}" if from_well else "")
+        ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
         acquire_plate(
             config,
             self._catalog,
@@ -104,6 +118,7 @@ class Waiting:
             live=False,
             on_stop=self.stop,
             lookout=self._lookout,
+            from_well=from_well,
         )
 
     def _score(self, order: Rescore, ticket: Ticket) -> None:

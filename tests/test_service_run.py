@@ -52,13 +52,13 @@ def until(found: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], DaemonClient]]:
+def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], DaemonClient]]:
     """`spheroidd serve` on `folder/data`."""
     data = folder / "data"
     data.mkdir(exist_ok=True)
     (data / ADDRESS_NAME).unlink(missing_ok=True)
     with (folder / "serve.log").open("ab") as log:
-        process = subprocess.Popen([*COMMAND, "serve", str(data)], stdout=log, stderr=log)
+        process = subprocess.Popen([*COMMAND, "serve", str(data), *options], stdout=log, stderr=log)
     try:
         until((data / ADDRESS_NAME).exists, (folder / "serve.log").read_text)  # type: ignore[arg-type]
         with DaemonClient.of(data) as client:
@@ -263,3 +263,51 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.P
     assert "aborted by local: spilt" in str(found.states["B02"][1])
     assert unreadable(config, found.slices) == []
     assert "no daemon runs here" in spheroidd("pause", data).stderr
+
+
+EMULATED = """[plate]
+name = "P1"
+[store]
+min_free_gb = 0.0
+[source]
+kind = "emulator"
+preset = "unit"
+pace = "real"
+slice_period_s = 0.2
+compounds = 1
+doses = 2
+negative_controls = 2
+positive_controls = 1
+[inference]
+threads = 1
+"""
+
+
+def submit_emulated(client: DaemonClient) -> str:
+    """Submit it and start it; what the start was answered with."""
+    client.call(client.stub.SubmitPlate, wire.SubmitPlateRequest(config_toml=EMULATED))
+    done: str = client.call(client.stub.StartPlate, wire.StartPlateRequest(plate="P1"), PATIENCE_S).done
+    return done
+
+
+def test_the_first_plate_of_a_daemon_that_waits_begins_at_a_well(tmp_path: Path) -> None:
+    config = tmp_path / "plate.toml"
+    with serving(tmp_path, "--from-well", "B01") as (_, client):
+        assert submit_emulated(client) == "plate P1 starts at well B01"
+        until(lambda: acquired(config, "B01") > 2, "slices of the well it begins at arrive")
+        assert [acquired(config, well) for well in ("A01", "A02", "A03")] == [0, 0, 0]
+
+
+def test_a_plate_without_the_well_it_is_to_begin_at_is_refused_and_then_begins_as_planned(tmp_path: Path) -> None:
+    config = tmp_path / "plate.toml"
+    assert "well" in spheroidd("serve", str(tmp_path / "data"), "--from-well", "well 3").stderr
+    with serving(tmp_path, "--from-well", "H12") as (_, client):
+        submit_emulated(client)
+        faults = lambda: client.call(client.stub.GetStatus, wire.GetStatusRequest()).faults  # noqa: E731
+        until(faults, "it is refused")
+        (fault,) = [fault for fault in faults() if "H12" in fault.what]
+        assert (fault.where, "name a well of the plate map" in fault.do) == ("--from-well", True)
+        until(lambda: state(client) == "idle", "it waits again")
+        again = client.call(client.stub.StartPlate, wire.StartPlateRequest(plate="P1"), PATIENCE_S)
+        assert again.done == "plate P1 starts"
+        until(lambda: acquired(config, "A01") > 0, "slices of the first well arrive")
