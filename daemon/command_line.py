@@ -4,14 +4,17 @@ The commands themselves stand in `commands_*.py`, one file a subject. A command 
 called, so that `status` and `--help` answer at once.
 """
 
+import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import SpheroiddError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +22,18 @@ if TYPE_CHECKING:
 DEFAULT_DATA = Path("spheroidd-data")
 WIDTH = 140  # columns of what goes into a file or a pipe
 INTERRUPTED = 130  # the shell's own code for Ctrl-C
+
+
+_ROOM = "check that the path is right, that you may write there and that the disk has room"
+
+
+@contextmanager
+def told_when_interrupted(kept: str) -> Iterator[None]:
+    """Ctrl-C in here says what of this command's work is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(kept) from error
 
 
 class _Commands(TyperGroup):
@@ -31,9 +46,16 @@ class _Commands(TyperGroup):
         except SpheroiddError as error:
             typer.echo(describe(error), err=True)
             sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. Every acknowledged slice and every committed row is kept.", err=True)
+        except KeyboardInterrupt as error:
+            kept = str(error) or "Every acknowledged slice and every committed row is kept."
+            typer.echo(f"Interrupted. {kept}", err=True)
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # the reader of a pipe went away: click knows what to do
+                raise
+            refused = StorageError(error.strerror or str(error), where=str(error.filename or ""), do=_ROOM)
+            typer.echo(describe(refused), err=True)
+            sys.exit(refused.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
 
 

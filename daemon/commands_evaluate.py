@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spheroidd.daemon.command_line import DEFAULT_DATA, JsonOption, app, console
+from spheroidd.daemon.command_line import DEFAULT_DATA, JsonOption, app, console, told_when_interrupted
 from spheroidd.protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def _plate(
 
     if figures is not None:
         evaluation_figures.check_folder(figures)
-    with Progress(console=_stderr(), transient=True) as progress:
+    nothing = "Nothing of the evaluation is kept, and nothing of the plate was changed."
+    with told_when_interrupted(nothing), Progress(console=_stderr(), transient=True) as progress:
         task = progress.add_task("wells")
         found = evaluate_plate(
             data,
@@ -144,7 +145,8 @@ def _held_out(
     if figures is not None:
         evaluation_figures.check_folder(figures)
     segmenter = load_segmenter(model, device, threads)
-    with Progress(console=_stderr(), transient=True) as progress:
+    kept = f"Every well that was measured is kept in {work}: the same command goes on from there."
+    with told_when_interrupted(kept), Progress(console=_stderr(), transient=True) as progress:
         task = progress.add_task("plates")
         found = evaluate_held_out(
             segmenter,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spheroidd.daemon.command_line import JsonOption, console, sub_app
+from spheroidd.daemon.command_line import JsonOption, console, sub_app, told_when_interrupted
 
 _group = sub_app("regressor", "The viability regressor: train it on plates with MTT references.")
 
@@ -34,7 +34,8 @@ def train_command(
         raise ConfigError(f"--out is {out}", do="give a name that ends in .safetensors")
     wells = learning.learning_wells(data, tuple(plate or ()))
     command = " ".join(["spheroidd", *(Path(part).name if "/" in part else part for part in sys.argv[1:])])
-    written, found = learning.train(wells, out, folds=folds, seed=seed, from_scratch=from_scratch, command=command)
+    with told_when_interrupted("Nothing was written: the same command begins anew."):
+        written, found = learning.train(wells, out, folds=folds, seed=seed, from_scratch=from_scratch, command=command)
     if as_json:
         told = {"sha256": written.sha256, "file": str(out), "wells": len(wells.rows), **learning.metrics(found)}
         typer.echo(json.dumps(told, indent=1, allow_nan=False))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spheroidd.daemon.command_line import JsonOption, app, console
+from spheroidd.daemon.command_line import JsonOption, app, console, told_when_interrupted
 from spheroidd.protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spheroidd.daemon.training_config import TrainingConfig
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A training's configuration (TOML).")]
+_GOES_ON = "the same command goes on from there"
 OutOption = Annotated[Path | None, typer.Option(help="Where to work, instead of a folder beside the file's `out`.")]
 
 
@@ -29,7 +30,8 @@ def crossval(
     from spheroidd.daemon.study import crossval_json, crossval_tables, run_crossval
 
     chosen = _config(config, out, "crossval")
-    scores = run_crossval(chosen, folds, _progress(as_json))
+    with told_when_interrupted(f"Finished folds and the last checkpoint are kept in {chosen.out}: {_GOES_ON}."):
+        scores = run_crossval(chosen, folds, _progress(as_json))
     path = chosen.out / "crossval.json"
     path.write_text(_as_text(crossval_json(scores)), encoding="utf-8")
     if as_json:
@@ -56,7 +58,8 @@ def tune(
     from spheroidd.daemon.study import run_tune
 
     chosen = _config(config, out, "tune" if inside_fold is None else f"tune-fold-{inside_fold}")
-    tuned = run_tune(chosen, trials, inside_fold, prune, _progress(as_json))
+    with told_when_interrupted(f"Finished trials and the last checkpoint are kept in {chosen.out}: {_GOES_ON}."):
+        tuned = run_tune(chosen, trials, inside_fold, prune, _progress(as_json))
     if as_json:
         typer.echo(_as_text({"best": str(tuned.toml), "trials": [asdict(trial) for trial in tuned.trials]}))
         return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spheroidd.daemon.command_line import app, console
+from spheroidd.daemon.command_line import app, console, told_when_interrupted
 from spheroidd.protocols.errors import ConfigError
 
 
@@ -27,7 +27,12 @@ def train(
     changed = {name: value for name, value in (("out", out and out.absolute()), ("device", device)) if value}
     told = f"--preset {preset}" if config is None else config.name if config.is_absolute() else config.as_posix()
     command = f"spheroidd train {told}"  # goes into the card: no path of this machine
-    weights = run_training(chosen.model_copy(update=changed), console(), command)
+    chosen = chosen.model_copy(update=changed)
+    kept = (
+        f"Rendered stacks and the last checkpoint, if there was one, are kept in {chosen.data.cache} and {chosen.out}"
+    )
+    with told_when_interrupted(f"{kept}: the same command goes on from there."):
+        weights = run_training(chosen, console(), command)
     if weights is not None:
         typer.echo(f"Weights and card: {weights}")
     return 0

@@ -1,5 +1,6 @@
 """Figures of an evaluation: calibration, Bland-Altman, Dice by well (SVG), and the best and worst masks (PNG)."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,9 +53,16 @@ def write_figures(evaluation: Evaluation, folder: Path, paint: Paint | None = No
 
 
 def check_folder(folder: Path) -> None:
-    """ConfigError where the figures could not be written in the end."""
+    """Make the folder; ConfigError where the figures could not be written in the end."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError("it is a file", where=str(folder), do="give --figures a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        do = "give --figures a folder that you may write to"
+        raise ConfigError(f"no figure can be written there: {error.strerror}", where=str(folder), do=do) from error
 
 
 def extremes(wells: Sequence[WellFigures]) -> dict[str, WellFigures]:

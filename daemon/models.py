@@ -23,7 +23,13 @@ class Check:
 
 
 def model_rows(folders: tuple[Path, ...] = (WEIGHTS_FOLDER,)) -> list[dict[str, Any]]:
-    """One record for each network in these folders, the default first; a broken card is told in `problem`."""
+    """One record for each network in these folders, the default first; a broken card is told in `problem`.
+
+    ConfigError for what is no folder.
+    """
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
+        raise ConfigError("there is no such folder", where=str(missing[0]), do="give --in a folder with weights")
     rows = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
         if _is_regressor(path):
@@ -57,7 +63,8 @@ def _is_regressor(path: Path) -> bool:
 def _dice(metrics: Any, label: str) -> float | None:
     """The mean over the kinds of held-out plates, under the plate's limits where the card tells them apart."""
     groups = [one for name, one in dict(metrics).items() if isinstance(one, dict) and "stack" not in name.split()]
-    found = [float(one[f"{label}_dice_mean"]) for one in groups if f"{label}_dice_mean" in one]
+    told = (one.get(f"{label}_dice_mean") for one in groups)
+    found = [float(dice) for dice in told if isinstance(dice, int | float)]
     return sum(found) / len(found) if found else None
 
 

@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from spheroidd.daemon.config import to_toml
-from spheroidd.daemon.training import training_stacks
+from spheroidd.daemon.training import chosen_device, training_stacks
 from spheroidd.daemon.training_config import TrainingConfig
 from spheroidd.daemon.training_plates import cached_stacks
 from spheroidd.daemon.training_recordings import recorded_stack
@@ -163,9 +163,7 @@ def _prepared(config: TrainingConfig) -> str:
     """The device; torch's threads are set."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device
+    return chosen_device(config.device)
 
 
 def _only_validation(config: TrainingConfig) -> TrainingConfig:

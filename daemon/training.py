@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ _BOUND_STACKS = 24  # a sample tells how flat a cell can be; all would take minu
 
 def run_training(config: TrainingConfig, console: Console, command: str) -> Path | None:
     """Render or read the stacks, train, examine; the weights' path (None in a process that only helped)."""
-    device = _device(config.device)
+    device = chosen_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with _process_group(device) as rank:
@@ -197,10 +198,12 @@ def _bound(model: UNet, stacks: Sequence[TrainingStack], console: Console) -> fl
         return None
 
 
-def _device(device: str) -> str:
-    """ "auto" resolved; under torchrun each process takes the GPU of its own number."""
+def chosen_device(device: str) -> str:
+    """ "auto" resolved; under torchrun each process takes the GPU of its own number. ConfigError for what is none."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"device is {device!r}", where="training", do="give auto, cpu, cuda or cuda:0")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device is {device}, but torch sees no GPU", where="training", do='set device = "auto"')
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device

@@ -11,7 +11,7 @@ from spheroidd.daemon.config_faults import explain
 from spheroidd.daemon.section import Section
 from spheroidd.inference.balance import Output
 from spheroidd.inference.train import TrainSettings
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, ModelError
 
 Positive = Annotated[float, Field(gt=0)]
 Kind = Literal["demo", "screen", "whole", "unit", "swapped", "dying"]
@@ -44,7 +44,11 @@ class Recording(Section):
 
 
 class DataSection(Section):
-    """What is learnt from, what is watched meanwhile, and what it is judged by at the end; no seed in two of them."""
+    """What is learnt from, what is watched meanwhile, and what it is judged by at the end.
+
+    No seed stands in two of them, of whatever kind the plates: a seed's patients and compounds are those of all kinds.
+    No recording does either, nor a patient that is named.
+    """
 
     cache: Path = Field(default=Path("training-cache"), description="a folder for rendered stacks")
     train: tuple[EmulatedPlates, ...] = ()
@@ -98,6 +102,9 @@ def build_training_config(table: dict[str, Any], *, base: Path, where: str, text
     """A configuration from tables as TOML gives them; ConfigError as `load_training_config`."""
     try:
         config = TrainingConfig.model_validate(table)
+    except (ConfigError, ModelError) as error:  # of a table that is a dataclass, which knows no file
+        place = f"{where}, {error.where}" if error.where else where
+        raise ConfigError(error.what, where=place, do=error.do) from error
     except ValidationError as error:
         fault = explain(error, TrainingConfig, table)[0]
         line = fault.line(text)
@@ -105,7 +112,8 @@ def build_training_config(table: dict[str, Any], *, base: Path, where: str, text
         raise ConfigError(
             f"{fault.key}: {fault.what}", where=place, do=fault.do or _keys(fault.location[:-1])
         ) from error
-    _check_apart(config.data, where)
+    _check_apart(config, where)
+    _check_recordings_apart(config.data, where)
     if not config.data.train and not config.data.recordings:
         raise ConfigError("there is nothing to learn from", where=where, do="add [[data.train]] or [[data.recordings]]")
     if config.balance and not config.data.validation and not config.data.validation_recordings:
@@ -123,16 +131,35 @@ def _keys(location: tuple[str, ...]) -> str:
     return f"write one of: {', '.join(get_type_hints(owner))}" if is_dataclass(owner) else "see examples/training/"
 
 
-def _check_apart(data: DataSection, where: str) -> None:
-    """No plate may be judged by, or chosen on, that was learnt from."""
-    seen: dict[tuple[str, int], str] = {}
-    for part in ("train", "validation", "held_out"):
-        for plates in getattr(data, part):
+def _check_apart(config: TrainingConfig, where: str) -> None:
+    """No plate's patients may be judged by, or chosen on, that were learnt from."""
+    data, seen = config.data, dict[int, str]()
+    learnt = (*data.train, *(config.viability.plates if config.viability is not None else ()))
+    for part, group in (("train", learnt), ("validation", data.validation), ("held_out", data.held_out)):
+        for plates in group:
             for seed in range(plates.first_seed, plates.first_seed + plates.plates):
-                other = seen.setdefault((plates.kind, seed), part)
+                other = seen.setdefault(seed, part)
                 if other != part:
-                    what = f"the {plates.kind} plate of seed {seed} stands in {other} and in {part}"
+                    what = (
+                        f"the {plates.kind} plate of seed {seed} stands in {part}, and plates of that seed in {other}"
+                    )
                     raise ConfigError(what, where=where, do="give each part seeds of its own")
+
+
+def _check_recordings_apart(data: DataSection, where: str) -> None:
+    """No recording may stand twice under one name, nor its files or its patient on both sides."""
+    names = [one.name for one in (*data.recordings, *data.validation_recordings)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two recordings are called {twice!r}", where=where, do="give each a name of its own")
+    for what in ("path_488", "path_561", "patient"):
+        learnt, watched = (
+            {value: one.name for one in part if (value := getattr(one, what)) is not None}
+            for part in (data.recordings, data.validation_recordings)
+        )
+        for value in learnt.keys() & watched.keys():
+            told = f"{what} of {learnt[value]!r}, which is learnt from, and of {watched[value]!r}, which validates"
+            raise ConfigError(f"{value} is {told}", where=where, do="keep it on one side")
 
 
 def _with_absolute_paths(model: Any, base: Path) -> Any:

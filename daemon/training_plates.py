@@ -148,17 +148,20 @@ class TrainingPlate:
 
 
 def cached_stacks(kind: str, seed: int, spacing_um: Spacing, cache: Path) -> Iterator[TrainingStack]:
-    """A plate's training stacks, rendered once, and then mapped from a folder of `cache`."""
+    """A plate's training stacks, rendered once, and then mapped from a folder of `cache`.
+
+    A stack that was removed from it is rendered again, with its plate.
+    """
     if kind not in FIELDS:
         raise ConfigError(
             f"there is no kind of plate {kind!r}", where="training", do=f"use one of: {', '.join(FIELDS)}"
         )
     folder = cache / ("x".join(f"{v:g}" for v in spacing_um)) / f"{kind}-{seed}"
-    done = folder / "done"
-    if not done.exists():
-        for stack in TrainingPlate(kind, seed).stacks(spacing_um):
+    done, plate = folder / "done", TrainingPlate(kind, seed)
+    names = sorted(plate.stack_name(well) for well in plate.wells())
+    if not done.exists() or not all((folder / name / "stack.json").exists() for name in names):
+        for stack in plate.stacks(spacing_um):
             stack.save(folder / stack.name)
         done.touch()
-    for path in sorted(folder.glob("*/stack.json")):
-        if path.parent.suffix != ".partial":
-            yield TrainingStack.load(path.parent)
+    for name in names:
+        yield TrainingStack.load(folder / name)

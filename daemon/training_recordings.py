@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from spheroidd.daemon.training_config import Recording
+from spheroidd.inference.annotations_images import whole_numbers
 from spheroidd.inference.preprocess import BACKGROUND
 from spheroidd.inference.resample import Spacing
 from spheroidd.inference.training_stack import TrainingStack, prepare_stack
@@ -27,7 +28,7 @@ def recorded_stack(recording: Recording, spacing_um: Spacing, cache: Path) -> Tr
     """
     paths = [path for path in (recording.path_488, recording.path_561, recording.live, recording.dead) if path]
     try:
-        stamps = [(str(path), *_stamp(_hdf5_parts(path)[0])) for path in paths]
+        stamps = [(str(path), *_stamp(_file(path))) for path in paths]
     except OSError as error:
         raise StackError(f"{error.filename}: {error.strerror}", where=recording.name, do="check the path") from error
     digest = hashlib.sha256(repr((recording.model_dump(mode="json"), spacing_um, stamps)).encode()).hexdigest()
@@ -40,12 +41,18 @@ def recorded_stack(recording: Recording, spacing_um: Spacing, cache: Path) -> Tr
 def _prepare(recording: Recording, spacing_um: Spacing) -> TrainingStack:
     own_um = (recording.z_step_um, recording.pixel_um, recording.pixel_um)
     images = [_pixels(path) if path else None for path in (recording.path_488, recording.path_561)]
-    truths = [read_volume(path) if path else None for path in (recording.live, recording.dead)]
-    shapes = {part.shape for part in (*images, *truths) if part is not None}
-    if len(shapes) != 1 or all(image is None for image in images):
-        what = f"its volumes are {sorted(shapes)}" if shapes else "it has no image"
+    truths = [
+        whole_numbers(read_volume(path), str(path)) if path else None for path in (recording.live, recording.dead)
+    ]
+    paths = (recording.path_488, recording.path_561, recording.live, recording.dead)
+    shapes = {
+        path.name: part.shape for path, part in zip(paths, (*images, *truths), strict=True) if path and part is not None
+    }
+    if len(set(shapes.values())) != 1 or all(image is None for image in images):
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        what = f"its volumes differ: {told}" if any(image is not None for image in images) else "it has no image"
         raise StackError(what, where=recording.name, do="give at least one image, and all volumes as one (z, y, x)")
-    shape = shapes.pop()
+    shape = next(iter(shapes.values()))
     stack = np.stack([np.zeros(shape, np.uint16) if image is None else image for image in images])
     masks = [np.zeros(shape, bool) if truth is None else truth != 0 for truth in truths]
     points = [_centres_um(truth, own_um) for truth in truths]
@@ -59,23 +66,19 @@ def _prepare(recording: Recording, spacing_um: Spacing) -> TrainingStack:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_mtime_ns, about.st_size
-
-
-def _hdf5_parts(path: Path) -> tuple[Path, str]:
-    """An HDF5 file and the name of the data set inside it, which stands behind it like a file in a folder."""
-    for place in path.parents:
-        if place.suffix in (".h5", ".hdf5"):
-            return place, path.relative_to(place).as_posix()
-    return path, ""
+    """When it was last changed, and its size; of a folder, as a Zarr is one, those of all its files."""
+    files = (path, *path.rglob("*")) if path.is_dir() else (path,)
+    found = [one.stat() for one in files]
+    return max(one.st_mtime_ns for one in found), sum(one.st_size for one in found)
 
 
 def read_volume(path: Path) -> NDArray[np.generic]:
     """A (z, y, x) volume from .tif, .npy, .npz (its only array), .zarr, or data set of an .h5; StackError else."""
     try:
         found = np.asarray(_read(path))
-    except (OSError, ValueError, KeyError, ModuleNotFoundError, tifffile.TiffFileError) as error:
+    except (
+        Exception
+    ) as error:  # readers raise whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
         do = "give .tif, .npy, .npz, .zarr, or FILE.h5/DATASET with h5py installed"
         raise StackError(f"cannot be read: {error}", where=str(path), do=do) from error
     while found.ndim > 3 and found.shape[0] == 1:
@@ -87,32 +90,28 @@ def read_volume(path: Path) -> NDArray[np.generic]:
 
 def _file(path: Path) -> Path:
     """The file itself: the path of an HDF5 dataset goes on inside its file."""
-    return next((part for part in path.parents if part.suffix in _HDF5), path)
+    return next((part for part in path.parents if part.suffix.lower() in _HDF5), path)
 
 
 def _read(path: Path) -> object:
+    kind = path.suffix.lower()
     if (file := _file(path)) != path:
-        import h5py  # type: ignore[import-untyped]
+        import h5py  # type: ignore[import-untyped]  # few have such files
 
         with h5py.File(file) as opened:
             return opened[path.relative_to(file).as_posix()][...]
-    if path.suffix == ".npy":
+    if kind == ".npy":
         return np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            (name,) = file.files
-            return file[name]
-    if path.suffix in (".tif", ".tiff"):
+    if kind == ".npz":
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            if len(arrays.files) != 1:
+                raise ValueError(f"it holds {len(arrays.files)} arrays: {', '.join(arrays.files[:6])}")
+            return arrays[arrays.files[0]]
+    if kind in (".tif", ".tiff"):
         return tifffile.imread(path)
-    if path.suffix == ".zarr" or path.is_dir():
+    if kind == ".zarr" or path.is_dir():
         node = zarr.open(path, mode="r")
         return node["0"][...] if isinstance(node, zarr.Group) else node[...]  # type: ignore[index]
-    file_path, name = _hdf5_parts(path)
-    if name:
-        import h5py  # few have such files
-
-        with h5py.File(file_path) as file:
-            return file[name][...]
     raise ValueError(f"files ending in {path.suffix!r} are not known")
 
 
@@ -129,11 +128,12 @@ def _pixels(path: Path) -> Pixels:
 
 
 def _centres_um(truth: NDArray[np.generic] | None, own_um: Spacing) -> NDArray[np.float64]:
-    """The labels' centres from the outer corner (n, 3); a mask's connected parts stand for labels."""
+    """The labels' centres from the outer corner (n, 3); a mask's connected parts, 1 or 255, stand for labels."""
     if truth is None or not truth.any():
         return np.zeros((0, 3))
     labels = truth.astype(np.int64)
-    if labels.max() == 1:
+    numbers = np.unique(labels)
+    if len(numbers[numbers != 0]) == 1:
         labels = ndimage.label(labels)[0]
     numbers = np.unique(labels)
     centres = ndimage.center_of_mass(labels != 0, labels, numbers[numbers != 0])

@@ -141,14 +141,15 @@ def _merged(parts: list[Annotation], where: str) -> Annotation:
 def _annotation(
     pixels: NDArray[Any], spacing: Spacing | None, names: Mapping[int, str], own_name: str, where: str
 ) -> Annotation:
-    labels = _whole_numbers(pixels, where)
+    labels = whole_numbers(pixels, where)
     values = [int(value) for value in np.unique(labels) if value]
     if ClassNames().of(own_name.replace("_", " ")) is not None:
         names = dict.fromkeys(values, own_name) | dict(names)
     return Annotation(labels, spacing, {value: names.get(value, str(value)) for value in values}, where)
 
 
-def _whole_numbers(pixels: NDArray[Any], where: str) -> NDArray[np.unsignedinteger[Any]]:
+def whole_numbers(pixels: NDArray[Any], where: str) -> NDArray[np.unsignedinteger[Any]]:
+    """A volume (z, y, x) of labels in the smallest type that holds them; ConfigError for NaN, fractions, below 0."""
     while pixels.ndim > 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     pixels = pixels[np.newaxis] if pixels.ndim == 2 else pixels

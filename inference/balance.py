@@ -25,7 +25,8 @@ def balance(model: UNet, stacks: Sequence[TrainingStack], outputs: Collection[Ou
     """Shift the live or the dead logits, or both, to where the Dice of all voxels of the stacks together is highest.
 
     At the model's spacing; of a stack under its plate's limits, which are the default, or under its own where it knows
-    no others. Returns the shifts, in logits: 0 for an output that is not asked for, and without stacks.
+    no others. Of thresholds with the same Dice the one nearest to 0.5 is taken. Returns the shifts, in logits: 0 for an
+    output that is not asked for, or that no stack has a cell of, which tells nothing of where it should be.
     """
     segmenter = UNetSegmenter(model, ModelCard("balance", model.settings, halo=0, sha256=""))
     both = np.zeros((2, len(THRESHOLDS)))  # voxels in mask and truth, by output and threshold
@@ -38,10 +39,10 @@ def balance(model: UNet, stacks: Sequence[TrainingStack], outputs: Collection[Ou
                 mask = probability >= threshold
                 both[output, number] += np.count_nonzero(mask & true)
                 either[output, number] += np.count_nonzero(mask) + np.count_nonzero(true)
-    if not either.all():
-        return 0.0, 0.0
-    best = THRESHOLDS[(both / either).argmax(axis=1)]
-    shifts = (-math.log(threshold / (1 - threshold)) for threshold in best)
+    dice = 2 * both / np.maximum(either, 1)
+    middling = np.where(dice == dice.max(axis=1, keepdims=True), -np.abs(THRESHOLDS - 0.5), -np.inf)
+    best = THRESHOLDS[middling.argmax(axis=1)]  # all are 0, and 0.5 the most middling, where nothing is true
+    shifts = (math.log((1 - threshold) / threshold) for threshold in best)
     live, dead = (shift if name in outputs else 0.0 for name, shift in zip(OUTPUTS, shifts, strict=True))
     with torch.no_grad():
         for bias in model.logit_biases:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -132,7 +133,7 @@ def _read(path: Path) -> dict[str, bytes]:
             return {one.filename: archive.read(one) for one in entries}
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zipfile.LargeZipFile) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError, zipfile.LargeZipFile) as error:
         raise ModelError(f"not a whole zip: {error}", where=str(path), do="fetch the package again") from error
 
 

@@ -18,6 +18,7 @@ from spheroidd.inference.overlap import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.paired_statistics import Spread, spread
 from spheroidd.inference.segment import UNetSegmenter
 from spheroidd.inference.train import TrainSettings, train
+from spheroidd.inference.train_checkpoint import weights_digest
 from spheroidd.inference.train_log import Progress
 from spheroidd.inference.training_stack import TrainingStack, stacks_digest
 from spheroidd.inference.unet import UNet
@@ -28,6 +29,7 @@ FOLDS = 5
 LABELS = ("live", "dead")
 RESULT_NAME = "result.json"
 _MOST_STRATA = 4
+_OTHER = "this fold was made with other settings, stacks or folds, or began with other weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def cross_validate(
     folds of other data or settings.
     """
     folds = patient_folds(cases, n_folds, settings.seed)
-    decisive = _decisive(cases, settings, folds)
+    decisive = _decisive(cases, settings, folds, start_from)
     found: list[Scores] = []
     for number, fold in enumerate(folds, 1):
         place = out / f"fold-{number}"
@@ -189,10 +191,11 @@ def _named(patients: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") if names else "none"
 
 
-def _decisive(cases: Sequence[Case], settings: TrainSettings, folds: Sequence[Fold]) -> str:
+def _decisive(cases: Sequence[Case], settings: TrainSettings, folds: Sequence[Fold], start_from: UNet | None) -> str:
     """A digest of all that decides the folds' figures."""
     told = {item.name: getattr(settings, item.name) for item in fields(settings) if item.name != "every"}
-    text = repr((told, [case.patient for case in cases], folds, stacks_digest([case.stack for case in cases])))
+    first = () if start_from is None else (weights_digest(start_from),)
+    text = repr((told, [case.patient for case in cases], folds, stacks_digest([case.stack for case in cases]), *first))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -214,7 +217,7 @@ def _kept(path: Path, decisive: str) -> list[Scores] | None:
         raise ConfigError(f"cannot be read: {error!r:.200}", where=str(path), do="remove it") from error
     if theirs != decisive:
         do = "go on with the same file and data, or give another folder with --out"
-        raise ConfigError("this fold was made with other settings, stacks or folds", where=str(path), do=do)
+        raise ConfigError(_OTHER, where=str(path), do=do)
     return scores
 
 

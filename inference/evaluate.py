@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from spheroidd.inference.annotations_images import whole_numbers
 from spheroidd.protocols.errors import ConfigError
 
 
@@ -48,18 +48,20 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
     """Read a (z, y, x) truth from .npy, .npz (its only array, or the one called "live"), .tif or .zarr; not 0 is true.
 
     A Zarr group is read at its finest level ("0"). Axes of length 1 in front are dropped. ConfigError names what is
-    wrong with the file.
+    wrong with the file: NaN, or a probability, is neither true nor false.
     """
     try:
         found = _read(path)
-    except (OSError, ValueError, KeyError, BadZipFile, tifffile.TiffFileError) as error:
+    except (
+        Exception
+    ) as error:  # readers raise whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
         what = f"cannot be read as a truth: {error}"
         raise ConfigError(what, where=str(path), do="give a .npy, .npz, .tif or .zarr of (z, y, x)") from error
     while found.ndim > 3 and found.shape[0] == 1:
         found = found[0]
     if found.ndim != 3:
         raise ConfigError(f"the truth is {found.shape}", where=str(path), do="give one volume (z, y, x)")
-    truth: NDArray[np.bool_] = np.not_equal(found, 0)
+    truth: NDArray[np.bool_] = np.not_equal(whole_numbers(found, str(path)), 0)
     return truth
 
 

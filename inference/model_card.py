@@ -1,6 +1,7 @@
 """What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,7 +45,10 @@ class UNetSettings:
             raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
         if self.dimensions not in (2, 3):
             raise ModelError(f"a U-Net of {self.dimensions} dimensions cannot be built", do="use 2 or 3")
-        if len(self.spacing_um) != 3 or min(self.spacing_um) <= 0:
+        if min(self.in_channels, self.max_features) < 1:
+            what = f"a U-Net of {self.in_channels} channels and at most {self.max_features} features cannot be built"
+            raise ModelError(what, do="use 1 or more of each")
+        if len(self.spacing_um) != 3 or not all(0 < v < math.inf for v in self.spacing_um):
             raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
 
     @property
@@ -127,15 +131,43 @@ def card_from(content: Mapping[str, Any], where: str) -> ModelCard:
     try:
         fields = dict(content)
         version, architecture = fields.pop("format"), fields.pop("architecture")
+        _check_kinds(fields["settings"], _SETTINGS_KINDS)
         fields["settings"] = UNetSettings(**fields["settings"])
         if version != _CARD_FORMAT or architecture != fields["settings"].architecture:
             raise ValueError("it is for another network or of another format")
+        _check_kinds(fields, _KINDS)
         fields["normalisation"] = tuple(fields["normalisation"])
         card = ModelCard(**fields)
         check_model_name(card.name)
+        if card.halo < 0:
+            raise ValueError(f"halo is {card.halo}")
         return card
+    except ModelError as error:
+        raise ModelError(error.what, where=where, do="use the card that came with the weights") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _not_a_card(error, where) from error
+
+
+_SETTINGS_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("base", "levels", "in_channels", "max_features", "density_level", "dimensions"), (int,)),
+    "spacing_um": (list, tuple),
+}
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "sha256", "command", "description", "data_sha256"), (str,)),
+    **dict.fromkeys(("seeds", "metrics", "probe"), (Mapping,)),
+    **dict.fromkeys(("normalisation", "tradeoff"), (list, tuple)),
+    "halo": (int,),
+    "background": (int, float, type(None)),
+}
+
+
+def _check_kinds(fields: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> None:
+    """Refuse what JSON can hold and a card cannot: a dataclass takes whatever it is given."""
+    for name, value in fields.items():
+        if not isinstance(value, kinds.get(name, object)) or (isinstance(value, bool) and name in kinds):
+            raise TypeError(f"{name} is {value!r:.60}")
+    if any(not isinstance(row, Mapping) for row in fields.get("tradeoff", ())):
+        raise TypeError("tradeoff holds what is no row")
 
 
 def _not_a_card(error: Exception, where: str) -> ModelError:

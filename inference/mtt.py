@@ -18,6 +18,7 @@ from spheroidd.protocols.well import WellId
 
 MAX_BYTES = 1 << 26  # a 1536-well plate read a hundred times at ten wavelengths is 15 MB
 NOT_READ = "not in the file"
+_FRACTION = 2.0  # no assay reads untreated wells as low in percent, and none as high in parts of 1
 
 
 class Unit(StrEnum):
@@ -156,11 +157,11 @@ def relate_to_controls(
     wells = [entry.well for entry in plate_map.imaged()]
     if block.unit is Unit.PERCENT:
         references = tuple(_reference(block, well, block.values.get(well), None) for well in wells)
+        _check_percent(block, plate_map, excluded, where)
         return MttPlate(block.name, None, None, 0, 0, _some(references, where))
     blanks = _blanks(block, plate_map, blank, where)
     blank_od = blank.od if blank.od is not None else statistics.median(blanks)
-    untreated = {entry.well for entry in plate_map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
-    controls = [block.values[well] for well in sorted(untreated - set(excluded)) if well in block.values]
+    controls = _controls(block, plate_map, excluded)
     if not controls:
         do = "check the plate map and the block: viability is percent of the untreated wells"
         raise ConfigError(f"block {block.name!r} has no untreated well of plate {plate_map.name}", where=where, do=do)
@@ -175,6 +176,19 @@ def relate_to_controls(
         for od in [block.values.get(well)]
     )
     return MttPlate(block.name, blank_od, control_od, len(blanks), len(controls), _some(references, where))
+
+
+def _controls(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId]) -> list[float]:
+    untreated = {entry.well for entry in plate_map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
+    return [block.values[well] for well in sorted(untreated - set(excluded)) if well in block.values]
+
+
+def _check_percent(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId], where: str) -> None:
+    """Percent of the untreated wells is about 100 in those wells; about 1 there means that fractions were given."""
+    controls = _controls(block, plate_map, excluded)
+    if controls and statistics.median(controls) <= _FRACTION:
+        what = f"the untreated wells have {statistics.median(controls):g} percent, where 100 is expected"
+        raise ConfigError(what, where=where, do="give percent, not fractions, of the untreated wells")
 
 
 def _blanks(block: ReaderBlock, plate_map: PlateMap, blank: Blank, where: str) -> list[float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from spheroidd.inference.train import TrainSettings
@@ -46,28 +46,39 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def save_checkpoint(path: Path, origin: Origin, parts: Mapping[str, Any], step: int) -> None:
-    """Write every part's state after `step` steps, and what the training is."""
+    """Write every part's state after `step` steps, and what the training is; StorageError where the disk refuses."""
     states = {name: part.state_dict() for name, part in parts.items()}
     partial = path.with_suffix(".partial")
-    torch.save({"step": step, **origin.as_dict(), **states}, partial)
-    partial.replace(path)
+    try:
+        torch.save({"step": step, **origin.as_dict(), **states}, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        what = f"the checkpoint after step {step} cannot be written: {error!s:.200}"
+        do = "make room or give --out; the same command goes on from the checkpoint before, where there is one"
+        raise StorageError(what, where=str(path), do=do) from error
 
 
 def resume(path: Path, origin: Origin, parts: Mapping[str, Any]) -> int:
-    """Load a checkpoint if there is one; the step it was written after. ConfigError for another training's."""
+    """Load a checkpoint if there is one; the step it was written after. ConfigError for another training's, or one
+    whose parts have other arrays: another version wrote it.
+    """
     if not path.exists():
         return 0
     ours = origin.as_dict()
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
         step, theirs = int(found["step"]), {name: found[name] for name in ours}
-    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError, EOFError) as error:
+    except (OSError, RuntimeError, UnpicklingError, LookupError, TypeError, ValueError, EOFError) as error:
         what = f"not a checkpoint: {error!r:.200}"
         raise ConfigError(what, where=str(path), do="remove it, or train in another folder") from error
     for name, value in ours.items():
         if theirs[name] != value:
             do = "go on with the same file and data, remove the checkpoint, or train in another folder"
             raise ConfigError(f"it was written with other {_WORDS.get(name, name)}", where=str(path), do=do)
-    for name, part in parts.items():
-        part.load_state_dict(found[name])
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(found[name])
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        do = "remove it, or train in another folder"
+        raise ConfigError(f"another version wrote it: {error!s:.200}", where=str(path), do=do) from error
     return step

@@ -91,7 +91,7 @@ class TrainingStack:
             variants = tuple(_mapped(path) for path in sorted(folder.glob("variant_*.npy")))
             arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
             return cls(str(about["name"]), (z, y, x), variants, **arrays)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise StackError(f"cannot be read: {error}", where=str(folder), do="remove it; it is made again") from error
 
 

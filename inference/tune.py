@@ -18,12 +18,14 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from spheroidd.inference.train import TrainSettings, train, validate
+from spheroidd.inference.train_checkpoint import weights_digest
 from spheroidd.inference.train_log import Progress
 from spheroidd.inference.training_stack import TrainingStack, stacks_digest
 from spheroidd.inference.unet import UNet
-from spheroidd.protocols.errors import ConfigError, ModelError
+from spheroidd.protocols.errors import ConfigError, ModelError, StorageError
 
 STUDY_NAME = "study.db"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -90,7 +92,7 @@ def tune(
         what = f"{trials} trials" if trials < 1 else "there is nothing to choose by"
         raise ConfigError(what, where="tuning", do="ask for 1 or more, and give validation stacks")
     space = space or SearchSpace()
-    with _study(out, _decisive(stacks, validation, settings, space, prune), prune) as study:
+    with _study(out, _decisive(stacks, validation, settings, space, prune, start_from), prune) as study:
         _put_back(study)
         while (done := len(study.get_trials(deepcopy=False, states=FINISHED))) < trials:
             study.sampler = _sampler(settings.seed, done)
@@ -163,7 +165,7 @@ def _study(out: Path, decisive: str, prune: bool) -> Iterator[optuna.Study]:
     except Timeout as error:
         raise ConfigError("another process tunes here", where=str(out), do="wait for it, or give --out") from error
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{(out / STUDY_NAME).as_posix()}")
+        storage = _storage(out / STUDY_NAME)
         try:
             pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
             study = optuna.create_study(
@@ -171,14 +173,28 @@ def _study(out: Path, decisive: str, prune: bool) -> Iterator[optuna.Study]:
             )
             if study.user_attrs.setdefault("decisive", decisive) != decisive:
                 do = "go on with the same file and data, or give another folder with --out"
-                raise ConfigError("its trials are of other settings or stacks", where=str(out), do=do)
+                raise ConfigError(
+                    "its trials are of other settings or stacks, or began with other weights", where=str(out), do=do
+                )
             study.set_user_attr("decisive", decisive)
             yield study
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            do = "make room, or remove the file if it is damaged; finished trials are kept in it"
+            what = f"the trials cannot be kept: {str(error).splitlines()[0]:.200}"
+            raise StorageError(what, where=str(out / STUDY_NAME), do=do) from error
         finally:
             storage.remove_session()
             storage.engine.dispose()
     finally:
         lock.release()
+
+
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    try:
+        return optuna.storages.RDBStorage(f"sqlite:///{path.as_posix()}")
+    except SQLAlchemyError as error:
+        what = f"it is no file of trials: {str(error).splitlines()[0]:.200}"
+        raise ConfigError(what, where=str(path), do="move it away, or give another folder with --out") from error
 
 
 def _ranked(study: optuna.Study) -> list[Trial]:
@@ -198,11 +214,13 @@ def _decisive(
     settings: TrainSettings,
     space: SearchSpace,
     prune: bool,
+    start_from: UNet | None,
 ) -> str:
     """All that decides the trials, besides their points."""
     free = at_point(settings, {"lambda_dice": 0.5, "gamma": 2.0, "learning_rate": 1.0})
     told: dict[str, Any] = {item.name: getattr(free, item.name) for item in fields(free)}
-    return _digest((told, space, prune, stacks_digest(stacks), stacks_digest(validation)))
+    first = () if start_from is None else (weights_digest(start_from),)
+    return _digest((told, space, prune, stacks_digest(stacks), stacks_digest(validation), *first))
 
 
 def _digest(content: object) -> str:

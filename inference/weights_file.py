@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -26,15 +27,21 @@ _MAX_WEIGHTS_BYTES = 1 << 30
 def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
     """Write `<folder>/<card.name>.safetensors`, `.json` and `.md`; returns the card with what was written.
 
-    That is its digest, its settings, and what the network answers to the known input.
+    That is its digest, its settings, and what the network answers to the known input. StorageError where the disk
+    refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     data = safetensors.torch.save(state)
     digest = hashlib.sha256(data).hexdigest()
     written = replace(card, settings=model.settings, sha256=digest, probe=probe(model))
-    (folder / f"{card.name}.safetensors").write_bytes(data)
-    write_card(written, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{card.name}.safetensors").write_bytes(data)
+        write_card(written, folder)
+    except OSError as error:
+        do = "make room or give a folder that you may write to; the same command goes on from the last checkpoint"
+        what = f"the weights {card.name} cannot be written: {error.strerror}"
+        raise StorageError(what, where=str(error.filename or folder), do=do) from error
     return written
 
 
@@ -79,8 +86,9 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> t
         state = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ModelError(f"not a safetensors file: {error}", where=str(path), do="fetch the file again") from error
+    with torch.device("meta"):  # no memory yet: a card by hand may ask for more than there is
+        _check_shapes(path, build_network(card.settings).state_dict(), state)
     model = build_network(card.settings)
-    _check_shapes(path, model.state_dict(), state)
     model.load_state_dict(state)
     return model.to(device).eval(), card
 
