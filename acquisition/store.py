@@ -31,8 +31,8 @@ class ZarrStackStore:
 
     `root/<plate>.ome.zarr` is the plate, `root/<plate>.ring` the ring. Per stack come SliceDurable in the order of
     `append`, BlockStored after its slices and, per channel, in z order without a gap, and StackSealed last.
-    `ring_slots` planes may wait for their slab; without it RING_BYTES of them. `with_pyramid=False` leaves the coarser
-    levels empty: only where nobody will look at the images.
+    `ring_slots` planes may wait for their slab; without it as many as PlateRings finds room for. `with_pyramid=False`
+    leaves the coarser levels empty: only where nobody will look at the images.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from spheroidd.daemon.rows import dump
+from spheroidd.daemon.transaction import transaction
 from spheroidd.protocols.errors import ConfigError
 
 USER_VARIABLE = "SPHEROIDD_USER"  # whose name the trail carries, where the account's would say nothing ("lab")
@@ -152,15 +153,9 @@ def start_trail(connection: sqlite3.Connection, at_s: float) -> None:
     """Write the first event, where there is none: it seals what the catalog held before it had a trail."""
     if connection.execute("SELECT 1 FROM audit LIMIT 1").fetchone():
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         if not connection.execute("SELECT 1 FROM audit LIMIT 1").fetchone():  # another process may have been quicker
             append(connection, Action.TRAIL_STARTED, at_s=at_s, new=_what_was_before(connection))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _what_was_before(connection: sqlite3.Connection) -> dict[str, Any]:

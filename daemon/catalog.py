@@ -7,8 +7,8 @@ Every write may be given again; the same facts in any order make the same rows.
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon import audit, result_rows
-from spheroidd.daemon.catalog_file import BUSY_S, open_to_write, transaction
+from spheroidd.daemon.catalog_file import BUSY_S, open_to_write
 from spheroidd.daemon.catalog_reader import CatalogReader
 from spheroidd.daemon.plate_rows import map_differences, well_rows
 from spheroidd.daemon.rows import (
+    OF_STACK,
     ResultChange,
     RunState,
     StackState,
@@ -30,6 +31,8 @@ from spheroidd.daemon.rows import (
     geometry_differences,
     parameters,
 )
+from spheroidd.daemon.sqlite_errors import translated
+from spheroidd.daemon.transaction import transaction
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.focus import FocusFound
@@ -62,12 +65,14 @@ class Catalog(CatalogReader):
         """
         return cls(*open_to_write(data_dir, now, busy_s), now)
 
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """All writes inside become durable together, or none does. Inside another one it is a savepoint.
 
         StorageError where the disk is full or fails, or another process holds the file for longer than it should.
         """
-        return transaction(self._connection, self.path)
+        with translated(self.path), transaction(self._connection):
+            yield
 
     @property
     def _tables(self) -> "Database":
@@ -316,26 +321,20 @@ _ACKNOWLEDGE = """
 INSERT INTO slices (plate, well, stack, channel, z, crc32c, acquired_s, acked_s, metadata_json)
 VALUES (:plate, :well, :stack, :channel, :z, :crc32c, :acquired_s, :acked_s, :metadata) ON CONFLICT DO NOTHING
 """
-_KNOWN_CRC = """
-SELECT crc32c FROM slices
-WHERE plate = :plate AND well = :well AND stack = :stack AND channel = :channel AND z = :z
-"""
-_LAST_ACKED = """
-UPDATE stacks SET last_acked_s = max(coalesce(last_acked_s, :acked_s), :acked_s)
-WHERE plate = :plate AND well = :well AND stack = :stack
-"""
+_KNOWN_CRC = f"SELECT crc32c FROM slices WHERE {OF_STACK} AND channel = :channel AND z = :z"
+_LAST_ACKED = f"UPDATE stacks SET last_acked_s = max(coalesce(last_acked_s, :acked_s), :acked_s) WHERE {OF_STACK}"
 _BLOCK = """
 INSERT INTO blocks (plate, well, stack, channel, z_start, z_stop)
 VALUES (:plate, :well, :stack, :channel, :z_start, :z_stop) ON CONFLICT DO NOTHING
 """
-_SET_STATE = """
+_SET_STATE = f"""
 UPDATE stacks SET state = :state, reason = :reason,
   opened_s = CASE WHEN :state = 'acquiring' THEN coalesce(opened_s, :now) ELSE opened_s END,
   sealed_s = CASE WHEN :state IN ('stored', 'incomplete') THEN coalesce(sealed_s, :now) ELSE sealed_s END,
   attempts = attempts + (:state = 'scoring')
-WHERE plate = :plate AND well = :well AND stack = :stack
+WHERE {OF_STACK}
 """
-_MEASURED = "SELECT 1 FROM results WHERE plate = :plate AND well = :well AND stack = :stack LIMIT 1"
+_MEASURED = f"SELECT 1 FROM results WHERE {OF_STACK} LIMIT 1"
 _RAISE_FAULT = """
 INSERT INTO faults (code, key, kind, what, location, todo, raised_s)
 VALUES (:code, :key, :kind, :what, :location, :todo, :now)

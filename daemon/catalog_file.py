@@ -1,8 +1,7 @@
-"""The catalog's file: how it is opened to write and to read, and what becomes durable together."""
+"""The catalog's file: where it is, and how it is opened to write and to read."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon import audit
@@ -49,26 +48,6 @@ def open_to_read(data_dir: Path, busy_s: float) -> tuple[sqlite3.Connection, Pat
             connection.close()
             raise
     return connection, path
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """All writes inside become durable together, or none does; see `Catalog.transaction`."""
-    begin, commit, undo = _SAVEPOINT if connection.in_transaction else _OUTERMOST
-    with translated(path):
-        connection.execute(begin)
-        try:
-            yield
-            connection.execute(commit)
-        except BaseException:
-            if connection.in_transaction:  # a full disk may have rolled it back already
-                for statement in undo:
-                    connection.execute(statement)
-            raise
-
-
-_SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
-_OUTERMOST = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 
 
 def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:

@@ -3,15 +3,14 @@
 import json
 import sqlite3
 
-from spheroidd.daemon.rows import dump, stack_key
+from spheroidd.daemon.rows import dump, parameters, stack_key
 from spheroidd.protocols.focus import FocusFound, FocusStatus
 
 
 def put(connection: sqlite3.Connection, found: FocusFound, now_s: float) -> None:
     """Write a stack's focus down inside the caller's transaction; a later search replaces an earlier one."""
     own = {name: getattr(found, name) for name in _OWN}
-    key = {"plate": found.key.plate, "well": str(found.key.well), "stack": found.key.stack}
-    row = {**key, **own, "status": found.status.value, "outlier": int(found.outlier)}
+    row = {**parameters(found.key), **own, "status": found.status.value, "outlier": int(found.outlier)}
     connection.execute(_PUT, {**row, "curve": dump([list(point) for point in found.curve]), "now": now_s})
 
 

@@ -6,6 +6,7 @@ Tables are STRICT, so that a wrong type is refused at the door. Times are second
 import sqlite3
 
 from spheroidd.daemon.sql_views import FRAMES_VIEW, VIEWS
+from spheroidd.daemon.transaction import transaction
 from spheroidd.protocols.errors import ConfigError
 
 _PLATES = """
@@ -270,17 +271,11 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
     """Bring a catalog up to date, each step in one transaction with its number; ConfigError for a newer catalog."""
     check_version(connection, where)
     for number, script in enumerate(MIGRATIONS, start=1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             if schema_version(connection) < number:  # asked inside: another process may have been quicker
                 for statement in _statements(script):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

@@ -8,14 +8,14 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from spheroidd.daemon.rows import dump, stack_key
+from spheroidd.daemon.rows import dump, parameters, stack_key
 from spheroidd.inference.stack_inspector import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import SliceIndex, StackKey
 
 
 def put(connection: sqlite3.Connection, key: StackKey, profile: StackProfile, now_s: float) -> None:
     """Write a stack's profile down inside the caller's transaction; the same again is harmless, another replaces it."""
-    stack = {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+    stack = parameters(key)
     own = {"drift_um": profile.drift_um, "jump_um": profile.jump_um, "jump_z": profile.jump_z}
     connection.execute(_STACK, {**stack, **own, "now": now_s})
     for channel, seen in profile.channels.items():
