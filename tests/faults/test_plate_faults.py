@@ -140,24 +140,21 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
         kill(process)
 
 
-@pytest.mark.parametrize(
-    ("fault", "missing"),
-    [({"kind": "short", "z": 17}, "channel 488 z 17"), ({"kind": "drop", "z": 5, "channel": "561"}, "channel 561 z 5")],
-    ids=["short", "drop"],
-)
-def test_an_incomplete_stack_gets_a_reason_and_no_viability(
-    tmp_path: Path, fault: dict[str, object], missing: str
-) -> None:
-    config = write_config(tmp_path, source={"faults": [{"well": "B01", **fault}]})
+def test_an_incomplete_stack_gets_a_reason_and_no_viability(tmp_path: Path) -> None:
+    """One stack that ends early and one that lacks a slice, on a plate whose other wells are well."""
+    short, dropped = {"kind": "short", "z": 17}, {"kind": "drop", "z": 5, "channel": "561"}
+    config = write_config(tmp_path, source={"faults": [{"well": "B01", **short}, {"well": "B02", **dropped}]})
     assert run(config) == 1, log_of(config)
     rows = {row["well"]: row for row in json.loads(spheroidd("results", str(tmp_path / "data"), "--json").stdout)}
-    bad = rows.pop("B01")
-    assert bad["status"] == "incomplete"
-    assert missing in bad["reason"]
-    assert bad["n_slices_acked"] < bad["n_slices_expected"] == 48
-    assert all(bad[name] is None for name in ("live_um3", "n_live", "v_count", "v_control", "v_score"))
+    for well, missing in (("B01", "channel 488 z 17"), ("B02", "channel 561 z 5")):
+        bad = rows.pop(well)
+        assert bad["status"] == "incomplete"
+        assert missing in bad["reason"]
+        assert bad["n_slices_acked"] < bad["n_slices_expected"] == 48
+        assert all(bad[name] is None for name in ("live_um3", "n_live", "v_count", "v_control", "v_score"))
+        assert well in log_of(config)
+    assert len(rows) == 3
     assert {row["status"] for row in rows.values()} == {"final"}
-    assert "B01" in log_of(config)
     mended = write_config(tmp_path)
     assert run(mended) == 0, log_of(config)
     assert {len(rows) for rows in ledger(mended).results.values()} == {1}
