@@ -86,7 +86,7 @@ class PlateRun:
         self._threads: AcquisitionThreads | None = None
         self._rejected: dict[StackKey, SpheroiddError] = {}
         self._stopping = False
-        self._next_heartbeat_s = 0.0
+        self._next_heartbeat_s = 0.0  # by the clock that never jumps
         self._instrument_error: SpheroiddError | None = None
 
     def run(self, threads: AcquisitionThreads | None) -> None:
@@ -166,8 +166,8 @@ class PlateRun:
 
     def _commit(self, batch: Sequence[AnyEvent]) -> None:
         """Write a batch down in one transaction, for as long as it takes the disk to have room for it."""
-        now_s = time.time()
-        beat = now_s >= self._next_heartbeat_s
+        now_s, started_s = time.time(), time.monotonic()  # the first may jump: it must not put off a heartbeat
+        beat = started_s >= self._next_heartbeat_s
         if not batch and not beat:
             return
         refused: StorageError | None = None
@@ -200,7 +200,7 @@ class PlateRun:
             self._pace.state = self._word()
         if beat:
             self._desk.related_without(excluded)
-            self._next_heartbeat_s = now_s + HEARTBEAT_S
+            self._next_heartbeat_s = started_s + HEARTBEAT_S
             if self._lookout:
                 self._lookout.beaten(self._pace.state)
 
