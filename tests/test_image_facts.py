@@ -416,7 +416,7 @@ UNREADABLE = {
     with_a_damaged_ledger: "file is not a database",
     with_another_ledger: "an image's metadata are '[\"x_um\"]'",
     with_a_ledger_of_no_run: "no such table: frames_view",
-    with_a_folder_for_a_ledger: "unable to open database file",
+    with_a_folder_for_a_ledger: "the catalog cannot be read",
 }
 
 
@@ -465,9 +465,9 @@ def test_a_ledger_that_can_be_read_or_was_never_there_is_nothing_to_tell_of(reco
 def test_a_ledger_in_a_folder_that_nobody_may_write_is_read(recording, monkeypatch):
     real = sqlite3.connect
 
-    def connect(uri, **options):
+    def connect(place, **options):
         """What SQLite does where it cannot make its shared memory beside the file."""
-        return real(uri if "immutable" in uri else f"file:{recording}/none/x?mode=ro", **options)
+        return real(place if "immutable" in place else f"file:{recording}/none/x?mode=ro", **options)
 
     monkeypatch.setattr("spheroidd.acquisition.own_ledger.sqlite3.connect", connect)
     assert of_image(recording) == {"x_um": 1.5, "preset": "FITC"}
