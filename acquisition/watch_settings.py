@@ -65,7 +65,8 @@ class FolderSettings(BaseModel):
         except ConfigError as error:
             raise ValueError(f"{error.what}; {error.do}") from error
         if self.end_after_s is not None and self.end_after_s < self.settle_s:
-            raise ValueError(f"end_after_s = {self.end_after_s:g} is below settle_s = {self.settle_s:g}")
+            what = f"end_after_s = {self.end_after_s:g} is below settle_s = {self.settle_s:g}"
+            raise ValueError(f"{what}; raise the first, or lower the second")
         return self
 
 
