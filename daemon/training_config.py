@@ -140,9 +140,7 @@ def _check_apart(config: TrainingConfig, where: str) -> None:
             for seed in range(plates.first_seed, plates.first_seed + plates.plates):
                 other = seen.setdefault(seed, part)
                 if other != part:
-                    what = (
-                        f"the {plates.kind} plate of seed {seed} stands in {part}, and plates of that seed in {other}"
-                    )
+                    what = f"plates of seed {seed}, which share their patients, stand in {other} and in {part}"
                     raise ConfigError(what, where=where, do="give each part seeds of its own")
 
 

@@ -147,14 +147,14 @@ ONE = {"name": "a", "path_488": "a.tif", "patient": "P1", "pixel_um": 1.0, "z_st
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"data": {"train": plates("unit", 5), "held_out": plates("demo", 6)}}, "demo plate of seed 6"),
-        ({"data": {"train": plates("unit", 5), "validation": plates("demo", 4)}}, "stands in validation"),
+        ({"data": {"train": plates("unit", 5), "held_out": plates("demo", 6)}}, "plates of seed 6"),
+        ({"data": {"train": plates("unit", 5), "validation": plates("demo", 4)}}, "in train and in validation"),
         (
             {
                 "data": {"train": plates("unit", 5), "held_out": plates("unit", 9)},
                 "viability": {"plates": plates("unit", 9)},
             },
-            "plates of that seed in train",
+            "in train and in held_out",
         ),
         ({"data": {"recordings": [ONE, {**ONE, "path_488": "b.tif"}]}}, "two recordings are called 'a'"),
         ({"data": {"recordings": [ONE], "validation_recordings": [{**ONE, "path_488": "b.tif"}]}}, "are called 'a'"),
