@@ -29,7 +29,7 @@ from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.resample import MaskResampler, Spacing
 from spheroidd.inference.segment import StreamingSegmentation, UNetSegmenter
 from spheroidd.inference.stack_seconds import tradeoff_row
-from spheroidd.inference.train import background_bound, train
+from spheroidd.inference.train import background_bound, check_possible, train
 from spheroidd.inference.train_log import Progress, tensorboard_writer
 from spheroidd.inference.training_stack import TrainingStack, content_digest, filter_stack
 from spheroidd.inference.unet import UNet
@@ -50,6 +50,8 @@ def run_training(config: TrainingConfig, console: Console, command: str) -> Path
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with _process_group(device) as rank:
+        n_processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        check_possible(config.training, config.out, n_processes, device)
         if rank:  # the first process renders what is not cached; the others then find it
             distributed.barrier()
         stacks, validation = training_stacks(config, console)

@@ -31,7 +31,7 @@ from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, stacks_digest
 from spheroidd.inference.unet import UNet, build_network
 from spheroidd.inference.widen import widened
-from spheroidd.protocols.errors import ConfigError, ModelError
+from spheroidd.protocols.errors import ConfigError, ModelError, StorageError
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _LONGEST_MIDDLE = 192  # seven million voxels: seconds on a CPU, and a few GB
@@ -69,9 +69,13 @@ class TrainSettings:
         wrong = [n for n in ("steps", "batch", "learning_rate", "clip_norm", "every") if not getattr(self, n) > 0]
         if wrong:
             raise ConfigError(f"{wrong[0]} is {getattr(self, wrong[0])}", where="training", do="give more than 0")
-        for name in ("ema_decay", "minority"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", where="training", do="give 0 to 1")
+        if not 0 <= self.minority <= 1:
+            raise ConfigError(f"minority is {self.minority}", where="training", do="give 0 to 1")
+        if not 0 <= self.ema_decay < 1:
+            do = "give 0 or more and less than 1: at 1 the average would stay the first step's weights"
+            raise ConfigError(f"ema_decay is {self.ema_decay}", where="training", do=do)
+        if self.warmup < 0:
+            raise ConfigError(f"warmup is {self.warmup}", where="training", do="give 0 or a number of steps")
         if len(self.patch) != 3 or any(side % self.network.multiple or side < 1 for side in self.patch):
             do = f"give three multiples of {self.network.multiple}"
             raise ConfigError(f"the patch is {self.patch}", where="training", do=do)
@@ -95,9 +99,8 @@ def train(
     weights.
     """
     rank, n_ranks = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
-    _check_possible(settings, n_ranks, device)
+    check_possible(settings, out, n_ranks, device)
     share = settings.batch // n_ranks
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     model = _first_weights(settings.network, start_from, settings.seed).train()
     model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
@@ -129,8 +132,8 @@ def train(
         scaler.update()
         averaged.update_parameters(model)
         losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]) and settings.precision != "fp16":
-            do = "lower learning_rate, or train anew with another seed"
+        if not math.isfinite(losses[-1]):
+            do = "lower learning_rate, train anew with another seed, or in fp16 take bf16"
             raise ModelError(f"the loss is {losses[-1]} at step {step}", where="training", do=do)
         step += 1
         tick(step)
@@ -138,7 +141,7 @@ def train(
             dice, rate = validate(network, validation), learning_rate(settings, step - 1)
             progress = Progress(step, float(np.mean(losses)), rate, time.monotonic() - start_s, dice)
             losses.clear()
-            write_csv(out / CSV_NAME, progress)
+            write_csv(out / CSV_NAME, progress)  # first: a kill between the two writes this line again, and loses none
             save_checkpoint(out / CHECKPOINT_NAME, origin, parts, step)
             report(progress)
     return network.eval()
@@ -188,13 +191,18 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
     return min(0.75 * flattest, 0.5)
 
 
-def _check_possible(settings: TrainSettings, n_processes: int, device: str) -> None:
+def check_possible(settings: TrainSettings, out: Path, n_processes: int, device: str) -> None:
+    """Refuse what `train` would end with, before anything is rendered; makes the folder `out`."""
     if settings.batch % n_processes:
-        raise ConfigError(
-            f"a batch of {settings.batch} for {n_processes} processes", do="give a multiple of their number"
-        )
+        what, do = f"a batch of {settings.batch} for {n_processes} processes", "give a multiple of their number"
+        raise ConfigError(what, where="training.batch", do=do)
     if settings.precision == "fp16" and torch.device(device).type == "cpu":
         raise ConfigError("fp16 has no CPU", where="training", do='set precision = "fp32" or "bf16"')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        do = "give another folder as `out`"
+        raise StorageError(f"the folder cannot be made: {error.strerror}", where=str(out), do=do) from error
 
 
 def _middle(shape: tuple[int, ...]) -> tuple[slice, ...]:

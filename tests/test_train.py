@@ -19,12 +19,12 @@ from torch import distributed
 from spheroidd.inference.augmentation import AugmentSettings, Patch, augment
 from spheroidd.inference.model_card import ModelCard
 from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.train import background_bound, learning_rate, train, validate
+from spheroidd.inference.train import background_bound, check_possible, learning_rate, train, validate
 from spheroidd.inference.train_log import Progress, read_csv, tensorboard_writer, write_csv
 from spheroidd.inference.train_patches import PatchSampler
 from spheroidd.inference.training_stack import TrainingStack, content_digest, prepare_stack
 from spheroidd.inference.unet import build_network
-from spheroidd.protocols.errors import ConfigError, ModelError, StackError
+from spheroidd.protocols.errors import ConfigError, ModelError, StackError, StorageError
 from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Limits
 from tests.study_rig import TINY, balls
@@ -315,6 +315,21 @@ def test_a_training_goes_on_wider(tmp_path: Path) -> None:
 def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fp16"):
         train([balls()], [], dataclasses.replace(TINY, precision="fp16"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ema_decay", 1.0), ("ema_decay", -0.1), ("minority", 1.1), ("warmup", -1), ("steps", 0), ("learning_rate", 0.0)],
+)
+def test_a_setting_that_trains_nothing_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        dataclasses.replace(TINY, **{key: value})  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_rendered(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be made"):
+        check_possible(TINY, tmp_path / "file" / "out", 1, "cpu")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
