@@ -10,19 +10,20 @@ from typing import Any
 
 # name -> about how many minutes on two cores
 BENCHES = {
-    "median": 2,
-    "dose_response": 6,
-    "preprocess": 1,
-    "segment": 1,
+    "screen": 9,
     "chain": 6,
+    "median": 2,
     "writer": 6,
     "heldout": 8,
-    "screen": 9,
+    "preprocess": 1,
+    "segment": 1,
+    "v_score": 8,
+    "service": 3,
     "micromanager": 1,
     "watch": 4,
-    "quality": 3,
-    "service": 3,
     "page": 2,
+    "dose_response": 6,
+    "quality": 3,
     "report": 3,
     "screen_rows": 3,
 }
