@@ -1,11 +1,13 @@
 """Weights beside each other on validation plates: `python -m bench.validation [MODEL ...]` prints JSON.
 
 This is what weights that ship are chosen by; no held-out plate is opened. Every well is judged as it is and with its
-channels exchanged without a word, under its own limits and its plate's. Dice at the model's spacing, of all voxels
-together and the mean over wells. Stacks are kept in bench/out/study-plates, or in `--cache`.
+channels exchanged without a word, under its own limits and its plate's: Dice at the model's spacing, of all voxels
+together and the mean over wells; and by plate the errors of the live volume. Stacks are kept in bench/out/study-plates,
+or in `--cache`.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +18,11 @@ import typer
 
 from bench.study import CACHE, figures, plates, say
 from spheroidd.inference.model_card import DEFAULT_MODEL
-from spheroidd.inference.overlap import NORMALISATIONS, stack_overlaps
+from spheroidd.inference.overlap import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.segment import UNetSegmenter
 from spheroidd.inference.training_stack import TrainingStack
 from spheroidd.inference.weights_file import load_model
+from spheroidd.protocols.results import Normalisation
 
 PLATES = {"demo": (5000, 5001), "screen": (5000, 5001), "dying": (5000,), "swapped": (5000,), "unit": (5000,)}
 
@@ -33,6 +36,20 @@ def exchanged(stack: TrainingStack) -> TrainingStack:
         live_points_um=stack.dead_points_um,
         dead_points_um=stack.live_points_um,
     )
+
+
+def volume_errors(pairs: Sequence[tuple[Overlap, Overlap]], owners: Sequence[str]) -> dict[str, dict[str, float]]:
+    """By plate, how much more live volume is found than there is, and which part of the dead volume is taken for live.
+
+    Least squares over the plate's wells; what `daemon/regressor_training.py` draws a network's errors from.
+    """
+    found = {}
+    for plate in dict.fromkeys(owners):
+        ours = [pair for pair, owner in zip(pairs, owners, strict=True) if owner == plate]
+        true = np.array([(live.truth, dead.truth) for live, dead in ours], float)
+        slopes, *_ = np.linalg.lstsq(true, np.array([live.mask for live, _ in ours], float))
+        found[plate] = {"live_excess": round(slopes[0] - 1, 3), "dead_taken_for_live": round(slopes[1], 3)}
+    return found
 
 
 def row(model: str, cache: Path) -> dict[str, Any]:
@@ -53,6 +70,8 @@ def row(model: str, cache: Path) -> dict[str, Any]:
                 else:  # a dye's mask is the other output's
                     pairs.append(stack_overlaps(segmenter, exchanged(stack), variant)[::-1])
             found[f"{order}, limits of the {normalisation}"] = figures(pairs, patients)
+            if order == "in order" and normalisation is Normalisation.PLATE:
+                found["volume_errors"] = volume_errors(pairs, patients)
             say(f"{model}, {order}, limits of the {normalisation}: done")
     return found
 

@@ -266,7 +266,8 @@ def test_weights_are_chosen_on_validation_plates_only(tmp_path: Path, monkeypatc
                 assert not set(seeds) & set(range(one.first_seed, one.first_seed + one.plates)), kind
     monkeypatch.setattr(validation, "PLATES", {"unit": (5000,)})
     row = validation.row("emulator", tmp_path)
-    assert len(row) == 4
+    assert len(row) == 5
+    assert set(row["volume_errors"]) == {"unit-5000"}
     assert row["in order, limits of the plate"]["wells"] == 6
     assert row["in order, limits of the plate"]["live"]["dice"] > 0.8
     assert row["in order, limits of the plate"] != row["exchanged, limits of the plate"]
@@ -279,3 +280,11 @@ def test_exchanged_twice_is_as_it_was() -> None:
     assert np.array_equal(once.variants[0][1], stack.variants[0][0])
     assert np.array_equal(twice.cells, stack.cells)
     assert np.array_equal(twice.live_points_um, stack.live_points_um)
+
+
+def test_volume_errors_are_what_was_put_in() -> None:
+    true = [(100, 10), (50, 60), (0, 90)]
+    pairs = [(Overlap(0, round(1.1 * live + 0.2 * dead), live), Overlap(0, 0, dead)) for live, dead in true]
+    errors = validation.volume_errors([*pairs, (Overlap(0, 50, 100), Overlap(0, 0, 10))], ["a", "a", "a", "b"])
+    assert errors["a"] == pytest.approx({"live_excess": 0.1, "dead_taken_for_live": 0.2}, abs=0.01)
+    assert errors["b"]["live_excess"] < 0
