@@ -161,9 +161,9 @@ def _check_recordings_apart(data: DataSection, where: str) -> None:
 
 
 def _with_absolute_paths(model: Any, base: Path) -> Any:
-    """Every path of the tree made absolute."""
+    """Every path of the tree made absolute, without ".." and links: one file has one name."""
     if isinstance(model, Path):
-        return base / model.expanduser()
+        return (base / model.expanduser()).resolve()
     if isinstance(model, tuple) and all(isinstance(item, BaseModel) for item in model):
         return tuple(_with_absolute_paths(item, base) for item in model)
     if isinstance(model, BaseModel):
