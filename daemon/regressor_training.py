@@ -25,9 +25,9 @@ from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 SHARES = {"unit": 1, "demo": 2, "screen": 2, "whole": 2, "small": 2}  # plates of each field in one round
 CONTROLS, LEAST_CONTROLS = 6, 3  # untreated wells of a plate, and the fewest that a variant of it is related to
-# How the shipped network errs on emulated plates beside their truth (`python -m bench.validation`: -2 to 7 % more live
-# volume than there is, -5 to 2 % of the dead volume taken for live), and some more for plates that are not like those.
-EXCESS, FALSE_DEAD = (-0.05, 0.1), (0.0, 0.1)  # drawn for a plate
+# How the shipped network errs on emulated wells beside their truth: it finds 0 to 20 % more live volume than there is
+# (1 um voxels reach past the cells' edges), and takes a part of the dead nuclei for live cells.
+EXCESS, FALSE_DEAD = (-0.05, 0.2), (0.02, 0.4)  # drawn for a plate
 WELL_EXCESS_SD, WELL_FALSE_SD = 0.03, 0.05  # and from well to well about that
 SLICE_CV = 0.03  # and from slice to slice
 VARIANTS = 6  # of each plate to train on: other errors, other controls
@@ -184,7 +184,7 @@ def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[s
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 2,
     seed: Annotated[int, typer.Option(help="Plates take 1000 times this and the numbers after it.")] = 2,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
 ) -> None:
