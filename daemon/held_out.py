@@ -32,7 +32,7 @@ from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, LIVE_CHANNEL, Pixels, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
-from spheroidd.sim_emulator.phantom import count_states
+from spheroidd.sim_emulator.phantom import count_states, grow
 from spheroidd.sim_emulator.truth import Truth
 
 Plates = Mapping[str, Iterable[int]]
@@ -55,7 +55,7 @@ class HeldOutWell:
     labels: dict[str, dict[str, float | None]]
     v_count: float | None
     v_count_true: float | None
-    n_live_whole: int
+    n_live_whole: int  # in the field or not: what an assay of the well sees
     live_um3_by_z: tuple[float, ...]
     z_step_um: float
 
@@ -120,7 +120,8 @@ def _plate(
             tell(f"{plate.name}/{well}, {how.value} limits", part, place[1])
             stack, truth = rendered[well]
             chosen = limits if how is Normalisation.PLATE else None
-            journal.add(_well(segmenter, kind, seed, well, how, stack, truth, plate.own_um, chosen, tolerance_um))
+            n_live = count_states(grow(plate.source.spec(well)).cells.state)[0]
+            journal.add(_well(segmenter, kind, seed, how, stack, truth, n_live, plate.own_um, chosen, tolerance_um))
     for well, how in wanted:
         yield journal.known[kind, seed, str(well), how.value]
     tell(plate.name, place[0] + 1, place[1])
@@ -130,10 +131,10 @@ def _well(
     segmenter: Segmenter,
     kind: str,
     seed: int,
-    well: WellId,
     how: Normalisation,
     stack: Pixels,
     truth: Truth,
+    n_live_whole: int,
     own_um: Spacing,
     limits: Mapping[str, Limits] | None,
     tolerance_um: float | None,
@@ -149,7 +150,7 @@ def _well(
     return HeldOutWell(
         kind,
         seed,
-        str(well),
+        row.well,
         how.value,
         row.role,
         row.compound,
@@ -158,7 +159,7 @@ def _well(
         {label: _plain(one) for label, one in figures.items()},
         n_live / (n_live + n_dead) if n_live + n_dead else None,
         row.v_true_fov if np.isfinite(row.v_true_fov) else None,
-        count_states(truth.cells["state"])[0],
+        n_live_whole,
         tuple(float(v) for v in (measured if measured is not None else ())),
         own_um[0],
     )

@@ -3,122 +3,73 @@
 Here because it needs both the emulator's truth and the training, which may not know each other.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, count
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.emulated_mtt import MTT_CV, MTT_NOISE_PERCENT
+from spheroidd.daemon.regressor_plates import FIELDS, VARIANTS, emulated_rows
 from spheroidd.inference.regressor import DEFAULT_REGRESSOR, forward, save
-from spheroidd.inference.regressor_training import RegressorRow, Trained, arrays, conformal_quantile, train_regressor
-from spheroidd.protocols.plate import WellRole
-from spheroidd.sim_emulator.phantom import count_states
-from spheroidd.sim_emulator.plate import DrugMode
-from spheroidd.sim_emulator.presets import PRESETS, Preset
-from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.inference.regressor_training import Trained, arrays, conformal_quantile, fit
 
-SHARES = {"unit": 1, "demo": 2, "screen": 2, "whole": 2, "small": 2}  # plates of each field in one round
-CONTROLS, LEAST_CONTROLS = 6, 3  # untreated wells of a plate, and the fewest that a variant of it is related to
-# How the shipped network errs on emulated wells beside their truth: it finds 0 to 20 % more live volume than there is
-# (1 um voxels reach past the cells' edges), and takes a part of the dead nuclei for live cells.
-EXCESS, FALSE_DEAD = (-0.05, 0.2), (0.02, 0.4)  # drawn for a plate
-WELL_EXCESS_SD, WELL_FALSE_SD = 0.03, 0.05  # and from well to well about that
-SLICE_CV = 0.03  # and from slice to slice
-VARIANTS = 6  # of each plate to train on: other errors, other controls
+PARTS = {"train": 1.0, "calibrate": 0.25, "test": 0.25}  # plates beside those to train on
+STEPS, LEARNING_RATE = 4000, 5e-3
 
-PARTS = ("train", "calibrate", "test")
-Floats = NDArray[np.float64]
-Worlds = dict[str, dict[str, list[RegressorRow]]]
+Weights = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Well:
-    """What is true of a well: live and dead volume of each slice (um3), and live cells of the whole spheroid."""
+class Wells(NamedTuple):
+    """Inputs (n, 3, BINS) and what the assay said of them (n,), fractions of 1."""
 
-    live_um3: Floats
-    dead_um3: Floats
-    n_live: int
+    given: NDArray[np.float32]
+    truth: NDArray[np.float32]
 
 
-def field(name: str, rng: np.random.Generator) -> Preset:
-    """A preset with a spheroid drawn for one plate; "small": spheroids of 70 to 160 um that a field holds whole."""
-    if name == "unit":
-        return PRESETS[name]
-    if name != "small":
-        return replace(PRESETS[name], diameter_um=rng.uniform(200, 450))
-    diameter_um = rng.uniform(70, 160)
-    side_um, pixel_um, z_step_um = diameter_um * rng.uniform(1.2, 1.8), 0.8, 1.5
-    n_z, n_side = round(side_um / z_step_um), round(side_um / pixel_um)
-    drawn = replace(PRESETS["demo"], diameter_um=diameter_um, field_z_um=-3.0, pixel_um=pixel_um, z_step_um=z_step_um)
-    return replace(drawn, n_z=n_z, height=n_side, width=n_side)
+World = dict[str, Wells]  # by kind of field
 
 
-def emulated_rows(name: str, seed: int, variants: int = 1) -> Iterator[RegressorRow]:
-    """One plate's wells as the daemon would see them: live volumes with a segmentation's errors, MTT with its own.
+def emulate(plates: int, seed: int, console: Console | None = None) -> dict[str, World]:
+    """The wells of each part: `plates` to train on, a quarter of that each to calibrate and test; no seed serves twice.
 
-    Every plate has a seed, and so compounds, of its own; half of the modes of action each in turn. A first variant is
-    related to all of its controls, the others to some.
+    On all processors; the numbers are the same on any machine.
     """
-    rng = np.random.default_rng(seed)
-    modes = (*DrugMode, *DrugMode)[seed % len(DrugMode) :][: len(DrugMode)]
-    settings = EmulatorSettings(
-        seed=seed, pace="fast", compounds=3, doses=4, negative_controls=CONTROLS, positive_controls=1, modes=modes
-    )
-    source = EmulatorSource(settings, None, f"{name}{seed}", SystemClock(), preset=_coarse(field(name, rng)))
-    samples: list[_Well] = []
-    controls: list[_Well] = []
-    for entry in source.plate_map.imaged():
-        scene = source.scene(entry.well)
-        planes = np.array([(plane.live.sum(), plane.dead.sum()) for plane in scene.planes_truth()], float)
-        live_um3, dead_um3 = planes.T * source.preset.pixel_um**2 * source.preset.z_step_um
-        well = _Well(live_um3, dead_um3, count_states(scene.phantom.cells.state)[0])
-        (controls if entry.treatment.role is WellRole.NEGATIVE_CONTROL else samples).append(well)
-    for variant in range(variants):
-        n_used = rng.integers(LEAST_CONTROLS, len(controls) + 1) if variant else len(controls)
-        used = [controls[number] for number in rng.permutation(len(controls))[:n_used]]
-        yield from _variant(used, samples, source.preset.z_step_um, rng)
+    plate_seed = 10_000 * seed
+    worlds = {}
+    with ProcessPoolExecutor() as processes:
+        for part, share in PARTS.items():
+            seeds = range(plate_seed, plate_seed + max(1, round(share * plates)))
+            plate_seed = seeds.stop
+            emulated = processes.map(partial(_plate, variants=VARIANTS if part == "train" else 1), seeds)
+            told = track(emulated, f"plates to {part}", len(seeds), console=console, disable=console is None)
+            found: list[World] = list(told)
+            worlds[part] = {
+                kind: _together([world[kind] for world in found if kind in world])
+                for kind in FIELDS
+                if any(kind in world for world in found)
+            }
+    return worlds
 
 
-def _variant(
-    controls: list[_Well], samples: list[_Well], step_um: float, rng: np.random.Generator
-) -> Iterator[RegressorRow]:
-    excess, false_dead = rng.uniform(*EXCESS), rng.uniform(*FALSE_DEAD)
-    wells = [*controls, *samples]
-    profiles = [_segmented(well, excess, false_dead, rng) for well in wells]
-    related = [tuple(profile) for profile in profiles[: len(controls)]]
-    reference = float(np.median([well.n_live for well in controls]))
-    for well, profile in zip(wells, profiles, strict=True):
-        mtt = 100 * well.n_live / reference * (1 + MTT_CV * rng.normal()) + MTT_NOISE_PERCENT * rng.normal()
-        yield RegressorRow(tuple(profile), step_um, related, float(mtt))
+def _plate(seed: int, variants: int) -> World:
+    return {kind: Wells(*arrays(rows)) for kind, rows in emulated_rows(seed, variants).items()}
 
 
-def _coarse(preset: Preset) -> Preset:
-    """The same field in fewer voxels: a volume per slice needs no fine ones."""
-    depth_um, height_um, width_um = preset.extent_um
-    pixel_um = max(preset.pixel_um, width_um / 100)
-    z_step_um = max(preset.z_step_um, depth_um / 64)
-    n_z, height, width = round(depth_um / z_step_um), round(height_um / pixel_um), round(width_um / pixel_um)
-    return replace(preset, n_z=n_z, height=height, width=width, pixel_um=pixel_um, z_step_um=z_step_um)
+def _together(wells: list[Wells]) -> Wells:
+    return Wells(*(np.concatenate(parts) for parts in zip(*wells, strict=True)))
 
 
-def _segmented(well: _Well, excess: float, false_dead: float, rng: np.random.Generator) -> Floats:
-    """What a segmentation would measure."""
-    found = well.live_um3 * (1 + excess + WELL_EXCESS_SD * rng.normal())
-    false = well.dead_um3 * max(0.0, false_dead + WELL_FALSE_SD * rng.normal())
-    noise = np.clip(rng.normal(1, SLICE_CV, len(found)), 0, None)
-    return np.asarray((found + false) * noise)
-
-
-def evaluate(rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], quantile: float) -> dict[str, float]:
+def evaluate(wells: Wells, trained: Trained) -> dict[str, float]:
     """Pearson r, MAE and R2 (percent points) of the score against MTT, the interval's coverage, and V_control's own."""
-    given, truth = arrays(rows)
-    mean, sigma = forward(weights, given)
+    given, truth = wells
+    mean, sigma = forward(trained.weights, given)
     ratio = given[:, 0].mean(1)
     error = mean - truth
     spread = ((truth - truth.mean()) ** 2).sum()
@@ -127,8 +78,8 @@ def evaluate(rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], 
         "pearson_r": np.corrcoef(mean, truth)[0, 1],
         "mae_percent": 100 * np.abs(error).mean(),
         "r2": 1 - (error**2).sum() / spread,
-        "coverage_90": (np.abs(error) <= quantile * sigma).mean(),
-        "half_width_percent": 100 * quantile * sigma.mean(),
+        "coverage_90": (np.abs(error) <= trained.quantile * sigma).mean(),
+        "half_width_percent": 100 * trained.quantile * sigma.mean(),
         "v_control_pearson_r": np.corrcoef(ratio, truth)[0, 1],
         "v_control_mae_percent": 100 * np.abs(ratio - truth).mean(),
         "v_control_r2": 1 - ((ratio - truth) ** 2).sum() / spread,
@@ -136,40 +87,25 @@ def evaluate(rows: list[RegressorRow], weights: dict[str, NDArray[np.float32]], 
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-def emulate(rounds: int, seed: int) -> Worlds:
-    """Rows by part and field: `rounds` to train, half as many to calibrate and to test; no seed serves twice."""
-    counts = dict(zip(PARTS, (rounds, max(1, rounds // 2), max(1, rounds // 2)), strict=True))
-    plate_seed = count(1000 * seed)
-    return {
-        part: {
-            name: [
-                row
-                for _ in range(share * n_rounds)
-                for row in emulated_rows(name, next(plate_seed), VARIANTS if part == "train" else 1)
-            ]
-            for name, share in SHARES.items()
-        }
-        for part, n_rounds in counts.items()
-    }
-
-
-def _quantile(weights: dict[str, NDArray[np.float32]], worlds: dict[str, list[RegressorRow]]) -> float:
-    """The mean of the fields' own quantiles: a field counts as much as another, however many plates it has."""
+def _quantile(weights: Weights, world: World) -> float:
+    """The mean of the fields' own quantiles: a field counts as much as another, however many plates show it."""
     found = []
-    for rows in worlds.values():
-        given, truth = arrays(rows)
+    for given, truth in world.values():
         mean, sigma = forward(weights, given)
         found.append(conformal_quantile(np.abs(truth - mean) / sigma))
     return float(np.mean(found))
 
 
-def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[str, dict[str, float]]:
-    """Train, calibrate and test on separate rows; write weights and card; return the test's figures."""
-    train, calibrate, test = (list(chain(*worlds[part].values())) for part in PARTS)
-    weights = train_regressor(train, calibrate, seed=seed).weights
+def train_and_save(
+    worlds: Mapping[str, World], seed: int, out: Path, command: str, steps: int = STEPS
+) -> dict[str, dict[str, float]]:
+    """Train, calibrate and test on separate plates; write weights and card; return the test's figures."""
+    weights = fit(*_together([*worlds["train"].values()]), steps=steps, learning_rate=LEARNING_RATE, seed=seed)
     trained = Trained(weights, _quantile(weights, worlds["calibrate"]))
-    metrics = {"all": evaluate(test, *trained)}
-    metrics |= {name: evaluate(found, *trained) for name, found in worlds["test"].items()}
+    test = worlds["test"]
+    metrics = {
+        kind: evaluate(wells, trained) for kind, wells in chain([("all", _together([*test.values()]))], test.items())
+    }
     save(
         out,
         *trained,
@@ -177,21 +113,23 @@ def train_and_save(worlds: Worlds, seed: int, out: Path, command: str) -> dict[s
         "emulated plates with errors of segmentation drawn around those that a network was seen to make, not on "
         "measured MTT",
         command=command,
-        seeds={"plates_from": 1000 * seed, "network": seed},
+        seeds={"plates_from": 10_000 * seed, "network": seed},
         metrics=metrics,
     )
     return metrics
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Rounds of nine plates each to train on.")] = 2,
-    seed: Annotated[int, typer.Option(help="Plates take 1000 times this and the numbers after it.")] = 2,
+    plates: Annotated[int, typer.Option(help="Plates to train on; half as many more to calibrate and test.")] = 100,
+    seed: Annotated[int, typer.Option(help="Plates take 10000 times this and the numbers after it.")] = 2,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
 ) -> None:
     """Emulate plates, train, calibrate and test the regressor, and write its weights and card."""
-    command = f"python -m spheroidd.daemon.regressor_training --rounds {rounds} --seed {seed}"
-    for name, figures in train_and_save(emulate(rounds, seed), seed, out, command).items():
+    command = f"python -m spheroidd.daemon.regressor_training --plates {plates} --seed {seed}"
+    worlds = emulate(plates, seed, Console(stderr=True))
+    for name, figures in train_and_save(worlds, seed, out, command).items():
         typer.echo(f"{name}: {figures}")
+    typer.echo(f"written: {out}")
 
 
 if __name__ == "__main__":

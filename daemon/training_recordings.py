@@ -76,9 +76,7 @@ def read_volume(path: Path) -> NDArray[np.generic]:
     """A (z, y, x) volume from .tif, .npy, .npz (its only array), .zarr, or data set of an .h5; StackError else."""
     try:
         found = np.asarray(_read(path))
-    except (
-        Exception
-    ) as error:  # readers raise whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
+    except Exception as error:  # whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
         do = "give .tif, .npy, .npz, .zarr, or FILE.h5/DATASET with h5py installed"
         raise StackError(f"cannot be read: {error}", where=str(path), do=do) from error
     while found.ndim > 3 and found.shape[0] == 1:

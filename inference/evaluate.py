@@ -52,9 +52,7 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
     """
     try:
         found = _read(path)
-    except (
-        Exception
-    ) as error:  # readers raise whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
+    except Exception as error:  # whatever a broken file makes of it: EOFError, zlib.error, BadZipFile, ...
         what = f"cannot be read as a truth: {error}"
         raise ConfigError(what, where=str(path), do="give a .npy, .npz, .tif or .zarr of (z, y, x)") from error
     while found.ndim > 3 and found.shape[0] == 1:

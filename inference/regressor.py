@@ -30,7 +30,7 @@ SHAPES = {
     "head.weight": (2, HIDDEN + 1),
     "head.bias": (2,),
 }
-_CARD_FORMAT, _ARCHITECTURE = 2, "ViabilityRegressor"
+_CARD_FORMAT, _ARCHITECTURE = 3, "ViabilityRegressor"
 DEPTH_UNIT_UM = 100.0  # the study's field
 MIN_SIGMA = 0.01  # of 1: no assay is surer than one percent point
 
@@ -125,19 +125,29 @@ def forward(
     """Mean and sigma (n,), as fractions of 1, of inputs (n, 3, BINS): convolution, mean pooling, two linear layers.
 
     The ratio of the mean volumes goes to both linear layers beside the features: it alone is the study's V_control, so
-    the network has to learn only what that lacks. What the features add counts by the part that the field does not see
-    (`unseen`): where it holds whole spheroids, V_control is the assay's own quantity but for a line's two numbers.
+    the network has to learn only what that lacks. What the features add to the mean is told from what they would be of
+    a well just like its controls, whose score so is the line's, wherever the field lies; and it counts by the part that
+    the field does not see (`unseen`): where it holds whole spheroids, V_control is the assay's own quantity but for a
+    line's two numbers.
     """
+    ratio = given[:, 0].mean(1, keepdims=True)
+    hidden = _hidden(weights, given)
+    apart = hidden - _hidden(weights, given[:, [1, *range(1, INPUTS)]])
+    part = unseen(given)
+    for_mean, for_sigma = weights["head.weight"]
+    mean = np.concatenate([part * apart, ratio], axis=1) @ for_mean + weights["head.bias"][0]
+    raw = np.concatenate([part * hidden, ratio], axis=1) @ for_sigma + weights["head.bias"][1]
+    return mean, MIN_SIGMA + np.logaddexp(0, raw)
+
+
+def _hidden(weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(given, ((0, 0), (0, 0), (KERNEL // 2, KERNEL // 2)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, KERNEL, axis=2)
-    hidden = np.einsum("ncbk,fck->nfb", windows, weights["conv.weight"]) + weights["conv.bias"][:, np.newaxis]
-    pooled = np.maximum(hidden, 0).reshape(len(given), FEATURES, -1, POOL).mean(3).reshape(len(given), -1)
-    ratio = given[:, 0].mean(1, keepdims=True)
-    inputs = np.concatenate([pooled, ratio], axis=1)
-    hidden = np.maximum(inputs @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
-    beside = np.concatenate([unseen(given) * hidden, ratio], axis=1)
-    mean, raw = (beside @ weights["head.weight"].T + weights["head.bias"]).T
-    return mean, MIN_SIGMA + np.logaddexp(0, raw)
+    found = np.einsum("ncbk,fck->nfb", windows, weights["conv.weight"]) + weights["conv.bias"][:, np.newaxis]
+    pooled = np.maximum(found, 0).reshape(len(given), FEATURES, -1, POOL).mean(3).reshape(len(given), -1)
+    inputs = np.concatenate([pooled, given[:, 0].mean(1, keepdims=True)], axis=1)
+    hidden: NDArray[np.float32] = np.maximum(inputs @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+    return hidden
 
 
 def unseen(given: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5
 _BIN_EDGES = (25.0, 50.0, 75.0)  # percent
-_TUNING_RATE, _TUNING_EPOCHS = 2e-3, 200  # from weights that fit already: a fifth of the rate, a third of the time
+_TUNING_RATE, _TUNING_STEPS = 2e-3, 200  # from weights that fit already: a fifth of the rate, a third of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def cross_validate(
     folds: int = FOLDS,
     seed: int = 0,
     start: ViabilityRegressor | None = None,
-    epochs: int | None = None,
+    steps: int | None = None,
 ) -> CrossValidated:
     """Fit and judge; `patients` names each row's patient, `start` is tuned instead of starting from V_control.
 
@@ -66,8 +66,8 @@ def cross_validate(
         what = f"{len(rows)} wells of {n_patients} patients"
         do = f"give 2 patients or more and {LEAST_CALIBRATION} wells or more: otherwise nobody knows how good it is"
         raise ConfigError(what, do=do)
-    weights, rate, usual = (None, 1e-2, 600) if start is None else (start.weights, _TUNING_RATE, _TUNING_EPOCHS)
-    options = {"epochs": epochs or usual, "seed": seed}
+    weights, rate, usual = (None, 1e-2, 600) if start is None else (start.weights, _TUNING_RATE, _TUNING_STEPS)
+    options = {"steps": steps or usual, "seed": seed}
     mean, sigma = np.empty_like(truth), np.empty_like(truth)
     fold_of = assign_folds(truth, patients, min(folds, n_patients), seed)
     for fold in np.unique(fold_of):

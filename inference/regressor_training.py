@@ -19,11 +19,11 @@ from spheroidd.inference.regressor import (
     POOL,
     TOP,
     features,
-    forward,
 )
 from spheroidd.protocols.errors import ConfigError
 
 COVERAGE = 0.9
+BATCH = 1024  # wells
 DECAY = 0.3  # for each unit of learning rate and step
 LEAST_CALIBRATION = 20  # wells; nine of ten of fewer than that is no number
 
@@ -57,12 +57,19 @@ class RegressorNet(nn.Module):
     def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and sigma (n,) of inputs (n, 3, BINS)."""
         ratio = given[:, 0].mean(1, keepdim=True)
-        pooled = nn.functional.avg_pool1d(torch.relu(self.conv(given)), POOL).flatten(1)
-        hidden = torch.relu(self.hidden(torch.cat([pooled, ratio], 1)))
+        hidden = self._hidden(given)
+        apart = hidden - self._hidden(given[:, [1, *range(1, INPUTS)]])
         control = given[:, 1]
-        unseen = (control[:, -TOP:].mean(1) / control.amax(1).clamp(min=1e-6)).clamp(0, 1)
-        out = self.head(torch.cat([unseen[:, None] * hidden, ratio], 1))
-        return out[:, 0], MIN_SIGMA + nn.functional.softplus(out[:, 1])
+        unseen = (control[:, -TOP:].mean(1) / control.amax(1).clamp(min=1e-6)).clamp(0, 1)[:, None]
+        for_mean, for_sigma = self.head.weight
+        mean = torch.cat([unseen * apart, ratio], 1) @ for_mean + self.head.bias[0]
+        raw = torch.cat([unseen * hidden, ratio], 1) @ for_sigma + self.head.bias[1]
+        return mean, MIN_SIGMA + nn.functional.softplus(raw)
+
+    def _hidden(self, given: torch.Tensor) -> torch.Tensor:
+        pooled = nn.functional.avg_pool1d(torch.relu(self.conv(given)), POOL).flatten(1)
+        found: torch.Tensor = torch.relu(self.hidden(torch.cat([pooled, given[:, 0].mean(1, keepdim=True)], 1)))
+        return found
 
     def shrink(self, part: float) -> None:
         """Move every weight but biases this part of the way to V_control's."""
@@ -83,25 +90,11 @@ class Trained(NamedTuple):
     quantile: float
 
 
-def train_regressor(
-    rows: Iterable[RegressorRow], calibration: Iterable[RegressorRow], *, epochs: int = 600, seed: int = 0
-) -> Trained:
-    """Fit on `rows` and calibrate the interval on `calibration`, which must come from other plates; see `fit`."""
-    given, truth = arrays(rows)
-    held, held_truth = arrays(calibration)
-    if len(held) < LEAST_CALIBRATION:
-        what = f"only {len(held)} calibration wells"
-        raise ConfigError(what, do=f"give {LEAST_CALIBRATION} or more, from plates not trained on")
-    weights = fit(given, truth, epochs=epochs, seed=seed)
-    mean, sigma = forward(weights, held)
-    return Trained(weights, conformal_quantile(np.abs(held_truth - mean) / sigma))
-
-
 def fit(
     given: NDArray[np.float32],
     truth: NDArray[np.float32],
     *,
-    epochs: int = 600,
+    steps: int = 600,
     seed: int = 0,
     start: Mapping[str, NDArray[np.float32]] | None = None,
     learning_rate: float = 1e-2,
@@ -109,6 +102,7 @@ def fit(
 ) -> dict[str, NDArray[np.float32]]:
     """Weights of a network fitted to inputs (n, 3, BINS) and truths (n,), from `start` or from V_control.
 
+    A step takes every well, or `BATCH` drawn ones where there are more.
     The loss is the Gaussian log-likelihood weighted by sigma (beta-NLL with beta 0.5, Seitzer et al. 2022): the plain
     one lets the network call a badly fitted well noisy and leave it at that.
     """
@@ -119,11 +113,13 @@ def fit(
         net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in start.items()})
     inputs, targets = torch.from_numpy(given), torch.from_numpy(truth)
     optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        batch = rng.integers(len(given), size=BATCH) if len(given) > BATCH else slice(None)
         optimiser.zero_grad()
-        mean, sigma = net(inputs)
-        loss = (sigma.detach() * (torch.log(sigma) + 0.5 * ((targets - mean) / sigma) ** 2)).mean()
+        mean, sigma = net(inputs[batch])
+        loss = (sigma.detach() * (torch.log(sigma) + 0.5 * ((targets[batch] - mean) / sigma) ** 2)).mean()
         loss.backward()
         optimiser.step()
         net.shrink(decay * float(schedule.get_last_lr()[0]))

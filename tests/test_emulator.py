@@ -18,6 +18,7 @@ from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator import camera as camera_module
 from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E, OFFSET_ADU, READ_NOISE_E, Camera
+from spheroidd.sim_emulator.coarse import CoarseSpheroid
 from spheroidd.sim_emulator.draws import Draws
 from spheroidd.sim_emulator.phantom import CellState, Phantom, grow, live_fraction
 from spheroidd.sim_emulator.plate import Compound, DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
@@ -341,6 +342,20 @@ def test_a_field_without_cells_has_no_viability() -> None:
     assert math.isnan(empty.v_true_fov)
     assert (empty.n_live, empty.live_um3_true) == (0, 0.0)
     assert not math.isnan(empty.v_true_whole)
+
+
+@pytest.mark.parametrize("aside_um", [0.0, 45.0])
+@pytest.mark.parametrize("well", ["A01", "B02", "C04"])
+def test_a_coarse_spheroid_shows_what_the_masks_of_a_field_do(well: str, aside_um: float) -> None:
+    preset = dataclasses.replace(PRESETS["demo"], n_z=20, z_step_um=2.5, height=100, width=100, pixel_um=1.0)
+    preset = dataclasses.replace(preset, field_y_um=aside_um)
+    scene = Scene.of(spec(well, diameter_um=250.0), preset)
+    pixels = np.array([(plane.live.sum(), plane.dead.sum()) for plane in scene.planes_truth()], float)
+    masks = pixels.T * preset.pixel_um**2 * preset.z_step_um
+    found = CoarseSpheroid.of(scene.phantom).depth_volumes(preset)
+    for coarse, mask in zip(found, masks, strict=True):
+        assert coarse.sum() == pytest.approx(mask.sum(), rel=0.05, abs=500)
+        assert np.abs(coarse - mask).sum() < 0.1 * mask.sum() + 1000
 
 
 @settings(deadline=None, max_examples=30)

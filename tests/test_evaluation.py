@@ -25,6 +25,7 @@ from spheroidd.daemon.evaluation_summary import by_patient, record, summarise
 from spheroidd.daemon.exclusion import exclude_well
 from spheroidd.daemon.held_out import evaluate_held_out
 from spheroidd.daemon.references import put_references
+from spheroidd.daemon.training_plates import TrainingPlate
 from spheroidd.inference.annotations import ClassNames
 from spheroidd.inference.evaluate import Agreement
 from spheroidd.inference.model_card import ModelCard, UNetSettings
@@ -36,6 +37,7 @@ from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.results import Normalisation, StackMeasurement
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.phantom import CellState, count_states
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 MODEL = "ef" * 32
@@ -289,6 +291,16 @@ def test_held_out_plates_give_a_table_for_each_normalisation(held: tuple[Path, d
         assert len(one.wells) == 6
         assert all(well.mtt is not None and well.v_score is not None for well in one.wells)
         assert all(set(well.labels) == {"live", "dead"} for well in one.wells)
+
+
+def test_the_assay_of_a_held_out_well_sees_the_whole_spheroid(held: tuple[Path, dict[str, Evaluation]]) -> None:
+    """And not the cells near the field alone, which the truth's table holds."""
+    (journal,) = held[0].iterdir()
+    source = TrainingPlate("unit", 9000).source
+    for row in map(json.loads, journal.read_text().splitlines()):
+        well = WellId.parse(row["well"])
+        assert row["n_live_whole"] == count_states(source.scene(well).phantom.cells.state)[0]
+        assert row["n_live_whole"] > (source.truth(well).cells["state"] == CellState.LIVE).sum()
 
 
 def test_an_interrupted_evaluation_goes_on_with_the_same_numbers(

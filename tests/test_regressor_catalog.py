@@ -117,9 +117,9 @@ def test_a_plate_without_live_controls_is_told(tmp_path: Path) -> None:
 def test_too_few_wells_or_patients_give_no_number(tmp_path: Path) -> None:
     wells = learning_wells([plate(tmp_path, patients=2, doses=4)])
     with pytest.raises(ConfigError, match="10 wells of 2 patients"):
-        cross_validate(wells.rows, wells.patients, epochs=2)
+        cross_validate(wells.rows, wells.patients, steps=2)
     with pytest.raises(ConfigError, match="1 patients"):
-        cross_validate(wells.rows * 3, ["one"] * 30, epochs=2)
+        cross_validate(wells.rows * 3, ["one"] * 30, steps=2)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5])
@@ -140,6 +140,6 @@ def test_the_score_of_a_fold_never_saw_its_patient() -> None:
         live = rng.uniform(0.1, 1)
         rows.append(RegressorRow((live,) * 4, 25.0, [(1.0,) * 4], 100 * live if number % 3 else rng.uniform(0, 100)))
         patients.append("noise" if number % 3 == 0 else f"P{number % 2}")
-    found = cross_validate(rows, patients, epochs=60)
+    found = cross_validate(rows, patients, steps=60)
     assert found.figures.mae is not None
     assert found.figures.mae > 5
