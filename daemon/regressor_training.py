@@ -120,12 +120,15 @@ def train_and_save(
 
 
 def main(
-    plates: Annotated[int, typer.Option(help="Plates to train on; half as many more to calibrate and test.")] = 100,
+    plates: Annotated[
+        int, typer.Option(min=4, help="Plates to train on; half as many more to calibrate and test.")
+    ] = 100,
     seed: Annotated[int, typer.Option(help="Plates take 10000 times this and the numbers after it.")] = 2,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = DEFAULT_REGRESSOR,
 ) -> None:
     """Emulate plates, train, calibrate and test the regressor, and write its weights and card."""
     command = f"python -m spheroidd.daemon.regressor_training --plates {plates} --seed {seed}"
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     worlds = emulate(plates, seed, Console(stderr=True))
     for name, figures in train_and_save(worlds, seed, out, command).items():
         typer.echo(f"{name}: {figures}")
