@@ -241,7 +241,7 @@ def test_emulated_plates_teach_more_than_the_ratio_of_volumes(tmp_path):
     worlds = emulate(plates=60, seed=7)
     metrics = train_and_save(worlds, 7, tmp_path / "r.safetensors", "a test")
     assert set(metrics) == {"all", *FIELDS}
-    assert metrics["all"]["wells"] == 15 * 12 * 19
+    assert metrics["all"]["wells"] == sum(metrics[kind]["wells"] for kind in FIELDS) > 14 * 12 * 19
     assert metrics["all"]["mae_percent"] < metrics["all"]["v_control_mae_percent"]
     assert ViabilityRegressor.load(tmp_path / "r.safetensors").quantile > 0
 
