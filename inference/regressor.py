@@ -177,8 +177,12 @@ def save(path: Path, weights: Mapping[str, NDArray[np.float32]], quantile: float
 def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        if card["architecture"] != _ARCHITECTURE or card["format"] != _CARD_FORMAT:
+        if card["architecture"] != _ARCHITECTURE:
             raise _refused(path, "it is the card of another kind of model")
+        if card["format"] != _CARD_FORMAT:
+            raise _refused(
+                path, f"it is a regressor of format {card['format']}, and this spheroidd reads {_CARD_FORMAT}"
+            )
         card["sha256"] = str(card["sha256"])
         card["quantile"] = float(card["quantile"])
     except OSError as error:

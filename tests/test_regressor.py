@@ -188,6 +188,12 @@ class TestFile:
             (lambda path: path.with_suffix(".json").write_text("{"), "not a regressor's card"),
             (lambda path: path.with_suffix(".json").write_text("[]"), "not a regressor's card"),
             (lambda path: path.with_suffix(".json").write_text('{"architecture": "ResidualUNet"}'), "another kind"),
+            (
+                lambda path: path.with_suffix(".json").write_text(
+                    '{"architecture": "ViabilityRegressor", "format": 2}'
+                ),
+                "format 2, and this spheroidd reads 3",
+            ),
             (lambda path: path.write_bytes(path.read_bytes()[:-4] + b"abcd"), "its sha256 is"),
             (lambda path: path.write_bytes(b""), "its sha256 is"),
         ],
