@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from spheroidd.daemon.regressor_plates import FIELDS, VARIANTS, emulated_rows
-from spheroidd.inference.regressor import DEFAULT_REGRESSOR, forward, save
+from spheroidd.inference.regressor import DEFAULT_REGRESSOR, features, forward, save
 from spheroidd.inference.regressor_training import Trained, arrays, conformal_quantile, fit
 
 PARTS = {"train": 1.0, "calibrate": 0.25, "test": 0.25}  # plates beside those to train on
@@ -59,7 +59,12 @@ def emulate(plates: int, seed: int, console: Console | None = None) -> dict[str,
 
 
 def _plate(seed: int, variants: int) -> World:
-    return {kind: Wells(*arrays(rows)) for kind, rows in emulated_rows(seed, variants).items()}
+    """Without the fields that show no live cell of a control, as one may that looks past the spheroid."""
+    seen = {
+        kind: [row for row in rows if features(*row[:3]) is not None]
+        for kind, rows in emulated_rows(seed, variants).items()
+    }
+    return {kind: Wells(*arrays(rows)) for kind, rows in seen.items() if rows}
 
 
 def _together(wells: list[Wells]) -> Wells:
@@ -96,11 +101,9 @@ def _quantile(weights: Weights, world: World) -> float:
     return float(np.mean(found))
 
 
-def train_and_save(
-    worlds: Mapping[str, World], seed: int, out: Path, command: str, steps: int = STEPS
-) -> dict[str, dict[str, float]]:
+def train_and_save(worlds: Mapping[str, World], seed: int, out: Path, command: str) -> dict[str, dict[str, float]]:
     """Train, calibrate and test on separate plates; write weights and card; return the test's figures."""
-    weights = fit(*_together([*worlds["train"].values()]), steps=steps, learning_rate=LEARNING_RATE, seed=seed)
+    weights = fit(*_together([*worlds["train"].values()]), steps=STEPS, learning_rate=LEARNING_RATE, seed=seed)
     trained = Trained(weights, _quantile(weights, worlds["calibrate"]))
     test = worlds["test"]
     metrics = {

@@ -180,9 +180,10 @@ def _read_card(path: Path) -> dict[str, Any]:
         if card["architecture"] != _ARCHITECTURE:
             raise _refused(path, "it is the card of another kind of model")
         if card["format"] != _CARD_FORMAT:
-            raise _refused(
-                path, f"it is a regressor of format {card['format']}, and this spheroidd reads {_CARD_FORMAT}"
+            what = (
+                f"it is a regressor of format {card['format']}, and this spheroidd reads {_CARD_FORMAT}: train it again"
             )
+            raise _refused(path, what)
         card["sha256"] = str(card["sha256"])
         card["quantile"] = float(card["quantile"])
     except OSError as error:
