@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from bench.study import CACHE, OUT, keep_row, kept_row, plates, say, scored, trained
-from spheroidd.inference.model_card import UNetSettings
-from spheroidd.inference.train import TrainSettings
-from spheroidd.inference.training_stack import TrainingStack, stacks_digest
+from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.training.trainer import TrainSettings
+from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 
 NETWORK = UNetSettings(base=8, levels=4)
 ROWS: dict[str, UNetSettings] = {

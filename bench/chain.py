@@ -53,7 +53,7 @@ def _emulated(shape: tuple[int, int, int]) -> NDArray[np.uint16]:
     """A field near the surface of an emulated spheroid (2, z, y, x)."""
     import dataclasses
 
-    from spheroidd.daemon.clock import SystemClock
+    from spheroidd.daemon.system.clock import SystemClock
     from spheroidd.sim_emulator.presets import PRESETS
     from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
@@ -95,9 +95,9 @@ def measure(name: str, model: str, file: Path) -> dict[str, float]:
 
 def ours(model: str) -> Callable[[Path], Masks]:
     """What the daemon runs: slices fed as they come, slabs of masks out."""
-    from spheroidd.inference.preprocess import StreamingPreprocessor
-    from spheroidd.inference.resample import MaskResampler
-    from spheroidd.inference.segment import StreamingSegmentation, load_segmenter
+    from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+    from spheroidd.inference.preprocessing.resample import MaskResampler
+    from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
     from spheroidd.protocols.stack import CHANNELS
 
     segmenter = load_segmenter(model, "cpu")
@@ -132,9 +132,9 @@ def monai(model: str, use_scipy_median: bool = False) -> Callable[[Path], Masks]
     from monai.transforms.spatial.array import Resize
     from scipy import ndimage
 
-    from spheroidd.inference.segment import choose_dtype
-    from spheroidd.inference.unet import fold_batchnorm
-    from spheroidd.inference.weights_file import load_model
+    from spheroidd.inference.segmentation.segmenter import choose_dtype
+    from spheroidd.inference.network.unet import fold_batchnorm
+    from spheroidd.inference.network.weights import load_model
 
     network, card = load_model(model)
     dtype = choose_dtype(torch.device("cpu"))

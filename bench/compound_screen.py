@@ -32,12 +32,12 @@ import psutil
 from rich.console import Console
 
 from bench.ic50_errors import TrueCurve, errors
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.config import build_config
-from spheroidd.daemon.curves import CurvePoints, curve_points, fit_points
-from spheroidd.daemon.run import run_plate
-from spheroidd.daemon.sources import build_source
-from spheroidd.inference.model_card import find_weights, read_card
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import build_config
+from spheroidd.daemon.analysis.curves import CurvePoints, curve_points, fit_points
+from spheroidd.daemon.launch.run import run_plate
+from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.protocols.results import WellStatus
 from spheroidd.sim_emulator.plate import compound_named
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from spheroidd.inference.curve_batch import CurveBatch
-from spheroidd.inference.dose_response import Curve, fit_many, standard_errors
-from spheroidd.inference.log_logistic import LogLogistic
-from spheroidd.inference.observations import Observations
-from spheroidd.inference.profile import midpoint_limits
-from spheroidd.inference.quantal import fit_quantal
+from spheroidd.inference.dose_response.batch_fit import CurveBatch
+from spheroidd.inference.dose_response.fit import Curve, fit_many, standard_errors
+from spheroidd.inference.dose_response.log_logistic import LogLogistic
+from spheroidd.inference.dose_response.observations import Observations
+from spheroidd.inference.dose_response.profile_likelihood import midpoint_limits
+from spheroidd.inference.dose_response.quantal import fit_quantal
 from spheroidd.protocols.dose import DoseResponseFit
 
 Floats = NDArray[np.float64]

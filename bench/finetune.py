@@ -17,9 +17,9 @@ from rich.console import Console
 
 from bench.nuclei import DATA, otsu, recordings, through_pipeline
 from bench.study import OUT
-from spheroidd.daemon.training import run_training
-from spheroidd.daemon.training_config import TrainingConfig, load_training_config
-from spheroidd.inference.model_card import read_card
+from spheroidd.daemon.training.run import run_training
+from spheroidd.daemon.training.config import TrainingConfig, load_training_config
+from spheroidd.inference.network.model_card import read_card
 
 CONFIG = Path(__file__).parents[1] / "examples" / "training" / "finetune-nuclei.toml"
 NEVER_SEEN = "1136"

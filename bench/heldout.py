@@ -19,12 +19,12 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
-from spheroidd.acquisition.labels import read_label
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.config import build_config
-from spheroidd.daemon.run import run_plate
-from spheroidd.daemon.sources import build_source
-from spheroidd.inference.evaluate import agreement
+from spheroidd.acquisition.store.labels import read_label
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import build_config
+from spheroidd.daemon.launch.run import run_plate
+from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId

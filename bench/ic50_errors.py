@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spheroidd.daemon.curves import CurveOfPlate
+from spheroidd.daemon.analysis.curves import CurveOfPlate
 
 SMALL_UM, NEAR_UM = 10.0, 3.0  # the study's claim: within 3 uM
 

@@ -19,7 +19,7 @@ from monai.transforms.intensity.array import MedianSmooth
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spheroidd.inference.median import median3, median_slice
+from spheroidd.inference.preprocessing.median import median3, median_slice
 
 REPEATS = 5
 Work = tuple[int, int, Callable[[], object]]  # voxels, threads, what to time
@@ -86,7 +86,7 @@ def measure(repeats: int = REPEATS) -> dict[str, float]:
 _FIRST_CALL = """
 import time
 import numpy as np
-from spheroidd.inference.median import median_slice
+from spheroidd.inference.preprocessing.median import median_slice
 plane = np.zeros((40, 40), np.uint16)
 start = time.process_time()
 median_slice(plane, plane, plane)

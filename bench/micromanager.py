@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from spheroidd.acquisition.frame_ring import FrameRing, RingWriter
-from spheroidd.acquisition.micromanager import MicroManagerSource
-from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.micromanager.frame_ring import FrameRing, RingWriter
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from spheroidd.daemon.evaluation_overlay import overlay as painted
-from spheroidd.daemon.held_out import segment_stack
-from spheroidd.daemon.training_plates import TrainingPlate
-from spheroidd.inference.evaluate import agreement
-from spheroidd.inference.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER
-from spheroidd.inference.segment import load_segmenter
-from spheroidd.inference.train_log import read_csv
+from spheroidd.daemon.evaluation.overlay import overlay as painted
+from spheroidd.daemon.evaluation.held_out import segment_stack
+from spheroidd.daemon.training.emulated_plates import TrainingPlate
+from spheroidd.inference.agreement.overlap_metrics import agreement
+from spheroidd.inference.network.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER
+from spheroidd.inference.segmentation.segmenter import load_segmenter
+from spheroidd.inference.training.history import read_csv
 from spheroidd.protocols.plate import WellRole
 
 app = typer.Typer(add_completion=False, help=__doc__)

@@ -20,11 +20,11 @@ import tifffile
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from spheroidd.inference.evaluate import agreement
-from spheroidd.inference.median import median3
-from spheroidd.inference.normalise import Histogram, normalise
+from spheroidd.inference.agreement.overlap_metrics import agreement
+from spheroidd.inference.preprocessing.median import median3
+from spheroidd.inference.preprocessing.intensity import Histogram, normalise
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
 DATA = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "nuclei_gt"
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.config import ServiceConfig
-from spheroidd.daemon.service import Service
-from spheroidd.daemon.web import WebServer
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.web.server import WebServer
 from tests import report_plates as plates
 from tests.service_rig import beat
 

@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spheroidd.acquisition.labels import read_label
-from spheroidd.acquisition.stack_files import read_block
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.rows import ResultRow
+from spheroidd.acquisition.store.labels import read_label
+from spheroidd.acquisition.store.stack_files import read_block
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

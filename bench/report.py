@@ -18,13 +18,13 @@ from typing import Any
 
 import psutil
 
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.report_images import choose
-from spheroidd.daemon.report_nouns import WellEntry
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.report.images import choose
+from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.stack import StackKey
 from tests import report_plates as plates
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
 N_COMPOUNDS, N_Z = 40, 200
 SIDE_PX = 200
 

@@ -24,13 +24,13 @@ import grpc
 import numpy as np
 import psutil
 
-from spheroidd.daemon.client import DaemonClient
-from spheroidd.daemon.push_client import push_stack
+from spheroidd.daemon.service.client import DaemonClient
+from spheroidd.daemon.service.push_client import push_stack
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
 HEIGHT = WIDTH = 800
 N_Z = 200
 CHANNELS = ("488", "561")

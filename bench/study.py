@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.training_plates import cached_stacks
-from spheroidd.inference.model_card import ModelCard
-from spheroidd.inference.overlap import NORMALISATIONS, Overlap, stack_overlaps
-from spheroidd.inference.paired_statistics import spread
-from spheroidd.inference.resample import MaskResampler, Spacing
-from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.train import CHECKPOINT_NAME, TrainSettings, train
-from spheroidd.inference.train_log import CSV_NAME
-from spheroidd.inference.training_stack import TrainingStack
-from spheroidd.inference.unet import UNet
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.training.emulated_plates import cached_stacks
+from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.agreement.method_comparison import spread
+from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.trainer import CHECKPOINT_NAME, TrainSettings, train
+from spheroidd.inference.training.history import CSV_NAME
+from spheroidd.inference.training.stack import TrainingStack
+from spheroidd.inference.network.unet import UNet
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.stack import CHANNELS, Pixels
 from spheroidd.sim_emulator.presets import Preset

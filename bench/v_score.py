@@ -18,10 +18,10 @@ from typing import Any
 from rich.console import Console
 
 from bench.study import say
-from spheroidd.daemon.config import build_config
-from spheroidd.daemon.evaluation import evaluate_plate
-from spheroidd.daemon.evaluation_summary import summarise
-from spheroidd.daemon.run import run_plate
+from spheroidd.daemon.config.model import build_config
+from spheroidd.daemon.evaluation.plate import evaluate_plate
+from spheroidd.daemon.evaluation.summary import summarise
+from spheroidd.daemon.launch.run import run_plate
 
 SEED = 20270316
 FIGURES = ("n", "pearson_r", "mae", "r2", "bias", "loa_low", "loa_high")

@@ -18,10 +18,10 @@ import numpy as np
 import psutil
 import tifffile
 
-from spheroidd.acquisition.folder_watch import FolderWatch
-from spheroidd.acquisition.watch_folder import MatrixScreenerSource
-from spheroidd.acquisition.watch_settings import MatrixScreenerSettings
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource
+from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId
 

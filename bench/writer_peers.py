@@ -33,7 +33,7 @@ class Ours:
     """The store of this project: each plane durable as soon as it is reported."""
 
     def __init__(self, root: Path, told: Callable[[int], None] = lambda z: None, *, with_pyramid: bool = False) -> None:
-        from spheroidd.acquisition.store import ZarrStackStore
+        from spheroidd.acquisition.store.zarr_store import ZarrStackStore
         from spheroidd.protocols.events import Event, SliceDurable
         from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
         from spheroidd.protocols.stack import StackKey, StackPlan

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.catalog import Catalog, RunState
+from spheroidd.daemon.catalog.writer import Catalog, RunState
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 
-from spheroidd.acquisition.leica_settings import LeicaCamSettings
-from spheroidd.acquisition.leica_source import LeicaCamSource
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.leica.settings import LeicaCamSettings
+from spheroidd.acquisition.sources.leica.source import LeicaCamSource
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spheroidd.acquisition.micromanager import MicroManagerSource
-from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import SliceIndex, StackPlan

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spheroidd.acquisition.labels import LabelWriter
-from spheroidd.acquisition.store import ZarrStackStore
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.inference.viability import Related
+from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellStatus

@@ -12,11 +12,11 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from spheroidd.daemon.catalog import Catalog, RunState, StackState
-from spheroidd.daemon.config import ServiceConfig
-from spheroidd.daemon.lock import acquire_lock, is_locked
-from spheroidd.daemon.orders import Done, Inbox, Order
-from spheroidd.daemon.service import Service
+from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.system.lock import acquire_lock, is_locked
+from spheroidd.daemon.pipeline.orders import Done, Inbox, Order
+from spheroidd.daemon.service.server import Service
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

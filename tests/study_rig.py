@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheroidd.daemon import study
-from spheroidd.inference.model_card import UNetSettings
-from spheroidd.inference.train import TrainSettings
-from spheroidd.inference.training_stack import TrainingStack
+from spheroidd.daemon.training import study
+from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.training.trainer import TrainSettings
+from spheroidd.inference.training.stack import TrainingStack
 
 TINY = TrainSettings(
     network=UNetSettings(base=4, levels=2, density_level=0),

@@ -17,16 +17,16 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
-from spheroidd.daemon import delivery
-from spheroidd.daemon.alarm_settings import AlarmsConfig, EmailConfig, WebhookConfig
-from spheroidd.daemon.alarm_test import send_test
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.config import load_config, to_toml
-from spheroidd.daemon.courier import Courier
-from spheroidd.daemon.event_log import logging_to
-from spheroidd.daemon.lookout import Lookout
-from spheroidd.daemon.notices import Told, ToldFile, next_notice
-from spheroidd.daemon.service_settings import read_alarms, read_settings
+from spheroidd.daemon.monitoring import transports as delivery
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig, EmailConfig, WebhookConfig
+from spheroidd.daemon.monitoring.alarm_test import send_test
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import load_config, to_toml
+from spheroidd.daemon.monitoring.notifier import Courier
+from spheroidd.daemon.monitoring.event_log import logging_to
+from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.monitoring.notifications import Told, ToldFile, next_notice
+from spheroidd.daemon.config.service_settings import read_alarms, read_settings
 from spheroidd.protocols.errors import ConfigError, StorageError
 from tests.alarm_rig import Hook, hook, plate, raise_alarm, says
 
@@ -156,8 +156,8 @@ _TELL = """
 import sys, time
 from pathlib import Path
 from spheroidd.daemon import delivery
-from spheroidd.daemon.alarm_settings import WebhookConfig
-from spheroidd.daemon.courier import Courier
+from spheroidd.daemon.config.alarm_settings import WebhookConfig
+from spheroidd.daemon.monitoring.notifier import Courier
 data_dir, url = Path(sys.argv[1]), sys.argv[2]
 Courier(data_dir, "webhook", "here", delivery.webhook(WebhookConfig(url=url), data_dir), pause_s=0.02).start()
 time.sleep(60)

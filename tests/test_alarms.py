@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon import status
-from spheroidd.daemon.alarm_conditions import Situation, conditions
-from spheroidd.daemon.alarm_settings import AlarmsConfig
-from spheroidd.daemon.alarms import alarms_now, open_alarms, settle
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.doctor import DISK_BYTES_PER_RAW_BYTE
-from spheroidd.daemon.lock import acquire_lock
-from spheroidd.daemon.steering import _ended
+from spheroidd.daemon.monitoring import status
+from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring.alarms import alarms_now, open_alarms, settle
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.pipeline.steering import _ended
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError, StorageError
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from tests.alarm_rig import A01, A02, A03, NOW_S, RAW_BYTES, acknowledge, plate, says

@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spheroidd.daemon import allocator
+from spheroidd.daemon.system import malloc as allocator
 
 
 def test_it_may_be_told_again():

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import audit, cli, schema
-from spheroidd.daemon.audit import Action, AuditEvent
-from spheroidd.daemon.audit_check import AuditCheck, verify
-from spheroidd.daemon.audit_trail import events, head, record_files
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.catalog import audit_chain as audit
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog import schema
+from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent
+from spheroidd.daemon.catalog.audit_verification import AuditCheck, verify
+from spheroidd.daemon.catalog.audit_trail import events, head, record_files
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import StackKey
@@ -412,8 +414,8 @@ def test_work_goes_on_over_the_seal(original: bytes, tmp_path: Path) -> None:
 _APPENDER = """
 import sys
 from pathlib import Path
-from spheroidd.daemon.audit import Action
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.writer import Catalog
 with Catalog.create_or_open(Path(sys.argv[1])) as catalog:
     for _ in range(40):
         catalog.append_event(Action.RUN_STARTED, who=sys.argv[2])

@@ -15,13 +15,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spheroidd.acquisition.autofocus import Autofocus, AutofocusSettings
-from spheroidd.acquisition.focus_curve import FocusCurve, PlaneSeen, focus_measure, look_at, vertex_um
-from spheroidd.acquisition.focus_map import FocusMap
-from spheroidd.acquisition.micromanager import MicroManagerSource
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.emulated_camera import EmulatedCamera, MicroManagerRun, MicroManagerRunSettings, emulated_plate
+from spheroidd.acquisition.focus.autofocus import Autofocus, AutofocusSettings
+from spheroidd.acquisition.focus.focus_curve import FocusCurve, PlaneSeen, focus_measure, look_at, vertex_um
+from spheroidd.acquisition.focus.focus_map import FocusMap
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.emulation.emulated_camera import EmulatedCamera, MicroManagerRun, MicroManagerRunSettings, emulated_plate
 from spheroidd.protocols.errors import InstrumentError, StackError
 from spheroidd.protocols.focus import FocusFound, FocusStatus
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

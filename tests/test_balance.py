@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.special import logit
 
-from spheroidd.inference.balance import Output, balance
-from spheroidd.inference.model_card import ModelCard
-from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.training_stack import TrainingStack
-from spheroidd.inference.unet import UNet, build_network
+from spheroidd.inference.training.output_bias import Output, balance
+from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.stack import TrainingStack
+from spheroidd.inference.network.unet import UNet, build_network
 from tests.study_rig import TINY, balls
 
 GRID = 0.12  # logits between two thresholds at most

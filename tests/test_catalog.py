@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon import schema
-from spheroidd.daemon.catalog import Catalog, RunState, StackState
-from spheroidd.inference.viability import Related
+from spheroidd.daemon.catalog import schema
+from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
@@ -150,7 +150,7 @@ BATCH = 7
 _CHILD = """
 import sys
 from pathlib import Path
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import StackKey, StackPlan

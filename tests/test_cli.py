@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.acquisition.labels import LabelWriter
-from spheroidd.daemon import cli
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.catalog_reader import CatalogReader
-from spheroidd.daemon.config import Config
+from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.config.model import Config
 from spheroidd.protocols.errors import ConfigError, InstrumentError, ModelError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, read_plate_map
@@ -236,7 +236,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str, code: int)
 
 
 def test_run_hands_the_configuration_on(monkeypatch: pytest.MonkeyPatch, config_file: Path) -> None:
-    calls = stand_in(monkeypatch, "spheroidd.daemon.run", "run_plate", 1)
+    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "run_plate", 1)
     assert spheroidd("run", config_file, "--plain").exit_code == 1
     [((config,), options)] = calls
     assert isinstance(config, Config)
@@ -245,7 +245,7 @@ def test_run_hands_the_configuration_on(monkeypatch: pytest.MonkeyPatch, config_
 
 
 def test_replay_is_a_run_of_recordings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls = stand_in(monkeypatch, "spheroidd.daemon.run", "run_plate", 0)
+    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "run_plate", 0)
     options = ("--pixel-um", 0.5, "--z-step-um", 2, "--pace", "real", "--normalisation", "plate", "--threads", 1)
     assert spheroidd("replay", tmp_path / "map.csv", "--data", tmp_path / "out", *options).exit_code == 0
     [((config,), _)] = calls
@@ -264,7 +264,7 @@ def test_replay_refuses_an_option_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
-    calls = stand_in(monkeypatch, "spheroidd.daemon.run", "score_plate", 0)
+    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "score_plate", 0)
     assert spheroidd("score", data, "--normalisation", "plate").exit_code == 0
     [((found,), options)] = calls
     del options["console"]
@@ -275,7 +275,7 @@ def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path)
 def test_demo_replaces_nothing_but_a_data_directory(
     monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
 ) -> None:
-    calls = stand_in(monkeypatch, "spheroidd.daemon.demo", "run_demo", 0)
+    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.demo", "run_demo", 0)
     home = tmp_path / "home"
     home.mkdir()
     assert spheroidd("demo", "--data", home).exit_code == 0

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.daemon import pipeline
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.pace import Pace
+from spheroidd.daemon.pipeline import main_loop as pipeline
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline.throughput import Pace
 
 
 class Desk:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from spheroidd.daemon import sources
-from spheroidd.daemon.config import Config, build_config, config_schema, load_config, to_toml
-from spheroidd.daemon.config_faults import line_of
+from spheroidd.daemon.config import source_registry as sources
+from spheroidd.daemon.config.model import Config, build_config, config_schema, load_config, to_toml
+from spheroidd.daemon.config.errors import line_of
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Limits
 
@@ -226,7 +226,7 @@ def test_the_line_of_a_key(text: str, location: tuple[str, ...], line: int | Non
 
 
 def test_a_source_is_built_from_the_configuration(tmp_path: Path) -> None:
-    from spheroidd.daemon.clock import SystemClock
+    from spheroidd.daemon.system.clock import SystemClock
 
     config = load_config(written(tmp_path, HEAD + "[plate]\nname = 'P7'\n"))
     clock = SystemClock()

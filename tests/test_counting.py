@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.counting import (
+from spheroidd.inference.segmentation.objects import (
     DENSITY_SIGMA_UM,
     StackCounter,
     count_objects,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from spheroidd.daemon.cli import app
-from spheroidd.inference import crossval
-from spheroidd.inference.crossval import (
+from spheroidd.daemon.cli.console import app
+from spheroidd.inference.training import crossval
+from spheroidd.inference.training.crossval import (
     Case,
     Fold,
     Progressed,
@@ -24,8 +24,8 @@ from spheroidd.inference.crossval import (
     summary,
     viability_strata,
 )
-from spheroidd.inference.overlap import Overlap
-from spheroidd.inference.training_stack import TrainingStack
+from spheroidd.inference.training.overlap_counts import Overlap
+from spheroidd.inference.training.stack import TrainingStack
 from spheroidd.protocols.errors import ConfigError
 from tests.study_rig import CONFIG, TINY, balls, made_up
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.curves import CurveOfPlate, curve_points, curves
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.inference.viability import Related
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.analysis.curves import CurveOfPlate, curve_points, curves
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable

@@ -14,12 +14,13 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from spheroidd.daemon import doctor, sources
-from spheroidd.daemon.catalog import Catalog, RunState
-from spheroidd.daemon.config import Config, build_config
-from spheroidd.daemon.doctor import Check, Verdict, preflight
-from spheroidd.daemon.lock import acquire_lock
-from spheroidd.inference.model_card import find_weights
+from spheroidd.daemon.monitoring import preflight as doctor
+from spheroidd.daemon.config import source_registry as sources
+from spheroidd.daemon.catalog.writer import Catalog, RunState
+from spheroidd.daemon.config.model import Config, build_config
+from spheroidd.daemon.monitoring.preflight import Check, Verdict, preflight
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.inference.network.model_card import find_weights
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from spheroidd.inference import log_logistic
-from spheroidd.inference.dose_response import Curve, band, fit_curve, fit_many, predict, standard_errors
-from spheroidd.inference.log_logistic import LogLogistic
-from spheroidd.inference.quantal import fit_quantal
+from spheroidd.inference.dose_response import log_logistic
+from spheroidd.inference.dose_response.fit import Curve, band, fit_curve, fit_many, predict, standard_errors
+from spheroidd.inference.dose_response.log_logistic import LogLogistic
+from spheroidd.inference.dose_response.quantal import fit_quantal
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import yaozarrs
 
-from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
+from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import read_plate_map
 from spheroidd.protocols.well import WellId

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spheroidd.inference.evaluate import Agreement, agreement, read_truth
+from spheroidd.inference.agreement.overlap_metrics import Agreement, agreement, read_truth
 from spheroidd.protocols.errors import ConfigError
 
 

@@ -14,23 +14,25 @@ from PIL import Image
 from scipy import ndimage
 from typer.testing import CliRunner, Result
 
-from spheroidd.acquisition.labels import LabelWriter
-from spheroidd.daemon import cli, held_out, held_out_screen
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.evaluation import Evaluation, LabelFigures, WellFigures, evaluate_plate
-from spheroidd.daemon.evaluation_figures import extremes, write_figures
-from spheroidd.daemon.evaluation_overlay import overlay, slice_to_show
-from spheroidd.daemon.evaluation_summary import by_patient, record, summarise
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.held_out import evaluate_held_out
-from spheroidd.daemon.references import put_references
-from spheroidd.daemon.training_plates import TrainingPlate
-from spheroidd.inference.annotations import ClassNames
-from spheroidd.inference.evaluate import Agreement
-from spheroidd.inference.model_card import ModelCard, UNetSettings
-from spheroidd.inference.mtt import MttReference
-from spheroidd.inference.segment import ThresholdSegmenter
+from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.evaluation import held_out
+from spheroidd.daemon.evaluation import held_out_table as held_out_screen
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.evaluation.plate import Evaluation, LabelFigures, WellFigures, evaluate_plate
+from spheroidd.daemon.evaluation.figures import extremes, write_figures
+from spheroidd.daemon.evaluation.overlay import overlay, slice_to_show
+from spheroidd.daemon.evaluation.summary import by_patient, record, summarise
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.evaluation.held_out import evaluate_held_out
+from spheroidd.daemon.catalog.references import put_references
+from spheroidd.daemon.training.emulated_plates import TrainingPlate
+from spheroidd.inference.annotations.volume import ClassNames
+from spheroidd.inference.agreement.overlap_metrics import Agreement
+from spheroidd.inference.network.model_card import ModelCard, UNetSettings
+from spheroidd.inference.viability.mtt import MttReference
+from spheroidd.inference.segmentation.segmenter import ThresholdSegmenter
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import Treatment, WellRole

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon import log_lines
-from spheroidd.daemon.event_log import FOLDER, NAME, OLD_FILES, LogFile, logging_to, tell, tell_event
-from spheroidd.daemon.log_lines import Asked
-from spheroidd.daemon.worker import WorkerLost
+from spheroidd.daemon.monitoring import log_reader as log_lines
+from spheroidd.daemon.monitoring.event_log import FOLDER, NAME, OLD_FILES, LogFile, logging_to, tell, tell_event
+from spheroidd.daemon.monitoring.log_reader import Asked
+from spheroidd.daemon.scoring.worker import WorkerLost
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import SliceDurable, StackRejected
 from spheroidd.protocols.stack import SliceIndex
@@ -47,7 +47,7 @@ def test_what_any_part_warns_of_is_logged_with_its_trace(tmp_path: Path) -> None
         try:
             raise ValueError("100 %s")
         except ValueError:
-            logging.getLogger("spheroidd.daemon.web").exception("the page %s", "ended")
+            logging.getLogger("spheroidd.daemon.web.server").exception("the page %s", "ended")
     [line] = read(tmp_path)
     assert (line["event"], line["message"], line["level"]) == ("message", "the page ended", "error")
     assert "ValueError: 100 %s" in str(line["trace"])

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import cli
-from spheroidd.daemon.audit import Action
-from spheroidd.daemon.audit_check import verify
-from spheroidd.daemon.audit_trail import events
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.exclusion import exclude_well, excluded_wells, include_well, record_decision
-from spheroidd.daemon.lock import acquire_lock
-from spheroidd.daemon.rows import RunState
-from spheroidd.daemon.scoring import ScoringDesk, ScoringSettings
-from spheroidd.inference.regressor import ViabilityRegressor
-from spheroidd.inference.viability import NO_CONTROL_INCLUDED
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.audit_verification import verify
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.exclusions import exclude_well, excluded_wells, include_well, record_decision
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.catalog.rows import RunState
+from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
+from spheroidd.inference.viability.regressor import ViabilityRegressor
+from spheroidd.inference.viability.related_viability import NO_CONTROL_INCLUDED
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Normalisation, WellStatus
@@ -179,7 +179,7 @@ def test_rows_of_every_model_are_related_anew(data: Path) -> None:
 
 
 def test_a_daemon_that_does_not_answer_gets_the_event_all_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spheroidd.daemon.exclusion.PATIENCE_S", 0.3)
+    monkeypatch.setattr("spheroidd.daemon.scoring.exclusions.PATIENCE_S", 0.3)
     with acquire_lock(data):
         decision = exclude_well(data, "A03", "twice the size")
     assert not decision.related
@@ -249,7 +249,7 @@ def test_a_lock_that_cannot_be_had_says_why(data: Path, monkeypatch: pytest.Monk
         raise ConfigError("cannot lock the data directory: Permission denied", where=str(data_dir))
         yield
 
-    monkeypatch.setattr("spheroidd.daemon.exclusion.acquire_lock", refused)
+    monkeypatch.setattr("spheroidd.daemon.scoring.exclusions.acquire_lock", refused)
     with pytest.raises(ConfigError, match="Permission denied"):
         exclude_well(data, "A03", "twice the size")
 

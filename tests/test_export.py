@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import cli
-from spheroidd.daemon.audit_check import verify
-from spheroidd.daemon.audit_trail import events
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.curves import CurvePoints, MissingWell
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.export import Format, export
-from spheroidd.daemon.export_tables import CURVE_POINTS, CURVES, TABLES, WELLS
-from spheroidd.daemon.prism import write_pzfx
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.audit_verification import verify
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.analysis.curves import CurvePoints, MissingWell
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.export.writer import Format, export
+from spheroidd.daemon.export.tables import CURVE_POINTS, CURVES, TABLES, WELLS
+from spheroidd.daemon.export.prism import write_pzfx
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.well import WellId
@@ -443,7 +443,7 @@ def test_a_failure_leaves_the_file_of_the_last_export(
         path.write_text("half a fi")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("spheroidd.daemon.export.write_csv", full)
+    monkeypatch.setattr("spheroidd.daemon.export.writer.write_csv", full)
     with pytest.raises(StorageError, match="No space left"):
         export(data, tmp_path)
     assert (tmp_path / "wells.csv").read_bytes() == before

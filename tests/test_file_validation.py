@@ -10,9 +10,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.file_validation import WholeTiff
-from spheroidd.acquisition.ome_description import read_ome
-from spheroidd.acquisition.stack_file import open_file
+from spheroidd.acquisition.images.tiff_validation import WholeTiff
+from spheroidd.acquisition.images.ome_xml import read_ome
+from spheroidd.acquisition.images.open_stack import open_file
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import cli
-from spheroidd.daemon.fit_table import TableColumns, read_fit_table, table_curves
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.analysis.fit_table import TableColumns, read_fit_table, table_curves
 from spheroidd.protocols.errors import ConfigError
 
 FIELDS = (

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from spheroidd.acquisition import folder_scan
-from spheroidd.acquisition.folder_scan import RELIST_S, FolderScan
+from spheroidd.acquisition.sources.watched_folder import folder_scan
+from spheroidd.acquisition.sources.watched_folder.folder_scan import RELIST_S, FolderScan
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.frame_ring import FrameRing, RingWriter
+from spheroidd.acquisition.sources.micromanager.frame_ring import FrameRing, RingWriter
 from spheroidd.protocols.errors import ConfigError, InstrumentError
 
 

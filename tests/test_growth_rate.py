@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from spheroidd.inference.growth_rate import fit_growth_rate, growth_rates
-from spheroidd.inference.quantal import fit_quantal
+from spheroidd.inference.dose_response.growth_rate import fit_growth_rate, growth_rates
+from spheroidd.inference.dose_response.quantal import fit_quantal
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.errors import ConfigError
 

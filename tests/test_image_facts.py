@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.file_validation import MICROMANAGER_TAG
-from spheroidd.acquisition.image_facts import elapsed, exposure, fraction, of_micromanager, position, text, wavelength
-from spheroidd.acquisition.ome_description import read_ome
-from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
-from spheroidd.acquisition.stack_file import RecordedStack, open_file
-from spheroidd.acquisition.watch_folder import MatrixScreenerSource, WatchSource
-from spheroidd.acquisition.watch_settings import MatrixScreenerSettings, WatchSettings
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.acquisition.images.tiff_validation import MICROMANAGER_TAG
+from spheroidd.acquisition.images.image_metadata import elapsed, exposure, fraction, of_micromanager, position, text, wavelength
+from spheroidd.acquisition.images.ome_xml import read_ome
+from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
+from spheroidd.acquisition.images.open_stack import RecordedStack, open_file
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
+from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, read_plate_map
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
@@ -469,7 +469,7 @@ def test_a_ledger_in_a_folder_that_nobody_may_write_is_read(recording, monkeypat
         """What SQLite does where it cannot make its shared memory beside the file."""
         return real(place if "immutable" in place else f"file:{recording}/none/x?mode=ro", **options)
 
-    monkeypatch.setattr("spheroidd.acquisition.own_ledger.sqlite3.connect", connect)
+    monkeypatch.setattr("spheroidd.acquisition.images.stored_ledger.sqlite3.connect", connect)
     assert of_image(recording) == {"x_um": 1.5, "preset": "FITC"}
     (recording / "catalog.sqlite-wal").write_bytes(b"not yet in the file")
     with RecordedStack({"": image(recording)}) as stack:

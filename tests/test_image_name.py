@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.image_name import ImageName, NamePattern
-from spheroidd.acquisition.leica_names import LeicaNames, is_field_metadata, leica_letters
+from spheroidd.acquisition.images.file_names import ImageName, NamePattern
+from spheroidd.acquisition.images.leica_names import LeicaNames, is_field_metadata, leica_letters
 from spheroidd.protocols.well import WellId
 
 NEW = "experiment--x/slide--S00/chamber--U02--V01/field--X00--Y00/"

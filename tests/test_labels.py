@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import tensorstore
 
-from spheroidd.acquisition import ngff
-from spheroidd.acquisition.labels import LabelWriter, label_attributes, read_label
-from spheroidd.acquisition.slab import halve_mask
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.labels import LabelWriter, label_attributes, read_label
+from spheroidd.acquisition.store.shard import halve_mask
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
 from tests.contracts.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
 

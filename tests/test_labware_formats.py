@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.labware_formats import listed_formats, plate_format, read_plate_format
+from spheroidd.acquisition.plates.labware_formats import listed_formats, plate_format, read_plate_format
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate_format import PlateFormat
 from spheroidd.protocols.well import WellId

@@ -6,11 +6,11 @@ import threading
 import numpy as np
 import pytest
 
-from spheroidd.acquisition import ngff
-from spheroidd.acquisition.growing_stack import LatePyramid
-from spheroidd.acquisition.slab import decode_slab, halve
-from spheroidd.acquisition.stack_files import StackFiles
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.growing_stack import LatePyramid
+from spheroidd.acquisition.store.shard import decode_slab, halve
+from spheroidd.acquisition.store.stack_files import StackFiles
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import StackSealed
 from tests.contracts.store_contract import PLATE_MAP, append_all, of_kind, pixels_of, plan_of

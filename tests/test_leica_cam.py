@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from spheroidd.acquisition.leica_cam import NOTICE_S, CamInterruptedError, LeicaCam
-from spheroidd.acquisition.leica_scan import STOP_S
+from spheroidd.acquisition.sources.leica.cam_client import NOTICE_S, CamInterruptedError, LeicaCam
+from spheroidd.acquisition.sources.leica.scan import STOP_S
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.well import WellId
 from tests.leica_rig import fake_las_x, scripted_las_x

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.leica_messages import MAX_LINE_BYTES, CamCommand, CamMessage, CamReader, read_message
+from spheroidd.acquisition.sources.leica.cam_messages import MAX_LINE_BYTES, CamCommand, CamMessage, CamReader, read_message
 from spheroidd.protocols.errors import ConfigError
 
 ENDS = (b"\x00", b"\r", b"\n", b"\r\n", b"\x00\r\n", b"\n\x00\x00")

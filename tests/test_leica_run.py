@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon.catalog_reader import CatalogReader
-from spheroidd.daemon.doctor import Verdict, examine
-from spheroidd.daemon.leica_emulation import check_instrument
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.monitoring.preflight import Verdict, examine
+from spheroidd.daemon.emulation.fake_lasx import check_instrument
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import WellStatus
 from tests.leica_rig import fake_las_x
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()"]
+SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()"]
 EMULATE = re.compile(r"^#   spheroidd (emulate .*)$", re.MULTILINE)
 
 

@@ -7,10 +7,10 @@ import threading
 import pytest
 from pydantic import ValidationError
 
-from spheroidd.acquisition.leica_experiments import EarlierExperiments
-from spheroidd.acquisition.leica_settings import LeicaCamSettings
-from spheroidd.acquisition.leica_source import LeicaCamSource
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.leica.experiments import EarlierExperiments
+from spheroidd.acquisition.sources.leica.settings import LeicaCamSettings
+from spheroidd.acquisition.sources.leica.source import LeicaCamSource
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spheroidd.inference.loss import (
+from spheroidd.inference.training.loss import (
     LossSettings,
     density_loss,
     negative_log_dice,
@@ -14,9 +14,9 @@ from spheroidd.inference.loss import (
     segmentation_loss,
     total_loss,
 )
-from spheroidd.inference.model_card import UNetSettings
-from spheroidd.inference.regressor import ViabilityRegressor, features
-from spheroidd.inference.train_viability import (
+from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.viability.regressor import ViabilityRegressor, features
+from spheroidd.inference.training.joint_viability import (
     ViabilitySettings,
     ViabilityWell,
     load_regressor_net,
@@ -25,7 +25,7 @@ from spheroidd.inference.train_viability import (
     tune_with_viability,
     viability_loss,
 )
-from spheroidd.inference.unet import DENSITY_UNIT_PER_UM3, UNetOutput, build_network
+from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNetOutput, build_network
 from spheroidd.protocols.errors import ConfigError
 from tests.test_train import balls
 

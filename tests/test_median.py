@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from spheroidd.inference.median import (
+from spheroidd.inference.preprocessing.median import (
     JOIN,
     MEDIAN_WIRE,
     PAIR,

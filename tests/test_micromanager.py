@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spheroidd.acquisition.frame_ring import FrameRing
-from spheroidd.acquisition.instrument_messages import (
+from spheroidd.acquisition.sources.micromanager.frame_ring import FrameRing
+from spheroidd.acquisition.sources.micromanager.messages import (
     CoreReady,
     Doing,
     FrameTaken,
@@ -26,20 +26,20 @@ from spheroidd.acquisition.instrument_messages import (
     StackOrder,
     StackOver,
 )
-from spheroidd.acquisition.micromanager import MicroManagerSource, name_slices
-from spheroidd.acquisition.micromanager_core import AbortedError, Stages, describe, load_core
-from spheroidd.acquisition.micromanager_process import CoreSession
-from spheroidd.acquisition.micromanager_settings import MicroManagerSettings
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.config import load_config
-from spheroidd.daemon.emulated_camera import (
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource, name_slices
+from spheroidd.acquisition.sources.micromanager.core import AbortedError, Stages, describe, load_core
+from spheroidd.acquisition.sources.micromanager.session import CoreSession
+from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.config.model import load_config
+from spheroidd.daemon.emulation.emulated_camera import (
     CameraOverPlate,
     EmulatedCamera,
     MicroManagerRun,
     MicroManagerRunSettings,
     emulated_plate,
 )
-from spheroidd.daemon.sources import open_source
+from spheroidd.daemon.config.source_registry import open_source
 from spheroidd.protocols.errors import ConfigError, InstrumentError
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.stack import SliceIndex

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from spheroidd.acquisition.micromanager import MicroManagerSource, name_slices
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource, name_slices
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.stack import SliceIndex
 from tests.micromanager_faults import SPOILT_EVENTS, arm, attach_lossy

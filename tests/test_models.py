@@ -14,13 +14,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import cli
-from spheroidd.inference.bioimageio_package import PackagedUNet, export_package, import_package
-from spheroidd.inference.card_text import card_text
-from spheroidd.inference.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
-from spheroidd.inference.model_probe import TOLERANCE, answer, compare, probe
-from spheroidd.inference.unet import build_network
-from spheroidd.inference.weights_file import load_model, renew_card, save_model
+from spheroidd.daemon.cli import console as cli
+from spheroidd.inference.network.bioimageio import PackagedUNet, export_package, import_package
+from spheroidd.inference.network.card_text import card_text
+from spheroidd.inference.network.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
+from spheroidd.inference.network.known_answer import TOLERANCE, answer, compare, probe
+from spheroidd.inference.network.unet import build_network
+from spheroidd.inference.network.weights import load_model, renew_card, save_model
 from spheroidd.protocols.errors import ModelError, StorageError
 
 SETTINGS = UNetSettings(base=2, levels=3, spacing_um=(1.0, 0.5, 0.5))

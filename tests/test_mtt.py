@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.mtt import Blank, MttPlate, ReaderBlock, Unit, choose_block, number, relate_to_controls
-from spheroidd.inference.mtt_files import read_reader_file
+from spheroidd.inference.viability.mtt import Blank, MttPlate, ReaderBlock, Unit, choose_block, number, relate_to_controls
+from spheroidd.inference.viability.plate_reader_files import read_reader_file
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId

@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from spheroidd.acquisition import ngff
-from spheroidd.acquisition.labels import LabelWriter
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from tests.contracts.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
 
 DATA = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ngff_0.5"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spheroidd.inference.normalise import Histogram, moved, normalise, normalise_torch, plate_limits
+from spheroidd.inference.preprocessing.intensity import Histogram, moved, normalise, normalise_torch, plate_limits
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.results import Limits
 

@@ -9,9 +9,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi import checks
 
-from spheroidd.daemon.openapi import openapi
-from spheroidd.daemon.proto_comments import comments
-from spheroidd.daemon.transcoder import SERVICE, routes
+from spheroidd.daemon.web.openapi import openapi
+from spheroidd.daemon.web.proto_comments import comments
+from spheroidd.daemon.web.rest import SERVICE, routes
 from tests.service_rig import fill
 from tests.web_rig import Client, asked
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from spheroidd.daemon.orders import ORDERS_CAPACITY, BusyError, Done, Inbox, LateError, Pause, RefusedError, Ticket
+from spheroidd.daemon.pipeline.orders import ORDERS_CAPACITY, BusyError, Done, Inbox, LateError, Pause, RefusedError, Ticket
 
 PAUSE = Pause(who="ann")
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from spheroidd.daemon.catalog import Catalog, RunState, StackState
-from spheroidd.daemon.live_images import LiveImages, paint
-from spheroidd.daemon.page import PlateViews
-from spheroidd.daemon.plate_view import plate_view, well_view
-from spheroidd.daemon.tokens import Role, TokenFile
-from spheroidd.daemon.zarr_files import ZarrFiles
+from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.web.live_images import LiveImages, paint
+from spheroidd.daemon.web.page import PlateViews
+from spheroidd.daemon.web.plate_view import plate_view, well_view
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon import orders
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.tokens import Role, TokenFile
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.well import WellId
 from tests import report_plates as plates

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from spheroidd.inference.paired_statistics import clustered_intervals, paired_figures, spread
+from spheroidd.inference.agreement.method_comparison import clustered_intervals, paired_figures, spread
 from spheroidd.protocols.errors import ConfigError
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.dose_response import fit_curve
-from spheroidd.inference.patient_curve import EDGE_SD, PatientCurve, evidence_of
-from spheroidd.inference.patients import between_plate_sd, compare, holm, pool, rank
+from spheroidd.inference.dose_response.fit import fit_curve
+from spheroidd.inference.dose_response.patient_curve import EDGE_SD, PatientCurve, evidence_of
+from spheroidd.inference.dose_response.across_patients import between_plate_sd, compare, holm, pool, rank
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 

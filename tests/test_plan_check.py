@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.acquisition.labware_formats import plate_format
-from spheroidd.daemon import cli
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.catalog_reader import CatalogReader
-from spheroidd.daemon.config import load_config, to_toml
-from spheroidd.daemon.plan_time import GUESSED_OVERHEAD_S, Figure, LearntTimes, learn, reckon
+from spheroidd.acquisition.plates.labware_formats import plate_format
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.config.model import load_config, to_toml
+from spheroidd.daemon.planning.time_estimate import GUESSED_OVERHEAD_S, Figure, LearntTimes, learn, reckon
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import StackKey, StackPlan
@@ -297,7 +297,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [40, 200])
 def test_a_large_plate_fits_a_narrow_terminal(tmp_path: Path, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spheroidd.daemon.command_line.WIDTH", columns)
+    monkeypatch.setattr("spheroidd.daemon.cli.app.WIDTH", columns)
     rows = [f"{WellId(row, column)},sample,C,1" for row in range(32) for column in range(48)]
     path = written(
         tmp_path,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spheroidd.daemon.pace import Pace
+from spheroidd.daemon.pipeline.throughput import Pace
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.acquisition.micromanager_core import recorded
-from spheroidd.daemon import cli
-from spheroidd.daemon.catalog import Catalog
+from spheroidd.acquisition.sources.micromanager.core import recorded
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

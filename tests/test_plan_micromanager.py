@@ -5,9 +5,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from spheroidd.acquisition.micromanager import MicroManagerSource
-from spheroidd.acquisition.plan_settings import PlanSettings
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.acquisition.plates.plan_settings import PlanSettings
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.well import WellId
 from tests.micromanager_faults import attach_painted, painted

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from spheroidd.acquisition.micromanager import MicroManagerSource
-from spheroidd.daemon import cli
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.config import load_config
-from spheroidd.daemon.sources import open_source
-from spheroidd.daemon.useq_export import export_useq
-from spheroidd.daemon.useq_import import import_useq
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.config.model import load_config
+from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.planning.useq_export import export_useq
+from spheroidd.daemon.planning.useq_import import import_useq
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import read_plate_map
 from spheroidd.protocols.stack import StackKey

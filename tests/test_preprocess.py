@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from spheroidd.inference.preprocess import StreamingPreprocessor, preprocess
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor, preprocess
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS

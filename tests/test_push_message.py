@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.acquisition.slab import crc32c
-from spheroidd.daemon import push_message
-from spheroidd.daemon.push_message import SMALL, PushMessage
+from spheroidd.acquisition.store.shard import crc32c
+from spheroidd.daemon.service import push_message
+from spheroidd.daemon.service.push_message import SMALL, PushMessage
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey
 from spheroidd.protocols.well import WellId

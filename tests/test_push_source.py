@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheroidd.acquisition.push import PushInlet, PushSession, PushSettings, PushSource
-from spheroidd.acquisition.slab import crc32c
+from spheroidd.acquisition.sources.push import PushInlet, PushSession, PushSettings, PushSource
+from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import SliceDurable, StackOpened, StackSealed
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.control_figures import control_figures, robust_sd
-from spheroidd.inference.plate_position import edge_ratio, is_edge, plate_format, trend
-from spheroidd.inference.quality import QualityLimits, WellValue, judge_plate
-from spheroidd.inference.replicates import deviants, pair_spread
+from spheroidd.inference.quality.control_statistics import control_figures, robust_sd
+from spheroidd.inference.quality.position_effects import edge_ratio, is_edge, plate_format, trend
+from spheroidd.inference.quality.plate_verdict import QualityLimits, WellValue, judge_plate
+from spheroidd.inference.quality.replicate_outliers import deviants, pair_spread
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.quality import PlateQuality, Verdict
 from spheroidd.protocols.well import WellId

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spheroidd.daemon import schema
-from spheroidd.daemon.audit import Action
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.catalog_file import CATALOG_NAME
-from spheroidd.daemon.cli import app
-from spheroidd.daemon.quality import plate_quality, stack_flags
-from spheroidd.inference.stack_inspector import ChannelProfile, StackProfile
-from spheroidd.inference.viability import Related
+from spheroidd.daemon.catalog import schema
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.catalog.connection import CATALOG_NAME
+from spheroidd.daemon.cli.console import app
+from spheroidd.daemon.analysis.plate_quality import plate_quality, stack_flags
+from spheroidd.inference.quality.image_profile import ChannelProfile, StackProfile
+from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

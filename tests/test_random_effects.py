@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from spheroidd.inference.random_effects import Evidence, RandomEffects, combined, pooled
+from spheroidd.inference.dose_response.random_effects import Evidence, RandomEffects, combined, pooled
 from spheroidd.protocols.errors import ConfigError
 
 INF = math.inf

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
-from spheroidd.acquisition.stack_file import RecordedStack, list_stacks, open_file
-from spheroidd.acquisition.watch_folder import MatrixScreenerSource, WatchSource
-from spheroidd.acquisition.watch_settings import MatrixScreenerSettings, WatchSettings
+from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
+from spheroidd.acquisition.images.open_stack import RecordedStack, list_stacks, open_file
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
+from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex

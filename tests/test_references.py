@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import audit_check, cli
-from spheroidd.daemon.audit_trail import events
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.catalog_file import CATALOG_NAME
-from spheroidd.daemon.catalog_reader import CatalogReader
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.references import known_references, references_of
+from spheroidd.daemon.catalog import audit_verification as audit_check
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.connection import CATALOG_NAME
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.catalog.references import known_references, references_of
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId

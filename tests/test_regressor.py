@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon.regressor_plates import FIELDS, emulated_rows
-from spheroidd.daemon.regressor_training import emulate, train_and_save
-from spheroidd.inference.regressor import (
+from spheroidd.daemon.training.regressor_fields import FIELDS, emulated_rows
+from spheroidd.daemon.training.regressor_from_emulator import emulate, train_and_save
+from spheroidd.inference.viability.regressor import (
     BINS,
     DEFAULT_REGRESSOR,
     HIDDEN,
@@ -27,7 +27,7 @@ from spheroidd.inference.regressor import (
     forward,
     save,
 )
-from spheroidd.inference.regressor_training import (
+from spheroidd.inference.training.regressor_training import (
     BATCH,
     RegressorNet,
     RegressorRow,
@@ -233,11 +233,11 @@ class TestShippedWeights:
         assert figures["pearson_r"] >= max(0.85, figures["v_control_pearson_r"])
         assert figures["mae_percent"] < figures["v_control_mae_percent"]
         assert 0.85 <= figures["coverage_90"] <= 0.96
-        assert card["command"].startswith("python -m spheroidd.daemon.regressor_training")
+        assert card["command"].startswith("python -m spheroidd.daemon.training.regressor_from_emulator")
 
 
 def test_using_it_imports_no_torch():
-    code = "import sys, spheroidd.inference.regressor, spheroidd.inference.viability; sys.exit('torch' in sys.modules)"
+    code = "import sys, spheroidd.inference.viability.regressor, spheroidd.inference.viability.related_viability; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon import cli
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.references import put_references
-from spheroidd.daemon.regressor_catalog import learning_wells
-from spheroidd.inference.mtt import MttReference
-from spheroidd.inference.regressor import ViabilityRegressor
-from spheroidd.inference.regressor_crossval import assign_folds, cross_validate
-from spheroidd.inference.regressor_training import RegressorRow
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.catalog.references import put_references
+from spheroidd.daemon.training.regressor_from_catalog import learning_wells
+from spheroidd.inference.viability.mtt import MttReference
+from spheroidd.inference.viability.regressor import ViabilityRegressor
+from spheroidd.inference.training.regressor_crossval import assign_folds, cross_validate
+from spheroidd.inference.training.regressor_training import RegressorRow
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spheroidd.daemon.cli import app
-from spheroidd.daemon.config import Config, InferenceConfig, build_config
-from spheroidd.daemon.doctor import Verdict, preflight
-from spheroidd.daemon.regressor_choice import chosen_regressor
-from spheroidd.inference.regressor import DEFAULT_REGRESSOR, SHAPES, ViabilityRegressor, save
+from spheroidd.daemon.cli.console import app
+from spheroidd.daemon.config.model import Config, InferenceConfig, build_config
+from spheroidd.daemon.monitoring.preflight import Verdict, preflight
+from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+from spheroidd.inference.viability.regressor import DEFAULT_REGRESSOR, SHAPES, ViabilityRegressor, save
 from spheroidd.protocols.errors import ModelError
 
 EMULATOR = {"kind": "emulator", "preset": "unit"}

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spheroidd.acquisition.channel import ChannelClosedError
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.client import DaemonClient
-from spheroidd.daemon.orders import (
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.service.client import DaemonClient
+from spheroidd.daemon.pipeline.orders import (
     Abort,
     Inbox,
     MissingError,
@@ -27,10 +27,10 @@ from spheroidd.daemon.orders import (
     SkipWell,
     Ticket,
 )
-from spheroidd.daemon.pace import Pace
-from spheroidd.daemon.plan_queue import PlanQueue
-from spheroidd.daemon.service_address import ADDRESS_NAME
-from spheroidd.daemon.steering import Steering
+from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.stack_queue import PlanQueue
+from spheroidd.daemon.system.service_address import ADDRESS_NAME
+from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -9,8 +9,8 @@ import tifffile
 import zarr
 from pydantic import ValidationError
 
-from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
-from spheroidd.acquisition.stack_file import RecordedStack, length_um, open_file
+from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
+from spheroidd.acquisition.images.open_stack import RecordedStack, length_um, open_file
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate import read_plate_map
 from spheroidd.protocols.stack import SliceIndex

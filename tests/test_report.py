@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheroidd.acquisition import ngff
-from spheroidd.daemon import audit_trail, report
-from spheroidd.daemon import report_words as words
-from spheroidd.daemon.audit import Action
-from spheroidd.daemon.audit_check import verify
-from spheroidd.daemon.catalog import Catalog, StackState
-from spheroidd.daemon.exclusion import exclude_well
-from spheroidd.daemon.report import gather, write_report
-from spheroidd.daemon.report_images import choose
-from spheroidd.daemon.report_nouns import WellEntry
-from spheroidd.daemon.report_patients import COLUMNS, patients_rows
-from spheroidd.daemon.report_provenance import map_digest, raw_digest
+from spheroidd.acquisition.store import ngff
+from spheroidd.daemon.catalog import audit_trail
+from spheroidd.daemon.report import writer as report
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.audit_verification import verify
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.report.writer import gather, write_report
+from spheroidd.daemon.report.images import choose
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.daemon.report.patients import COLUMNS, patients_rows
+from spheroidd.daemon.report.provenance import map_digest, raw_digest
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import WellResult
@@ -408,7 +409,7 @@ def test_a_damaged_image_costs_its_picture_and_nothing_else(tmp_path):
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "report"]
+    return [sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()", "report"]
 
 
 def test_the_command_names_its_files_and_itself(command, good, tmp_path):

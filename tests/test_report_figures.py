@@ -10,18 +10,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon import report_drawing as drawing
-from spheroidd.daemon import report_fonts, report_forest, report_heatmap, report_images
-from spheroidd.daemon import report_words as words
-from spheroidd.daemon.curves import CurveOfPlate, CurvePoints, fit_points
-from spheroidd.daemon.report_axes import linear_axis, log_axis
-from spheroidd.daemon.report_controls import controls_strip
-from spheroidd.daemon.report_curves import curve_plot
-from spheroidd.daemon.report_drawing import Drawing, svg
-from spheroidd.daemon.report_nouns import WellEntry
-from spheroidd.daemon.report_painter import Figure
-from spheroidd.daemon.report_tables import ic50_rows
-from spheroidd.daemon.rows import Exclusion
+from spheroidd.daemon.report import drawing
+from spheroidd.daemon.report import fonts as report_fonts
+from spheroidd.daemon.report import forest as report_forest
+from spheroidd.daemon.report import heatmap as report_heatmap
+from spheroidd.daemon.report import images as report_images
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.analysis.curves import CurveOfPlate, CurvePoints, fit_points
+from spheroidd.daemon.report.axes import linear_axis, log_axis
+from spheroidd.daemon.report.controls import controls_strip
+from spheroidd.daemon.report.curves import curve_plot
+from spheroidd.daemon.report.drawing import Drawing, svg
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.daemon.report.pdf_drawing import Figure
+from spheroidd.daemon.report.tables import ic50_rows
+from spheroidd.daemon.catalog.rows import Exclusion
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict

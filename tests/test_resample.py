@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.resample import MaskResampler, resample, resampled_shape, resampling_axis
+from spheroidd.inference.preprocessing.resample import MaskResampler, resample, resampled_shape, resampling_axis
 from spheroidd.protocols.errors import ConfigError, StackError
 
 SPACINGS = st.sampled_from([0.1, 0.125, 0.2, 0.25, 0.3, 0.5, 0.65, 1.0, 1.3])

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spheroidd.acquisition.ngff import image_path
-from spheroidd.acquisition.own_zarr_file import OwnZarrFile, is_own
-from spheroidd.acquisition.replay import ReplaySettings, ReplaySource
-from spheroidd.acquisition.replay_faults import FaultyReel, ReplayFault
-from spheroidd.acquisition.slab import crc32c
-from spheroidd.acquisition.stack_file import RecordedStack, open_file
-from spheroidd.acquisition.store import ZarrStackStore
-from spheroidd.acquisition.zarr_file import ZarrFile
-from spheroidd.daemon.clock import SystemClock
-from spheroidd.daemon.recorded_plate import map_of_run
+from spheroidd.acquisition.store.ngff import image_path
+from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
+from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
+from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
+from spheroidd.acquisition.store.shard import crc32c
+from spheroidd.acquisition.images.open_stack import RecordedStack, open_file
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
+from spheroidd.acquisition.images.ome_zarr import ZarrFile
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.emulation.replayed_plate import map_of_run
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from spheroidd.acquisition import durable_file
-from spheroidd.acquisition import store as store_module
-from spheroidd.acquisition.durable_file import PIECE_BYTES, write_durably
-from spheroidd.acquisition.right_of_way import RightOfWay
-from spheroidd.acquisition.ring import Ring
-from spheroidd.acquisition.stack_files import read_stack
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.disk import durable_file
+from spheroidd.acquisition.store import zarr_store as store_module
+from spheroidd.acquisition.disk.durable_file import PIECE_BYTES, write_durably
+from spheroidd.acquisition.disk.disk_priority import RightOfWay
+from spheroidd.acquisition.store.ring_file import Ring
+from spheroidd.acquisition.store.stack_files import read_stack
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from tests.contracts.store_contract import PLATE_MAP, append_all, frame_of, pixels_of, plan_of
 

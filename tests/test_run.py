@@ -11,11 +11,11 @@ import tensorstore
 import yaozarrs
 import zarr
 
-from spheroidd.daemon.audit import Action
-from spheroidd.daemon.audit_trail import events
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.inference.model_card import read_card
-from spheroidd.inference.regressor import ViabilityRegressor
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.inference.network.model_card import read_card
+from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.results import WellStatus
 from tests.faults.plate_runs import ledger, run, spheroidd, write_config
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spheroidd.inference.evaluate import agreement
-from spheroidd.inference.model_card import ModelCard, UNetSettings
-from spheroidd.inference.preprocess import StreamingPreprocessor
-from spheroidd.inference.segment import (
+from spheroidd.inference.agreement.overlap_metrics import agreement
+from spheroidd.inference.network.model_card import ModelCard, UNetSettings
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.segmentation.segmenter import (
     LONGEST_TILE_YX,
     LONGEST_TILE_Z,
     SegmentedSlab,
@@ -22,8 +22,8 @@ from spheroidd.inference.segment import (
     UNetSegmenter,
     load_segmenter,
 )
-from spheroidd.inference.tiles import GRID, tile_axis
-from spheroidd.inference.unet import ResidualUNet
+from spheroidd.inference.segmentation.tiles import GRID, tile_axis
+from spheroidd.inference.network.unet import ResidualUNet
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Segmenter
 from spheroidd.protocols.results import Limits

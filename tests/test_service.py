@@ -16,12 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from typer.testing import CliRunner
 
-from spheroidd.daemon import cli, orders
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.gate import needed_role
-from spheroidd.daemon.service import Service
-from spheroidd.daemon.tokens import Role, TokenFile
-from spheroidd.daemon.viewers import Viewers
+from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.service.authorization import needed_role
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
@@ -357,7 +358,7 @@ def test_a_viewer_that_stops_reading_is_cut_and_nobody_else_notices(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many_changes(data_dir, 1000, n_words=5000)  # 40 MB: far more than the network's own buffers hold
-    monkeypatch.setattr("spheroidd.daemon.service.Viewers", lambda: Viewers(patience_s=0.3))
+    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda: Viewers(patience_s=0.3))
     with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         stub = SpheroiddStub(channel)
         stuck = stub.WatchResults(wire.WatchResultsRequest(after_sequence=0))
@@ -374,7 +375,7 @@ def test_a_viewer_that_stops_reading_is_cut_and_nobody_else_notices(
 
 
 def test_too_many_viewers_are_refused_and_calls_still_answered(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spheroidd.daemon.service.Viewers", lambda: Viewers(most=2))
+    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda: Viewers(most=2))
     with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         stub = SpheroiddStub(channel)
         streams = [stub.WatchStatus(wire.WatchStatusRequest(), timeout=CALL_S) for _ in range(2)]

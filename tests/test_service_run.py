@@ -15,11 +15,11 @@ import grpc
 import numpy as np
 import pytest
 
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.client import DaemonClient
-from spheroidd.daemon.orders import RefusedError
-from spheroidd.daemon.push_client import push_stack
-from spheroidd.daemon.service_address import ADDRESS_NAME
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.service.client import DaemonClient
+from spheroidd.daemon.pipeline.orders import RefusedError
+from spheroidd.daemon.service.push_client import push_stack
+from spheroidd.daemon.system.service_address import ADDRESS_NAME
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan

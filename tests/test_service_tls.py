@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from spheroidd.daemon.client import CERTIFICATE_VARIABLE, KEY_VARIABLE, DaemonClient
-from spheroidd.daemon.config import ServiceConfig
-from spheroidd.daemon.orders import RefusedError
-from spheroidd.daemon.service_address import ServiceAddress, read_address
-from spheroidd.daemon.service_settings import read_settings
-from spheroidd.daemon.tokens import Role, TokenFile, UnknownCallerError
+from spheroidd.daemon.service.client import CERTIFICATE_VARIABLE, KEY_VARIABLE, DaemonClient
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.pipeline.orders import RefusedError
+from spheroidd.daemon.system.service_address import ServiceAddress, read_address
+from spheroidd.daemon.config.service_settings import read_settings
+from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from tests.service_rig import fill, running

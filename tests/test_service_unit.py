@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon import service_unit
-from spheroidd.daemon.sd_notify import READY, STOPPING, WATCHDOG, notify
+from spheroidd.daemon.system import service_unit
+from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.protocols.errors import ConfigError
 from tests.alarm_rig import hook
 from tests.faults.plate_runs import COMMAND

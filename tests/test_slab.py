@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spheroidd.acquisition.slab import (
+from spheroidd.acquisition.store.shard import (
     SlabCodec,
     SlabGrid,
     SlabHeader,

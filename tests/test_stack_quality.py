@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from spheroidd.inference.normalise import Histogram
-from spheroidd.inference.stack_inspector import ChannelProfile, StackInspector, StackProfile, saturated_share
-from spheroidd.inference.stack_quality import StackEvidence, judge_stacks, odd_slices
+from spheroidd.inference.preprocessing.intensity import Histogram
+from spheroidd.inference.quality.image_profile import ChannelProfile, StackInspector, StackProfile, saturated_share
+from spheroidd.inference.quality.stack_quality import StackEvidence, judge_stacks, odd_slices
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId

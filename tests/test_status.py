@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from spheroidd.daemon import results, status
-from spheroidd.daemon.catalog import Catalog, RunState, StackState
-from spheroidd.daemon.lock import LOCK_NAME, acquire_lock, describe_holder, is_locked
-from spheroidd.daemon.status import ATTENTION, HEALTHY, STOPPED, Status
-from spheroidd.inference.viability import Related
+from spheroidd.daemon.analysis import results_table as results
+from spheroidd.daemon.monitoring import status
+from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.system.lock import LOCK_NAME, acquire_lock, describe_holder, is_locked
+from spheroidd.daemon.monitoring.status import ATTENTION, HEALTHY, STOPPED, Status
+from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
@@ -212,7 +213,7 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from spheroidd.daemon.lock import acquire_lock\n"
+            "import sys; from pathlib import Path; from spheroidd.daemon.system.lock import acquire_lock\n"
             "with acquire_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
             str(tmp_path),
         ],

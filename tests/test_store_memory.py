@@ -1,4 +1,4 @@
-from spheroidd.acquisition.memory_store import MemoryStackStore
+from spheroidd.acquisition.store.memory_store import MemoryStackStore
 from tests.contracts.store_contract import StoreContract
 
 

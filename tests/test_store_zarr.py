@@ -11,11 +11,11 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spheroidd.acquisition import ngff
-from spheroidd.acquisition.ring import Ring
-from spheroidd.acquisition.slab import SlabCodec
-from spheroidd.acquisition.stack_files import open_image, read_block, read_plan, read_stack
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.ring_file import Ring
+from spheroidd.acquisition.store.shard import SlabCodec
+from spheroidd.acquisition.store.stack_files import open_image, read_block, read_plan, read_stack
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import BlockStored, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.stack import Block, SliceIndex

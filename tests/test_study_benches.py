@@ -13,10 +13,10 @@ from PIL import Image
 
 from bench import ablation, finetune, network_pictures, nuclei, pareto, robustness, study, validation
 from bench.robustness import POINTS, Point
-from spheroidd.daemon.training_config import load_training_config
-from spheroidd.inference.model_card import UNetSettings
-from spheroidd.inference.overlap import Overlap
-from spheroidd.inference.segment import ThresholdSegmenter
+from spheroidd.daemon.training.config import load_training_config
+from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.training.overlap_counts import Overlap
+from spheroidd.inference.segmentation.segmenter import ThresholdSegmenter
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import PRESETS
 from tests.study_rig import TINY, balls
@@ -240,7 +240,7 @@ def test_the_fine_tuning_never_trains_on_what_judges_it(tmp_path: Path) -> None:
 def test_the_recordings_of_the_fine_tuning_are_read() -> None:
     if not nuclei.DATA.is_dir():
         pytest.skip(f"{nuclei.DATA}: the recordings are not there; set SPHEROIDD_TEST_DATA")
-    from spheroidd.daemon.training_recordings import read_volume
+    from spheroidd.daemon.training.recordings import read_volume
 
     pytest.importorskip("h5py")
     config = finetune.configuration(finetune.CONFIG, nuclei.DATA, Path("out"))

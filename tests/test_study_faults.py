@@ -16,26 +16,26 @@ import torch
 import zarr
 from typer.testing import CliRunner, Result
 
-from spheroidd.daemon.cli import app
-from spheroidd.daemon.command_line import INTERRUPTED
-from spheroidd.daemon.evaluation_figures import check_folder
-from spheroidd.daemon.models import model_rows
-from spheroidd.daemon.training import chosen_device
-from spheroidd.daemon.training_config import Recording, build_training_config
-from spheroidd.daemon.training_plates import TrainingPlate, cached_stacks
-from spheroidd.daemon.training_recordings import recorded_stack
-from spheroidd.inference import crossval
-from spheroidd.inference.balance import balance
-from spheroidd.inference.bioimageio_package import export_package, import_package
-from spheroidd.inference.crossval import Case, cross_validate
-from spheroidd.inference.evaluate import read_truth
-from spheroidd.inference.model_card import ModelCard, read_card
-from spheroidd.inference.mtt import Blank, ReaderBlock, Unit, relate_to_controls
-from spheroidd.inference.train import CHECKPOINT_NAME, train
-from spheroidd.inference.training_stack import TrainingStack
-from spheroidd.inference.tune import tune
-from spheroidd.inference.unet import build_network
-from spheroidd.inference.weights_file import load_model, save_model
+from spheroidd.daemon.cli.console import app
+from spheroidd.daemon.cli.app import INTERRUPTED
+from spheroidd.daemon.evaluation.figures import check_folder
+from spheroidd.daemon.training.model_store import model_rows
+from spheroidd.daemon.training.run import chosen_device
+from spheroidd.daemon.training.config import Recording, build_training_config
+from spheroidd.daemon.training.emulated_plates import TrainingPlate, cached_stacks
+from spheroidd.daemon.training.recordings import recorded_stack
+from spheroidd.inference.training import crossval
+from spheroidd.inference.training.output_bias import balance
+from spheroidd.inference.network.bioimageio import export_package, import_package
+from spheroidd.inference.training.crossval import Case, cross_validate
+from spheroidd.inference.agreement.overlap_metrics import read_truth
+from spheroidd.inference.network.model_card import ModelCard, read_card
+from spheroidd.inference.viability.mtt import Blank, ReaderBlock, Unit, relate_to_controls
+from spheroidd.inference.training.trainer import CHECKPOINT_NAME, train
+from spheroidd.inference.training.stack import TrainingStack
+from spheroidd.inference.training.search import tune
+from spheroidd.inference.network.unet import build_network
+from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.event_log import logging_to, tell
-from spheroidd.daemon.support_bundle import without_secrets, write_bundle
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.monitoring.event_log import logging_to, tell
+from spheroidd.daemon.monitoring.support_bundle import without_secrets, write_bundle
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spheroidd.inference import surface
-from spheroidd.inference.surface import surface_agreement
+from spheroidd.inference.agreement import surface_dice as surface
+from spheroidd.inference.agreement.surface_dice import surface_agreement
 from spheroidd.protocols.errors import ConfigError
 
 

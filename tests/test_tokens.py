@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon.control_lease import ControlHeldError, ControlLease
-from spheroidd.daemon.tokens import Caller, ForbiddenError, Role, TokenFile, UnknownCallerError
+from spheroidd.daemon.service.control_lease import ControlHeldError, ControlLease
+from spheroidd.daemon.service.tokens import Caller, ForbiddenError, Role, TokenFile, UnknownCallerError
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 
 OPERATOR, ADMIN = Caller("ann", Role.OPERATOR), Caller("root", Role.ADMIN)

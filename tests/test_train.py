@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from spheroidd.inference.augmentation import AugmentSettings, Patch, augment
-from spheroidd.inference.model_card import ModelCard
-from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.train import background_bound, check_possible, learning_rate, train, validate
-from spheroidd.inference.train_log import Progress, read_csv, tensorboard_writer, write_csv
-from spheroidd.inference.train_patches import PatchSampler
-from spheroidd.inference.training_stack import TrainingStack, content_digest, prepare_stack
-from spheroidd.inference.unet import build_network
+from spheroidd.inference.training.augmentation import AugmentSettings, Patch, augment
+from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.trainer import background_bound, check_possible, learning_rate, train, validate
+from spheroidd.inference.training.history import Progress, read_csv, tensorboard_writer, write_csv
+from spheroidd.inference.training.patches import PatchSampler
+from spheroidd.inference.training.stack import TrainingStack, content_digest, prepare_stack
+from spheroidd.inference.network.unet import build_network
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError, StorageError
 from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Limits
@@ -129,7 +129,7 @@ def test_of_a_large_stack_the_middle_tells_how_flat_a_cell_can_be(
         return Prediction(*(np.ones(region.shape[1:], np.float32) for _ in range(4)))
 
     monkeypatch.setattr(UNetSegmenter, "predict", predict)
-    monkeypatch.setattr("spheroidd.inference.train._LONGEST_MIDDLE", 16)
+    monkeypatch.setattr("spheroidd.inference.training.trainer._LONGEST_MIDDLE", 16)
     stack = balls(shape=(12, 24, 16))
     background_bound(build_network(TINY.network), [stack])
     assert [region.shape for region in asked] == [(2, 12, 16, 16)] * 2
@@ -352,7 +352,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 from tests.test_train import TINY, balls
-from spheroidd.inference.train import train
+from spheroidd.inference.training.trainer import train
 
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
@@ -390,7 +390,7 @@ def test_two_processes_train_one_network(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spheroidd.inference.train._is_distributed", lambda: True)
+    monkeypatch.setattr("spheroidd.inference.training.trainer._is_distributed", lambda: True)
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
     with pytest.raises(ConfigError, match="multiple"):

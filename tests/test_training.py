@@ -15,18 +15,18 @@ import tifffile
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spheroidd.daemon.cli import app
-from spheroidd.daemon.held_out import segment_stack
-from spheroidd.daemon.training import run_training
-from spheroidd.daemon.training_config import Recording, build_training_config, load_training_config
-from spheroidd.daemon.training_plates import FIELDS, TrainingPlate, cached_stacks
-from spheroidd.daemon.training_presets import PRESETS, training_preset
-from spheroidd.daemon.training_recordings import recorded_stack
-from spheroidd.daemon.training_viability import viability_wells
-from spheroidd.inference.regressor import ViabilityRegressor
-from spheroidd.inference.segment import load_segmenter
-from spheroidd.inference.train_log import read_csv
-from spheroidd.inference.training_stack import content_digest
+from spheroidd.daemon.cli.console import app
+from spheroidd.daemon.evaluation.held_out import segment_stack
+from spheroidd.daemon.training.run import run_training
+from spheroidd.daemon.training.config import Recording, build_training_config, load_training_config
+from spheroidd.daemon.training.emulated_plates import FIELDS, TrainingPlate, cached_stacks
+from spheroidd.daemon.training.presets import PRESETS, training_preset
+from spheroidd.daemon.training.recordings import recorded_stack
+from spheroidd.daemon.training.joint_viability import viability_wells
+from spheroidd.inference.viability.regressor import ViabilityRegressor
+from spheroidd.inference.segmentation.segmenter import load_segmenter
+from spheroidd.inference.training.history import read_csv
+from spheroidd.inference.training.stack import content_digest
 from spheroidd.protocols.errors import StackError
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "training"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spheroidd.daemon import orders
-from spheroidd.daemon.catalog import Catalog
-from spheroidd.daemon.service import Service
-from spheroidd.daemon.tokens import Role, TokenFile
-from spheroidd.daemon.transcoder import SERVICE, event_id, is_stream, request_message, resume, routes
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.web.rest import SERVICE, event_id, is_stream, request_message, resume, routes
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError, StorageError
 from spheroidd.protocols.well import WellId

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from spheroidd.daemon.cli import app
-from spheroidd.daemon.study import inner_cases
-from spheroidd.daemon.training_config import load_training_config
-from spheroidd.inference import tune as tuning
-from spheroidd.inference.crossval import Case, patient_folds
-from spheroidd.inference.train import TrainSettings
-from spheroidd.inference.train_log import Progress
-from spheroidd.inference.tune import SearchSpace, Trial, at_point, tune
+from spheroidd.daemon.cli.console import app
+from spheroidd.daemon.training.study import inner_cases
+from spheroidd.daemon.training.config import load_training_config
+from spheroidd.inference.training import search as tuning
+from spheroidd.inference.training.crossval import Case, patient_folds
+from spheroidd.inference.training.trainer import TrainSettings
+from spheroidd.inference.training.history import Progress
+from spheroidd.inference.training.search import SearchSpace, Trial, at_point, tune
 from spheroidd.protocols.errors import ConfigError, ModelError
 from tests.study_rig import CONFIG, TINY, balls, made_up
 

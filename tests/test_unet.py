@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from spheroidd.inference.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
-from spheroidd.inference.segment import UNetSegmenter
-from spheroidd.inference.unet import ResidualUNet, UNet, build_network, fold_batchnorm
-from spheroidd.inference.weights_file import load_model, save_model
+from spheroidd.inference.network.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.network.unet import ResidualUNet, UNet, build_network, fold_batchnorm
+from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Segmenter
 from tests.contracts.segmenter_contract import SegmenterContract, noise

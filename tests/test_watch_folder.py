@@ -13,9 +13,9 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 
-from spheroidd.acquisition.watch_folder import MatrixScreenerSource, WatchSource
-from spheroidd.acquisition.watch_settings import MatrixScreenerSettings, WatchSettings
-from spheroidd.daemon.clock import SystemClock
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
+from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex
@@ -420,7 +420,7 @@ def test_a_share_that_is_unmounted_leaves_an_empty_folder_and_is_no_loss_of_well
 
 
 def test_a_file_changed_while_it_is_read_is_read_again(tmp_path, monkeypatch):
-    from spheroidd.acquisition import watch_folder
+    from spheroidd.acquisition.sources.watched_folder import source as watch_folder
 
     write_slices(tmp_path, "A01")
     victim, read = tmp_path / "A01" / "488_z01.tif", watch_folder.read_slice
@@ -442,7 +442,7 @@ def test_a_file_changed_while_it_is_read_is_read_again(tmp_path, monkeypatch):
 
 def test_a_file_its_writer_holds_is_tried_again(tmp_path, monkeypatch):
     """As on Windows, where a file that is open elsewhere may not be opened."""
-    from spheroidd.acquisition import watch_folder
+    from spheroidd.acquisition.sources.watched_folder import source as watch_folder
 
     write_slices(tmp_path, "A01")
     victim, read, held = tmp_path / "A01" / "561_z03.tif", watch_folder.read_slice, itertools.count()

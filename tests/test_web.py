@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from spheroidd.daemon.config import ServiceConfig
-from spheroidd.daemon.page_address import read_page
-from spheroidd.daemon.tokens import Role, TokenFile
-from spheroidd.daemon.web import WebServer
-from spheroidd.daemon.web_guard import known_hosts
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.system.page_address import read_page
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.web.server import WebServer
+from spheroidd.daemon.web.request_guard import known_hosts
 from spheroidd.protocols.errors import ConfigError
 from tests.faults.plate_runs import spheroidd
 from tests.service_rig import fill, many_changes, running

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.config import ServiceConfig
-from spheroidd.daemon.service import Service
-from spheroidd.daemon.web import WebServer
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.web.server import WebServer
 from tests.service_rig import Main, running
 
 CALL_S = 20.0

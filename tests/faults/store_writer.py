@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.events import Event, SliceDurable
 from tests.contracts.store_contract import PLATE_MAP, frame_of, pixels_of, plan_of
 

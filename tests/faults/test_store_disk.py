@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheroidd.acquisition import durable_file, ring
-from spheroidd.acquisition.labels import LabelWriter, read_label
-from spheroidd.acquisition.stack_files import read_stack
-from spheroidd.acquisition.store import ZarrStackStore
+from spheroidd.acquisition.disk import durable_file
+from spheroidd.acquisition.store import ring_file as ring
+from spheroidd.acquisition.store.labels import LabelWriter, read_label
+from spheroidd.acquisition.store.stack_files import read_stack
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex

@@ -1,0 +1,170 @@
+"""Bytes that survive a power cut. The only module that knows what each operating system needs for that."""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from spheroidd.acquisition.disk.disk_priority import RightOfWay
+from spheroidd.protocols.errors import StorageError
+
+PARTIAL = ".partial"  # what an interrupted write leaves behind; never read, removed on recovery
+UNCACHED_BYTES = 1 << 16  # what is smaller is read again too soon to be worth it
+PIECE_BYTES = 1 << 19  # what is given to the disk at a time where slices go first: a few milliseconds of its time
+_RWF_DONTCACHE = 0x80  # Linux 6.14: the pages that a write took are free again as soon as they are on disk
+_REPLACE_ATTEMPTS, _REPLACE_PAUSE_S = 50, 0.02  # a Windows reader that holds the old file lets go within a second
+
+sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path | str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        place = str(error.filename or where)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            what, do = "the disk is full", "free some space; the run goes on where it stopped"
+        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            what, do = "no right to write", "give the account that runs this write access"
+        else:
+            what, do = f"the disk reports: {error.strerror or error}", "check the disk and its cable or network"
+        raise StorageError(what, where=place, do=do) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Windows has no such call; its journal keeps names in order."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file that was written before durable."""
+    fd = os.open(path, os.O_RDWR)  # Windows flushes only what may be written to
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_tree(top: Path) -> None:
+    """Make everything in a folder and below durable: first all content, then, cheap by now, all names."""
+    paths = sorted(top.rglob("*"))
+    for path in paths:
+        if not path.is_dir():
+            sync_file(path)
+    for folder in (*(path for path in paths if path.is_dir()), top):
+        sync_directory(folder)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename over the target, patient with Windows readers that hold it open for a moment."""
+    for attempt in range(_REPLACE_ATTEMPTS):
+        try:
+            source.replace(target)
+        except PermissionError:
+            if os.name != "nt" or attempt == _REPLACE_ATTEMPTS - 1:
+                raise
+            time.sleep(_REPLACE_PAUSE_S)
+        else:
+            return
+
+
+def write_durably(
+    path: Path, parts: Iterable[bytes], *, sync: bool = True, right_of_way: RightOfWay | None = None
+) -> None:
+    """Write a whole file: readers see the old one or the new one, and after return the new one is durable.
+
+    With `sync=False` it is atomic for readers only, until `sync_file`. An OSError leaves the old file as it was.
+    With a `right_of_way` it is written in pieces that give way to slices, or in a hurry past the system's cache, whose
+    new pages would cost more than all else.
+    """
+    way = right_of_way or RightOfWay()
+    partial = path.with_name(f"{path.name}.{threading.get_native_id()}{PARTIAL}")  # two threads may be at one file
+    try:
+        with partial.open("wb", buffering=0) as file:
+            for piece in _pieces(parts):
+                with way.turn() as gives_way:
+                    for part in piece:
+                        write_all(file.fileno(), part, cached=right_of_way is None or gives_way)
+                    if gives_way:
+                        sync_data(file.fileno())
+            if not gives_way:
+                _sync_or_begin(file.fileno(), sync=sync)
+        with way.turn():
+            replace(partial, path)
+            if sync:
+                sync_directory(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell; recovery removes leftovers too
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _sync_or_begin(fd: int, *, sync: bool) -> None:
+    if sync:
+        sync_data(fd)
+    elif hasattr(os, "posix_fadvise"):  # has Linux begin to write now, so that sync_file need not wait
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The parts, as many together as make a piece; at least one piece, the last of any size."""
+    piece: list[bytes] = []
+    n_bytes = 0
+    for part in parts:
+        piece.append(part)
+        n_bytes += len(part)
+        if n_bytes >= PIECE_BYTES:
+            yield piece
+            piece, n_bytes = [], 0
+    yield piece
+
+
+def write_all(fd: int, data: bytes, *, cached: bool = True) -> None:
+    """os.write until all is written: a nearly full disk takes a part first and refuses the rest.
+
+    What is not `cached` does not stay in the system's memory, where the system can do that.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[write_some(fd, view, cached=cached or len(data) < UNCACHED_BYTES) :]
+
+
+def write_some(fd: int, view: memoryview, *, cached: bool) -> int:
+    """os.write, past the system's cache where that is asked for and possible."""
+    if not cached and hasattr(os, "RWF_DSYNC"):  # Linux, where pwritev takes flags
+        try:
+            return os.pwritev(fd, [view], -1, _RWF_DONTCACHE)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    return os.write(fd, view)
+
+
+def make_directories(top: Path, folders: Sequence[Path]) -> None:
+    """Create folders below `top` and make every name on the way durable."""
+    created: dict[Path, None] = {}
+    for folder in folders:
+        missing = folder
+        while missing != top and missing not in created and not missing.is_dir():
+            created[missing] = None
+            missing = missing.parent
+        folder.mkdir(parents=True, exist_ok=True)
+    for parent in dict.fromkeys([*(folder.parent for folder in created), *created]):
+        sync_directory(parent)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what interrupted writes left in a folder and below."""
+    for path in folder.rglob("*" + PARTIAL):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,177 @@
+"""NDTiff data sets, as Micro-Manager and pycromanager write them, versions 2 and 3, when they are finished.
+
+A plane is believed when the index names it and its bytes lie within its file; the index is written after the pixels.
+It does not say how many planes there will be: whoever opens a data set must know that it is finished.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
+from spheroidd.acquisition.images.open_stack import FileLayout, length_um
+from spheroidd.protocols.errors import StackError
+
+_DTYPES = {0: "uint8", 1: "uint16", 3: "uint16", 4: "uint16", 5: "uint16", 6: "uint16"}
+_OURS = {"z", "channel"}
+Axes = dict[str, int | str]
+
+
+class Entry(NamedTuple):
+    """What the index says of one plane: where its pixels and its metadata lie in which file."""
+
+    axes: Axes
+    file: str
+    offset: int
+    width: int
+    height: int
+    kind: int
+    compression: int
+    metadata_offset: int
+    metadata_bytes: int
+
+
+def _entries(index: Path) -> Iterator[Entry]:
+    """Every entry of an index; StackError where it ends in the middle of one.
+
+    An entry is: length and text of the axes (JSON), length and text of the file's name, and eight numbers.
+    """
+    data, at = index.read_bytes(), 0
+    try:
+        while at < len(data):
+            (n_axes,) = struct.unpack_from("<I", data, at)
+            axes = json.loads(data[at + 4 : at + 4 + n_axes])
+            at += 4 + n_axes
+            (n_name,) = struct.unpack_from("<I", data, at)
+            name = data[at + 4 : at + 4 + n_name].decode()
+            at += 4 + n_name
+            numbers = struct.unpack_from("<IiiiiIii", data, at)
+            at += 32
+            if not isinstance(axes, dict) or Path(name).name != name or min(numbers) < 0:
+                raise ValueError(f"entry for {axes} in {name!r}")
+            yield Entry(axes, name, *numbers[:7])
+    except (struct.error, ValueError) as error:
+        what = f"its index is damaged or not finished: {error}"
+        raise StackError(what, where=str(index), do="copy it again, or record the well again") from error
+
+
+def index_path(folder: Path) -> Path | None:
+    """The data set's index; version 2 keeps it in a folder. None where it is no data set."""
+    places = (folder / "NDTiff.index", folder / "Full resolution" / "NDTiff.index")
+    return next((place for place in places if place.is_file()), None)
+
+
+def list_positions(folder: Path) -> list[str]:
+    """A data set's positions as "position=NAME", in the order of their coming; none where it has no such axis."""
+    index = index_path(folder)
+    entries = _entries(index) if index else ()
+    return list(dict.fromkeys(f"position={entry.axes['position']}" for entry in entries if "position" in entry.axes))
+
+
+class NDTiffFile:
+    """One stack of a data set; `chosen` names the position, time or other axis of which it is one value."""
+
+    def __init__(self, path: Path, chosen: Axes | None = None) -> None:
+        index = index_path(path)
+        if index is None:
+            raise StackError("it holds no NDTiff.index", where=str(path), do="give the data set's folder")
+        self._path, self._index, self._chosen = path, index, chosen or {}
+        self._planes: dict[tuple[str, int], Entry] = {}
+        self._channels: list[str] = []
+        self._read_index()
+        self._z_values = sorted({z for _, z in self._planes})
+        self._check_whole()
+        first = next(iter(self._planes.values()))
+        metadata = self._tags(first)
+        self.layout = FileLayout(
+            len(self._channels),
+            len(self._z_values),
+            first.height,
+            first.width,
+            _DTYPES[first.kind],
+            tuple(self._channels),
+            length_um(metadata.get("PixelSizeUm", metadata.get("PixelSize_um")), "um"),
+            self._z_step_um(),
+        )
+
+    def plane(self, channel: int, z: int) -> NDArray[Any]:
+        """Read the pixels (y, x) of one plane."""
+        entry = self._planes[self._channels[channel], self._z_values[z]]
+        with (self._index.parent / entry.file).open("rb") as file:
+            dtype = np.dtype(_DTYPES[entry.kind]).newbyteorder("<" if file.read(2) == b"II" else ">")
+            file.seek(entry.offset)
+            return np.fromfile(file, dtype, entry.height * entry.width).reshape(entry.height, entry.width)
+
+    def metadata(self, channel: int, z: int) -> Facts:
+        """What was recorded beside one plane."""
+        return of_micromanager(self._tags(self._planes[self._channels[channel], self._z_values[z]]))
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def _read_index(self) -> None:
+        for entry in _entries(self._index):
+            axes = entry.axes
+            if all(str(axes.get(name)) == str(value) for name, value in self._chosen.items()):
+                self._add(entry, {name: value for name, value in axes.items() if name not in self._chosen})
+        if not self._planes:
+            chosen = ", ".join(f"{name}={value}" for name, value in self._chosen.items())
+            what = f"its index names no plane {chosen and f'with {chosen}'}".rstrip()
+            raise StackError(what, where=str(self._path), do="correct the path, or record the well again")
+
+    def _add(self, entry: Entry, axes: Axes) -> None:
+        others = {name: value for name, value in axes.items() if name not in _OURS}
+        channel, z = str(axes.get("channel", "")), int(axes.get("z", 0))
+        if entry.kind not in _DTYPES or entry.compression:
+            raise StackError("its planes are colour or packed images", where=str(self._path), do="record grey images")
+        if (channel, z) in self._planes:
+            named = ", ".join(f"{name}={value}" for name, value in others.items()) or "the same axes"
+            what = f"it holds several planes for channel {channel!r} z {z}, as {named}"
+            do = f"name one: {self._path.name}/{named.replace(', ', ',')}" if others else "record the well again"
+            raise StackError(what, where=str(self._path), do=do)
+        self._planes[channel, z] = entry
+        if channel not in self._channels:
+            self._channels.append(channel)
+
+    def _is_within(self, entry: Entry) -> bool:
+        try:
+            n_bytes = (self._index.parent / entry.file).stat().st_size
+        except OSError:
+            return False
+        return entry.offset + entry.width * entry.height * np.dtype(_DTYPES[entry.kind]).itemsize <= n_bytes
+
+    def _check_whole(self) -> None:
+        wanted = [(channel, z) for channel in self._channels for z in self._z_values]
+        missing = [key for key in wanted if key not in self._planes or not self._is_within(self._planes[key])]
+        sizes = {(e.height, e.width, _DTYPES[e.kind]) for e in self._planes.values()}
+        if len(sizes) > 1:
+            raise StackError(f"its planes differ: {sorted(sizes)}", where=str(self._path), do="record planes alike")
+        if missing:
+            what = f"{len(missing)} of {len(wanted)} planes are missing or cut off, the first is channel "
+            what += f"{missing[0][0]!r} z {missing[0][1]}"
+            raise StackError(what, where=str(self._path), do="copy it again, or record the well again")
+
+    def _tags(self, entry: Entry) -> dict[str, Any]:
+        with (self._index.parent / entry.file).open("rb") as file:
+            file.seek(entry.metadata_offset)
+            try:
+                said = json.loads(file.read(entry.metadata_bytes))
+            except ValueError:  # of a file that is cut off; its planes will be found missing
+                return {}
+        return said if isinstance(said, dict) else {}
+
+    def _z_step_um(self) -> float | None:
+        """The distance of two slices that stand side by side, from where the focus was sent."""
+        by_z = {z: entry for (_, z), entry in self._planes.items()}
+        pair = next(((z, z + 1) for z in sorted(by_z) if z + 1 in by_z), None)
+        if pair is None:
+            return None
+        at = [self._tags(by_z[z]).get("ZPosition_um_Intended") for z in pair]
+        if not all(isinstance(z_um, int | float) for z_um in at):
+            return None
+        return length_um(abs(at[1] - at[0]), "um")  # type: ignore[operator]  # they are numbers

@@ -1,0 +1,178 @@
+"""A plate that was recorded before, fed again as if the microscope stood beside it. Files are known to `stack_file`."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
+from spheroidd.acquisition.store.slice_names import name_slices
+from spheroidd.acquisition.images.stored_ledger import UNREAD
+from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
+from spheroidd.acquisition.store.shard import crc32c
+from spheroidd.acquisition.images.open_stack import RecordedStack
+from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.plate import PlateMap, PlateWell, read_plate_map
+from spheroidd.protocols.ports import Clock
+from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ReplaySettings(BaseModel):
+    """Replay recorded stacks of a plate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["replay"] = "replay"
+    map: Path | None = None
+    """The plate map (CSV) whose path columns name the files; not needed where the run itself is given a map."""
+    pace: Literal["real", "fast"] = "fast"
+    """"real" waits slice_period_s for each z-step, as the instrument did; "fast" does not wait."""
+    slice_period_s: Positive = 1.2
+    """Seconds per z-step, all its channels together."""
+    pixel_um: Positive | None = None
+    """Pixel size where neither a file nor the map says it."""
+    z_step_um: Positive | None = None
+    """Distance of two slices where neither a file nor the map says it."""
+    faults: tuple[ReplayFault, ...] = ()
+    """What is to go wrong, to try out what becomes of it."""
+
+
+class ReplaySource:
+    """A StackSource over recorded files, one stack a well, in the map's order with the controls first.
+
+    A well whose files are missing or damaged is still promised, in the geometry of the plate's first sound well, so
+    that it gets its row; its `frames` raises the StackError that says why. Frames carry the replay's time. Of a stack
+    that this program stored, every plane is checked against its checksum, on the disk and once more on its way out.
+    """
+
+    Settings: ClassVar[type[ReplaySettings]] = ReplaySettings
+
+    def __init__(self, settings: ReplaySettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
+        if plate_map is None:
+            if settings.map is None:
+                raise ConfigError("source.map is missing", do="write the path of the plate map (CSV) to replay")
+            plate_map = read_plate_map(settings.map, plate_name)
+        self._settings, self._clock = settings, clock
+        self._map = plate_map
+        self._reel = FaultyReel(settings.faults, clock)
+        self._tell: Callable[[FaultRaised | FocusFound], None] = lambda fault: None
+        self._told_of: set[str] = set()  # ledgers that cannot be read: each is told of once, not once a well
+
+    @property
+    def plate_map(self) -> PlateMap:
+        """The map it was given or told to read."""
+        return self._map
+
+    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
+        """Tell of a recording's ledger that is there and cannot be read: its images are replayed without it."""
+        self._tell = tell
+
+    def check(self) -> None:
+        """Raise ConfigError where the map names no file for a well, or nothing says how big a sound file's voxels are.
+
+        A damaged or missing file is no reason not to start: that well fails, the others go on.
+        """
+        self.plans()
+
+    def plans(self) -> Sequence[StackPlan]:
+        """One stack for each well that is not empty."""
+        wells = self._map.imaged()
+        found = [self._plan(well) for well in wells]
+        sound = next((plan for plan in found if plan is not None), None)
+        return [plan or self._stand_in(well, sound) for well, plan in zip(wells, found, strict=True)]
+
+    def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        """Read the wanted slices in the plan's order, at the pace set; StackError before the first of a bad file, and
+        after the last where some were damaged on their way: those are not given out.
+        """
+        with RecordedStack(self._map[plan.key.well].paths) as stack:
+            self._check_promised(plan, stack)
+            metadata = {"channels_told_apart": stack.assignment, **self._unread(stack)}
+            order = [index for index in plan.indices() if index in wanted]
+            damaged = []
+            for index, pixels in self._reel.play(plan.key, self._paced(order), stack.plane):
+                if stack.crc32c(index) not in (None, crc32c(pixels)):
+                    damaged.append(index)
+                    continue
+                yield Frame(plan.key, index, pixels, self._clock.now(), {**stack.metadata(index), **metadata})
+            if damaged:
+                what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
+                raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
+
+    def _unread(self, stack: RecordedStack) -> dict[str, str]:
+        """What each image is to say of a ledger that cannot be read; a person is told of it as well."""
+        why = stack.unread()
+        if why is None:
+            return {}
+        if why.where not in self._told_of:
+            self._told_of.add(why.where)
+            self._tell(FaultRaised("recorded-facts", why))
+        return {UNREAD: why.what[:MAX_LETTERS]}
+
+    def _paced(self, order: Iterable[SliceIndex]) -> Iterator[SliceIndex]:
+        """The slices, each when the instrument would have taken it."""
+        started_s, steps, last_z = self._clock.now(), 0, None
+        for index in order:
+            if index.z != last_z:
+                last_z, steps = index.z, steps + 1
+                if self._settings.pace == "real":
+                    due_s = started_s + steps * self._settings.slice_period_s
+                    self._clock.sleep(max(0.0, due_s - self._clock.now()))
+            yield index
+
+    def close(self) -> None:
+        """Nothing stays open between stacks."""
+
+    def _plan(self, well: PlateWell) -> StackPlan | None:
+        """What the well's files hold; None where they cannot be read, which `frames` will say."""
+        if not well.paths:
+            do = "fill path, or path_488 and path_561, or give it the role empty"
+            raise ConfigError("the plate map names no file for it", where=f"well {well.well}", do=do)
+        try:
+            stack = RecordedStack(well.paths)
+        except StackError:
+            return None
+        with stack:
+            return StackPlan(
+                self._key(well),
+                stack.channels,
+                stack.n_z,
+                stack.height,
+                stack.width,
+                pixel_um=self._length("pixel_um", well, stack.pixel_um),
+                z_step_um=self._length("z_step_um", well, stack.z_step_um),
+                dtype=stack.dtype,
+                slice_period_s=self._settings.slice_period_s if self._settings.pace == "real" else None,
+            )
+
+    def _stand_in(self, well: PlateWell, sound: StackPlan | None) -> StackPlan:
+        """What to promise of a well that cannot be read: as the plate's first sound stack, or a single voxel."""
+        channels = tuple(c for c in CHANNELS if c in well.paths)
+        if sound is None:
+            return StackPlan(self._key(well), channels or CHANNELS, 1, 1, 1, pixel_um=1.0, z_step_um=1.0)
+        return replace(sound, key=self._key(well), channels=channels or sound.channels)
+
+    def _key(self, well: PlateWell) -> StackKey:
+        return StackKey(self._map.name, well.well)
+
+    def _length(self, name: Literal["pixel_um", "z_step_um"], well: PlateWell, said: float | None) -> float:
+        """From the file, else the map, else the settings."""
+        length = said or getattr(well, name) or getattr(self._settings, name)
+        if length is None:
+            what = f"{name} is unknown: neither the file's metadata nor the plate map says it"
+            do = f"write {name} (micrometres) into the plate map or the source's settings"
+            raise ConfigError(what, where=f"well {well.well}", do=do)
+        return float(length)
+
+    def _check_promised(self, plan: StackPlan, stack: RecordedStack) -> None:
+        now = (stack.channels, stack.n_z, stack.height, stack.width, stack.dtype)
+        promised = (plan.channels, plan.n_z, plan.height, plan.width, plan.dtype)
+        if now != promised:
+            what = f"its files hold {now} and {promised} was planned"
+            raise StackError(what, where=str(plan.key), do="do not change files during a run; replay the well again")

@@ -1,0 +1,1 @@
+"""acquisition.sources.watched_folder."""

@@ -1,0 +1,292 @@
+"""A folder into which a microscope's own program writes, as a source: each slice as soon as its file is whole.
+
+Events are hints, a rescan every `poll_s` is the truth. A file is opened when it has come to rest, believed when its
+structure holds to the last byte, and never touched. What the store has already is not read again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from pathlib import Path
+from typing import ClassVar
+
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
+from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
+from spheroidd.acquisition.images.plane_folder import read_slice
+from spheroidd.acquisition.images.open_stack import RecordedStack
+from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
+from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings
+from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
+from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.ports import Clock
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+
+
+class WatchSource:
+    """A StackSource over a watched folder: stacks in the order of their coming, controls first among those there.
+
+    A well for which nothing usable came is promised in the geometry of a sound one once the plate is over, so that it
+    gets its row. Of several files for one slice the first that is whole is taken.
+    """
+
+    Settings: ClassVar[type[FolderSettings]] = WatchSettings
+
+    def __init__(self, settings: FolderSettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
+        if plate_map is None:
+            do = "write the path of a plate map (CSV): it says what was done to each well"
+            raise ConfigError("plate.map is missing", where=f"plate {plate_name}", do=do)
+        self._settings, self._map, self._clock = settings, plate_map, clock
+        self._watch = FolderWatch(settings, plate_map, clock)
+        self._promise = Promise(settings, plate_map)
+        self._told = ""
+        self._interrupted: Callable[[], bool] = lambda: False
+        self._tell: Callable[[FaultRaised], None] = lambda fault: None
+
+    @property
+    def plate_map(self) -> PlateMap:
+        """The map it was given."""
+        return self._map
+
+    def heed(self, interrupted: Callable[[], bool]) -> None:
+        """See `Interruptible`."""
+        self._interrupted = interrupted
+
+    def tell_to(self, tell: Callable[[FaultRaised], None]) -> None:
+        """See `FaultTelling`."""
+        self._tell = tell
+
+    def check(self) -> None:
+        """Raise ConfigError where there is no such folder, or what lies in it already lacks what no setting says."""
+        if not self._watch.root.is_dir():
+            do = "create it, mount the share, or correct the path"
+            raise ConfigError("there is no such folder", where=f"source.folder = {self._watch.root}", do=do)
+        self._watch.look()
+        glimpses = self._watch.waiting()
+        for key in self._keys():
+            if key in glimpses and self._is_promising(glimpses[key]):
+                break
+
+    def plans(self) -> Iterable[StackPlan]:
+        """Each stack when its first slice, or its file, is there; then those for which nothing usable came."""
+        to_come = self._keys()
+        self._watch.news_s = self._clock.now()
+        while to_come and not self._interrupted():
+            self._watch.look()
+            plan = self._next_plan(to_come)
+            if plan is not None:
+                to_come.remove(plan.key)
+                yield plan
+                self._watch.arrival(plan.key).close()
+                self._watch.news_s = self._clock.now()
+            elif self._is_over():
+                yield from self._stand_ins(to_come)
+                break
+            else:
+                self._watch.wait(self._interrupted)
+        self._tell_of_strangers()
+
+    def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        """The wanted slices as they come; StackError with the counts where the stack goes quiet before its end."""
+        left, heard_s, last_look = set(wanted), self._clock.now(), False
+        arrival = self._watch.arrival(plan.key)
+        arrival.look_again()
+        try:
+            while left and not self._interrupted():
+                self._watch.look()
+                n_before = len(left)
+                for frame in self._read(plan, arrival, left):
+                    left.discard(frame.index)
+                    yield frame
+                    if self._interrupted():
+                        return
+                if len(left) < n_before:
+                    heard_s, last_look = self._clock.now(), False
+                elif self._clock.now() - max(heard_s, arrival.news_s) < self._settings.settle_s:
+                    self._watch.wait(self._interrupted)
+                elif last_look:
+                    self._tell_of_refused(arrival)
+                    raise self._short(plan, arrival, len(left))
+                else:  # a file may have become whole without a change of its size and time
+                    last_look = True
+                    arrival.look_again()
+            if not left:
+                self._tell_of_refused(arrival)
+        finally:
+            arrival.close()
+
+    def close(self) -> None:
+        """Stop listening; may be called twice."""
+        self._watch.stop()
+
+    # -- what a stack is -------------------------------------------------------------------------------------------
+
+    def _keys(self) -> list[StackKey]:
+        """Every stack of the plate, controls first."""
+        wells = [entry.well for entry in self._map.imaged()]
+        return [StackKey(self._map.name, well, stack) for well in wells for stack in range(self._settings.n_stacks)]
+
+    def _next_plan(self, to_come: list[StackKey]) -> StackPlan | None:
+        for key in to_come:
+            arrival = self._watch.arrivals.get(key)
+            if arrival is None:
+                continue
+            quiet = self._clock.now() - arrival.news_s >= self._settings.settle_s
+            plan = self._plan_of(arrival, quiet=quiet)
+            if plan is None and quiet and (arrival.refused or arrival.paths):
+                plan = self._promise.stand_in(key)
+            if plan is not None:
+                return plan
+        return None
+
+    def _plan_of(self, arrival: Arrival, *, quiet: bool = False) -> StackPlan | None:
+        """What a stack will be, once enough of it is there to say so; ConfigError where a setting must say it."""
+        if self._settings.slice_files:
+            self._sample(arrival)
+            return self._promise.of_slices(arrival, quiet=quiet)
+        self._open(arrival)
+        return self._promise.of_file(arrival) if arrival.opened else None
+
+    def _is_promising(self, glimpse: Arrival) -> bool:
+        try:
+            return self._plan_of(glimpse) is not None
+        finally:
+            glimpse.close()
+
+    def _sample(self, arrival: Arrival) -> None:
+        """Read slices until one is whole."""
+        if arrival.sample is not None:
+            return
+        for file in arrival.take_fresh():
+            try:
+                arrival.sample = read_slice(self._watch.root / file.path, file.name)
+            except (StackError, OSError) as error:
+                self._watch.refuse(arrival, file, error)
+            else:
+                arrival.fresh.appendleft(arrival.looked_at.pop())  # its pixels are still to be given out
+                arrival.note(arrival.sample.defects)
+                return
+
+    def _open(self, arrival: Arrival) -> None:
+        """Open the stack's file, or its files by channel, where they are whole or may be read as they grow."""
+        if arrival.opened is not None:
+            return
+        expected, again = self._settings.channel_names, []
+        for file in arrival.take_fresh():
+            arrival.paths[file.name.channel or ""] = file.path
+            if expected is not None and not set(expected) <= arrival.paths.keys():
+                continue
+            paths = {channel: self._watch.root / path for channel, path in arrival.paths.items()}
+            try:
+                arrival.opened = RecordedStack(paths, growing=True)
+            except (StackError, OSError) as error:
+                self._watch.refuse(arrival, file, error)
+                if not (self._watch.root / file.path).is_file():
+                    again.append(arrival.looked_at.pop())  # a data set changes within
+            else:
+                arrival.refused.clear()
+                break
+        arrival.fresh.extend(again)
+
+    def _is_over(self) -> bool:
+        end_s = self._settings.end_after_s
+        return end_s is not None and self._clock.now() - self._watch.news_s >= end_s
+
+    def _stand_ins(self, to_come: list[StackKey]) -> Iterator[StackPlan]:
+        """Promise what nothing usable came for, so that it gets its row."""
+        stand_ins = [self._promise.stand_in(key) for key in to_come]
+        for plan in stand_ins:
+            if plan is None:
+                raise self._nothing(to_come)
+            yield plan
+
+    def _nothing(self, to_come: list[StackKey]) -> InstrumentError:
+        came = [self._watch.arrivals[key] for key in to_come if key in self._watch.arrivals]
+        refused = [error for arrival in came for _, error in arrival.refused.values()]
+        what = f"nothing usable came for {len(to_come)} stacks in {self._settings.end_after_s:g} s"
+        what += f", first because: {refused[0]}" if refused else ""
+        strangers = self._watch.strangers()
+        what += f" ({strangers})" if strangers else ""
+        do = "check source.folder and the names it expects, or raise source.end_after_s"
+        return InstrumentError(what, where=str(self._watch.root), do=do)
+
+    # -- its pixels ------------------------------------------------------------------------------------------------
+
+    def _read(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex]) -> Iterator[Frame]:
+        if self._settings.slice_files:
+            yield from self._read_slices(plan, arrival, left)
+        else:
+            yield from self._read_file(plan, arrival, left)
+
+    def _read_slices(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex]) -> Iterator[Frame]:
+        for file in arrival.take_fresh():
+            z = file.name.z or 0
+            channels = (file.name.channel,) if file.name.channel else plan.channels
+            if not any(SliceIndex(channel, z) in left for channel in channels):
+                continue  # it is there already, or came twice: old news
+            path = self._watch.root / file.path
+            try:
+                slices, changed_s = read_slice(path, file.name), path.stat().st_mtime
+                self._check_like(plan, slices.geometry, path)
+                self._watch.check_unchanged(file)
+            except (StackError, OSError) as error:
+                self._watch.refuse(arrival, file, error)
+                continue
+            arrival.refused.pop(file.path, None)
+            arrival.note(slices.defects)
+            metadata: dict[str, float | str] = {"file": file.path, "host_time_s": self._clock.now()}
+            if slices.defects:
+                metadata["file_defects"] = "; ".join(slices.defects)
+            for channel, pixels in slices.pixels.items():
+                index = SliceIndex(channel, z)
+                if index in left:
+                    said = slices.metadata[channel]
+                    yield Frame(plan.key, index, pixels, changed_s, {**said, **metadata})
+
+    def _read_file(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex]) -> Iterator[Frame]:
+        self._open(arrival)
+        stack = arrival.opened
+        if stack is None:
+            return
+        where = self._watch.root / next(iter(arrival.paths.values()))
+        if (stack.n_z, stack.channels) != (plan.n_z, plan.channels):
+            what = f"its files hold {stack.n_z} slices of {stack.channels}, {plan.n_z} of {plan.channels} were planned"
+            raise StackError(what, where=str(where), do="do not change files during a run; give the plate a new name")
+        self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
+        metadata = {"file": ", ".join(arrival.paths.values()), "channels_told_apart": stack.assignment}
+        for index in plan.indices():
+            if index in left and stack.has(index):
+                now_s = self._clock.now()
+                said = {**stack.metadata(index), **metadata, "host_time_s": now_s}
+                yield Frame(plan.key, index, stack.plane(index), now_s, said)
+
+    def _check_like(self, plan: StackPlan, geometry: tuple[int, int, str], path: Path) -> None:
+        if geometry != (promised := (plan.height, plan.width, plan.dtype)):
+            what = f"its planes are (height, width, dtype) {geometry}, and {promised} was planned"
+            raise StackError(what, where=str(path), do="image the whole plate with one format")
+
+    # -- what went wrong -------------------------------------------------------------------------------------------
+
+    def _short(self, plan: StackPlan, arrival: Arrival, n_left: int) -> StackError:
+        settle_s = self._settings.settle_s
+        what = f"{plan.n_slices - n_left} of {plan.n_slices} slices came before the folder went quiet"
+        complaint = arrival.complaint(self._watch.root)
+        what += f" ({complaint.what})" if complaint else ""
+        do = f"raise source.settle_s above {settle_s:g} s or image the well again"
+        return StackError(what, where=str(plan.key.well), do=do)
+
+    def _tell_of_refused(self, arrival: Arrival) -> None:
+        complaint = arrival.complaint(self._watch.root)
+        fault = complaint or StackError("its files are whole", where=str(arrival.key))
+        self._tell(FaultRaised("quarantine", fault, arrival.key, cleared=complaint is None))
+
+    def _tell_of_strangers(self) -> None:
+        said = self._watch.strangers()
+        if said != self._told:
+            fault = StackError(said or "every image is used", where=str(self._watch.root), do="no file was touched")
+            self._tell(FaultRaised("watch-folder", fault, cleared=not said))
+            self._told = said
+
+
+class MatrixScreenerSource(WatchSource):
+    """A StackSource over the tree that Leica's Matrix Screener writes."""
+
+    Settings: ClassVar[type[FolderSettings]] = MatrixScreenerSettings

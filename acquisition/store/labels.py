@@ -1,0 +1,158 @@
+"""Masks beside the image they were made from: `labels/<name>`, (z, y, x) of 0 and 1, all pyramid levels.
+
+A label is written slab by slab into a folder beside the plate and moved into its place when it is whole, so a reader
+sees the old label or the new one, never half of one. Coarser levels take the maximum of 2x2: a small object never
+vanishes when one zooms out, and volumes are to be taken from level 0 only.
+"""
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.disk.durable_file import (
+    make_directories,
+    replace,
+    storage_errors,
+    sync_directory,
+    sync_tree,
+    write_durably,
+)
+from spheroidd.acquisition.store.shard import (
+    LABEL_CODEC,
+    SLAB_Z,
+    SlabGrid,
+    SlabHeader,
+    check_planes,
+    crc32c,
+    decode_slab,
+    encode_slab,
+    halve_mask,
+    rows_of,
+)
+from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.stack import Pixels, StackKey, StackPlan
+
+
+class LabelWriter:
+    """Writes one label of a stack: `append` masks in z order, then `commit`, which replaces an older label.
+
+    Used as a context manager it abandons what was not committed. `attributes` (model digest and the like) must be
+    what JSON can hold. Raises StorageError where the disk refuses; what was there before then stays.
+    """
+
+    def __init__(
+        self, root: Path, key: StackKey, plan: StackPlan, name: str, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        if not name.isidentifier():
+            raise ValueError(f"a label's name is one word, not {name!r}")
+        self.name, self._plan = name, plan
+        self._target = ngff.label_path(root, key, name)
+        self._scratch = root / f"{key.plate}.labels-in-work"
+        self._older = self._scratch / f"{key.well}-{key.stack}-{name}-older"
+        self._folder = self._scratch / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
+        self._id = secrets.token_bytes(16)
+        shapes = ngff.level_shapes(plan.height, plan.width)
+        self._grids = [SlabGrid.fit(y, x, np.dtype(np.uint8), SLAB_Z) for y, x in shapes]
+        self._buffer = np.zeros((SLAB_Z, plan.height, plan.width), np.uint8)
+        self._next_z = 0
+        with storage_errors(self._folder):
+            if self._older.exists() and not self._target.exists():  # stopped between the two renames of a commit
+                replace(self._older, self._target)
+            self._create(ngff.label_attributes(plan, name, attributes or {}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.abandon()
+
+    def append(self, z_start: int, mask: NDArray[np.bool_]) -> None:
+        """Take the next planes (z, y, x) of the mask, bool, in z order without a gap."""
+        if z_start != self._next_z or z_start + len(mask) > self._plan.n_z:
+            raise ValueError(f"planes {z_start} to {z_start + len(mask)} came where plane {self._next_z} was due")
+        if mask.shape[1:] != self._buffer.shape[1:]:
+            raise ValueError(f"mask planes are {mask.shape[1:]}, the stack's are {self._buffer.shape[1:]}")
+        done = 0
+        while done < len(mask):
+            first = self._next_z % SLAB_Z
+            count = min(SLAB_Z - first, len(mask) - done)
+            np.copyto(self._buffer[first : first + count], mask[done : done + count], casting="unsafe")
+            done, self._next_z = done + count, self._next_z + count
+            if self._next_z % SLAB_Z == 0 or self._next_z == self._plan.n_z:
+                with storage_errors(self._folder):
+                    self._write_slab((self._next_z - 1) // SLAB_Z)
+
+    def commit(self) -> None:
+        """Put the finished label into its place, durably."""
+        if self._next_z != self._plan.n_z:
+            raise ValueError(f"only {self._next_z} of {self._plan.n_z} planes were given")
+        with storage_errors(self._target):
+            sync_tree(self._folder)
+            make_directories(self._target.parent.parent, [self._target.parent])
+            if self._target.exists():
+                self._remove(self._older)
+                replace(self._target, self._older)
+            replace(self._folder, self._target)
+            sync_directory(self._target.parent)
+            ngff.list_label(self._target.parent.parent)
+        self._remove(self._older)
+
+    def abandon(self) -> None:
+        """Throw away what was not committed; nothing happens after `commit`."""
+        self._remove(self._folder)
+
+    def _create(self, attributes: Mapping[str, Any]) -> None:
+        slabs = range(-(-self._plan.n_z // SLAB_Z))
+        levels = [self._folder / str(level) for level in range(len(self._grids))]
+        for folder in (ngff.shard_path(array, k).parent for array in levels for k in slabs):
+            folder.mkdir(parents=True)
+        for array, grid in zip(levels, self._grids, strict=True):
+            ngff.write_node(array, ngff.array_node((self._plan.n_z, grid.height, grid.width), grid, LABEL_CODEC))
+        ngff.write_group(self._folder, attributes)
+
+    def _write_slab(self, slab: int) -> None:
+        planes: Pixels = self._buffer
+        planes[self._next_z - slab * SLAB_Z :] = 0
+        header = SlabHeader(
+            self._id, slab * SLAB_Z, SLAB_Z, {z: crc32c(planes[z % SLAB_Z]) for z in range(slab * SLAB_Z, self._next_z)}
+        )
+        for level, grid in enumerate(self._grids):
+            parts = encode_slab(grid, LABEL_CODEC, header, rows_of(planes))
+            write_durably(ngff.shard_path(self._folder / str(level), slab), parts, sync=False)
+            planes = halve_mask(planes) if level + 1 < len(self._grids) else planes
+
+    def _remove(self, folder: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # not empty: another label is in work
+            self._scratch.rmdir()
+
+
+def read_label(root: Path, key: StackKey, name: str) -> NDArray[np.bool_]:
+    """A label's mask (z, y, x), bool, at the image's sampling; StorageError where there is none."""
+    array = ngff.label_path(root, key, name) / "0"
+    grid = ngff.grid_from(array)
+    n_z = ngff.read_node(array)["shape"][0]
+    out = np.empty((n_z, grid.height, grid.width), np.bool_)
+    for slab in range(-(-n_z // grid.depth)):
+        planes = out[slab * grid.depth : (slab + 1) * grid.depth]
+        path = ngff.shard_path(array, slab)
+        try:
+            header, mask = decode_slab(path, grid, 0, len(planes))
+        except OSError as error:
+            raise StorageError(f"cannot be read: {error}", where=str(array), do="score the stack again") from error
+        check_planes(header, mask, 0, path)
+        planes[:] = mask
+    return out
+
+
+def label_attributes(root: Path, key: StackKey, name: str) -> dict[str, Any]:
+    """What the label was written with (model digest and the like)."""
+    return dict(ngff.read_attributes(ngff.label_path(root, key, name)).get(ngff.OWN, {}))

@@ -1,0 +1,137 @@
+"""Result rows for people (a table) and for programs (JSON, CSV). What is not known is shown as such, never as 0."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from spheroidd.daemon.catalog.rows import Exclusion, ResultRow
+from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.plate import Treatment, WellRole
+from spheroidd.protocols.results import WellResult, WellStatus
+
+UNKNOWN = "—"
+_OF_RESULT = tuple(field.name for field in fields(WellResult))
+_OF_TREATMENT = ("role", "compound", "dose_um", "patient")
+COLUMNS = (*_OF_RESULT, *_OF_TREATMENT, "excluded", "exclusion_reason")
+STYLES = {
+    WellStatus.QUEUED: "dim",
+    WellStatus.ACQUIRING: "cyan",
+    WellStatus.STORED: "blue",
+    WellStatus.SCORING: "magenta",
+    WellStatus.PROVISIONAL: "yellow",
+    WellStatus.FINAL: "green",
+    WellStatus.FAILED: "bold red",
+    WellStatus.INCOMPLETE: "bold red",
+}
+
+
+def record(row: ResultRow) -> dict[str, Any]:
+    """A row as plain values by column, None for what is not known."""
+    values = {name: getattr(row.result, name) for name in _OF_RESULT}
+    values |= {name: getattr(row.treatment, name) for name in _OF_TREATMENT}
+    values |= {"excluded": row.exclusion is not None, "exclusion_reason": row.exclusion and row.exclusion.reason}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+def to_json(rows: Sequence[ResultRow]) -> str:
+    """A JSON list with one object for each row."""
+    return json.dumps([record(row) for row in rows], indent=1, allow_nan=False)
+
+
+def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
+    """Write one line for each row, an empty cell for what is not known; StorageError where the disk refuses."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(record(row) for row in rows)
+    except OSError as error:
+        do = "choose a file you may write to"
+        raise StorageError(f"cannot write the results: {error.strerror}", where=str(path), do=do) from error
+
+
+def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:
+    """The wells with their treatment, figures, state and, where a figure is missing, why.
+
+    A column that would be empty in every row is left out, so that the table fits a narrow terminal.
+    """
+    table = Table(title=title, box=None, pad_edge=False, header_style="bold")
+    cells = [_cells(row) for row in rows]
+    shown = [name for name in _ALIGN if name in _ALWAYS or any(str(line[name]) not in ("", UNKNOWN) for line in cells)]
+    for name in shown:
+        wide = name in ("reason", "treatment")
+        table.add_column(name, justify=_ALIGN[name], no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+    for line in cells:
+        table.add_row(*(line[name] for name in shown))
+    return table
+
+
+_ALIGN: dict[str, Literal["left", "right"]] = {
+    "well": "left",
+    "stack": "right",
+    "treatment": "left",
+    "patient": "left",
+    "slices": "right",
+    "live": "right",
+    "dead": "right",
+    "V count": "right",
+    "V control": "right",
+    "V score": "right",
+    "after": "right",
+    "status": "left",
+    "reason": "left",
+}
+_ALWAYS = ("well", "treatment", "slices", "V count", "V control", "status")
+
+
+def _cells(row: ResultRow) -> dict[str, str | Text]:
+    result = row.result
+    return {
+        "well": result.well,
+        "stack": str(result.stack or ""),
+        "treatment": describe(row.treatment),
+        "patient": row.treatment.patient or "",
+        "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
+        "live": _number(result.n_live, "d"),
+        "dead": _number(result.n_dead, "d"),
+        "V count": _number(None if result.v_count is None else 100 * result.v_count, ".1f", " %"),
+        "V control": _number(result.v_control, ".1f", " %"),
+        "V score": _score(result),
+        "after": _number(result.latency_s, ".1f", " s"),
+        "status": Text(result.status, style=STYLES[result.status]),
+        "reason": Text("; ".join(filter(None, (excluded(row.exclusion), result.reason))), style="dim"),
+    }
+
+
+def excluded(exclusion: Exclusion | None) -> str:
+    """ "excluded by ann: bubble in the well", or nothing."""
+    return f"excluded by {exclusion.who}: {exclusion.reason}" if exclusion else ""
+
+
+def describe(treatment: Treatment) -> str:
+    """A treatment in a few words: "C01 15.8 uM", "untreated", "killed"."""
+    if treatment.role is not WellRole.SAMPLE:
+        return _ROLES[treatment.role]
+    return "sample" if treatment.compound is None else f"{treatment.compound} {treatment.dose_um:g} uM"
+
+
+_ROLES = {WellRole.NEGATIVE_CONTROL: "untreated", WellRole.POSITIVE_CONTROL: "killed", WellRole.EMPTY: "empty"}
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return UNKNOWN if value is None else f"{value:{form}}{unit}"
+
+
+def _score(result: WellResult) -> str:
+    if result.v_score is None:
+        return UNKNOWN
+    if result.v_score_lo is None or result.v_score_hi is None:
+        return f"{result.v_score:.0f} %"
+    return f"{result.v_score:.0f} % ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"

@@ -1,0 +1,229 @@
+"""The audit trail: who did what to the numbers, when and why, as a chain of hashes that shows every later change.
+
+Each event's `sha256` is taken over the event's own fields and the hash of the event before it (`digest` says exactly
+how), so an event cannot be altered, removed or slipped in without breaking every hash that follows. Triggers refuse
+UPDATE and DELETE; `audit_check` finds what somebody did in spite of them. Events are appended inside the transaction
+of the act they tell of: both become durable, or neither does.
+
+What the chain alone cannot show is a tail that was cut off, or a whole chain that was written anew. That is what an
+anchor is for: the hash of the last event, printed into every export and report (`Head`), and given back to
+`spheroidd audit verify --head`.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from spheroidd.daemon.catalog.rows import dump
+from spheroidd.daemon.catalog.transaction import transaction
+from spheroidd.protocols.errors import ConfigError
+
+USER_VARIABLE = "SPHEROIDD_USER"  # whose name the trail carries, where the account's would say nothing ("lab")
+
+
+class Action(StrEnum):
+    """What can happen to a number."""
+
+    TRAIL_STARTED = "trail started"
+    PLATE_REGISTERED = "plate registered"
+    PLATE_CHANGED = "plate registered again"  # with another configuration, or other voxel sizes
+    RUN_STARTED = "run started"
+    RUN_RESUMED = "run resumed"
+    RESCORE_STARTED = "re-score started"
+    LIMITS_LOCKED = "limits locked"
+    RESULT_NEW = "result new"
+    RESULT_CHANGED = "result changed"
+    WELL_EXCLUDED = "well excluded"
+    WELL_INCLUDED = "well included"
+    REFERENCES_IMPORTED = "references imported"
+    EXPORT_WRITTEN = "export written"
+    REPORT_WRITTEN = "report written"
+    ORDERED = "ordered"  # over the service: pause, abort, skip, ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One event. `at_utc` is ISO 8601; `old_json` and `new_json` are JSON as text, so that a hash needs no parser."""
+
+    seq: int
+    at_utc: str
+    who: str
+    action: str
+    plate: str | None
+    well: str | None
+    old_json: str | None
+    new_json: str | None
+    reason: str | None
+    prev_sha256: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the trail at some moment: how many events there were, and the hash of the last; "12:9f3a..."."""
+
+    seq: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.sha256}"
+
+
+def digest(event: AuditEvent) -> str:
+    """The hash that an event ought to have.
+
+    sha256 over the UTF-8 of a JSON object of all its fields but `sha256`, keys sorted, separators "," and ":",
+    everything beyond ASCII escaped.
+    """
+    fields = {name: getattr(event, name) for name in AuditEvent.__slots__ if name != "sha256"}
+    return sha256_of(dump(fields))
+
+
+def sha256_of(text: str) -> str:
+    """The hash of a text's UTF-8 (which a lone surrogate does not have: it is escaped)."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def whoami() -> str:
+    """The person at work: $SPHEROIDD_USER, else the account's name, else its number."""
+    given = os.environ.get(USER_VARIABLE, "").strip()
+    if given:
+        return given
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # an account without a name, as in a container; ImportError on Windows
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def append(
+    connection: sqlite3.Connection,
+    action: Action,
+    *,
+    at_s: float,
+    plate: str | None = None,
+    well: str | None = None,
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+    who: str | None = None,
+) -> AuditEvent:
+    """Add an event to the end of the trail, inside the caller's transaction; see `Catalog.append_event`.
+
+    The transaction must have begun IMMEDIATE, so that nobody else can append between reading the head and writing.
+    """
+    if not connection.in_transaction:
+        raise RuntimeError("an audit event belongs into the transaction of the act it tells of")
+    last = connection.execute("SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    # Numbers are never used twice: after events were cut off in spite of the triggers, a gap remains.
+    used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    event = AuditEvent(
+        seq=max(last[0] if last else 0, used[0] if used else 0) + 1,
+        at_utc=utc(at_s),
+        who=given_who(who),
+        action=action.value,
+        plate=plate,
+        well=well,
+        old_json=None if old is None else dump(dict(old)),
+        new_json=None if new is None else dump(dict(new)),
+        reason=reason,
+        prev_sha256=last[1] if last else "",
+        sha256="",
+    )
+    names = AuditEvent.__slots__
+    values = {name: getattr(event, name) for name in names} | {"sha256": digest(event)}
+    slots = ", ".join(f":{name}" for name in names)
+    connection.execute(f"INSERT INTO audit ({', '.join(names)}) VALUES ({slots})", values)
+    return AuditEvent(**values)
+
+
+def start_trail(connection: sqlite3.Connection, at_s: float) -> None:
+    """Write the first event, where there is none: it seals what the catalog held before it had a trail."""
+    if connection.execute("SELECT 1 FROM audit LIMIT 1").fetchone():
+        return
+    with transaction(connection):
+        if not connection.execute("SELECT 1 FROM audit LIMIT 1").fetchone():  # another process may have been quicker
+            append(connection, Action.TRAIL_STARTED, at_s=at_s, new=_what_was_before(connection))
+
+
+def _what_was_before(connection: sqlite3.Connection) -> dict[str, Any]:
+    plates = [row[0] for row in connection.execute("SELECT plate FROM plates ORDER BY plate")]
+    changes = change_digests(connection)
+    return {
+        "plates": {plate: plate_state(connection, plate) for plate in plates},
+        "result_changes": max(changes, default=0),
+        "result_changes_sha256": sha256_of(dump(sorted(changes.items()))),
+    }
+
+
+def plate_state(connection: sqlite3.Connection, plate: str) -> dict[str, Any]:
+    """The hashes of what a plate's numbers rest on: its configuration, its map and its locked limits (or None)."""
+    config, limits = connection.execute(
+        "SELECT config_json, limits_json FROM plates WHERE plate = ?", (plate,)
+    ).fetchone()
+    columns = "well, role, compound, dose_um, patient, pixel_um, z_step_um"
+    wells = connection.execute(f"SELECT {columns} FROM wells WHERE plate = ? ORDER BY ordinal", (plate,))
+    return {
+        "config_sha256": sha256_of(config),
+        "map_sha256": sha256_of(dump([list(row) for row in wells])),
+        "limits_sha256": None if limits is None else sha256_of(limits),
+    }
+
+
+def settings_changed(old_json: str, new_json: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs between two configurations: old and new values by key ("inference.model"), None where it was not.
+
+    >>> settings_changed('{"a": {"b": 1, "c": 2}}', '{"a": {"b": 1, "c": 3}}')
+    ({'a.c': 2}, {'a.c': 3})
+    """
+    old, new = (dict(_flat(json.loads(text))) for text in (old_json, new_json))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return {key: old.get(key) for key in keys}, {key: new.get(key) for key in keys}
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def change_digests(connection: sqlite3.Connection, change: int | None = None) -> dict[int, str]:
+    """The hash of each entry of `result_changes`, or of one, by its id: how the trail names an entry."""
+    where, values = ("WHERE id = ?", (change,)) if change is not None else ("", ())
+    columns = "id, changed_s, plate, well, stack, model_sha256, old_json, new_json, reason"
+    rows = connection.execute(f"SELECT {columns} FROM result_changes {where} ORDER BY id", values)
+    return {row[0]: sha256_of(dump(list(row))) for row in rows}
+
+
+def _one_line(name: str, text: str) -> str:
+    """A name or a reason as the trail keeps it; ConfigError where it says nothing, or cannot be shown."""
+    words = " ".join(text.split())
+    if not words:
+        raise ConfigError(f"{name} is empty", do=f"write {name} in a few words")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in words):
+        raise ConfigError(f"{name} is {words!r}", do=f"write {name} without control characters")
+    return words
+
+
+def given_who(who: str | None) -> str:
+    """The person that an event names: who was given, else this user; ConfigError for a name that cannot be shown."""
+    return _one_line("who", whoami() if who is None else who)
+
+
+def given_reason(text: str) -> str:
+    """A person's reason, in one line; ConfigError where it says nothing."""
+    return _one_line("the reason", text)

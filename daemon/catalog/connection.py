@@ -1,0 +1,81 @@
+"""The catalog's file: where it is, and how it is opened to write and to read."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from spheroidd.daemon.catalog import audit_chain as audit
+from spheroidd.daemon.catalog.schema import check_version, make_readable, migrate
+from spheroidd.daemon.catalog.sqlite_errors import translated
+from spheroidd.protocols.errors import ConfigError, StorageError
+
+CATALOG_NAME = "catalog.sqlite"
+BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
+
+
+def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tuple[sqlite3.Connection, Path]:
+    """A connection to a data directory's catalog, and the file; see `Catalog.create_or_open`."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        do = "choose a directory you may write to"
+        raise ConfigError(f"cannot make the data directory: {error.strerror}", where=str(data_dir), do=do) from error
+    path = data_dir / CATALOG_NAME
+    with translated(path):
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+        try:
+            _set_pragmas(connection, path)
+            migrate(connection, str(path))
+            audit.start_trail(connection, now())
+        except BaseException:
+            connection.close()
+            raise
+    return connection, path
+
+
+def open_to_read(data_dir: Path, busy_s: float) -> tuple[sqlite3.Connection, Path]:
+    """A connection that cannot write, and the file; see `CatalogReader.read_only`."""
+    path = data_dir / CATALOG_NAME
+    if not path.is_file():
+        do = "give the directory that `spheroidd run` wrote to ([data] dir in its configuration)"
+        raise ConfigError("no plate was ever run here: there is no catalog.sqlite", where=str(data_dir), do=do)
+    with translated(path):
+        connection = _connect_to_read(path, busy_s)
+        try:
+            check_version(connection, str(path))
+            make_readable(connection, str(path))
+        except BaseException:
+            connection.close()
+            raise
+    return connection, path
+
+
+def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:
+    """Set what durability rests on, and read it back: SQLite ignores what it cannot do without a word."""
+    for name, value, expected in (
+        ("journal_mode", "WAL", "wal"),
+        ("synchronous", "FULL", 2),
+        ("foreign_keys", "ON", 1),
+    ):
+        connection.execute(f"PRAGMA {name} = {value}").fetchone()
+        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if found != expected:
+            do = "put the data directory on a local disk"
+            raise StorageError(f"SQLite refuses {name} = {value} (it stays {found})", where=str(path), do=do)
+
+
+def _connect_to_read(path: Path, busy_s: float) -> sqlite3.Connection:
+    """A connection that cannot write. In a directory that cannot be written either, WAL's shared memory cannot be made;
+    then, where no writer left a log behind, the file is read as one that never changes.
+    """
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=busy_s, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+    return connection

@@ -1,0 +1,52 @@
+"""The catalog's rows of a plate's wells: the map as columns, back as a map's wells, and what differs between two."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from spheroidd.daemon.catalog.rows import dump, treatment
+from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.well import WellId
+
+
+def well_rows(plate_map: PlateMap) -> list[dict[str, object]]:
+    """A map as rows, which keep its order; paths become absolute."""
+    return [_well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
+
+
+def plate_well(row: Mapping[str, Any]) -> PlateWell:
+    """The inverse of `well_rows`, for one of them."""
+    paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
+    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"])
+
+
+def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
+    """What differs between two maps of a plate, in words: wells and their treatments, not paths or voxels."""
+    old = {entry.well: entry.treatment for entry in known}
+    new = {entry.well: entry.treatment for entry in given}
+    differences = [f"{well} is gone" for well in sorted(old.keys() - new.keys())]
+    differences += [f"{well} is new" for well in sorted(new.keys() - old.keys())]
+    differences += [
+        f"{well}: {name} {getattr(old[well], name)} -> {getattr(new[well], name)}"
+        for well in sorted(old.keys() & new.keys())
+        for name in ("role", "compound", "dose_um", "patient")
+        if getattr(old[well], name) != getattr(new[well], name)
+    ]
+    return differences
+
+
+def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
+    return {
+        "plate": plate,
+        "well": str(entry.well),
+        "ordinal": ordinal,
+        "role": entry.treatment.role.value,
+        "compound": entry.treatment.compound,
+        "dose_um": entry.treatment.dose_um,
+        "patient": entry.treatment.patient,
+        "paths_json": dump({channel: str(path.absolute()) for channel, path in entry.paths.items()}),
+        "pixel_um": entry.pixel_um,
+        "z_step_um": entry.z_step_um,
+    }

@@ -1,0 +1,286 @@
+"""The questions that can be asked of a catalog. Plain sqlite3: a table is printed without importing anything heavy."""
+
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+from spheroidd.daemon.catalog import result_rows
+from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
+from spheroidd.daemon.catalog.plate_rows import plate_well
+from spheroidd.daemon.catalog.rows import (
+    OF_STACK,
+    Exclusion,
+    Fault,
+    MeasurementRow,
+    ResultChange,
+    ResultRow,
+    RunState,
+    StackRow,
+    StackState,
+    load_limits,
+    load_plan,
+    parameters,
+    stack_key,
+)
+from spheroidd.daemon.catalog.sqlite_errors import translated
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.results import Limits, WellResult
+from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from spheroidd.inference.quality.image_profile import StackProfile
+
+Row = Mapping[str, Any]
+
+
+class CatalogReader:
+    """Reads a catalog over a connection of its own; use it in the thread that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
+        self._connection, self.path, self._now = connection, path, now
+        connection.row_factory = sqlite3.Row
+
+    @classmethod
+    def read_only(cls, data_dir: Path, *, busy_s: float = BUSY_S) -> Self:
+        """Open an existing catalog for reading, a daemon running or not; ConfigError where there is none."""
+        return cls(*open_to_read(data_dir, busy_s), time.time)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self._connection.close()
+
+    def _rows(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[dict[str, Any]]:
+        with translated(self.path):
+            return [dict(row) for row in self._connection.execute(sql, dict(arguments))]
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for readers that stand in files of their own; writing is for `Catalog` alone."""
+        return self._connection
+
+    def query(self, sql: str, arguments: Mapping[str, object] = MappingProxyType({})) -> list[dict[str, Any]]:
+        """The rows of any SELECT, for readers that stand in files of their own."""
+        return self._rows(sql, arguments)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see the catalog as it is at the first of them, whatever a daemon writes meanwhile."""
+        with translated(self.path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    # Plates
+
+    def plates(self) -> list[str]:
+        """The names of the plates, oldest first."""
+        return [row["plate"] for row in self._rows("SELECT plate FROM plates ORDER BY created_s, plate")]
+
+    def plate_map(self, plate: str) -> PlateMap:
+        """The map a plate was registered with; ConfigError for a plate that was not."""
+        rows = self._rows("SELECT * FROM wells WHERE plate = :plate ORDER BY ordinal", {"plate": plate})
+        if not rows:
+            raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
+        return PlateMap(plate, tuple(plate_well(row) for row in rows))
+
+    def plate_config(self, plate: str) -> str:
+        """The configuration (JSON) that a plate was last run with."""
+        rows = self._rows("SELECT config_json FROM plates WHERE plate = :plate", {"plate": plate})
+        if not rows:
+            raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do=f"choose of {self.plates()}")
+        return str(rows[0]["config_json"])
+
+    def plate_inference(self, plate: str) -> dict[str, Any]:
+        """The [inference] table of that configuration."""
+        return dict(json.loads(self.plate_config(plate)).get("inference", {}))
+
+    def locked_limits(self, plate: str) -> dict[str, Limits] | None:
+        """The plate's intensity limits per channel; None as long as none are locked."""
+        rows = self._rows("SELECT limits_json FROM plates WHERE plate = :plate", {"plate": plate})
+        return load_limits(rows[0]["limits_json"]) if rows and rows[0]["limits_json"] else None
+
+    # Stacks and their ledger
+
+    def stacks(self, plate: str | None = None) -> list[StackRow]:
+        """Every planned stack, by plate, in the map's order of wells."""
+        return [_stack_row(row) for row in self._rows(_STACKS, {"plate": plate, "well": None, "stack": None})]
+
+    def stack(self, key: StackKey) -> StackRow:
+        """One planned stack; ConfigError where none was planned."""
+        rows = self._rows(_STACKS, parameters(key))
+        if not rows:
+            raise ConfigError(
+                f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
+            )
+        return _stack_row(rows[0])
+
+    def plan(self, key: StackKey) -> StackPlan:
+        """A stack's promised geometry; ConfigError where none was planned."""
+        rows = self._rows(f"SELECT plan_json FROM stacks WHERE {OF_STACK}", parameters(key))
+        if not rows:
+            raise ConfigError(
+                f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
+            )
+        return load_plan(key, rows[0]["plan_json"])
+
+    def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
+        """The ledger of a stack: every acknowledged slice and its crc32c."""
+        rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {OF_STACK}", parameters(key))
+        return {SliceIndex(row["channel"], row["z"]): row["crc32c"] for row in rows}
+
+    def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
+        """The blocks announced since the cursor `after`, oldest first, each with its cursor; each block comes once."""
+        sql = f"SELECT * FROM blocks WHERE {OF_STACK} AND id > :after ORDER BY id"
+        rows = self._rows(sql, {**parameters(key), "after": after})
+        return [(row["id"], Block(key, row["channel"], row["z_start"], row["z_stop"])) for row in rows]
+
+    # Results
+
+    def measurements(self, plate: str, model_sha256: str) -> list[MeasurementRow]:
+        """Every measurement of a plate by one model, in the map's order of wells: what controls are computed from."""
+        with translated(self.path):
+            return result_rows.measurements(self._connection, plate, model_sha256)
+
+    def models(self, plate: str | None = None) -> list[str]:
+        """The digests of the models that have rows, the latest used first."""
+        sql = """SELECT model_sha256 FROM results WHERE :plate IS NULL OR plate = :plate
+                 GROUP BY model_sha256 ORDER BY max(measured_s) DESC, model_sha256"""
+        return [row["model_sha256"] for row in self._rows(sql, {"plate": plate})]
+
+    def results(self, plate: str | None = None, model_sha256: str | None = None) -> list[WellResult]:
+        """One result for each planned stack of every imaged well; see `result_rows`."""
+        return [row.result for row in self.result_rows(plate, model_sha256)]
+
+    def result_rows(self, plate: str | None = None, model_sha256: str | None = None) -> list[ResultRow]:
+        """One row for each planned stack of every imaged well, in the map's order, by one model or each stack's latest.
+
+        Where there is no measurement the state of the stack stands with its reason, and every figure is None.
+        """
+        with translated(self.path):
+            return result_rows.results(self._connection, plate, model_sha256)
+
+    def excluded_wells(self, plate: str) -> dict[str, Exclusion]:
+        """The wells of a plate that a person excluded, by name ("B03")."""
+        with translated(self.path):
+            return result_rows.excluded_wells(self._connection, plate)
+
+    def result_changes(self, key: StackKey | None = None) -> list[ResultChange]:
+        """The history of every result row, or of one stack's, oldest first."""
+        with translated(self.path):
+            return result_rows.changes(self._connection, key)
+
+    def histograms(self, key: StackKey) -> "dict[str, NDArray[np.int64]]":
+        """A stack's raw intensity counts per channel, for pooling plate limits; empty where none were put."""
+        import numpy as np  # 0.1 s that `spheroidd status` does not have
+
+        rows = self._rows(f"SELECT channel, counts FROM histograms WHERE {OF_STACK}", parameters(key))
+        return {
+            row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
+            for row in rows
+        }
+
+    def focus_map(self, plate: str) -> list[FocusFound]:
+        """Where the focus of a plate's stacks was found, in the order in which it was looked for."""
+        from spheroidd.daemon.catalog import focus_rows
+
+        with translated(self.path):
+            return focus_rows.of_plate(self._connection, plate)
+
+    def stack_profiles(self, plate: str) -> "dict[StackKey, StackProfile]":
+        """What the images of a plate's stacks say of themselves; a stack that was not measured is not among them."""
+        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
+
+        with translated(self.path):
+            return stack_quality_rows.profiles(self._connection, plate)
+
+    def repeated_slices(self, plate: str) -> dict[StackKey, tuple[SliceIndex, ...]]:
+        """The slices of a plate whose bytes are those of the slice below them or of the other channel."""
+        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
+
+        with translated(self.path):
+            return stack_quality_rows.repeated(self._connection, plate)
+
+    # The run
+
+    def faults(self, open_only: bool = True) -> list[Fault]:
+        """Faults, oldest first: those that stand, or all there ever were."""
+        where = "WHERE cleared_s IS NULL" if open_only else ""
+        rows = self._rows(f"SELECT * FROM faults {where} ORDER BY id")
+        return [
+            Fault(r["code"], r["key"], r["kind"], r["what"], r["location"], r["todo"], r["raised_s"], r["cleared_s"])
+            for r in rows
+        ]
+
+    def run_state(self) -> RunState | None:
+        """What the last daemon said of itself; None before the first run."""
+        rows = self._rows("SELECT * FROM run_state")
+        return RunState(**{name: rows[0][name] for name in RunState.__slots__}) if rows else None
+
+    def verify(self) -> list[str]:
+        """Check the file and the ledger's rules; what is wrong, in words, and nothing where all is well."""
+        problems = [f"sqlite: {row[0]}" for row in self._connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        for row in self._connection.execute("PRAGMA foreign_key_check"):
+            problems.append(f"a row of {row[0]} belongs to nothing in {row[2]}")
+        for stack in self.stacks():
+            problems += self._verify_stack(stack)
+        return problems
+
+    def _verify_stack(self, stack: StackRow) -> list[str]:
+        promised = set(stack.plan.indices())
+        found = self.acknowledged(stack.key)
+        problems = [f"{stack.key}: {index} is in the ledger but not in the plan" for index in found.keys() - promised]
+        missing = len(promised - found.keys())
+        if missing and stack.state in (StackState.STORED, StackState.SCORING, StackState.SCORED):
+            problems.append(f"{stack.key}: it is {stack.state} although {missing} slices are missing")
+        for _, block in self.blocks(stack.key):
+            if not {SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)} <= promised:
+                problems.append(f"{stack.key}: {block} is not in the plan")
+        scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {OF_STACK}", parameters(stack.key))[0]["n"]
+        if stack.state is StackState.SCORED and not scored:
+            problems.append(f"{stack.key}: it is scored but has no result")
+        if scored and missing:
+            problems.append(f"{stack.key}: it has a result although {missing} slices are missing")
+        return problems
+
+
+_STACKS = """
+SELECT stacks.*, (SELECT count(*) FROM slices
+  WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked
+FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
+WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
+ORDER BY plates.created_s, plate, wells.ordinal, stack
+"""
+
+
+def _stack_row(row: Row) -> StackRow:
+    key = stack_key(row)
+    return StackRow(
+        key,
+        load_plan(key, row["plan_json"]),
+        StackState(row["state"]),
+        row["reason"],
+        row["opened_s"],
+        row["last_acked_s"],
+        row["sealed_s"],
+        row["attempts"],
+        row["n_acked"],
+    )

@@ -1,0 +1,251 @@
+"""The catalog's rows of results: a measurement as columns, what it was related to, their history, and all of it back.
+
+`Catalog.record_measurement`, `Catalog.update_related` and the readers of results in `CatalogReader` are their callers.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from spheroidd.daemon.catalog.rows import (
+    OF_STACK,
+    Exclusion,
+    MeasurementRow,
+    ResultChange,
+    ResultRow,
+    StackState,
+    dump,
+    dump_limits,
+    load_limits,
+    parameters,
+    stack_key,
+    treatment,
+)
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.results import Normalisation, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.stack import StackKey
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from spheroidd.inference.viability.related_viability import Related
+
+Row = Mapping[str, Any]
+
+
+def put_measurement(
+    tables: "Database", key: StackKey, measurement: StackMeasurement, *, latency_s: float | None, now_s: float
+) -> tuple[dict[str, Any] | None, dict[str, Any]] | None:
+    """Write a measurement as a provisional row inside the caller's transaction: the row before and after.
+
+    None, and nothing is written, where the row says the same already but for the time that it took.
+    """
+    old = _row_of(tables, key, measurement.model_sha256)
+    new = _columns(measurement)
+    if old is not None and all(old[name] == value for name, value in new.items()):
+        return None
+    row = {
+        **parameters(key),
+        **_UNRELATED,
+        **new,
+        "model_sha256": measurement.model_sha256,
+        "cpu_s": measurement.cpu_s,
+        "latency_s": latency_s,
+        "measured_s": now_s,
+    }
+    tables.table("results").upsert(row, pk=_PRIMARY_KEY)
+    return old, row
+
+
+def put_related(
+    tables: "Database", key: StackKey, model_sha256: str, related: "Related"
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Write what a measurement is beside its controls inside the caller's transaction: the row before and after.
+
+    None where it says so already. ConfigError where there is no such row.
+    """
+    old = _row_of(tables, key, model_sha256)
+    if old is None:
+        what = f"there is no result of model {model_sha256[:12]}"
+        raise ConfigError(what, where=str(key), do="record its measurement first")
+    new = {**asdict(related), "status": related.status.value}
+    if all(old[name] == value for name, value in new.items()):
+        return None
+    tables.table("results").update((key.plate, str(key.well), key.stack, model_sha256), new)
+    return old, {**old, **new}
+
+
+def put_change(tables: "Database", change: ResultChange) -> int:
+    """Add an entry to the history of results inside the caller's transaction; gives its id."""
+    entry = {
+        **parameters(change.key),
+        "changed_s": change.changed_s,
+        "model_sha256": change.model_sha256,
+        "old_json": None if change.old is None else dump(change.old),
+        "new_json": dump(change.new),
+        "reason": change.reason,
+    }
+    tables.table("result_changes").insert(entry)
+    return int(tables.execute("SELECT max(id) FROM result_changes").fetchone()[0])
+
+
+def measurements(connection: sqlite3.Connection, plate: str, model_sha256: str) -> list[MeasurementRow]:
+    """See `CatalogReader.measurements`."""
+    rows = connection.execute(_MEASUREMENTS, {"plate": plate, "model": model_sha256})
+    return [MeasurementRow(stack_key(row), treatment(row), _measurement(row), _related(row)) for row in rows]
+
+
+def results(connection: sqlite3.Connection, plate: str | None, model_sha256: str | None) -> list[ResultRow]:
+    """See `CatalogReader.result_rows`."""
+    rows = connection.execute(_RESULTS, {"plate": plate, "model": model_sha256})
+    return [ResultRow(_result(row), treatment(row), _exclusion(row)) for row in rows]
+
+
+def excluded_wells(connection: sqlite3.Connection, plate: str) -> dict[str, Exclusion]:
+    """See `CatalogReader.excluded_wells`."""
+    rows = connection.execute("SELECT * FROM excluded_wells WHERE plate = ? ORDER BY well", (plate,))
+    return {row["well"]: found for row in rows for found in [_exclusion(row)] if found}
+
+
+def changes(connection: sqlite3.Connection, key: StackKey | None) -> list[ResultChange]:
+    """See `CatalogReader.result_changes`."""
+    where = OF_STACK if key else "1"
+    sql = f"SELECT * FROM result_changes WHERE {where} ORDER BY id"
+    return [_change(row) for row in connection.execute(sql, parameters(key) if key else {})]
+
+
+def _row_of(tables: "Database", key: StackKey, model_sha256: str) -> dict[str, Any] | None:
+    sql = f"SELECT * FROM results WHERE {OF_STACK} AND model_sha256 = :model"
+    row = tables.execute(sql, {**parameters(key), "model": model_sha256}).fetchone()
+    return None if row is None else dict(row)
+
+
+def _columns(measurement: StackMeasurement) -> dict[str, Any]:
+    """What makes two measurements the same: all but the time they took."""
+    return {
+        "live_um3": measurement.live_um3,
+        "dead_um3": measurement.dead_um3,
+        "n_live": measurement.n_live,
+        "n_dead": measurement.n_dead,
+        "v_count": measurement.v_count,
+        "live_um3_by_z_json": dump(list(measurement.live_um3_by_z)),
+        "limits_json": dump_limits(measurement.limits),
+        "quantiles_json": dump(measurement.quantiles),
+        "normalisation": measurement.normalisation.value,
+    }
+
+
+def _related(row: Row) -> "Related":
+    from spheroidd.inference.viability.related_viability import Related  # a table of results is printed without it
+
+    figures = (row["v_control"], row["v_score"], row["v_score_lo"], row["v_score_hi"])
+    return Related(WellStatus(row["status"]), row["reason"], *figures)
+
+
+def _measurement(row: Row) -> StackMeasurement:
+    return StackMeasurement(
+        live_um3=row["live_um3"],
+        dead_um3=row["dead_um3"],
+        n_live=row["n_live"],
+        n_dead=row["n_dead"],
+        live_um3_by_z=tuple(json.loads(row["live_um3_by_z_json"])),
+        limits=load_limits(row["limits_json"]),
+        normalisation=Normalisation(row["normalisation"]),
+        model_sha256=row["model_sha256"],
+        cpu_s=row["cpu_s"],
+        quantiles=json.loads(row["quantiles_json"]),
+    )
+
+
+def _result(row: Row) -> WellResult:
+    measured = row["status"] is not None
+    status, reason = (row["status"], row["reason"]) if measured else _unmeasured(row)
+    return WellResult(
+        plate=row["plate"],
+        well=row["well"],
+        stack=row["stack"],
+        status=WellStatus(status),
+        reason=reason,
+        n_slices_expected=row["n_slices"],
+        n_slices_acked=row["n_acked"],
+        **{name: row[name] for name in _FIGURES},
+    )
+
+
+def _exclusion(row: Row) -> Exclusion | None:
+    if row["exclusion_reason"] is None:
+        return None
+    return Exclusion(row["well"], row["exclusion_reason"], row["excluded_by"], row["excluded_at_utc"], row["plate"])
+
+
+def _unmeasured(row: Row) -> tuple[str, str | None]:
+    state = StackState(row["state"] or StackState.QUEUED)
+    if state is StackState.SCORED:  # by another model than the one asked for
+        return WellStatus.STORED, "not scored by this model"
+    return state.value, row["stack_reason"] or _WAITING.get(state)
+
+
+def _change(row: Row) -> ResultChange:
+    old = json.loads(row["old_json"]) if row["old_json"] else None
+    new = json.loads(row["new_json"])
+    return ResultChange(row["changed_s"], stack_key(row), row["model_sha256"], old, new, row["reason"])
+
+
+_WAITING = {
+    StackState.QUEUED: "not imaged yet",
+    StackState.ACQUIRING: "its slices are arriving",
+    StackState.STORED: "waits for the model",
+    StackState.SCORING: "the model is at work",
+}
+_FIGURES = (
+    "live_um3",
+    "dead_um3",
+    "n_live",
+    "n_dead",
+    "v_count",
+    "v_control",
+    "v_score",
+    "v_score_lo",
+    "v_score_hi",
+    "model_sha256",
+    "normalisation",
+    "latency_s",
+)
+_PRIMARY_KEY = ("plate", "well", "stack", "model_sha256")
+_UNRELATED: dict[str, object] = {
+    "status": "provisional",
+    "reason": None,
+    "v_control": None,
+    "v_score": None,
+    "v_score_lo": None,
+    "v_score_hi": None,
+}
+
+_MEASUREMENTS = """
+SELECT * FROM results JOIN wells USING (plate, well)
+WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
+"""
+
+# A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
+# by name; a stack with missing slices never does.
+_RESULTS = """
+SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.reason AS stack_reason,
+  stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
+  (SELECT count(*) FROM slices
+    WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
+  results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
+  v_score_hi, model_sha256, normalisation, latency_s, excluded_at_utc, excluded_by, exclusion_reason
+FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
+LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
+LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
+  AND stacks.state <> 'incomplete'
+  AND CASE WHEN :model IS NULL
+    THEN stacks.state = 'scored' AND results.model_sha256 = (SELECT latest.model_sha256 FROM results AS latest
+      WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
+      ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
+    ELSE results.model_sha256 = :model END
+WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate)
+ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
+"""

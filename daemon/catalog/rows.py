@@ -1,0 +1,175 @@
+"""What the catalog gives back: its rows as frozen objects, and their form in JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from spheroidd.protocols.plate import Treatment, WellRole
+from spheroidd.protocols.results import Limits, StackMeasurement, WellResult
+from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+if TYPE_CHECKING:
+    from spheroidd.inference.viability.related_viability import Related
+
+
+class StackState(StrEnum):
+    """How far a stack has come. What became of its viability (provisional, final) stands in its result row."""
+
+    QUEUED = "queued"
+    ACQUIRING = "acquiring"
+    STORED = "stored"  # every promised slice is acknowledged and in Zarr
+    SCORING = "scoring"
+    SCORED = "scored"
+    FAILED = "failed"
+    INCOMPLETE = "incomplete"  # it ended with slices missing
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """A stack's plan and how far it has come. Times are seconds since 1970; attempts counts starts of scoring."""
+
+    key: StackKey
+    plan: StackPlan
+    state: StackState
+    reason: str | None
+    opened_s: float | None
+    last_acked_s: float | None
+    sealed_s: float | None
+    attempts: int
+    n_slices_acked: int
+
+    @property
+    def complete(self) -> bool:
+        """Every promised slice is acknowledged."""
+        return self.n_slices_acked == self.plan.n_slices
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementRow:
+    """A stored measurement with the treatment of its well and what it was last related to."""
+
+    key: StackKey
+    treatment: Treatment
+    measurement: StackMeasurement
+    related: "Related"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A well that a person left out of every summary, why, who and when (ISO 8601, UTC)."""
+
+    well: str
+    reason: str
+    who: str
+    at_utc: str
+    plate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One line of the results: the result itself, the well's treatment, and its exclusion where a person made one."""
+
+    result: WellResult
+    treatment: Treatment
+    exclusion: Exclusion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultChange:
+    """One entry of the history of results; `old` is None where the row was new."""
+
+    changed_s: float
+    key: StackKey
+    model_sha256: str
+    old: dict[str, Any] | None
+    new: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something a person must know of. `key` names the stack, or is empty; `kind` is the error's class."""
+
+    code: str
+    key: str
+    kind: str
+    what: str
+    where: str
+    do: str
+    raised_s: float
+    cleared_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the daemon says of itself about once a second. `worker` is a word such as "idle" or "scoring P1/A01/0"."""
+
+    version: str
+    pid: int
+    state: str
+    started_s: float
+    heartbeat_s: float
+    worker: str = "idle"
+    plate: str | None = None
+    well: str | None = None
+    stack: int | None = None
+    slices_done: int = 0
+    slices_total: int = 0
+    slices_per_s: float | None = None
+    eta_s: float | None = None
+
+
+def dump(value: object) -> str:
+    """One text for equal values: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def dump_plan(plan: StackPlan) -> str:
+    """A plan's geometry; its key stands in the row's own columns."""
+    fields = {name: getattr(plan, name) for name in _GEOMETRY}
+    return dump({**fields, "channels": list(plan.channels), "slice_period_s": plan.slice_period_s})
+
+
+def load_plan(key: StackKey, text: str) -> StackPlan:
+    """The inverse of `dump_plan`."""
+    fields = json.loads(text)
+    return StackPlan(key, **{**fields, "channels": tuple(fields["channels"])})
+
+
+def geometry_differences(one: StackPlan, other: StackPlan) -> list[str]:
+    """What differs between two plans of a stack, in words; the pace is no part of the geometry."""
+    names = (*_GEOMETRY, "channels")
+    return [f"{n} {getattr(one, n)} -> {getattr(other, n)}" for n in names if getattr(one, n) != getattr(other, n)]
+
+
+def dump_limits(limits: Mapping[str, Limits]) -> str:
+    """Limits per channel."""
+    return dump({channel: asdict(value) for channel, value in limits.items()})
+
+
+def load_limits(text: str) -> dict[str, Limits]:
+    """The inverse of `dump_limits`."""
+    return {channel: Limits(**value) for channel, value in json.loads(text).items()}
+
+
+def stack_key(row: Mapping[str, Any]) -> StackKey:
+    """The key in a row's columns plate, well and stack."""
+    return StackKey(row["plate"], WellId.parse(row["well"]), row["stack"])
+
+
+def parameters(key: StackKey) -> dict[str, str | int]:
+    """A key as the named parameters :plate, :well and :stack."""
+    return {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+
+
+def treatment(row: Mapping[str, Any]) -> Treatment:
+    """The treatment in a well's columns role, compound, dose_um and patient."""
+    return Treatment(WellRole(row["role"]), row["compound"], row["dose_um"], row["patient"])
+
+
+OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
+"""The rows of one stack, given `parameters`."""
+_GEOMETRY = ("n_z", "height", "width", "pixel_um", "z_step_um", "dtype")

@@ -1,0 +1,319 @@
+"""The catalog's tables, as numbered steps. A step that has shipped is never edited; a change is a new step.
+
+Tables are STRICT, so that a wrong type is refused at the door. Times are seconds since 1970.
+"""
+
+import sqlite3
+
+from spheroidd.daemon.catalog.views import FRAMES_VIEW, VIEWS
+from spheroidd.daemon.catalog.transaction import transaction
+from spheroidd.protocols.errors import ConfigError
+
+_PLATES = """
+CREATE TABLE plates (
+  plate TEXT PRIMARY KEY,
+  created_s REAL NOT NULL,
+  config_json TEXT NOT NULL,
+  limits_json TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE wells (
+  plate TEXT NOT NULL REFERENCES plates,
+  well TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
+  role TEXT NOT NULL,
+  compound TEXT,
+  dose_um REAL,
+  patient TEXT,
+  paths_json TEXT NOT NULL,
+  pixel_um REAL,
+  z_step_um REAL,
+  PRIMARY KEY (plate, well)
+) STRICT, WITHOUT ROWID;
+"""
+
+_STACKS = """
+CREATE TABLE stacks (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL CHECK (stack >= 0),
+  plan_json TEXT NOT NULL,
+  n_slices INTEGER NOT NULL CHECK (n_slices > 0),
+  state TEXT NOT NULL CHECK (state IN ('queued','acquiring','stored','scoring','scored','failed','incomplete')),
+  reason TEXT,
+  opened_s REAL,
+  last_acked_s REAL,
+  sealed_s REAL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well) REFERENCES wells
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slices (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  z INTEGER NOT NULL CHECK (z >= 0),
+  crc32c INTEGER NOT NULL CHECK (crc32c BETWEEN 0 AND 4294967295),
+  acquired_s REAL NOT NULL,
+  acked_s REAL NOT NULL,
+  metadata_json TEXT NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel, z),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  z_start INTEGER NOT NULL CHECK (z_start >= 0),
+  z_stop INTEGER NOT NULL CHECK (z_stop > z_start),
+  UNIQUE (plate, well, stack, channel, z_start, z_stop),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT;
+"""
+
+_RESULTS = """
+CREATE TABLE results (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('provisional','final')),
+  reason TEXT,
+  live_um3 REAL,
+  dead_um3 REAL,
+  n_live INTEGER,
+  n_dead INTEGER,
+  v_count REAL,
+  v_control REAL,
+  v_score REAL,
+  v_score_lo REAL,
+  v_score_hi REAL,
+  live_um3_by_z_json TEXT NOT NULL,
+  limits_json TEXT NOT NULL,
+  quantiles_json TEXT NOT NULL,
+  normalisation TEXT NOT NULL,
+  cpu_s REAL NOT NULL,
+  latency_s REAL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack, model_sha256),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE result_changes (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  changed_s REAL NOT NULL,
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  old_json TEXT,
+  new_json TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  FOREIGN KEY (plate, well, stack, model_sha256) REFERENCES results
+) STRICT;
+CREATE TRIGGER result_changes_keep BEFORE DELETE ON result_changes
+  BEGIN SELECT RAISE(ABORT, 'the history of results is append-only'); END;
+CREATE TRIGGER result_changes_fixed BEFORE UPDATE ON result_changes
+  BEGIN SELECT RAISE(ABORT, 'the history of results is append-only'); END;
+CREATE TABLE histograms (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  counts BLOB NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT;
+"""
+
+_RUN = """
+CREATE TABLE faults (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  code TEXT NOT NULL,
+  key TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  what TEXT NOT NULL,
+  location TEXT NOT NULL,
+  todo TEXT NOT NULL,
+  raised_s REAL NOT NULL,
+  cleared_s REAL
+) STRICT;
+CREATE UNIQUE INDEX open_faults ON faults (code, key) WHERE cleared_s IS NULL;
+CREATE TABLE run_state (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  version TEXT NOT NULL,
+  pid INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  started_s REAL NOT NULL,
+  heartbeat_s REAL NOT NULL,
+  plate TEXT,
+  well TEXT,
+  stack INTEGER,
+  slices_done INTEGER NOT NULL,
+  slices_total INTEGER NOT NULL,
+  slices_per_s REAL,
+  eta_s REAL
+) STRICT;
+"""
+
+# Numbers of AUTOINCREMENT are never used twice, so that a tail that was cut off leaves a gap. sha256 is not UNIQUE,
+# because INSERT OR REPLACE would then delete the older row, and SQLite fires no trigger for that.
+_AUDIT = """
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at_utc TEXT NOT NULL,
+  who TEXT NOT NULL CHECK (who <> ''),
+  action TEXT NOT NULL CHECK (action <> ''),
+  plate TEXT,
+  well TEXT,
+  old_json TEXT,
+  new_json TEXT,
+  reason TEXT,
+  prev_sha256 TEXT NOT NULL,
+  sha256 TEXT NOT NULL CHECK (length(sha256) = 64)
+) STRICT;
+CREATE INDEX audit_of_well ON audit (plate, well, action);
+CREATE TRIGGER audit_keep BEFORE DELETE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_next BEFORE INSERT ON audit
+  WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)
+    OR NEW.prev_sha256 <> coalesce((SELECT sha256 FROM audit ORDER BY seq DESC LIMIT 1), '')
+  BEGIN SELECT RAISE(ABORT, 'an audit event continues the chain'); END;
+CREATE VIEW excluded_wells AS
+  SELECT plate, well, at_utc AS excluded_at_utc, who AS excluded_by, reason AS exclusion_reason
+  FROM audit AS newest
+  WHERE action = 'well excluded' AND seq = (SELECT max(seq) FROM audit
+    WHERE plate = newest.plate AND well = newest.well AND action IN ('well excluded', 'well included'));
+"""
+
+# What the images say of themselves, without any judgement: what is out of focus or bleached is so beside the plate.
+_STACK_QUALITY = """
+CREATE TABLE stack_quality (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  drift_um REAL,
+  jump_um REAL,
+  jump_z INTEGER,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE channel_quality (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  channel TEXT NOT NULL,
+  floor_adu REAL NOT NULL,
+  contrast_adu REAL NOT NULL,
+  sharpness REAL,
+  saturated_share REAL NOT NULL,
+  hot_share REAL NOT NULL,
+  mean_adu_by_z_json TEXT NOT NULL,
+  PRIMARY KEY (plate, well, stack, channel),
+  FOREIGN KEY (plate, well, stack) REFERENCES stack_quality
+) STRICT, WITHOUT ROWID;
+"""
+
+# What an assay said of a well, beside what the images say: exactly one of the percentage and the reason is known.
+_REFERENCES = """
+CREATE TABLE mtt_references (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  od REAL,
+  viability_percent REAL,
+  reason TEXT,
+  audit_seq INTEGER NOT NULL,
+  PRIMARY KEY (plate, well),
+  CHECK ((viability_percent IS NULL) = (reason IS NOT NULL)),
+  FOREIGN KEY (plate, well) REFERENCES wells
+) STRICT, WITHOUT ROWID;
+"""
+
+# Where each stack's focus was found, in the stages' own coordinates; of a search that was repeated, the last.
+_FOCUS = """
+CREATE TABLE focus (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('found','neighbours','failed')),
+  channel TEXT NOT NULL,
+  x_um REAL NOT NULL,
+  y_um REAL NOT NULL,
+  focus_z_um REAL,
+  first_z_um REAL,
+  predicted_z_um REAL,
+  outlier INTEGER NOT NULL CHECK (outlier IN (0, 1)),
+  curve_json TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _PLATES + _STACKS + _RESULTS + _RUN,
+    _AUDIT,
+    _STACK_QUALITY,
+    VIEWS,
+    _REFERENCES,
+    _FOCUS,
+    FRAMES_VIEW,
+)
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring a catalog up to date, each step in one transaction with its number; ConfigError for a newer catalog."""
+    check_version(connection, where)
+    for number, script in enumerate(MIGRATIONS, start=1):
+        with transaction(connection):
+            if schema_version(connection) < number:  # asked inside: another process may have been quicker
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """How many steps a catalog has taken."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_version(connection: sqlite3.Connection, where: str) -> None:
+    """ConfigError where the catalog was written by a newer program."""
+    found = schema_version(connection)
+    if found > len(MIGRATIONS):
+        what = f"the catalog has schema {found}, this program knows up to {len(MIGRATIONS)}"
+        raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
+
+
+def make_readable(connection: sqlite3.Connection, where: str) -> None:
+    """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone.
+
+    ConfigError where its first table is not there yet: a daemon makes it at this moment, or was killed when it did.
+    """
+    version = schema_version(connection)
+    if version == 0:
+        do = "ask again in a moment; if no run goes on here, start it again"
+        raise ConfigError("the catalog is being made and holds nothing yet", where=where, do=do)
+    later = MIGRATIONS[version:]
+    if later:
+        connection.execute("PRAGMA temp_store = MEMORY")
+    for statement in (statement for step in later for statement in _statements(step)):
+        if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
+            connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script at the semicolons that end a statement (a trigger's body has some of its own)."""
+    statements, pending = [], ""
+    for line in script.strip().splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

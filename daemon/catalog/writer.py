@@ -1,0 +1,345 @@
+"""The catalog: what was promised, acknowledged, stored, scored and what failed, in one SQLite file.
+
+One process writes it, in one thread. WAL with synchronous=FULL: what a commit returned from survives a power cut.
+Every write may be given again; the same facts in any order make the same rows.
+"""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.daemon.catalog import audit_chain as audit
+from spheroidd.daemon.catalog import result_rows
+from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.plate_rows import map_differences, well_rows
+from spheroidd.daemon.catalog.rows import (
+    OF_STACK,
+    ResultChange,
+    RunState,
+    StackState,
+    dump,
+    dump_limits,
+    dump_plan,
+    geometry_differences,
+    parameters,
+)
+from spheroidd.daemon.catalog.sqlite_errors import translated
+from spheroidd.daemon.catalog.transaction import transaction
+from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.results import Limits, StackMeasurement, WellStatus
+from spheroidd.protocols.stack import Block, StackKey, StackPlan
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from spheroidd.inference.quality.image_profile import StackProfile
+    from spheroidd.inference.viability.related_viability import Related
+
+__all__ = ["Catalog", "CatalogReader", "RunState", "StackState"]
+
+
+class Catalog(CatalogReader):
+    """The writer, or with `read_only` a reader whose writes are refused by SQLite itself."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
+        super().__init__(connection, path, now)
+        self._database: Database | None = None
+
+    @classmethod
+    def create_or_open(cls, data_dir: Path, *, now: Callable[[], float] = time.time, busy_s: float = BUSY_S) -> Self:
+        """Open the catalog of a data directory for writing; directory and catalog are made where missing.
+
+        ConfigError where the directory cannot be made or holds another kind of catalog; StorageError where the disk
+        refuses.
+        """
+        return cls(*open_to_write(data_dir, now, busy_s), now)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside become durable together, or none does. Inside another one it is a savepoint.
+
+        StorageError where the disk is full or fails, or another process holds the file for longer than it should.
+        """
+        with translated(self.path), transaction(self._connection):
+            yield
+
+    @property
+    def _tables(self) -> "Database":
+        if self._database is None:
+            from sqlite_utils import Database  # takes 0.3 s, which a reader need not wait for
+
+            self._database = Database(self._connection, execute_plugins=False)
+        return self._database
+
+    def _write(self, sql: str, values: Mapping[str, object]) -> int:
+        with self.transaction():
+            return self._connection.execute(sql, dict(values)).rowcount
+
+    def append_event(
+        self,
+        action: audit.Action,
+        *,
+        plate: str | None = None,
+        well: str | None = None,
+        old: Mapping[str, Any] | None = None,
+        new: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        who: str | None = None,
+    ) -> audit.AuditEvent:
+        """Add an event to the audit trail, in the transaction of the act it tells of; `who` is by default this user."""
+        with self.transaction():
+            return audit.append(
+                self._connection,
+                action,
+                at_s=self._now(),
+                plate=plate,
+                well=well,
+                old=old,
+                new=new,
+                reason=reason,
+                who=who,
+            )
+
+    # Plates
+
+    def register_plate(self, plate_map: PlateMap, config_json: str) -> None:
+        """Write a plate and its wells down; again is harmless, and keeps the newest configuration and paths.
+
+        ConfigError where the name stands for a plate with other wells or treatments.
+        """
+        with self.transaction():
+            known = plate_map.name in self.plates()
+            old = audit.plate_state(self._connection, plate_map.name) if known else None
+            settings = self.plate_config(plate_map.name) if known else config_json
+            if known:
+                self._check_same_plate(plate_map)
+                self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
+            else:
+                row = {"plate": plate_map.name, "created_s": self._now(), "config_json": config_json}
+                self._tables.table("plates").insert(row)
+            rows = well_rows(plate_map)
+            self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))
+            new = audit.plate_state(self._connection, plate_map.name)
+            if new != old:
+                action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED
+                was, now = audit.settings_changed(settings, config_json)
+                told = {**new, "wells": len(rows), **({"settings": now} if old else {})}
+                self.append_event(action, plate=plate_map.name, old=old and {**old, "settings": was}, new=told)
+
+    def _check_same_plate(self, plate_map: PlateMap) -> None:
+        differences = map_differences(self.plate_map(plate_map.name), plate_map)
+        if differences:
+            listed = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if differences[5:] else "")
+            what = f"plate {plate_map.name} was run with another map: {listed}"
+            raise ConfigError(what, where=str(self.path), do="restore the map, or give the plate another name")
+
+    def lock_limits(self, plate: str, limits: Mapping[str, Limits]) -> None:
+        """Fix the plate's intensity limits for good; ConfigError where others are locked already."""
+        with self.transaction():
+            locked = self.locked_limits(plate)
+            if locked is not None and locked != dict(limits):
+                what = f"plate {plate} is locked to other intensity limits"
+                do = "remove [inference.limits] or give the plate another name: its rows would not be comparable"
+                raise ConfigError(what, where=str(self.path), do=do)
+            values = {"plate": plate, "limits": dump_limits(limits)}
+            if not self._write("UPDATE plates SET limits_json = :limits WHERE plate = :plate", values):
+                raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do="register it first")
+            if locked is None:
+                new = {channel: asdict(value) for channel, value in limits.items()}
+                self.append_event(
+                    audit.Action.LIMITS_LOCKED,
+                    plate=plate,
+                    new={"limits": new, "limits_sha256": audit.sha256_of(values["limits"])},
+                )
+
+    # Stacks and their ledger
+
+    def expect(self, plan: StackPlan) -> None:
+        """Write a promised stack down as queued; again is harmless. ConfigError for another geometry."""
+        with self.transaction():
+            row = {**parameters(plan.key), "plan": dump_plan(plan), "n": plan.n_slices}
+            if self._write(_EXPECT, row):
+                return
+            differences = geometry_differences(self.plan(plan.key), plan)
+            if differences:
+                what = f"the stack was planned with another geometry: {', '.join(differences)}"
+                raise ConfigError(what, where=str(plan.key), do="restore the geometry, or give the plate another name")
+
+    def acknowledge(self, event: SliceDurable, acked_s: float) -> None:
+        """Enter a durable slice into the ledger; again is harmless.
+
+        StorageError where the slice is acknowledged with other bytes. Ask `transaction` to commit many at once.
+        """
+        values = {
+            **parameters(event.key),
+            "channel": event.index.channel,
+            "z": event.index.z,
+            "crc32c": event.crc32c,
+            "acquired_s": event.acquired_s,
+            "acked_s": acked_s,
+            "metadata": dump(dict(event.metadata)),
+        }
+        with self.transaction():
+            if self._write(_ACKNOWLEDGE, values):
+                self._write(_LAST_ACKED, values)
+                return
+            known = self._rows(_KNOWN_CRC, values)[0]["crc32c"]
+            if known != event.crc32c:
+                what = f"{event.index} has crc32c {event.crc32c:08x} and was acknowledged with {known:08x}"
+                do = "check the disk: acknowledged bytes never change"
+                raise StorageError(what, where=str(event.key), do=do)
+
+    def block_stored(self, block: Block) -> None:
+        """Announce a block to readers; again is harmless."""
+        extent = {"channel": block.channel, "z_start": block.z_start, "z_stop": block.z_stop}
+        self._write(_BLOCK, {**parameters(block.key), **extent})
+
+    def set_stack_state(self, key: StackKey, state: StackState, reason: str | None = None) -> None:
+        """Write down how far a stack has come, and why. ACQUIRING sets opened_s, the end of acquisition sealed_s, and
+        SCORING counts an attempt. ConfigError for an unplanned stack, StackError for SCORED without a measurement.
+        """
+        with self.transaction():
+            row = self.stack(key)
+            measured = self._rows(_MEASURED, parameters(key))
+            if state is StackState.SCORED and not (row.complete and measured):
+                raise StackError("it has no measurement", where=str(key), do="score the stack first")
+            if state is StackState.STORED and not row.complete:
+                missing = row.plan.n_slices - row.n_slices_acked
+                raise StackError(f"{missing} slices are missing", where=str(key), do="mark it incomplete")
+            self._write(_SET_STATE, {**parameters(key), "state": state, "reason": reason, "now": self._now()})
+
+    # Results
+
+    def record_measurement(
+        self, key: StackKey, measurement: StackMeasurement, latency_s: float | None, reason: str = "scored"
+    ) -> bool:
+        """Write a stack's measurement as a provisional row and the stack as scored; True where the row is new or other.
+
+        The same measurement again changes nothing, not even what it was related to; another one is logged.
+        StackError where the ledger lacks slices: such a stack gets no viability.
+        """
+        with self.transaction():
+            stack = self.stack(key)
+            if not stack.complete:
+                what = f"{stack.n_slices_acked} of {stack.plan.n_slices} slices are acknowledged"
+                raise StackError(what, where=str(key), do="image the missing slices before scoring")
+            now_s = self._now()
+            rows = result_rows.put_measurement(self._tables, key, measurement, latency_s=latency_s, now_s=now_s)
+            if rows is not None:
+                self._log_change(key, *rows, reason)
+            self.set_stack_state(key, StackState.SCORED)
+            return rows is not None
+
+    def update_related(self, key: StackKey, model_sha256: str, related: "Related", reason: str) -> bool:
+        """Write what a measurement is beside its controls; True where that changed the row. Every change is logged
+        with `reason`. ConfigError where there is no such row.
+        """
+        if related.status not in (WellStatus.PROVISIONAL, WellStatus.FINAL):
+            raise ConfigError(f"a result cannot be {related.status}", where=str(key), do="say provisional or final")
+        with self.transaction():
+            rows = result_rows.put_related(self._tables, key, model_sha256, related)
+            if rows is not None:
+                self._log_change(key, *rows, reason)
+            return rows is not None
+
+    def put_histograms(self, key: StackKey, counts: Mapping[str, NDArray[np.integer[Any]]]) -> None:
+        """Keep a stack's raw intensity counts per channel (one count for each grey value); again replaces them."""
+        with self.transaction():
+            for channel, values in counts.items():
+                blob = zlib.compress(np.ascontiguousarray(values, "<i8").tobytes(), level=1)
+                row = {**parameters(key), "channel": channel, "counts": blob}
+                self._tables.table("histograms").upsert(row, pk=("plate", "well", "stack", "channel"))
+
+    def put_focus(self, found: FocusFound) -> None:
+        """Keep where a stack's focus was found; a later search replaces an earlier one."""
+        from spheroidd.daemon.catalog import focus_rows
+
+        with self.transaction():
+            focus_rows.put(self._connection, found, self._now())
+
+    def put_stack_profile(self, key: StackKey, profile: "StackProfile") -> None:
+        """Keep what a stack's images say of themselves; again is harmless. ConfigError where none was planned."""
+        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
+
+        with self.transaction():
+            self.plan(key)
+            stack_quality_rows.put(self._connection, key, profile, self._now())
+
+    def _log_change(self, key: StackKey, old: dict[str, Any] | None, new: dict[str, Any], reason: str) -> None:
+        entry = ResultChange(self._now(), key, new["model_sha256"], old, new, reason)
+        change = result_rows.put_change(self._tables, entry)
+        self.append_event(
+            audit.Action.RESULT_NEW if old is None else audit.Action.RESULT_CHANGED,
+            plate=key.plate,
+            well=str(key.well),
+            new={"result_change": change, "sha256": audit.change_digests(self._connection, change)[change]},
+            reason=reason,
+        )
+
+    # The run
+
+    def raise_fault(self, code: str, error: SpheroiddError, key: StackKey | None = None) -> None:
+        """Write down what a person must know. A fault that stands keeps its time and takes the newest words."""
+        values = {
+            "code": code,
+            "key": str(key or ""),
+            "kind": type(error).__name__,
+            "what": error.what,
+            "location": error.where,
+            "todo": error.do,
+            "now": self._now(),
+        }
+        self._write(_RAISE_FAULT, values)
+
+    def clear_fault(self, code: str, key: StackKey | None = None) -> None:
+        """End a fault; harmless where none stands."""
+        self._write(_CLEAR_FAULT, {"code": code, "key": str(key or ""), "now": self._now()})
+
+    def set_run_state(self, state: RunState) -> None:
+        """Replace what the daemon says of itself."""
+        names = [field.name for field in fields(RunState)]
+        columns, slots = ", ".join(names), ", ".join(f":{name}" for name in names)
+        self._write(f"REPLACE INTO run_state (id, {columns}) VALUES (1, {slots})", asdict(state))
+
+
+_EXPECT = """
+INSERT INTO stacks (plate, well, stack, plan_json, n_slices, state)
+VALUES (:plate, :well, :stack, :plan, :n, 'queued') ON CONFLICT DO NOTHING
+"""
+_ACKNOWLEDGE = """
+INSERT INTO slices (plate, well, stack, channel, z, crc32c, acquired_s, acked_s, metadata_json)
+VALUES (:plate, :well, :stack, :channel, :z, :crc32c, :acquired_s, :acked_s, :metadata) ON CONFLICT DO NOTHING
+"""
+_KNOWN_CRC = f"SELECT crc32c FROM slices WHERE {OF_STACK} AND channel = :channel AND z = :z"
+_LAST_ACKED = f"UPDATE stacks SET last_acked_s = max(coalesce(last_acked_s, :acked_s), :acked_s) WHERE {OF_STACK}"
+_BLOCK = """
+INSERT INTO blocks (plate, well, stack, channel, z_start, z_stop)
+VALUES (:plate, :well, :stack, :channel, :z_start, :z_stop) ON CONFLICT DO NOTHING
+"""
+_SET_STATE = f"""
+UPDATE stacks SET state = :state, reason = :reason,
+  opened_s = CASE WHEN :state = 'acquiring' THEN coalesce(opened_s, :now) ELSE opened_s END,
+  sealed_s = CASE WHEN :state IN ('stored', 'incomplete') THEN coalesce(sealed_s, :now) ELSE sealed_s END,
+  attempts = attempts + (:state = 'scoring')
+WHERE {OF_STACK}
+"""
+_MEASURED = f"SELECT 1 FROM results WHERE {OF_STACK} LIMIT 1"
+_RAISE_FAULT = """
+INSERT INTO faults (code, key, kind, what, location, todo, raised_s)
+VALUES (:code, :key, :kind, :what, :location, :todo, :now)
+ON CONFLICT (code, key) WHERE cleared_s IS NULL
+DO UPDATE SET kind = excluded.kind, what = excluded.what, location = excluded.location, todo = excluded.todo
+"""
+_CLEAR_FAULT = "UPDATE faults SET cleared_s = :now WHERE code = :code AND key = :key AND cleared_s IS NULL"

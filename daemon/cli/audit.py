@@ -1,0 +1,86 @@
+"""Commands of the audit trail: look at it, verify it, leave a well out and take it in again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spheroidd.daemon.cli.app import DataArgument, JsonOption, app, console, sub_app
+
+audit_app = sub_app("audit", "Who did what to the numbers, when and why.")
+
+WellOption = Annotated[str, typer.Option(help='The well, such as "B03".')]
+ReasonOption = Annotated[str, typer.Option(help="Why, in a sentence: it stands beside the well for good.")]
+PlateOption = Annotated[str | None, typer.Option(help="The plate, where there are several.")]
+WhoOption = Annotated[str | None, typer.Option(help="Who decides; without it $SPHEROIDD_USER or this account.")]
+
+
+@app.command()
+def exclude(
+    data: DataArgument, well: WellOption, reason: ReasonOption, plate: PlateOption = None, who: WhoOption = None
+) -> int:
+    """Leave a well out of curves, summaries and the control median. It stays visible, with the reason."""
+    from spheroidd.daemon.scoring.exclusions import exclude_well
+
+    decision = exclude_well(data, well, reason, plate=plate, who=who)
+    _say(decision.event.well, "excluded", decision.related)
+    return 0
+
+
+@app.command()
+def include(
+    data: DataArgument, well: WellOption, reason: ReasonOption, plate: PlateOption = None, who: WhoOption = None
+) -> int:
+    """Take an excluded well in again."""
+    from spheroidd.daemon.scoring.exclusions import include_well
+
+    decision = include_well(data, well, reason, plate=plate, who=who)
+    _say(decision.event.well, "included again", decision.related)
+    return 0
+
+
+def _say(well: str | None, what: str, related: bool) -> None:
+    then = "the plate's rows are up to date" if related else "the running daemon will bring the plate's rows up to date"
+    typer.echo(f"{well} {what}; {then}")
+
+
+@audit_app.command("show")
+def audit_show(
+    data: DataArgument,
+    as_json: JsonOption = False,
+    plate: Annotated[str | None, typer.Option(help="Only this plate's events.")] = None,
+    well: Annotated[str | None, typer.Option(help="Only this well's events.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+) -> int:
+    """Print the events, oldest first."""
+    from spheroidd.daemon.catalog import audit_trail
+    from spheroidd.daemon.catalog.writer import Catalog
+
+    with Catalog.read_only(data) as catalog:
+        events = audit_trail.events(catalog, plate=plate, well=well, last=last)
+    if as_json:
+        typer.echo(audit_trail.to_json(events))
+    else:
+        console().print(audit_trail.to_screen(events))
+    return 0
+
+
+@audit_app.command("verify")
+def audit_verify(
+    data: DataArgument,
+    as_json: JsonOption = False,
+    head: Annotated[
+        str | None, typer.Option(metavar="HEAD", help="The anchor in an export or report: number:hash, or the hash.")
+    ] = None,
+) -> int:
+    """Check every hash, and every number that the trail vouches for. Exit code 0: intact, 1: it is not."""
+    from spheroidd.daemon.catalog import audit_verification as audit_check
+    from spheroidd.daemon.catalog.writer import Catalog
+
+    with Catalog.read_only(data) as catalog:
+        check = audit_check.verify(catalog, anchor=head)
+    if as_json:
+        typer.echo(audit_check.to_json(check))
+    else:
+        console().print(audit_check.to_screen(check, Path(data)), highlight=False)
+    return 0 if check.intact else 1

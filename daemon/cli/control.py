@@ -1,0 +1,214 @@
+"""Commands that drive a daemon: serve, submit, start, pause, resume, abort, skip, repeat, next and stop; its rights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console, sub_app
+from spheroidd.protocols.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.service.client import DaemonClient
+
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="Data directory of the daemon.", envvar="SPHEROIDD_DATA")
+]
+WellArgument = Annotated[str, typer.Argument(metavar="WELL", help='The well, such as "B03".')]
+ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the wells' rows.")]
+DAY_S = 86_400
+
+
+@app.command()
+def serve(
+    data: DataArgument = DEFAULT_DATA,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML with [service] and [alarms].")] = None,
+    from_well: Annotated[
+        str | None,
+        typer.Option(metavar="WELL", help="The first plate begins at this well; those before it come last."),
+    ] = None,
+) -> int:
+    """Wait for plates that are submitted and started over the service, and run them."""
+    from spheroidd.daemon.launch.serve import serve as run_daemon
+    from spheroidd.daemon.config.service_settings import read_alarms, read_settings
+    from spheroidd.protocols.well import WellId
+
+    begin_at = WellId.parse(from_well) if from_well is not None else None
+    settings, alarms = read_settings(config), read_alarms(config)
+    return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at)
+
+
+@app.command()
+def submit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML without [data] and [service].")],
+    plate_map: Annotated[Path | None, typer.Option("--map", metavar="CSV", help="The plate map.")] = None,
+    data: DataOption = DEFAULT_DATA,
+    start_it: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
+) -> int:
+    """Hand a plate to a daemon that waits for one (`spheroidd serve`)."""
+    from spheroidd.protocols import spheroidd_pb2 as wire
+
+    texts = {"config_toml": _text(config), "plate_map_csv": _text(plate_map) if plate_map else ""}
+    with _daemon(data) as daemon:
+        answer = daemon.call(daemon.stub.SubmitPlate, wire.SubmitPlateRequest(lease=daemon.lease, **texts))
+        wells = f", {answer.n_wells} wells to image" if answer.HasField("n_wells") else ""
+        typer.echo(f"plate {answer.plate} is submitted{wells}")
+    return start(answer.plate, data) if start_it else 0
+
+
+@app.command()
+def start(
+    plate: Annotated[str, typer.Argument(metavar="PLATE", help="A plate that was submitted.")],
+    data: DataOption = DEFAULT_DATA,
+) -> int:
+    """Start a plate that was submitted, or take it up again."""
+    return _order(data, "StartPlate", plate=plate)
+
+
+@app.command()
+def pause(
+    data: DataArgument = DEFAULT_DATA,
+    after_well: Annotated[bool, typer.Option("--after-well", help="Image the well under way to its end.")] = False,
+) -> int:
+    """Pause the plate: close the shutter after the slice in hand. The rest of the stack is taken on resume."""
+    return _order(data, "PausePlate", when="PAUSE_WHEN_AFTER_WELL" if after_well else "PAUSE_WHEN_NOW")
+
+
+@app.command()
+def resume(data: DataArgument = DEFAULT_DATA) -> int:
+    """Go on with a paused plate."""
+    return _order(data, "ResumePlate")
+
+
+@app.command()
+def abort(data: DataArgument = DEFAULT_DATA, reason: ReasonOption = "") -> int:
+    """Take no further slice of the plate. What is stored is still scored."""
+    return _order(data, "AbortPlate", reason=reason)
+
+
+@app.command()
+def skip(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: ReasonOption = "") -> int:
+    """Leave a well out, or end it where it is."""
+    return _order(data, "SkipWell", well=well, reason=reason)
+
+
+@app.command()
+def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA) -> int:
+    """Image a well once more, as a further stack. What was imaged before stays."""
+    return _order(data, "RepeatWell", well=well)
+
+
+@app.command("next")
+def next_wells(
+    wells: Annotated[list[str], typer.Argument(metavar="WELL...", help="The wells, such as B03 C07.")],
+    data: DataOption = DEFAULT_DATA,
+) -> int:
+    """Image these wells next, in this order. The others follow as they were planned; none is lost."""
+    return _order(data, "ReorderWells", wells=wells)
+
+
+@app.command()
+def stop(data: DataArgument = DEFAULT_DATA) -> int:
+    """End the daemon in good order; the plate can be taken up again."""
+    return _order(data, "StopDaemon")
+
+
+control_app = sub_app("control", "Reserve the controls, so that nobody else can order anything meanwhile.")
+
+
+@control_app.command("take")
+def control_take(
+    data: DataArgument = DEFAULT_DATA,
+    holder: Annotated[str, typer.Option(help="Who, for others to see.")] = "",
+    minutes: Annotated[float, typer.Option(help="For how long; take it again to renew.")] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Take them from another (admins).")] = False,
+) -> int:
+    """Reserve the controls; put what it prints into SPHEROIDD_LEASE."""
+    from spheroidd.protocols import spheroidd_pb2 as wire
+
+    with _daemon(data) as daemon:
+        request = wire.TakeControlRequest(holder=holder, duration_s=60 * minutes, lease=daemon.lease, force=force)
+        typer.echo(daemon.call(daemon.stub.TakeControl, request).lease)
+    return 0
+
+
+@control_app.command("release")
+def control_release(data: DataArgument = DEFAULT_DATA) -> int:
+    """Give the controls free (SPHEROIDD_LEASE says which)."""
+    from spheroidd.protocols import spheroidd_pb2 as wire
+
+    with _daemon(data) as daemon:
+        daemon.call(daemon.stub.ReleaseControl, wire.ReleaseControlRequest(lease=daemon.lease))
+    return 0
+
+
+token_app = sub_app("token", "Make, list and revoke the tokens of a data directory's service.")
+
+
+@token_app.command("create")
+def token_create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.")],
+    role: Annotated[str, typer.Option(help="viewer, operator or admin.")] = "viewer",
+    days: Annotated[float, typer.Option(help="How long it is valid.")] = 90.0,
+    data: DataOption = DEFAULT_DATA,
+) -> int:
+    """Make a token and print it. It is kept as a hash: nobody can print it again."""
+    from spheroidd.daemon.service.tokens import Role, TokenFile
+
+    if not data.is_dir():
+        raise ConfigError("there is no such directory", where=str(data), do="give the directory of a run")
+    typer.echo(TokenFile(data).create(name, Role.named(role), days * DAY_S))
+    return 0
+
+
+@token_app.command("list")
+def token_list(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> int:
+    """Say which tokens there are, without their secrets."""
+    import json
+    from datetime import UTC, datetime
+
+    from spheroidd.daemon.service.tokens import TokenFile
+
+    tokens = TokenFile(data).tokens()
+    if as_json:
+        names = ("id", "name", "role", "created_s", "expires_s")
+        typer.echo(json.dumps([{name: getattr(token, name) for name in names} for token in tokens], indent=1))
+    for token in () if as_json else tokens:
+        until = datetime.fromtimestamp(token.expires_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        typer.echo(f"{token.id}  {token.role:8}  until {until}  {token.name}")
+    return 0
+
+
+@token_app.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")], data: DataOption = DEFAULT_DATA
+) -> int:
+    """Make a token worthless from now on."""
+    from spheroidd.daemon.service.tokens import TokenFile
+
+    TokenFile(data).revoke(name)
+    return 0
+
+
+def _daemon(data: Path) -> "DaemonClient":
+    from spheroidd.daemon.service.client import DaemonClient
+
+    return DaemonClient.of(data)
+
+
+def _order(data: Path, method: str, **fields: Any) -> int:
+    """Order something of the daemon, and print what it did."""
+    from spheroidd.protocols import spheroidd_pb2 as wire
+
+    kind = getattr(wire, f"{method}Request")
+    with _daemon(data) as daemon:
+        answer = daemon.call(getattr(daemon.stub, method), kind(lease=daemon.lease, **fields))
+    typer.echo(f"{answer.done} ({answer.state})")
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path), do="check path and encoding (UTF-8)") from error

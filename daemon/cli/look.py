@@ -1,0 +1,134 @@
+"""Commands that look at what is there: status, results, the preflight."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console
+from spheroidd.protocols.errors import ConfigError
+
+
+@app.command()
+def status(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second until Ctrl-C.")] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Ask this daemon over the network instead.")
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="PEM", help="With --address: who signed its certificate.")
+    ] = None,
+) -> int:
+    """Say how the daemon is. Exit code 0: healthy, 1: somebody should look, 3: stopped with work left.
+
+    Without --address it reads what the daemon wrote into the catalog about a second ago.
+    """
+    from spheroidd.daemon.monitoring import status as looking
+    from spheroidd.daemon.catalog.reader import CatalogReader
+
+    if address is not None:
+        return _remote_status(address, authority, as_json=as_json, watch=watch)
+    with CatalogReader.read_only(data) as catalog:
+        found = looking.look(data, catalog)
+        if as_json:
+            typer.echo(looking.to_json(found))
+        elif watch:
+            found = _watch(data, catalog)
+        else:
+            console().print(looking.to_screen(found))
+    return found.exit_code
+
+
+@app.command()
+def results(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV.")] = None,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's rows (the start of its sha256).")] = None,
+) -> int:
+    """Print a row for every imaged well: viability where there is one, and why where there is none."""
+    from spheroidd.daemon.analysis import results_table as rows_out
+    from spheroidd.daemon.catalog.reader import CatalogReader
+
+    with CatalogReader.read_only(data) as catalog:
+        if plate is not None and plate not in catalog.plates():
+            known = ", ".join(catalog.plates()) or "none"
+            raise ConfigError(f"there is no plate {plate!r}", where=str(data), do=f"the plates are: {known}")
+        rows = catalog.result_rows(plate, _model_digest(model, catalog.models(plate)))
+    if as_json:
+        typer.echo(rows_out.to_json(rows))
+    if csv is not None:
+        rows_out.write_csv(rows, csv)
+    if not as_json and csv is None:
+        screen = console()
+        for name in dict.fromkeys(row.result.plate for row in rows):
+            screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
+    return 0
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Configuration (TOML).")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check before a run: configuration, disk, model, device, clock, source. Exit code 1 where a check fails."""
+    from spheroidd.daemon.monitoring import preflight as checking
+
+    checks = checking.examine(config)
+    if as_json:
+        typer.echo(checking.to_json(checks))
+    else:
+        console().print(checking.to_screen(checks))
+    return checking.exit_code(checks)
+
+
+def _model_digest(start: str | None, models: list[str]) -> str | None:
+    """The one model whose digest starts so."""
+    if start is None:
+        return None
+    found = [digest for digest in models if digest.startswith(start)]
+    if len(found) != 1:
+        known = ", ".join(digest[:12] for digest in models) or "none"
+        raise ConfigError(f"--model {start}: {len(found)} models start so", do=f"the models are: {known}")
+    return found[0]
+
+
+def _remote_status(address: str, authority: Path | None, *, as_json: bool, watch: bool) -> int:
+    """The same, told by a daemon itself."""
+    from rich.live import Live
+
+    from spheroidd.daemon.monitoring import status as looking
+    from spheroidd.daemon.service import status_remote as remote
+
+    with remote.connect(address, authority) as client:
+        found = remote.ask(client)
+        if as_json:
+            typer.echo(looking.to_json(found))
+        elif watch:
+            with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
+                for found in remote.watch(client):
+                    live.update(looking.to_screen(found), refresh=True)
+        else:
+            console().print(looking.to_screen(found))
+    return found.exit_code
+
+
+def _watch(data: Path, catalog: Any) -> Any:
+    """Show the status until Ctrl-C; the last one."""
+    import time
+
+    from rich.live import Live
+
+    from spheroidd.daemon.monitoring import status as looking
+
+    found = looking.look(data, catalog)
+    with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(looking.to_screen(found), refresh=True)
+            time.sleep(1.0)
+            found = looking.look(data, catalog)
+    return found

@@ -1,0 +1,38 @@
+"""`spheroidd report`: the plate as a document."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, app
+from spheroidd.protocols.errors import ConfigError
+
+
+@app.command()
+def report(
+    data: DataArgument = DEFAULT_DATA,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="HTML file to write.")] = Path("report.html"),
+    pdf: Annotated[Path | None, typer.Option("--pdf", metavar="FILE", help="Write a PDF too.")] = None,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    who: Annotated[str | None, typer.Option(help="Who reports; without it $SPHEROIDD_USER or this account.")] = None,
+) -> int:
+    """Write a report: plate maps, controls, dose response, images, quality, provenance. One HTML file, nothing else."""
+    if pdf is not None and pdf.absolute() == out.absolute():
+        raise ConfigError("HTML and PDF have the same name", where=str(pdf), do="give -o and --pdf different files")
+    from spheroidd.daemon.report.writer import write_report
+
+    written = write_report(data, out, pdf, plate=plate, command=_command(), who=who)
+    for file in written.files:
+        typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    if written.not_recorded:
+        typer.echo(f"spheroidd: the report is not in the audit trail: {written.not_recorded}", err=True)
+    return 0
+
+
+def _command() -> str:
+    """The command as it was given, so that the report says how to make it again."""
+    import shlex
+
+    return shlex.join(["spheroidd", *sys.argv[1:]])

@@ -1,0 +1,146 @@
+"""Commands that run, replay, re-score and record plates."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, app, console
+from spheroidd.protocols.errors import ConfigError
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Where the demonstration writes.")] = Path("demo-data"),
+    seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with what is there instead of starting anew.")] = False,
+) -> int:
+    """Run an emulated plate, live, and compare its viability rows with the truth."""
+    from spheroidd.daemon.catalog.connection import CATALOG_NAME
+    from spheroidd.daemon.launch.demo import run_demo
+
+    if data.exists() and not (data.is_dir() and (not any(data.iterdir()) or (data / CATALOG_NAME).exists())):
+        do = "give --data a new directory: the demonstration replaces what is there"
+        raise ConfigError("something else than a data directory is there", where=str(data), do=do)
+    return run_demo(data, seed=seed, console=console(), keep=keep)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration (TOML).")],
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+    from_well: Annotated[
+        str | None, typer.Option(metavar="WELL", help="Begin at this well; those before it come last.")
+    ] = None,
+) -> int:
+    """Acquire and score a plate. An interrupted run is taken up where it stopped."""
+    from spheroidd.daemon.config.model import load_config
+    from spheroidd.daemon.launch.run import run_plate
+    from spheroidd.protocols.well import WellId
+
+    begin_at = WellId.parse(from_well) if from_well is not None else None
+    return run_plate(load_config(config), console=console(), live=not plain, from_well=begin_at)
+
+
+@app.command()
+def replay(
+    plate_map: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Plate map (CSV) with the paths of the recordings, or a run's data.")
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory to write.")] = DEFAULT_DATA,
+    name: Annotated[str | None, typer.Option(help="The plate's name; without it the map's file name.")] = None,
+    pace: Annotated[str, typer.Option(help="real: the instrument's own pace; fast: as fast as possible.")] = "fast",
+    pixel_um: Annotated[float | None, typer.Option(help="Pixel size where neither file nor map says it.")] = None,
+    z_step_um: Annotated[float | None, typer.Option(help="z step where neither file nor map says it.")] = None,
+    model: Annotated[str, typer.Option(help='"default", or a .safetensors file.')] = "default",
+    normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+    faults: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
+) -> int:
+    """Run a recorded plate through the same pipeline as a microscope."""
+    from spheroidd.daemon.config.model import build_config
+    from spheroidd.daemon.emulation.replayed_plate import map_of_run, read_faults
+    from spheroidd.daemon.launch.run import run_plate
+
+    if plate_map.is_dir():
+        plate_map = map_of_run(plate_map, data, name)
+    given = read_faults(faults) if faults is not None else None
+    tables = {
+        "data": {"dir": str(data)},
+        "plate": _given(name=name, map=str(plate_map)),
+        "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um, faults=given),
+        "inference": _given(model=model, normalisation=normalisation, device=device, threads=threads),
+    }
+    config = build_config(tables, base=Path.cwd(), where="replay")
+    return run_plate(config, console=console(), live=not plain)
+
+
+@app.command()
+def score(
+    data: DataArgument = DEFAULT_DATA,
+    model: Annotated[str | None, typer.Option(help='"default", or a .safetensors file; without it the run\'s.')] = None,
+    normalisation: Annotated[str | None, typer.Option(help="stack or plate; without it the run's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+) -> int:
+    """Score every stored stack again. Raw data stay as they are; every changed row is logged."""
+    from spheroidd.daemon.launch.run import score_plate
+
+    return score_plate(
+        data, model=model, normalisation=normalisation, device=device, threads=threads, console=console()
+    )
+
+
+@app.command()
+def emulate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write the recorded plate to.")],
+    instrument: Annotated[
+        str | None, typer.Option("--as", metavar="KIND", help="leica-cam: be a LAS X that scans on command.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="unit, demo, screen or whole.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
+    layout: Annotated[str, typer.Option(help="ome-tiff, matrix-screener or ome-zarr.")] = "ome-tiff",
+    wells: Annotated[str | None, typer.Option(help='Only these wells, such as "A01,B03".')] = None,
+    name: Annotated[str, typer.Option(help="The plate's name.")] = "emulated",
+    plate_map: Annotated[
+        Path | None, typer.Option("--map", help="With --as: the plate; without it, a made-up one.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="With --as: the address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --as: the port; 0 takes a free one.")] = 8895,
+    pace: Annotated[str, typer.Option(help="With --as: real or fast.")] = "real",
+    packets: Annotated[str, typer.Option(help="With --as: whole, split or burst.")] = "whole",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FAULT", help='With --as: such as "missing:A01:3" or "mute:startscan"; may be repeated.'),
+    ] = None,
+) -> int:
+    """Write a recorded plate with its truth beside it; or, with --as, be an instrument until Ctrl-C."""
+    if instrument is not None:
+        from spheroidd.daemon.emulation.fake_lasx import check_instrument, serve_leica
+
+        check_instrument(instrument)
+        return serve_leica(
+            out,
+            preset=preset,
+            seed=seed,
+            plate_map=plate_map,
+            name=name,
+            host=host,
+            port=port,
+            pace=pace,
+            packets=packets,
+            faults=fault or (),
+            console=console(),
+        )
+    from spheroidd.daemon.emulation.recorded_files import write_recording
+
+    return write_recording(out, preset=preset, seed=seed, layout=layout, wells=wells, name=name, console=console())
+
+
+def _given(**values: object) -> dict[str, object]:
+    """The options that were given: the others keep the configuration's defaults."""
+    return {name: value for name, value in values.items() if value is not None}

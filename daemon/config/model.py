@@ -1,0 +1,309 @@
+"""The configuration: one frozen tree, read from TOML. What a key may hold stands here and nowhere else.
+
+Paths are relative to the configuration file. Every fault names the file, the line, the key and what to write.
+"""
+
+import contextlib
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
+
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
+from spheroidd.daemon.config.table import Section
+from spheroidd.daemon.config.source_registry import SOURCES, settings_class
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
+from spheroidd.protocols.results import Limits, Normalisation
+
+Channel = Literal["488", "561"]
+Tree = TypeVar("Tree", bound=BaseModel)
+
+
+_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
+
+
+class DataConfig(Section):
+    """[data]: where everything is kept."""
+
+    dir: Path = Field(default=Path("spheroidd-data"), description="directory of the Zarr plate and the catalog")
+
+
+class PlateConfig(Section):
+    """[plate]: which plate it is."""
+
+    name: str | None = Field(default=None, description="the plate's name; without it the map's file name")
+    map: Path | None = Field(default=None, description="plate map (CSV); only the emulator can do without")
+
+
+class StoreConfig(Section):
+    """[store]: how slices become durable."""
+
+    codec: Literal["lz4", "zstd"] = Field(default="lz4", description="lz4: faster; zstd: smaller; neither loses a bit")
+    slab_z: int = Field(default=8, ge=1, le=64, description="slices of one channel in a file")
+    ring_slots: int | None = Field(
+        default=None,
+        ge=16,
+        le=4096,
+        description="slices that may wait, durable, for their slab; without it 256 MiB of them, 48 at least",
+    )
+    min_free_gb: float = Field(default=2.0, ge=0, description="free space below which no slice is taken")
+
+
+class LimitsConfig(Section):
+    """One channel's intensity limits: clip to low..high, then (value - mean) / sd."""
+
+    low: float
+    high: float
+    mean: float
+    sd: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LimitsConfig":
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low} and high is {self.high}; write low below high")
+        return self
+
+
+class InferenceConfig(Section):
+    """[inference]: the model and how it runs."""
+
+    model: Literal["default"] | Path = Field(
+        default="default", description='"default", or the path of a .safetensors file'
+    )
+    regressor: Literal["default"] | Path = Field(
+        default="default", description='"default", or the path of a .safetensors file of `spheroidd regressor train`'
+    )
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        default="auto", description='"auto", "cpu", "cuda" or "cuda:0"'
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=256, description="threads of the model; without it one for each core"
+    )
+    normalisation: Normalisation = Field(
+        default=Normalisation.PLATE,
+        description="intensity limits locked from the plate's control wells (each stack's own without any), or stack",
+    )
+    limit_tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="stack only: how far limits may move before a slab is segmented again; above 0 the result "
+        "depends a little on the pace at which slices came",
+    )
+    limits: dict[Channel, LimitsConfig] | None = Field(
+        default=None, description="intensity limits known before, per channel"
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="how often a stack may take the worker down with it")
+
+    def known_limits(self) -> dict[str, Limits] | None:
+        """The limits as the pipeline wants them; None where none are given."""
+        if self.limits is None:
+            return None
+        return {channel: Limits(**limits.model_dump()) for channel, limits in self.limits.items()}
+
+
+class ServiceConfig(Section):
+    """[service]: what other programs can ask of the daemon, over gRPC."""
+
+    enabled: bool = Field(default=True, description="whether other programs can ask at all")
+    address: Annotated[str, Field(pattern=_ADDRESS)] = Field(
+        default="127.0.0.1:0",
+        description="host:port; port 0 takes a free one, which `spheroidd` finds by the data directory",
+    )
+    name: str | None = Field(default=None, description="the name in the certificate, where it is not the host's")
+    tls_certificate: Path | None = Field(default=None, description="PEM; needed beyond this computer")
+    tls_key: Path | None = Field(default=None, description="PEM, without a passphrase")
+    tls_client_ca: Path | None = Field(default=None, description="PEM; only clients it has signed may connect")
+    local_role: Literal["viewer", "operator", "admin", "none"] = Field(
+        default="admin", description="what programs of this computer may do without a token"
+    )
+    http: bool = Field(default=True, description="whether there is a page to look at, and REST")
+    http_address: Annotated[str, Field(pattern=_ADDRESS)] = Field(
+        default="127.0.0.1:8040", description="host:port of the page; where the port is taken, a free one"
+    )
+    http_hosts: tuple[str, ...] = Field(
+        default=(), description="further names of this computer under which the page may be opened"
+    )
+    http_viewers: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*\{url\}\S*$")], ...] = Field(
+        default=(),
+        description="web viewers that the page links to and that may read the images: their address, with {url} in "
+        'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}"',
+    )
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def local(self) -> bool:
+        """Whether only this computer can reach it."""
+        return _is_local(self.host)
+
+    @property
+    def http_host(self) -> str:
+        """The page's address without its port."""
+        return self.http_address.rpartition(":")[0].strip("[]")
+
+    @property
+    def http_local(self) -> bool:
+        """Whether only this computer can reach the page."""
+        return _is_local(self.http_host)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "ServiceConfig":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; write both")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key; write them too")
+        if not self.local and self.tls_certificate is None:
+            what = f"address {self.address} can be reached from other computers"
+            raise ValueError(f"{what}; write tls_certificate and tls_key, or use 127.0.0.1")
+        if self.http and not self.http_local and self.tls_certificate is None:
+            what = f"http_address {self.http_address} can be reached from other computers"
+            raise ValueError(f"{what}; write tls_certificate and tls_key, or use 127.0.0.1")
+        return self
+
+
+def _is_local(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class Config(Section):
+    """The whole tree. `source` holds the settings of the chosen kind."""
+
+    data: DataConfig = DataConfig()
+    plate: PlateConfig = PlateConfig()
+    source: SerializeAsAny[BaseModel]
+    store: StoreConfig = StoreConfig()
+    inference: InferenceConfig = InferenceConfig()
+    service: ServiceConfig = ServiceConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
+
+    @property
+    def source_kind(self) -> str:
+        """Which source: "emulator", "replay", or a registered one."""
+        return str(self.source.model_dump(include={"kind"})["kind"])
+
+    @property
+    def plate_name(self) -> str:
+        """The plate's name: given, or the map's file name, or "plate"."""
+        if self.plate.name:
+            return check_plate_name(self.plate.name)
+        return read_plate_map(self.plate.map).name if self.plate.map else "plate"
+
+    def plate_map(self) -> PlateMap | None:
+        """Read the plate map; None where none is given. ConfigError names its line and column."""
+        return read_plate_map(self.plate.map, self.plate.name) if self.plate.map else None
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file; ConfigError names the line, the key and what to write."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        table = tomllib.loads(text)
+    except OSError as error:
+        do = "check the path; `examples/` has some to start from"
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path), do=do) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not in UTF-8: {error.reason}", where=str(path), do="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        do = "texts stand in double quotes, paths of Windows in single quotes, tables in [brackets]"
+        raise ConfigError(f"not TOML: {error}", where=str(path), do=do) from error
+    return build_config(table, base=path.parent, where=str(path), text=text)
+
+
+def build_config(table: Mapping[str, Any], *, base: Path, where: str = "options", text: str = "") -> Config:
+    """A configuration from tables (as TOML gives them); paths are relative to `base`. ConfigError as `load_config`."""
+    faults: list[ConfigFault] = []
+    tables = dict(table)
+    source = tables.get("source")
+    if not isinstance(source, Mapping) or not isinstance(source.get("kind"), str):
+        do = f"add [source] with kind = one of {', '.join(SOURCES)}"
+        faults.append(ConfigFault(("source", "kind"), "the kind of source is missing", do))
+        tables["source"] = Section()
+    else:
+        line = line_of(text, ("source", "kind"))
+        chosen = settings_class(source["kind"], where=f"{where}, line {line}" if line else where)
+        try:
+            tables["source"] = chosen.model_validate(source)
+        except ValidationError as error:
+            faults += explain(error, chosen, source, ("source",))
+            tables["source"] = Section()
+    try:
+        config = Config.model_validate(tables)
+    except ValidationError as error:
+        faults += explain(error, Config, table)
+    if faults:
+        raise _refusal(faults, where, text)
+    return _with_absolute_paths(config, base.absolute())
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of the file, with the settings of every source that is installed."""
+    schema = Config.model_json_schema()
+    definitions = schema["$defs"]
+    choices = []
+    for kind in SOURCES:
+        own = settings_class(kind).model_json_schema(ref_template=f"#/$defs/{kind}.{{model}}")
+        definitions |= {f"{kind}.{name}": value for name, value in own.pop("$defs", {}).items()}
+        definitions[kind] = own
+        choices.append({"$ref": f"#/$defs/{kind}"})
+    schema["properties"]["source"] = {"oneOf": choices}
+    return schema
+
+
+def _refusal(faults: list[ConfigFault], where: str, text: str) -> ConfigError:
+    first, *others = sorted(faults, key=lambda fault: fault.line(text) or 0)
+    line = first.line(text)
+    what = f"{first.key}: {first.what}" if first.key else first.what
+    if others:
+        what += f" (and {len(others)} more: {', '.join(fault.key for fault in others)})"
+    return ConfigError(what, where=f"{where}, line {line}" if line else where, do=first.do)
+
+
+def _with_absolute_paths(model: Tree, base: Path) -> Tree:
+    """Every path of the tree, a source's own ones too, made absolute."""
+    changes: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, Path):
+            changes[name] = base / value.expanduser()
+        elif isinstance(value, BaseModel):
+            changes[name] = _with_absolute_paths(value, base)
+    return model.model_copy(update=changes)
+
+
+def to_toml(config: BaseModel) -> str:
+    """The effective configuration, defaults included, as TOML that its own loader reads back."""
+    return "\n".join(_toml_table((), config.model_dump(mode="json"))).strip() + "\n"
+
+
+def _toml_table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+    lines = [f"[{'.'.join(path)}]"] if path and (plain or not table) else []
+    lines += [
+        f"# {key} is not set" if value is None else f"{key} = {_toml_value(value)}" for key, value in plain.items()
+    ]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", *_toml_table((*path, key), value)]
+    return lines
+
+
+def _toml_value(value: object) -> str:
+    """A value on one line; JSON's texts, numbers and booleans are TOML's as well."""
+    if isinstance(value, Mapping):
+        given = (f"{key} = {_toml_value(part)}" for key, part in value.items() if part is not None)
+        return f"{{ {', '.join(given)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,89 @@
+"""Plates that were handed in to be run: each a configuration and, where one came with it, a plate map."""
+
+import shutil
+import tempfile
+import threading
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from spheroidd.daemon.config.model import Config, build_config
+from spheroidd.daemon.pipeline.orders import MissingError
+from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.plate import check_plate_name
+
+FOLDER = "plans"
+MAX_BYTES = 1 << 20
+CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
+_DAEMONS_OWN = ("alarms", "data", "service")
+
+
+class PlanFolder:
+    """`data_dir/plans/<plate>/` holds one plate. Safe for the threads of one process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir, self._folder = data_dir, data_dir / FOLDER
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The plates that can be started."""
+        return sorted(path.parent.name for path in self._folder.glob(f"*/{CONFIG_NAME}"))
+
+    def submit(self, config_toml: str, plate_map_csv: str) -> Config:
+        """Check a plate and keep it, in place of one of the same name; ConfigError says what is wrong with it."""
+        if max(len(config_toml), len(plate_map_csv)) > MAX_BYTES:
+            raise ConfigError(f"more than {MAX_BYTES} characters", where="submitted plate", do="send less")
+        with self._lock:
+            try:
+                self._folder.mkdir(exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=".draft-", dir=self._folder) as draft:
+                    return self._keep(Path(draft), config_toml, plate_map_csv)
+            except OSError as error:
+                what, do = f"cannot keep the plate: {error.strerror}", "make room, or see to the directory's rights"
+                raise StorageError(what, where=str(self._folder), do=do) from error
+
+    def load(self, plate: str) -> Config:
+        """The configuration of a plate that was handed in; MissingError where none was."""
+        folder = self._folder / check_plate_name(plate)
+        with self._lock:
+            if not (folder / CONFIG_NAME).is_file():
+                known = ", ".join(self.names()) or "none"
+                raise MissingError(f"plate {plate} was not submitted", do=f"submit it first; there are: {known}")
+            return self._read(folder)
+
+    def _keep(self, draft: Path, config_toml: str, plate_map_csv: str) -> Config:
+        (draft / CONFIG_NAME).write_text(config_toml, encoding="utf-8")
+        if plate_map_csv:
+            (draft / MAP_NAME).write_text(plate_map_csv, encoding="utf-8")
+        try:
+            config = self._read(draft)
+            config.plate_map()
+        except ConfigError as error:
+            raise ConfigError(error.what, where=error.where.replace(str(draft), "submitted"), do=error.do) from error
+        final = self._folder / config.plate_name
+        final.mkdir(exist_ok=True)
+        for name in (MAP_NAME, CONFIG_NAME):
+            if (draft / name).exists():
+                shutil.move(draft / name, final / name)
+            else:
+                (final / name).unlink(missing_ok=True)
+        return self._read(final)
+
+    def _read(self, folder: Path) -> Config:
+        text = (folder / CONFIG_NAME).read_text(encoding="utf-8")
+        try:
+            table: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            do = "send it as for `spheroidd run`"
+            raise ConfigError(f"not TOML: {error}", where="submitted plate", do=do) from error
+        own = [name for name in _DAEMONS_OWN if name in table]
+        if own:
+            raise ConfigError(f"[{own[0]}] is the daemon's own", where="submitted plate", do="leave that table out")
+        plate = table.get("plate")
+        if not isinstance(plate, dict) or not isinstance(plate.get("name"), str):
+            raise ConfigError("plate.name is missing", where="submitted plate", do="write [plate] with a name")
+        check_plate_name(plate["name"])
+        if (folder / MAP_NAME).exists():
+            plate["map"] = str(folder / MAP_NAME)
+        table["data"] = {"dir": str(self._data_dir)}
+        return build_config(table, base=folder, where="submitted plate", text=text)

@@ -1,0 +1,61 @@
+"""A plate that was run before, as a recording that can be replayed; and the faults it is to be replayed with."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from spheroidd.acquisition.store import ngff
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap, write_plate_map
+from spheroidd.protocols.stack import StackKey
+
+
+def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
+    """Write a plate map into `data`, called as the plate, whose paths lead to the stacks that a run has stored.
+
+    Of a well with several stacks the last whole one is meant. ConfigError where several plates were run and none is
+    named, or where a run would be replayed into itself.
+    """
+    if recorded.resolve() == data.resolve():
+        do = "give --data another directory"
+        raise ConfigError("a run cannot be replayed into its own data directory", where=str(data), do=do)
+    with CatalogReader.read_only(recorded) as catalog:
+        names = catalog.plates()
+        name = names[0] if len(names) == 1 else plate
+        if name is None or name not in names:
+            do = f"name one with --name: {', '.join(names) or 'there is none'}"
+            raise ConfigError(f"{len(names)} plates were run here", where=str(recorded), do=do)
+        plate_map, rows = catalog.plate_map(name), catalog.stacks(name)
+    stacks = {row.key.well: row.key for row in sorted(rows, key=lambda row: (row.complete, row.key.stack))}
+    wells = [
+        replace(entry, paths=_path(recorded, stacks.get(entry.well, StackKey(name, entry.well))))
+        for entry in PlateMap(name, plate_map.wells)
+    ]
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        write_plate_map(path := data / f"{name}.csv", wells)
+    except OSError as error:
+        do = "choose a directory you may write to"
+        raise ConfigError(f"cannot write the plate map: {error.strerror}", where=str(data), do=do) from error
+    return path
+
+
+def _path(recorded: Path, key: StackKey) -> MappingProxyType[str, Path]:
+    return MappingProxyType({"": ngff.image_path(recorded.resolve(), key)})
+
+
+def read_faults(path: Path) -> Any:
+    """The list `faults` of a TOML file; what stands in it is checked with the source's settings."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"cannot be read: {error}", where=str(path), do="write a TOML file with [[faults]]"
+        ) from error
+    if set(found) != {"faults"}:
+        do = "write [[faults]] and nothing beside them"
+        raise ConfigError(f"it holds {sorted(found) or 'nothing'}", where=str(path), do=do)
+    return found["faults"]

@@ -1,0 +1,313 @@
+"""Puts a run together: lock, source, model card, catalog, store, worker, threads; and takes it apart again."""
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from rich.console import Console
+
+from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.sources.push import PushInlet, PushSource
+from spheroidd.acquisition.store.shard import SlabCodec
+from spheroidd.acquisition.store.zarr_store import ZarrStackStore
+from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig
+from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.monitoring.event_log import logging_to
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.main_loop import EVENTS_CAPACITY, AnyEvent, PlateRun
+from spheroidd.daemon.pipeline.stack_queue import PlanQueue
+from spheroidd.daemon.pipeline.live_table import Progress
+from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+from spheroidd.daemon.analysis.results_table import results_table
+from spheroidd.daemon.catalog.rows import RunState, StackState
+from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
+from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
+from spheroidd.inference.network.model_card import read_card
+from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.ports import FocusRecalling
+from spheroidd.protocols.results import Normalisation, WellStatus
+from spheroidd.protocols.well import WellId
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.service.server import Service
+
+FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
+_BEGIN_AT = {"order": "BeginAt", "done": "the run begins at this well; those before it come last"}
+SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
+
+
+def run_plate(config: Config, *, console: Console, live: bool = True, from_well: WellId | None = None) -> int:
+    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row.
+
+    With `from_well` it begins at that well; those before it come last. Raises ConfigError or ModelError before anything
+    starts, InstrumentError where the instrument gave up.
+    """
+    data_dir = config.data.dir
+    require(preflight(config))
+    with (
+        acquire_lock(data_dir),
+        Catalog.create_or_open(data_dir) as catalog,
+        logging_to(data_dir),
+        Lookout(data_dir, catalog, config.alarms) as lookout,
+        _serving(data_dir, catalog, config.service, console) as service,
+    ):
+        return acquire_plate(config, catalog, service, console=console, live=live, lookout=lookout, from_well=from_well)
+
+
+def acquire_plate(
+    config: Config,
+    catalog: Catalog,
+    service: "Service | None",
+    *,
+    console: Console,
+    live: bool = True,
+    on_stop: Callable[[], None] = lambda: None,
+    lookout: Lookout | None = None,
+    from_well: WellId | None = None,
+) -> int:
+    """The same with the lock held, the catalog open, and the service (if any) at work."""
+    data_dir = config.data.dir
+    with contextlib.closing(open_source(config, SystemClock())) as source:
+        plate_map, plans = source.plate_map, source.plans()
+        catalog.register_plate(plate_map, config.model_dump_json())
+        queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
+        if isinstance(source, FocusRecalling):
+            source.recall(catalog.focus_map(plate_map.name))
+        with catalog.transaction():
+            for plan in plans if isinstance(plans, Sequence) else ():  # one that only watches names none yet
+                catalog.expect(plan)
+        if from_well is not None:
+            catalog.append_event(Action.ORDERED, plate=plate_map.name, well=str(from_well), new=_BEGIN_AT)
+        events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+        store = config.store
+        threads = AcquisitionThreads(
+            source,
+            ZarrStackStore(
+                data_dir,
+                plate_map,
+                events.put,
+                codec=SlabCodec(store.codec),
+                slab_z=store.slab_z,
+                ring_slots=store.ring_slots,
+            ),
+            queue,
+            events.put,
+            has_room=lambda: _check_room(data_dir, store.min_free_gb),
+            frames_capacity=FRAMES_CAPACITY,
+            attempts=config.inference.max_attempts,
+        )
+        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop, lookout)
+        inference = config.inference
+        _run(catalog, plate_map, inference, events, threads, data_dir, console, steered, live=live)
+        return _verdict(catalog, plate_map.name, data_dir, console)
+
+
+@contextlib.contextmanager
+def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig, console: Console) -> Iterator["Service | None"]:
+    say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
+    if not settings.enabled:
+        yield None
+        return
+    from spheroidd.daemon.service.server import (
+        Service,  # gRPC takes a tenth of a second, which `spheroidd score` need not wait
+    )
+    from spheroidd.daemon.web.server import page_beside
+
+    with Service(data_dir, settings) as service, page_beside(service, data_dir, settings, console):
+        yield service
+
+
+def say_state(catalog: Catalog, state: str, started_s: float) -> None:
+    """Write down what the daemon does while it runs no plate."""
+    catalog.set_run_state(RunState(version("spheroidd"), os.getpid(), state, started_s, time.time()))
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet.
+
+    `on_stop` is called where a person stops the run, by a signal or an order; `lookout` tells of it meanwhile.
+    """
+
+    service: "Service | None" = None
+    inlet: PushInlet | None = None
+    on_stop: Callable[[], None] = lambda: None
+    lookout: Lookout | None = None
+
+    @contextlib.contextmanager
+    def door_open(self, plate: str) -> Iterator[None]:
+        """Let programs push as long as the run lasts."""
+        if self.service is None or self.inlet is None:
+            yield
+            return
+        self.service.door.open(plate, self.inlet)
+        try:
+            yield
+        finally:
+            self.service.door.close()
+
+
+def score_plate(
+    data_dir: Path,
+    *,
+    model: str | None,
+    normalisation: str | None,
+    device: str,
+    threads: int | None,
+    console: Console,
+) -> int:
+    """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
+    with (
+        acquire_lock(data_dir),
+        Catalog.create_or_open(data_dir) as catalog,
+        logging_to(data_dir),
+        Lookout(data_dir, catalog, AlarmsConfig()) as lookout,
+    ):
+        plates = catalog.plates()
+        if not plates:
+            raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
+        for plate in plates:
+            given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
+            score_again(catalog, plate, given, data_dir, console, Steered(lookout=lookout))
+        return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
+
+
+def score_again(
+    catalog: Catalog,
+    plate: str,
+    given: Mapping[str, Any],
+    data_dir: Path,
+    console: Console,
+    steered: Steered,
+) -> None:
+    """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
+    before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
+    settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
+    with catalog.transaction():
+        for row in catalog.stacks(plate):
+            if row.complete and row.state is StackState.FAILED:
+                catalog.set_stack_state(row.key, StackState.STORED)
+    events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
+    plate_map = catalog.plate_map(plate)
+    _run(catalog, plate_map, settings, events, None, data_dir, console, steered, again=True)
+
+
+def _run(
+    catalog: Catalog,
+    plate_map: PlateMap,
+    inference: InferenceConfig,
+    events: Channel[AnyEvent],
+    threads: AcquisitionThreads | None,
+    data_dir: Path,
+    console: Console,
+    steered: Steered,
+    *,
+    live: bool = True,
+    again: bool = False,
+) -> None:
+    model = None if inference.model == "default" else str(inference.model)
+    card, regressor = read_card(model), chosen_regressor(inference)
+    settings = ScoringSettings(
+        model_sha256=card.sha256,
+        normalisation=Normalisation(inference.normalisation),
+        limits=inference.known_limits(),
+        tolerance=inference.limit_tolerance,
+        max_attempts=inference.max_attempts,
+        again=again,
+    )
+    rows = catalog.stacks(plate_map.name)
+    pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
+    desk = ScoringDesk(catalog, plate_map, settings, regressor)
+    _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
+    worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
+    with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
+        orders = steered.service.inbox if steered.service else None
+        run = PlateRun(
+            catalog,
+            desk,
+            worker,
+            events,
+            pace,
+            progress,
+            orders=orders,
+            inlet=steered.inlet,
+            on_stop=steered.on_stop,
+            lookout=steered.lookout,
+        )
+        with stopped_by_signals(run.stop, console), steered.door_open(plate_map.name):
+            run.run(threads)
+
+
+def _enter_start(
+    catalog: Catalog, plate: str, settings: ScoringSettings, regressor_sha256: str, *, acquires: bool
+) -> None:
+    """Say in the audit trail what is going to make or change the plate's numbers."""
+    started = any(row.n_slices_acked for row in catalog.stacks(plate))
+    action = (Action.RUN_RESUMED if started else Action.RUN_STARTED) if acquires else Action.RESCORE_STARTED
+    new = {
+        "version": version("spheroidd"),
+        "model_sha256": settings.model_sha256,
+        "regressor_sha256": regressor_sha256,
+        "normalisation": settings.normalisation.value,
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    catalog.append_event(action, plate=plate, new=new)
+
+
+def _check_room(data_dir: Path, min_free_gb: float) -> None:
+    free_gb = psutil.disk_usage(str(data_dir)).free / 1e9
+    if free_gb < min_free_gb:
+        what = f"{free_gb:.2f} GB are free, and no slice is taken below {min_free_gb:g} GB"
+        raise StorageError(what, where=str(data_dir), do="make room; the run goes on by itself")
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) stops in good order, the second at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        console.print("Stopping: slices in flight are being kept. Ctrl-C again to stop at once.")
+        stop()
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> int:
+    rows = catalog.result_rows(plate)
+    console.print(results_table(rows, f"plate {plate}"))
+    for row in rows:
+        if row.result.status not in SCORED:
+            console.print(
+                f"{row.result.well} {row.result.status}: {row.result.reason}", style="yellow", highlight=False
+            )
+    done = sum(row.result.status in SCORED for row in rows)
+    kept = sum(row.result.n_slices_acked for row in rows)
+    console.print(f"{done} of {len(rows)} wells have a row; {kept} slices are kept in {data_dir}", highlight=False)
+    return 0 if done == len(rows) else 1

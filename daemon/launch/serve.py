@@ -1,0 +1,143 @@
+"""A daemon that waits for plates: it runs those that are submitted and started over the service, one after another."""
+
+import contextlib
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.monitoring.event_log import logging_to
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.pipeline.orders import Done, Order, RefusedError, Rescore, StartPlate, Stop, Ticket
+from spheroidd.daemon.config.submitted_plates import PlanFolder
+from spheroidd.daemon.launch.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.pipeline.steering import audited
+from spheroidd.daemon.web.server import page_beside
+from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.well import WellId
+
+HEARTBEAT_S = 1.0
+FAULT = "plate-ended"
+
+
+def serve(
+    data_dir: Path,
+    settings: ServiceConfig,
+    *,
+    console: Console,
+    alarms: AlarmsConfig | None = None,
+    from_well: WellId | None = None,
+) -> int:
+    """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory.
+
+    The first plate that is started begins at `from_well`; its wells before that one come last.
+    """
+    with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
+        open_things.enter_context(logging_to(data_dir))
+        lookout = open_things.enter_context(Lookout(data_dir, catalog, alarms or AlarmsConfig()))
+        say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
+        service = open_things.enter_context(Service(data_dir, settings))
+        console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
+        open_things.enter_context(page_beside(service, data_dir, settings, console))
+        waiting = Waiting(data_dir, catalog, service, console, lookout, from_well)
+        with stopped_by_signals(waiting.stop, console):
+            waiting.run()
+    return 0
+
+
+class Waiting:
+    """The daemon between two plates. Runs in main, the only writer of SQLite."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        catalog: Catalog,
+        service: Service,
+        console: Console,
+        lookout: Lookout,
+        from_well: WellId | None = None,
+    ) -> None:
+        self._lookout, self._from_well = lookout, from_well
+        self._data_dir, self._catalog, self._service = data_dir, catalog, service
+        self._console = console
+        self._plans = PlanFolder(data_dir)
+        self._started_s = time.time()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End after what is under way; the run itself is stopped by its own handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Take one order after another."""
+        while not self._stopping:
+            self._beat("idle")
+            ticket = self._service.inbox.take(HEARTBEAT_S)
+            if ticket is not None:
+                self._obey(ticket)
+        self._beat("stopped")
+
+    def _obey(self, ticket: Ticket) -> None:
+        order = ticket.order
+        try:
+            match order:
+                case StartPlate():
+                    self._start(order, ticket)
+                case Rescore():
+                    self._score(order, ticket)
+                case Stop():
+                    self._stopping = True
+                    ticket.answer(Done(audited(self._catalog, "", order, "the daemon ends"), "stopping"))
+                case _:
+                    raise RefusedError("no plate is being run", do="start one")
+        except SpheroiddError as error:
+            if not ticket.answered:
+                ticket.answer(error)
+                return
+            self._console.print(f"{type(error).__name__}: {error}", highlight=False)
+            self._catalog.raise_fault(FAULT, error)
+
+    def _start(self, order: StartPlate, ticket: Ticket) -> None:
+        config = self._plans.load(order.plate)
+        require(preflight(config, locked=True))
+        self._catalog.clear_fault(FAULT)
+        from_well, self._from_well = self._from_well, None  # of this plate alone: the next one may not have that well
+        done = f"plate {order.plate} starts" + (f" at well {from_well}" if from_well else "")
+        ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
+        acquire_plate(
+            config,
+            self._catalog,
+            self._service,
+            console=self._console,
+            live=False,
+            on_stop=self.stop,
+            lookout=self._lookout,
+            from_well=from_well,
+        )
+
+    def _score(self, order: Rescore, ticket: Ticket) -> None:
+        self._check_stored(order)
+        if order.wells:
+            raise RefusedError("single wells are scored again while their plate is run", do="name no wells")
+        self._catalog.clear_fault(FAULT)
+        done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
+        ticket.answer(Done(done, "starting"))
+        given = {"model": order.model or None, "normalisation": order.normalisation or None}
+        steered = Steered(self._service, None, self.stop, self._lookout)
+        score_again(self._catalog, order.plate, given, self._data_dir, self._console, steered)
+
+    def _check_stored(self, order: Order) -> None:
+        self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run
+
+    def _beat(self, state: str) -> None:
+        with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
+            with self._catalog.transaction():
+                say_state(self._catalog, state, self._started_s)
+                self._lookout.record(acquiring=False)
+            self._lookout.beaten(state)

@@ -1,0 +1,96 @@
+"""The thread that looks for alarms every few seconds, over a reader's connection; main writes down what it found."""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions, current_plate
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring.alarms import BLIND, Place
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.errors import SpheroiddError, StackError
+from spheroidd.protocols.quality import QualityFlag
+
+LOOK_S = 2.0
+QUALITY_S = 30.0  # a plate is judged anew so often at most, and only where a row has changed
+LEAVE_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class AlarmWatch:
+    """`found` is what must be said now, None as long as that is not known; `acquiring` is main's to set."""
+
+    def __init__(
+        self, data_dir: Path, settings: AlarmsConfig, undelivered: Callable[[], Mapping[str, SpheroiddError]]
+    ) -> None:
+        self._data_dir, self._settings, self._undelivered = data_dir, settings, undelivered
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
+        self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
+        self._running_since_s = 0.0
+        self.found: Mapping[Place, SpheroiddError] | None = None
+        self.acquiring = False
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join(LEAVE_S)
+
+    def look_last(self, catalog: CatalogReader) -> None:
+        """Look once more, at everything anew, when the source has nothing more to give; not beside the thread."""
+        self.acquiring, self._judged = False, (None, 0.0, ())
+        self.look(catalog)
+
+    def look(self, catalog: CatalogReader) -> None:
+        """Look once."""
+        now_s, run = time.time(), catalog.run_state()
+        if run is None or run.state != "running":
+            self._running_since_s = now_s
+        situation = Situation(
+            now_s,
+            shutil.disk_usage(self._data_dir).free,
+            self.acquiring,
+            self._running_since_s,
+            self._flags(catalog, current_plate(catalog, run), now_s),
+            self._undelivered(),
+        )
+        self.found = conditions(catalog, self._settings, situation)
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_S):
+            try:
+                with Catalog.read_only(self._data_dir) as catalog:
+                    self.look(catalog)
+            except SpheroiddError as error:
+                _log.warning("alarms are not looked for at this moment: %s", error)
+            except Exception as error:  # a mistake in here must stop no plate, and must not go unseen
+                _log.exception("alarms are not looked for")
+                what = f"alarms are not looked for: {error!r}"
+                broken = StackError(what, where="alarms", do="report this with a support bundle; the run goes on")
+                self.found = {**(self.found or {}), (BLIND, None): broken}
+
+    def _flags(self, catalog: CatalogReader, plate: str | None, now_s: float) -> tuple[QualityFlag, ...]:
+        """What is wrong with the plate's controls."""
+        if plate is None:
+            return ()
+        newest = "(SELECT max(id) FROM result_changes) AS change, (SELECT max(seq) FROM audit) AS act"
+        rows = catalog.query(f"SELECT {newest}")
+        state = (plate, rows[0]["change"], rows[0]["act"])
+        seen, judged_s, flags = self._judged
+        if rows[0]["change"] is None or state == seen:
+            return flags if state == seen else ()
+        if seen is not None and isinstance(seen, tuple) and seen[0] == plate and 0 <= now_s - judged_s < QUALITY_S:
+            return flags
+        from spheroidd.daemon.analysis.plate_quality import plate_quality  # needs scipy, which a daemon's start does not wait for
+
+        flags = plate_quality(catalog, plate).flags
+        self._judged = (state, now_s, flags)
+        return flags

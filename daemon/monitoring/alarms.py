@@ -1,0 +1,113 @@
+"""What a person must know of now: alarms are the catalog's open faults, each with one beginning and one end.
+
+Some faults are raised where they happen (an instrument that gave up, a full disk). The others follow from the state
+alone: `alarm_conditions` finds them, and `settle` writes them down, in main's transaction. Both may be done again at
+any time, after a crash too: the same state makes the same alarms.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.system.lock import is_locked
+from spheroidd.daemon.catalog.rows import RunState
+from spheroidd.daemon.monitoring.status import full_disk
+from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
+
+STOPPED, STALLED, DISK_SHORT, KILLED = "plate-stopped", "stalled", "disk-short", "daemon-killed"
+RESTARTED, INCOMPLETE, FAILED = "worker-restarted", "stack-incomplete", "stack-failed"
+BLIND = "alarms-broken"
+UNDELIVERED = MappingProxyType({"webhook": "webhook-undelivered", "email": "email-undelivered"})
+QUALITY = "quality-"  # and the flag's own code
+CRITICAL = frozenset({STOPPED, STALLED, KILLED, "instrument", "plate-ended", "storage", "storage-catalog", "disk-full"})
+STEADY_S = 60.0  # a worker that has lived so long has come back
+_OWN = frozenset({BLIND, STOPPED, STALLED, DISK_SHORT, INCOMPLETE, FAILED, *UNDELIVERED.values()})
+
+Place = tuple[str, StackKey | None]  # a fault's code and key: one of them stands at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An open fault, for whoever shows it. `key` names a stack or is empty; `severity` is critical or warning."""
+
+    id: int
+    code: str
+    key: str
+    severity: str
+    what: str
+    where: str
+    do: str
+    raised_s: float
+
+
+def open_alarms(catalog: CatalogReader) -> list[Alarm]:
+    """What stands now, critical alarms first, the oldest of each first."""
+    rows = catalog.query("SELECT * FROM faults WHERE cleared_s IS NULL ORDER BY id")
+    found = [
+        Alarm(r["id"], r["code"], r["key"], severity(r["code"]), r["what"], r["location"], r["todo"], r["raised_s"])
+        for r in rows
+    ]
+    return sorted(found, key=lambda alarm: alarm.severity != "critical")
+
+
+def alarms_now(data_dir: Path, catalog: CatalogReader) -> list[Alarm]:
+    """`open_alarms`, and what the daemon has no room to write down: seen from here, as `status` sees it."""
+    found = [
+        Alarm(0, fault.code, fault.key, severity(fault.code), fault.what, fault.where, fault.do, fault.raised_s)
+        for fault in full_disk(data_dir, running=bool(is_locked(data_dir)), now_s=time.time())
+    ]
+    return [*found, *open_alarms(catalog)]
+
+
+def severity(code: str) -> str:
+    """Critical where no more slices are taken; else warning."""
+    return "critical" if code in CRITICAL else "warning"
+
+
+def settle(catalog: Catalog, wanted: Mapping[Place, SpheroiddError], now_s: float) -> None:
+    """Raise what is not open yet, and end what is over. Writes nothing where nothing changed."""
+    stands = {(row["code"], row["key"]): row for row in catalog.query("SELECT * FROM faults WHERE cleared_s IS NULL")}
+    wanted_places = {(code, str(key or "")) for code, key in wanted}
+    with catalog.transaction():
+        for (code, key), error in wanted.items():
+            row = stands.get((code, str(key or "")))
+            if row is None or (row["what"], row["location"], row["todo"]) != (error.what, error.where, error.do):
+                catalog.raise_fault(code, error, key)
+        run = catalog.run_state()
+        for (code, name), row in stands.items():
+            own = code in _OWN or code.startswith(QUALITY)
+            if ((code, name) not in wanted_places) if own else _is_over(catalog, row, run, now_s):
+                catalog.clear_fault(code, _key(name))
+
+
+def _is_over(catalog: CatalogReader, row: Mapping[str, Any], run: RunState | None, now_s: float) -> bool:
+    """Whether a fault that was raised where it happened, and that nobody there can end, is over."""
+    if run is None or run.state == "starting":
+        return False
+    match row["code"]:
+        case "daemon-killed":
+            return True  # it runs again
+        case "worker-restarted":
+            steady = run.worker != "starting" and now_s - float(row["raised_s"]) > STEADY_S
+            return steady or run.state in ("stopped", "idle")
+        case "instrument" if row["key"]:
+            return catalog.stack(_stack(row["key"])).complete
+        case "no-plate-limits":
+            return catalog.locked_limits(row["location"]) is not None
+    return False
+
+
+def _key(name: str) -> StackKey | None:
+    return _stack(name) if name else None
+
+
+def _stack(name: str) -> StackKey:
+    plate, well, stack = name.rsplit("/", 2)
+    return StackKey(plate, WellId.parse(well), int(stack))

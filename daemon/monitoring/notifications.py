@@ -1,0 +1,172 @@
+"""What is told of alarms: a notice when each begins and one when it ends, in order, from the catalog's faults.
+
+The catalog is the outbox: its faults are durable and numbered. What one receiver was told stands in a small file of
+its own (`Told`), which is written after the delivery. So a crash at any moment loses nothing, and at worst tells the
+last notice once more, under the same id.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spheroidd.daemon.monitoring.alarms import UNDELIVERED, severity
+from spheroidd.daemon.catalog.audit_chain import utc
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.errors import SpheroiddError, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell. `id` is the same however often it is told; `event` is "raised" or "ended"."""
+
+    id: str
+    event: str
+    fault: int
+    code: str
+    severity: str
+    what: str
+    where: str
+    do: str
+    at_s: float
+    raised_s: float
+    plate: str = ""
+    well: str = ""
+    stack: int | None = None
+
+    def subject(self) -> str:
+        """One line for a person."""
+        state = "over" if self.event == "ended" else self.severity
+        return " ".join(f"spheroidd {state}: {self.where and self.where + ': '}{self.what}".split())
+
+    def payload(self, data_dir: Path) -> dict[str, Any]:
+        """What a program is sent. `alarm` joins the end to its beginning; `text` is what chat programs show."""
+        do = f" To do: {self.do}." if self.do and self.event == "raised" else ""
+        return {
+            "id": self.id,
+            "alarm": self.id.rpartition("-")[0],
+            "event": self.event,
+            "code": self.code,
+            "severity": self.severity,
+            "plate": self.plate or None,
+            "well": self.well or None,
+            "stack": self.stack,
+            "where": self.where,
+            "what": self.what,
+            "do": self.do,
+            "at_utc": utc(self.at_s),
+            "raised_utc": utc(self.raised_s),
+            "host": platform.node(),
+            "data_dir": str(data_dir.absolute()),
+            "text": f"{self.subject()}.{do}",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receiver was told: the beginnings of all faults up to `upto`, and the ends of all but the `open` ones.
+
+    Faults that were over before `since_s`, when it was first told anything, are old news.
+    """
+
+    since_s: float
+    upto: int = 0
+    open: tuple[int, ...] = ()
+
+    def after(self, notice: Notice) -> "Told":
+        """The same with one notice more."""
+        if notice.event == "raised":
+            return replace(self, upto=notice.fault, open=(*self.open, notice.fault))
+        return replace(self, open=tuple(fault for fault in self.open if fault != notice.fault))
+
+
+def next_notice(catalog: CatalogReader, data_dir: Path, told: Told, receiver: str) -> Notice | None:
+    """The oldest notice that was not told yet; None where there is none.
+
+    A receiver is not told that it could not be told.
+    """
+    own = UNDELIVERED.get(receiver, "")
+    marks = {"upto": told.upto, "since": told.since_s, "own": own}
+    raised = catalog.query(_RAISED, marks)
+    ended = catalog.query(_ENDED, {"open": json.dumps(told.open)})
+    if ended and (not raised or ended[0]["cleared_s"] <= raised[0]["raised_s"]):
+        return _notice(ended[0], "ended", data_dir)
+    return _notice(raised[0], "raised", data_dir) if raised else None
+
+
+def notice_without_catalog(error: SpheroiddError, event: str, data_dir: Path, raised_s: float, at_s: float) -> Notice:
+    """A notice that the catalog itself cannot be written: the one thing that cannot stand in it."""
+    name = f"{_home(data_dir)}-catalog-{round(1000 * raised_s)}-{event}"
+    code = "storage-catalog"
+    return Notice(
+        name, event, 0, code, severity(code), error.what, error.where or str(data_dir), error.do, at_s, raised_s
+    )
+
+
+def _notice(row: Mapping[str, Any], event: str, data_dir: Path) -> Notice:
+    plate, well, stack = row["key"].rsplit("/", 2) if row["key"].count("/") >= 2 else ("", "", "")
+    at_s = row["raised_s"] if event == "raised" else row["cleared_s"]
+    return Notice(
+        id=f"{_home(data_dir)}-{row['id']}-{round(1000 * row['raised_s'])}-{event}",
+        event=event,
+        fault=row["id"],
+        code=row["code"],
+        severity=severity(row["code"]),
+        what=row["what"],
+        where=row["location"],
+        do=row["todo"],
+        at_s=at_s,
+        raised_s=row["raised_s"],
+        plate=plate,
+        well=well,
+        stack=int(stack) if stack.isdecimal() else None,
+    )
+
+
+def _home(data_dir: Path) -> str:
+    """A short name of this data directory on this computer."""
+    return hashlib.sha256(f"{platform.node()}\0{data_dir.absolute()}".encode("utf-8", "replace")).hexdigest()[:8]
+
+
+class ToldFile:
+    """Keeps what a receiver was told, in `data_dir/alarms-told-<receiver>.json`. One thread's own."""
+
+    def __init__(self, data_dir: Path, receiver: str, now_s: float) -> None:
+        self._path = data_dir / f"alarms-told-{receiver}.json"
+        self.told = self._read() or Told(now_s)
+
+    def keep(self, told: Told) -> None:
+        """Make it durable. StorageError where the disk refuses; it is known here all the same."""
+        self.told = told
+        draft = self._path.with_suffix(".new")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump({"since_s": told.since_s, "upto": told.upto, "open": told.open}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            do = "make room; the receiver may be told something twice after a restart"
+            raise StorageError(f"cannot be written: {error.strerror}", where=str(self._path), do=do) from error
+
+    def _read(self) -> Told | None:
+        """None for a receiver that was never told anything, or a file that a person has edited badly."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return Told(float(found["since_s"]), int(found["upto"]), tuple(int(fault) for fault in found["open"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+_RAISED = """
+SELECT * FROM faults WHERE id > :upto AND (cleared_s IS NULL OR cleared_s >= :since) AND code <> :own
+ORDER BY id LIMIT 1
+"""
+_ENDED = """
+SELECT * FROM faults WHERE id IN (SELECT value FROM json_each(:open)) AND cleared_s IS NOT NULL
+ORDER BY cleared_s, id LIMIT 1
+"""

@@ -1,0 +1,179 @@
+"""How the daemon of a data directory is: read from its catalog, its lock and its disk, without troubling it."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.system.lock import is_locked
+from spheroidd.daemon.analysis.results_table import STYLES, UNKNOWN
+from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.system.service_address import read_address
+from spheroidd.protocols.results import WellResult, WellStatus
+
+HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
+SILENT_S = 30.0  # the daemon beats once a second; a commit on a bad disk may take a while
+FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
+_ENDED_BADLY = (WellStatus.FAILED, WellStatus.INCOMPLETE)
+_ENDED = (*_ENDED_BADLY, WellStatus.FINAL, WellStatus.PROVISIONAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One look at a data directory. `run` is None before the first run; `slice` counts within the stack at work."""
+
+    data_dir: str
+    running: bool
+    silent_s: float | None  # since the last sign of life of a daemon that runs
+    run: RunState | None
+    slice: tuple[int, int] | None  # acknowledged, promised
+    slices: tuple[int, int]  # the same of all planned stacks
+    wells: dict[str, int]
+    failed: tuple[WellResult, ...]
+    work_left: bool
+    disk_free_gb: float
+    faults: tuple[Fault, ...]
+    excluded: tuple[Exclusion, ...] = ()
+    service: str | None = None  # where the daemon that runs can be asked over gRPC
+    asked: str = "catalog"  # or "daemon": whose words these are
+
+    @property
+    def exit_code(self) -> int:
+        """0 healthy, 1 a person should look, 3 it is not running and there is work left."""
+        if not self.running and self.work_left:
+            return STOPPED
+        hung = self.silent_s is not None and self.silent_s > SILENT_S
+        return ATTENTION if self.faults or self.failed or hung else HEALTHY
+
+
+def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
+    """See how a data directory is at the time `now_s` (seconds since 1970)."""
+    run, rows = catalog.run_state(), catalog.result_rows()
+    results = [row.result for row in rows]
+    now_s = time.time() if now_s is None else now_s
+    running = is_locked(data_dir)
+    if running is None:
+        running = run is not None and run.state != "stopped" and now_s - run.heartbeat_s < SILENT_S
+    at_work = next((r for r in results if run and (r.plate, r.well, r.stack) == (run.plate, run.well, run.stack)), None)
+    return Status(
+        data_dir=str(data_dir),
+        running=running,
+        silent_s=max(0.0, now_s - run.heartbeat_s) if running and run else None,
+        run=run,
+        slice=(at_work.n_slices_acked, at_work.n_slices_expected) if running and at_work else None,
+        slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
+        wells=dict(Counter(result.status.value for result in results)),
+        failed=tuple(result for result in results if result.status in _ENDED_BADLY),
+        work_left=any(result.status not in _ENDED for result in results),
+        disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
+        faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
+        excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
+        service=_service(data_dir) if running else None,
+    )
+
+
+def _service(data_dir: Path) -> str | None:
+    address = read_address(data_dir)
+    return address.address if address else None
+
+
+def full_disk(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ...]:
+    """A disk without a byte left: the daemon cannot write that down, so it is seen from here."""
+    if not running or shutil.disk_usage(data_dir).free >= FULL_BYTES:
+        return ()
+    what, do = "the disk is full and no slice is acknowledged", "make room; the run goes on by itself"
+    return (Fault("disk-full", "", "StorageError", what, str(data_dir), do, now_s, None),)
+
+
+def to_json(status: Status) -> str:
+    """One JSON object; the keys are the fields of `Status`, and `exit_code`."""
+    return json.dumps({**asdict(status), "exit_code": status.exit_code}, allow_nan=False)
+
+
+def to_screen(status: Status) -> RenderableType:
+    """The same for a person."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _lines(status):
+        table.add_row(name, value)
+    parts: list[RenderableType] = [table]
+    parts += [Text(f"! {_of(fault)}{fault.what}; {fault.do}", style="red") for fault in status.faults]
+    told = {fault.key for fault in status.faults}
+    parts += [
+        Text(f"{result.well} {result.status}: {result.reason}", style="yellow")
+        for result in status.failed
+        if f"{result.plate}/{result.well}/{result.stack}" not in told
+    ]
+    parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]
+    return Group(*parts)
+
+
+def _lines(status: Status) -> list[tuple[str, str | Text]]:
+    run = status.run
+    lines: list[tuple[str, str | Text]] = [("daemon", _daemon(status)), ("data", status.data_dir)]
+    lines.append(("asked", _asked(status)))
+    if run and status.running:
+        lines.append(("plate", _place(run)))
+        if status.slice:
+            lines.append(("stack", f"slice {status.slice[0]} of {status.slice[1]}"))
+        lines.append(("slices", f"{status.slices[0]} of {status.slices[1]}"))
+        lines.append(("rate", UNKNOWN if run.slices_per_s is None else f"{run.slices_per_s:.2f} slices/s"))
+        lines.append(("time left", duration(run.eta_s)))
+        lines.append(("worker", run.worker))
+    wells = Text("  ").join(
+        Text(f"{status.wells[state]} {state}", style=STYLES[state]) for state in WellStatus if state in status.wells
+    )
+    return [*lines, ("wells", wells), ("disk free", f"{status.disk_free_gb:.1f} GB")]
+
+
+def _daemon(status: Status) -> Text:
+    run = status.run
+    if not status.running:
+        words = "not running, with work left: `spheroidd run` goes on" if status.work_left else "not running, all done"
+        return Text(words, style="yellow" if status.work_left else "")
+    if run is None or status.silent_s is None:
+        return Text("starting")
+    if status.silent_s > SILENT_S:
+        return Text(f"no sign of life for {status.silent_s:.0f} s (pid {run.pid}): look at it", style="red")
+    return Text(f"{run.state} (pid {run.pid}, version {run.version})", style="green")
+
+
+def _asked(status: Status) -> str:
+    if status.asked == "daemon":
+        return f"the daemon at {status.service}"
+    if not status.running:
+        return "the catalog, as the last daemon left it"
+    age = "" if status.silent_s is None else f" {status.silent_s:.0f} s ago"
+    where = f"; the daemon answers at {status.service}" if status.service else ""
+    return f"the catalog, as the daemon wrote it{age}{where}"
+
+
+def _place(run: RunState) -> str:
+    if run.plate is None:
+        return UNKNOWN
+    if run.well is None:
+        return run.plate
+    return f"{run.plate}, well {run.well}" + (f", stack {run.stack}" if run.stack else "")
+
+
+def _of(fault: Fault) -> str:
+    return f"{fault.where or fault.key}: " if fault.where or fault.key else ""
+
+
+def duration(seconds: float | None) -> str:
+    """ "2 h 05 min", "4 min 10 s", "9 s", or a dash."""
+    if seconds is None or seconds < 0:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,82 @@
+"""The live table of wells that a run draws while it goes; plain lines where the output is not a terminal."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.analysis.results_table import results_table
+from spheroidd.daemon.catalog.rows import ResultRow
+from spheroidd.protocols.results import WellStatus
+
+REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker
+MAX_ROWS = 28  # what a laboratory screen shows at once; the rows that move are the ones that matter
+
+
+class Progress:
+    """Draws the plate at most twice a second. A context manager; call it as often as you like."""
+
+    def __init__(self, console: Console, catalog: Catalog, pace: Pace, plate: str, *, live: bool = True) -> None:
+        self._console, self._catalog, self._pace, self._plate = console, catalog, pace, plate
+        self._live = Live(console=console, auto_refresh=False, transient=True) if live and console.is_terminal else None
+        self._next_s = 0.0
+        self._said: dict[str, WellStatus] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._next_s = 0.0
+        self()
+        if self._live:
+            self._live.stop()
+
+    def __call__(self) -> None:
+        """Draw, unless it was drawn just now."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + REFRESH_S
+        rows = self._catalog.result_rows(self._plate)
+        if self._live:
+            self._live.update(self._screen(rows), refresh=True)
+        else:
+            self._say_changes(rows)
+
+    def _screen(self, rows: list[ResultRow]) -> Group:
+        state = self._pace.run_state(time.time())
+        rate = f"{state.slices_per_s:.1f} slices/s" if state.slices_per_s else "no slice yet"
+        left = f", {state.eta_s / 60:.1f} min left" if state.eta_s else ""
+        head = Text(f"{self._plate}  {state.slices_done} of {state.slices_total} slices, {rate}{left}  ", style="bold")
+        head.append(f"worker: {state.worker}", style="magenta")
+        bar = ProgressBar(total=max(state.slices_total, 1), completed=state.slices_done, width=60)
+        faults = [Text(f"! {fault.where}: {fault.what}; {fault.do}", style="red") for fault in self._catalog.faults()]
+        return Group(head, bar, results_table(_window(rows)), *faults)
+
+    def _say_changes(self, rows: list[ResultRow]) -> None:
+        for row in rows:
+            result = row.result
+            before = self._said.get(result.well)
+            if before is result.status or (before is None and result.status is WellStatus.QUEUED):
+                continue
+            self._said[result.well] = result.status
+            figures = f", {result.v_control:.1f} % of control" if result.v_control is not None else ""
+            self._console.print(f"{result.well} {result.status}{figures}", highlight=False)
+
+
+def _window(rows: list[ResultRow]) -> list[ResultRow]:
+    """The rows around the first well that is not done, where the plate is longer than the screen."""
+    done = (WellStatus.FINAL, WellStatus.PROVISIONAL)
+    at = next((i for i, row in enumerate(rows) if row.result.status not in done), len(rows))
+    start = max(0, min(at - MAX_ROWS // 2, len(rows) - MAX_ROWS))
+    return rows[start : start + MAX_ROWS]

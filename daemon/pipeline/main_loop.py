@@ -1,0 +1,322 @@
+"""One run of one plate: the main loop that joins source, store, worker and catalog.
+
+`main` is the only writer of SQLite. Everything that happens reaches it as an event on one bounded channel; it commits
+a batch of events in one transaction, and only then acts on them: a slice is acknowledged by that commit.
+"""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.sources.push import PushInlet
+from spheroidd.daemon.pipeline.acquisition_threads import (
+    AcquisitionThreads,
+    SlicesCameTwice,
+    StackHeld,
+    StackPlanned,
+    ThreadDied,
+)
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.pipeline.orders import Inbox
+from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.scoring.messages import Scored
+from spheroidd.daemon.scoring.scheduler import ScoringDesk
+from spheroidd.daemon.pipeline.steering import Steering
+from spheroidd.daemon.scoring.worker import (
+    ScoringAbandoned,
+    ScoringFailed,
+    Worker,
+    WorkerBroken,
+    WorkerEvent,
+    WorkerLost,
+    WorkerReady,
+)
+from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
+from spheroidd.protocols.events import (
+    BlockStored,
+    Event,
+    FaultRaised,
+    SliceDurable,
+    SourceFinished,
+    StackOpened,
+    StackRejected,
+    StackSealed,
+)
+from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.stack import StackKey
+
+AnyEvent = Event | StackPlanned | StackHeld | SlicesCameTwice | ThreadDied | WorkerEvent
+_FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them changes what can be scored
+EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
+BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
+TICK_S = 0.1
+HEARTBEAT_S = 1.0
+
+
+class PlateRun:
+    """Runs one plate until its source has nothing more to give and every stored stack is scored.
+
+    `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
+    turns; `inlet` is told what was committed, `on_stop` that a person stopped it, `lookout` what others must know.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        desk: ScoringDesk,
+        worker: Worker,
+        events: Channel[AnyEvent],
+        pace: Pace,
+        shown: Callable[[], None],
+        *,
+        orders: Inbox | None = None,
+        inlet: PushInlet | None = None,
+        on_stop: Callable[[], None] = lambda: None,
+        lookout: Lookout | None = None,
+    ) -> None:
+        self._lookout = lookout
+        self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
+        self._pace, self._shown, self._inlet, self._on_stop = pace, shown, inlet, on_stop
+        self._orders = orders if orders is not None else Inbox()  # an empty one is false
+        self._steering = self._steered_by(None)
+        self._threads: AcquisitionThreads | None = None
+        self._rejected: dict[StackKey, SpheroiddError] = {}
+        self._stopping = False
+        self._next_heartbeat_s = 0.0  # by the clock that never jumps
+        self._instrument_error: SpheroiddError | None = None
+
+    def run(self, threads: AcquisitionThreads | None) -> None:
+        """Run to the end, or to a stop. Without `threads` it only scores what is stored.
+
+        Raises InstrumentError where the instrument gave up (what was taken is scored first), ModelError where no
+        worker can start, and whatever a thread died of.
+        """
+        self._threads = threads
+        self._steering = self._steered_by(threads)
+        self._desk.source_finished = threads is None
+        self._pace.state = "running"
+        self._worker.start()
+        if threads:
+            threads.start()
+        try:
+            while not self._over():
+                self._turn()
+        finally:
+            self._finish()
+        if self._instrument_error:
+            raise self._instrument_error
+
+    def stop(self) -> None:
+        """Take no further frame; keep and commit what was taken; leave the scoring for the next run."""
+        self._stopping = True
+        self._on_stop()
+        self._pace.state = "stopping"
+        if self._threads:
+            self._threads.stop()
+
+    def _over(self) -> bool:
+        return self._desk.source_finished and (self._stopping or self._desk.idle())
+
+    def _finish(self) -> None:
+        if self._threads and not self._desk.source_finished:
+            self._threads.stop()
+            while not self._desk.source_finished:  # the store may still be telling of slices it made durable
+                self._turn()
+        self._worker.stop()
+        if self._threads:
+            self._threads.join()
+        self._pace.state, self._pace.worker, self._pace.current = "stopped", "stopped", None
+        self._next_heartbeat_s = 0.0
+        self._commit([])
+
+    def _turn(self) -> None:
+        batch = self._take_batch()
+        self._commit(batch)
+        if self._lookout:
+            self._lookout.committed(batch)
+        for event in batch:
+            self._act(event)
+            if self._inlet:
+                self._inlet.told(event)
+        if self._steering.obey(self._orders):
+            self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
+        self._pace.state = self._word()
+        if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
+            self._desk.dispatch(self._worker)
+            self._pace.worker = self._desk.describe()
+        self._shown()
+
+    def _steered_by(self, threads: AcquisitionThreads | None) -> Steering:
+        return Steering(self._catalog, self._desk, self._pace, threads, stop=self.stop, inlet=self._inlet)
+
+    def _word(self) -> str:
+        return "stopping" if self._stopping else self._steering.word
+
+    def _take_batch(self) -> list[AnyEvent]:
+        batch: list[AnyEvent] = []
+        with contextlib.suppress(TimeoutError):
+            batch.append(self._events.get(timeout=TICK_S))
+            while len(batch) < BATCH:
+                batch.append(self._events.get(timeout=0))
+        return batch
+
+    def _commit(self, batch: Sequence[AnyEvent]) -> None:
+        """Write a batch down in one transaction, for as long as it takes the disk to have room for it."""
+        now_s, started_s = time.time(), time.monotonic()  # the first may jump: it must not put off a heartbeat
+        beat = started_s >= self._next_heartbeat_s
+        if not batch and not beat:
+            return
+        refused: StorageError | None = None
+        while True:
+            try:
+                with self._catalog.transaction():
+                    for event in batch:
+                        self._record(event, now_s)
+                    if beat or not all(isinstance(event, _FREQUENT) for event in batch):
+                        self._desk.lock_when_ready()
+                    if beat:
+                        excluded = self._desk.record_exclusions()
+                        self._catalog.set_run_state(self._pace.run_state(now_s))
+                        if self._lookout:
+                            self._lookout.record(acquiring=not self._desk.source_finished)
+                    if refused:
+                        self._catalog.raise_fault("storage-catalog", refused)
+                        self._catalog.clear_fault("storage-catalog")
+                break
+            except StorageError as error:
+                if not isinstance(error.__cause__, sqlite3.Error):
+                    raise
+                refused, self._pace.state = error, "storage full"
+                self._shown()
+                if self._lookout:
+                    self._lookout.refused(error)
+                self._steering.obey(self._orders)
+                time.sleep(HEARTBEAT_S)
+        if refused:
+            self._pace.state = self._word()
+        if beat:
+            self._desk.related_without(excluded)
+            self._next_heartbeat_s = started_s + HEARTBEAT_S
+            if self._lookout:
+                self._lookout.beaten(self._pace.state)
+
+    # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------
+
+    def _record(self, event: AnyEvent, now_s: float) -> None:
+        match event:
+            case SliceDurable():
+                self._acknowledge(event, now_s)
+            case BlockStored(block):
+                self._catalog.block_stored(block)
+            case StackPlanned(plan):
+                self._catalog.expect(plan)
+            case StackOpened():
+                self._opened(event, now_s)
+            case StackSealed(key):
+                self._sealed(key)
+            case StackRejected(key, error):
+                self._catalog.set_stack_state(key, StackState.FAILED, str(error))
+            case FaultRaised(code, error, key, cleared):
+                self._catalog.clear_fault(code, key) if cleared else self._catalog.raise_fault(code, error, key)
+            case FocusFound():
+                self._catalog.put_focus(event)
+            case Scored():
+                self._desk.record_scored(event)
+            case ScoringFailed():
+                self._desk.record_failed(event)
+            case WorkerLost():
+                self._desk.record_lost(event)
+                if self._lookout:
+                    self._lookout.worker_lost(event)
+            case _:
+                pass  # said to main alone: nothing to keep
+
+    def _opened(self, event: StackOpened, now_s: float) -> None:
+        """Take over what the store found on disk; what was acknowledged must be among it, byte for byte."""
+        key = event.plan.key
+        ledger = self._catalog.acknowledged(key)
+        lost = {index: crc for index, crc in ledger.items() if event.found.get(index) != crc}
+        self._catalog.set_stack_state(key, StackState.ACQUIRING)
+        for code in ("instrument", "storage"):  # an earlier run ended with it; now both are there again
+            self._catalog.clear_fault(code)
+        if lost:
+            index = min(lost)
+            what = f"{len(lost)} acknowledged slices do not read back, the first is channel {index.channel} z {index.z}"
+            self._broken(
+                key, StorageError(what, where=str(key), do="keep this disk as it is and check its file system")
+            )
+        for index in event.found.keys() - ledger.keys():  # durable, but the crash came before the commit
+            found = SliceDurable(key, index, event.found[index], now_s, {"recovered": "after a stop"})
+            self._acknowledge(found, now_s)
+
+    def _acknowledge(self, event: SliceDurable, now_s: float) -> None:
+        try:
+            self._catalog.acknowledge(event, now_s)
+        except StorageError as error:
+            if isinstance(error.__cause__, sqlite3.Error):
+                raise
+            self._broken(event.key, error)  # other bytes than were acknowledged: this stack is never to be trusted
+
+    def _broken(self, key: StackKey, error: StorageError) -> None:
+        self._catalog.raise_fault("slices-lost", error, key)
+        self._catalog.set_stack_state(key, StackState.FAILED, str(error))
+
+    def _sealed(self, key: StackKey) -> None:
+        row = self._catalog.stack(key)
+        if row.state is StackState.FAILED:
+            return
+        if row.complete:
+            self._catalog.set_stack_state(key, StackState.STORED)
+            if row.state is StackState.SCORED:  # the worker needs no pyramid, so it may be quicker than the seal
+                self._catalog.set_stack_state(key, StackState.SCORED)
+            return
+        if self._stopping:
+            self._catalog.set_stack_state(key, StackState.INCOMPLETE, "stopped in the middle; `spheroidd run` goes on")
+            return
+        if ordered := self._steering.why_short(key):
+            self._catalog.set_stack_state(key, StackState.INCOMPLETE, ordered)
+            return
+        acknowledged = self._catalog.acknowledged(key)
+        missing = next(index for index in row.plan.indices() if index not in acknowledged)
+        first = f"channel {missing.channel} z {missing.z}"
+        reason = (
+            f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {first}; "
+            "run the plate again to take the missing ones"
+        )
+        self._catalog.set_stack_state(key, StackState.INCOMPLETE, reason)
+
+    # -- after the commit: it happened ----------------------------------------------------------------------------
+
+    def _act(self, event: AnyEvent) -> None:
+        match event:
+            case SliceDurable():
+                self._pace.acknowledged(1, time.time())
+            case StackPlanned(plan):
+                self._pace.slices_total = sum(row.plan.n_slices for row in self._catalog.stacks(plan.key.plate))
+                if not self._stopping:
+                    self._steering.planned(plan)
+            case StackHeld():
+                self._steering.held(event)
+            case StackOpened(plan):
+                self._pace.current = plan.key
+            case SourceFinished():
+                self._desk.source_finished = True
+                self._pace.current = None
+            case WorkerReady():
+                self._desk.ready = True
+            case WorkerBroken(error):
+                raise error
+            case WorkerLost():
+                self._desk.lost(event)
+            case Scored() | ScoringFailed() | ScoringAbandoned():
+                self._desk.answered(event)
+            case ThreadDied(name, error):
+                raise StackError(f"the {name} thread met an unforeseen error: {error!r}", do="report it") from error
+            case FaultRaised("instrument", error, None):
+                self._instrument_error = error
+            case _:
+                pass

@@ -1,0 +1,305 @@
+"""What people ordered of the run under way: pause, resume, abort, skip, repeat, re-order, re-score. Only main calls it.
+
+It decides for each planned stack whether it is taken, and says why a stack ended without all its slices.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from spheroidd.acquisition.channel import ChannelClosedError
+from spheroidd.acquisition.sources.push import PushInlet
+from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads, StackHeld
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline.orders import (
+    Abort,
+    Done,
+    FinishPush,
+    Inbox,
+    MissingError,
+    Order,
+    Pause,
+    RefusedError,
+    ReorderWells,
+    RepeatWell,
+    Rescore,
+    Resume,
+    SkipWell,
+    Stop,
+)
+from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.catalog.rows import StackRow, StackState
+from spheroidd.daemon.scoring.scheduler import ScoringDesk
+from spheroidd.protocols.errors import SpheroiddError, StorageError
+from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+_TO_COME = (StackState.QUEUED, StackState.ACQUIRING)
+_AGAIN = "run the plate again, or repeat the well, to take it"
+
+
+class Steering:
+    """The will of the operators over one run. Without `threads` only the scoring can be steered."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        desk: ScoringDesk,
+        pace: Pace,
+        threads: AcquisitionThreads | None,
+        *,
+        stop: Callable[[], None],
+        inlet: PushInlet | None,
+    ) -> None:
+        self._catalog, self._desk, self._pace, self._threads = catalog, desk, pace, threads
+        self._plate = pace.plate or ""
+        self._stop, self._inlet = stop, inlet
+        self._waiting: StackPlan | None = None  # planned while paused: decided on resume
+        self._paused = self._held = False
+        self._after_well = self._stopped = False
+        self._skipped: dict[WellId, str] = {}
+        self._aborted: str | None = None
+
+    @property
+    def word(self) -> str:
+        """The run's state in a word."""
+        if self._stopped:
+            return "stopping"
+        if self._aborted is not None:
+            return "aborting"
+        if self._paused or self._after_well:
+            still = self._pace.current is None or self._held or self._waiting is not None
+            return "paused" if still else "pausing"
+        return "running"
+
+    # -- what becomes of stacks ------------------------------------------------------------------------------------
+
+    def planned(self, plan: StackPlan) -> None:
+        """Decide over a stack that the source is about to take, or keep the source waiting while the plate is paused.
+
+        Opening a stack that only lacks its seal takes no new frame.
+        """
+        if self._threads is None or self._aborted is not None:
+            return
+        if self._paused or self._after_well:
+            self._waiting = plan
+            return
+        row = self._catalog.stack(plan.key)
+        whole = _whole(row)
+        reason = self._skipped.get(plan.key.well)
+        if reason is not None and not whole:
+            self._catalog.set_stack_state(plan.key, StackState.INCOMPLETE, reason)
+        self._threads.decide(plan, take=not whole and reason is None)
+
+    def held(self, event: StackHeld) -> None:
+        """The shutter is closed."""
+        self._held = True
+
+    def why_short(self, key: StackKey) -> str | None:
+        """Why a stack was ended without all its slices; None where no order did it."""
+        return self._skipped.get(key.well) or self._aborted
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    def obey(self, inbox: Inbox) -> bool:
+        """Carry out what waits; whether there was anything."""
+        any_came = False
+        while ticket := inbox.take():
+            any_came = True
+            try:
+                done = self._carry_out(ticket.order)
+                ticket.answer(Done(audited(self._catalog, self._plate, ticket.order, done), self.word))
+            except SpheroiddError as error:
+                ticket.answer(error)
+        return any_came
+
+    def _carry_out(self, order: Order) -> str:
+        if order.plate not in ("", self._plate):
+            what = f"the plate being run is {self._plate}, not {order.plate}"
+            raise RefusedError(what, do=f"name {self._plate}, or wait for its end")
+        match order:
+            case Pause():
+                return self._pause(order)
+            case Resume():
+                return self._resume()
+            case Abort():
+                return self._abort(order)
+            case SkipWell():
+                return self._skip(order)
+            case RepeatWell():
+                return self._repeat(order)
+            case ReorderWells():
+                return self._reorder(order)
+            case Rescore():
+                return self._rescore(order)
+            case FinishPush():
+                return self._finish_push()
+            case Stop():
+                self._stopped = True
+                self._stop()
+                return "the daemon ends once what it took is on disk"
+        name = type(order).__name__
+        raise RefusedError(
+            f"{name} cannot be done while plate {self._plate} is run", do="abort it, or wait for its end"
+        )
+
+    def _pause(self, order: Pause) -> str:
+        threads = self._acquiring()
+        if self._paused:
+            return f"plate {self._plate} is paused already"
+        self._after_well, self._paused = order.after_well, not order.after_well
+        if self._paused:
+            self._held = False
+            threads.hold()
+            return f"plate {self._plate} pauses; resume takes the slices that are missing"
+        return f"plate {self._plate} pauses after this well"
+
+    def _resume(self) -> str:
+        threads = self._acquiring()
+        if not (self._paused or self._after_well):
+            return f"plate {self._plate} is not paused"
+        self._paused = self._after_well = self._held = False
+        threads.release()
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self.planned(waiting)
+        return f"plate {self._plate} goes on"
+
+    def _abort(self, order: Abort) -> str:
+        threads = self._acquiring()
+        reason = _ended("the plate was aborted", order.who, order.reason)
+        with self._catalog.transaction():
+            for row in self._stacks():
+                if row.state is StackState.QUEUED:
+                    self._catalog.set_stack_state(row.key, StackState.INCOMPLETE, reason)
+        self._aborted = reason
+        threads.stop()
+        return f"plate {self._plate} is aborted; what is stored is still scored"
+
+    def _skip(self, order: SkipWell) -> str:
+        threads, well = self._acquiring(), order.well
+        rows = self._stacks(well)
+        if rows and not self._awaited(well):
+            raise RefusedError(f"well {well} is imaged already", do="exclude it from the results instead")
+        self._known(well)
+        reason = _ended("skipped", order.who, order.reason)
+        with self._catalog.transaction():
+            for row in rows:
+                if row.state is StackState.QUEUED:
+                    self._catalog.set_stack_state(row.key, StackState.INCOMPLETE, reason)
+        self._skipped[well] = reason
+        for row in rows:
+            if row.state is StackState.ACQUIRING:
+                threads.skip(row.key)
+        return f"well {well} is skipped"
+
+    def _repeat(self, order: RepeatWell) -> str:
+        threads, well = self._acquiring(), order.well
+        self._known(well)
+        if self._inlet is not None:
+            raise RefusedError("the program that pushes decides what is imaged", do="push the well as a further stack")
+        rows = self._stacks(well)
+        if not rows or self._awaited(well):
+            raise RefusedError(f"well {well} is still to be imaged", do="repeat it once it was imaged")
+        last = rows[-1]
+        plan = replace(last.plan, key=StackKey(self._plate, well, last.key.stack + 1))
+        try:
+            with self._catalog.transaction():
+                self._catalog.expect(plan)
+                threads.repeat(plan)
+        except ChannelClosedError:
+            raise RefusedError("the instrument has finished this plate", do="start the plate again") from None
+        self._skipped.pop(well, None)
+        return f"well {well} will be imaged again as stack {plan.key.stack}"
+
+    def _reorder(self, order: ReorderWells) -> str:
+        threads, wells = self._acquiring(), tuple(dict.fromkeys(order.wells))
+        if not wells:
+            raise RefusedError("no well is named", do="name those that are to be imaged next")
+        if not threads.takes_any_order:
+            what = "this source takes its wells as they come: their order is the instrument's"
+            raise RefusedError(what, do="change the order in the instrument's own program")
+        for well in wells:
+            self._known(well)
+            if not self._waits(well):
+                do = "leave it out, or repeat it once it was imaged"
+                raise RefusedError(f"well {well} is imaged already, or under way", do=do)
+        with self._catalog.transaction():
+            for row in (row for well in wells if well in self._skipped for row in self._stacks(well)):
+                if not _whole(row):
+                    self._catalog.set_stack_state(row.key, StackState.QUEUED)
+        for well in wells:
+            self._skipped.pop(well, None)
+        threads.bring_forward(wells)
+        return f"{', '.join(map(str, wells))} will be imaged next"
+
+    def _rescore(self, order: Rescore) -> str:
+        if order.model or order.normalisation:
+            do = "wait for the end of the run, or leave model and normalisation as they are"
+            raise RefusedError("another model or normalisation cannot be used in the middle of a plate", do=do)
+        for well in order.wells:
+            self._known(well)
+        n = self._desk.score_again(frozenset(order.wells), order.who or None)
+        if not n:
+            raise RefusedError("no stack of these wells is stored and scored", do="wait until they are")
+        return f"{n} stacks of plate {self._plate} are scored again"
+
+    def _finish_push(self) -> str:
+        self._acquiring()
+        if self._inlet is None:
+            raise RefusedError("this plate's slices are not pushed", do="abort the plate to end it early")
+        self._inlet.finish()
+        return f"no more stacks of plate {self._plate} are awaited"
+
+    # -- what orders are checked against ---------------------------------------------------------------------------
+
+    def _acquiring(self) -> AcquisitionThreads:
+        """The threads, as long as the instrument is not done with the plate."""
+        if self._threads is None or self._desk.source_finished or self._aborted is not None:
+            raise RefusedError(f"no slices of plate {self._plate} are being taken any more", do="look at the status")
+        return self._threads
+
+    def _known(self, well: WellId) -> None:
+        if well not in {entry.well for entry in self._catalog.plate_map(self._plate).imaged()}:
+            raise MissingError(f"plate {self._plate} has no well {well} to image", do="choose one of its plate map")
+
+    def _awaited(self, well: WellId) -> bool:
+        """Whether a stack of a well is under way or still to come."""
+        return self._waits(well) or any(row.state in _TO_COME for row in self._stacks(well))
+
+    def _waits(self, well: WellId) -> bool:
+        """Whether a stack of a well that lacks something waits for its turn, be it one that would be skipped."""
+        waiting = self._threads.to_come() if self._threads is not None else set()
+        return well in waiting and not all(_whole(row) for row in self._stacks(well))
+
+    def _stacks(self, well: WellId | None = None) -> list[StackRow]:
+        return [row for row in self._catalog.stacks(self._plate) if well is None or row.key.well == well]
+
+
+def _whole(row: StackRow) -> bool:
+    """Whether a stack needs no further frame and no seal."""
+    return row.complete and row.sealed_s is not None and row.state is not StackState.FAILED
+
+
+def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
+    """Enter an order that was carried out into the audit trail; what was done, and that it is not there if it is not.
+
+    An order to stop must not fail because the disk is full.
+    """
+    well = getattr(order, "well", None)
+    given: dict[str, object] = {"order": type(order).__name__, "done": done}
+    if isinstance(order, ReorderWells):
+        given["wells"] = [str(one) for one in order.wells]
+    reason = " ".join(getattr(order, "reason", "").split()) or None
+    try:
+        catalog.append_event(
+            Action.ORDERED, plate=plate or None, well=well and str(well), new=given, reason=reason, who=order.who
+        )
+    except StorageError as error:
+        return f"{done}; the audit trail does not have it: {error.what}"
+    return done
+
+
+def _ended(what: str, who: str, reason: str) -> str:
+    why = f": {' '.join(reason.split())}" if reason.strip() else ""
+    return f"{what} by {who}{why}; {_AGAIN}"

@@ -1,0 +1,94 @@
+"""What stands under each figure and over each table: what is shown, of how many, and what the marks mean."""
+
+from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report.heatmap import plate_format
+
+
+def maps(plate: PlateContent) -> str:
+    """Under the heatmaps."""
+    rows, columns = plate_format(plate.entries)
+    stacks = " Wells with several stacks show their median." if any(len(e.results) > 1 for e in plate.imaged) else ""
+    return (
+        f"Wells of plate {plate.name} on the smallest standard format that holds them ({rows * columns} wells). Live "
+        "volume is that of the segmented Calcein-AM signal within the imaged field; viability relates it to the median "
+        "of the plate's untreated controls and may exceed 100 %. A well without a figure is crossed by a line and is "
+        f"never shown as zero. Scales begin at 0; both are viridis.{stacks}"
+    )
+
+
+def controls(plate: PlateContent) -> str:
+    """Under the controls strip."""
+    return (
+        "Every control well of the plate. Bars: medians; tints: median ± 3 × 1.4826 MAD, whose gap over the distance "
+        "of the medians is the robust Z'. Diamonds: wells on the plate's edge. Ringed and named: wells that lie far "
+        "from their replicates, or that a person excluded (hollow; they enter no figure)."
+    )
+
+
+def ic50_table() -> str:
+    """Over the table of IC50s."""
+    return (
+        "What is known of each compound's potency. Relative IC50: dose halfway between the plateaus; absolute: dose at "
+        "which half of the untreated viability is left; 95 %: profile-likelihood interval, “open” where the profile "
+        "does not close. No number is given where the doses do not bracket the effect. Top, bottom, AUC (mean over "
+        "the doses that all curves of the plate share) and E max (at the highest dose) are in percent of the "
+        "untreated median."
+    )
+
+
+def patients() -> str:
+    """Over the table of compounds across patients."""
+    return (
+        "Compounds across patients, by relative IC50, the most potent first. Mean: geometric, of a random-effects "
+        "model on log10 IC50 in which each patient counts once and a censored or inactive curve takes part with the "
+        "side it knows; next patient: where 95 % of further patients would lie; spread: standard deviation between "
+        "patients in log10 units. In brackets the ranks that the intervals leave open. To the first: ratio of IC50s "
+        "to the most potent compound's within the same patients, its p value adjusted by Holm over the table."
+    )
+
+
+def overview() -> str:
+    """Over the table of plates."""
+    return "The plates of this report."
+
+
+def forest() -> str:
+    """Under the IC50s on one axis."""
+    return (
+        "Relative IC50 of each compound and patient with its 95 % interval; grey: the doses that were tested. Hollow: "
+        "approximate. Squares: the absolute IC50, where only that is known. Arrows: beyond the tested doses. Without a "
+        "mark: no effect, or no curve."
+    )
+
+
+def curves(plate: PlateContent) -> str:
+    """Under the dose-response plots."""
+    return (
+        f"Dose response on plate {plate.name}, one plot for each compound and patient. Points: wells (hollow: left out "
+        "of the fit); blue: untreated wells, which take part in the fit at dose 0; line: fitted log-logistic curve, "
+        "drawn over the tested doses only; tint: its 95 % interval; diamond and bar: IC50 and its interval; "
+        "dashed: half of the untreated median."
+    )
+
+
+def pictures(plate: PlateContent) -> str:
+    """Under the example images."""
+    limits = "; ".join(f"{channel} nm: {low:.0f} to {high:.0f}" for channel, (low, high) in plate.display.items())
+    return (
+        "Maximum projections of an untreated and a killed well in the middle of their kind, and of samples from the "
+        "most to the least live volume, with the outlines of the projected masks. All pictures share their display "
+        f"limits ({limits} camera counts, gamma 0.7) and may be reduced copies: they are to be looked at, not measured."
+    )
+
+
+def findings() -> str:
+    """Over the table of flags."""
+    return "What stands out in images, controls and replicates. A finding names wells; it never removes one."
+
+
+def wells() -> str:
+    """Over the table of wells."""
+    return (
+        "Every imaged well. Viability: live volume in percent of the untreated median; live, %: live of all cells; "
+        "score: estimate of the metabolic assay with its 90 % interval; slices: stored of promised."
+    )

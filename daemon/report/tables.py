@@ -1,0 +1,223 @@
+"""The report's tables as rows of words: key figures, IC50s, wells."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report.curves import tested_doses
+from spheroidd.daemon.report.heatmap import trust
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.inference.quality.plate_series import LIMITS, QualityLimits
+from spheroidd.protocols.dose import CurveStatus
+from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
+from spheroidd.protocols.results import WellResult
+
+
+def plate_line(plate: PlateContent) -> str:
+    """What kind of plate it is, in a line."""
+    compounds = {entry.treatment.compound for entry in plate.imaged if entry.treatment.compound}
+    parts = [
+        _counted(len(plate.imaged), "imaged well"),
+        plate.tally,
+        _counted(len(compounds), "compound") if compounds else "no compound",
+        _patients(plate.patients),
+    ]
+    imaged = dict(plate.facts).get("Imaged", words.UNKNOWN)
+    return " · ".join(part for part in (*parts, f"imaged {imaged}" if imaged != words.UNKNOWN else "") if part)
+
+
+def _patients(names: tuple[str, ...]) -> str:
+    return f"patient{'s' if len(names) > 1 else ''} {words.listed(names, 6)}" if names else ""
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def key_figures(quality: PlateQuality, limits: QualityLimits = LIMITS) -> Iterator[tuple[str, str, str]]:
+    """Name, value, and what it takes to pass: the figures by which a plate is judged."""
+    z_note = f"pass from {limits.z_prime_pass:g}, fail below {limits.z_prime_warn:g}"
+    yield "Robust Z'", words.fixed(quality.z_prime, 2), z_note
+    yield "Robust SSMD", words.fixed(quality.ssmd, 1), "distance of the controls over their spread"
+    cv = words.fixed(quality.control_cv, 1, " %")
+    yield "CV of untreated", cv, f"at most {limits.control_cv:g} %, fail above {limits.control_cv_fail:g} %"
+    yield "Edge / inner", words.fixed(quality.edge_ratio, 2), f"{limits.edge_low:g} to {limits.edge_high:g}"
+    untreated = f"median {words.number(quality.negative_median)}"
+    yield "Untreated wells", str(quality.n_negative), untreated if quality.negative_median is not None else "none"
+    killed = f"median {words.number(quality.positive_median)}"
+    yield "Killed wells", str(quality.n_positive), killed if quality.positive_median is not None else "none"
+
+
+OVERVIEW_COLUMNS = ("Plate", "Verdict", "Wells", "Robust Z'", "CV of untreated", "Edge / inner", "IC50 known")
+
+
+def overview_rows(plates: Iterable[PlateContent]) -> Iterator[tuple[str, ...]]:
+    """One row for each plate of a report on several."""
+    for plate in plates:
+        known = sum(words.known_ic50(curve.fit) is not None for curve in plate.curves)
+        yield (
+            plate.name,
+            words.VERDICTS[plate.quality.verdict] + (", provisional" if plate.provisional else ""),
+            plate.tally,
+            words.fixed(plate.quality.z_prime, 2),
+            words.fixed(plate.quality.control_cv, 1, " %"),
+            words.fixed(plate.quality.edge_ratio, 2),
+            f"{known} of {len(plate.curves)}",
+        )
+
+
+class Ic50Row(NamedTuple):
+    """One curve in the table."""
+
+    compound: str
+    patient: str
+    numbers: tuple[str, ...]
+    said: str
+
+
+IC50_COLUMNS = (
+    "IC50, relative",
+    "95 %, µM",
+    "IC50, absolute",
+    "95 %, µM",
+    "Hill",
+    "Top",
+    "Bottom",
+    "AUC",
+    "E max",
+    "n",
+    "p",
+)
+
+
+def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:
+    """One row for each curve; a figure that is not known is a dash, a censored IC50 says on which side it lies.
+
+    Slope and plateaus are told where an IC50 is: beyond the tested doses they are guesses.
+    """
+    for curve in found:
+        fit = curve.fit
+        known = words.known_ic50(fit)
+        instead = words.censored(fit, tested_doses(curve)) if known is None else words.UNKNOWN
+        about = "about " if fit.status is CurveStatus.APPROXIMATE else ""
+        shape = (fit.hill, 2), (fit.top, 1), (fit.bottom, 1)
+        numbers = (
+            instead if fit.ic50_rel is None else f"{about}{words.estimate(fit.ic50_rel)} µM",
+            words.interval(fit.ic50_rel_lo, fit.ic50_rel_hi),
+            words.UNKNOWN if fit.ic50_abs is None else f"{about}{words.estimate(fit.ic50_abs)} µM",
+            words.interval(fit.ic50_abs_lo, fit.ic50_abs_hi),
+            *(words.fixed(value if known else None, places) for value, places in shape),
+            words.fixed(fit.auc),
+            words.fixed(fit.e_max),
+            str(fit.n),
+            words.probability(fit.p_effect),
+        )
+        yield Ic50Row(curve.compound, curve.patient or words.UNKNOWN, numbers, _said(curve))
+
+
+def _said(curve: CurveOfPlate) -> str:
+    fit = curve.fit
+    plain = fit.status is CurveStatus.OK and fit.ic50_rel is not None
+    head = words.STATUSES[fit.status] if plain or not fit.reason else fit.reason
+    excluded = sum(out is not None for out in curve.excluded)
+    parts = (
+        head,
+        *fit.warnings,
+        f"{_counted(excluded, 'well')} excluded" if excluded else "",
+        f"{_counted(len(curve.missing), 'well')} without a figure" if curve.missing else "",
+        "provisional" if curve.provisional else "",
+    )
+    return words.sentence("; ".join(part for part in parts if part))
+
+
+FINDING_COLUMNS = ("Finding", "Weight", "Wells", "What was found", "What to do")
+_ALIKE = 6  # findings of one kind that are told one by one
+_WEIGHTS = (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+
+
+def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, str, str]]:
+    """The findings, gravest first; where many wells have one of a kind they share a row."""
+    kinds: dict[tuple[int, str], list[QualityFlag]] = {}
+    for flag in flags:
+        kinds.setdefault((_WEIGHTS.index(flag.verdict), flag.code), []).append(flag)
+    for (_, code), alike in sorted(kinds.items(), key=lambda kind: kind[0][0]):
+        for flag in alike if len(alike) <= _ALIKE else alike[:1]:
+            wells = flag.wells if len(alike) <= _ALIKE else tuple(dict.fromkeys(w for f in alike for w in f.wells))
+            what = flag.what if len(alike) <= _ALIKE else f"{len(alike)} findings, told beside their wells; {flag.what}"
+            yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
+
+
+class Column(NamedTuple):
+    """A column of the table of wells: its head, how its cells are set ("number", "name", "words" or ""), its points."""
+
+    head: str
+    kind: str
+    width: float
+
+
+WELL_COLUMNS = (
+    Column("Well", "", 28),
+    Column("Treatment", "name", 66),
+    Column("Patient", "name", 40),
+    Column("Live, 10³ µm³", "number", 36),
+    Column("Dead, 10³ µm³", "number", 36),
+    Column("Cells live", "number", 28),
+    Column("Cells dead", "number", 28),
+    Column("Live, %", "number", 26),
+    Column("Viability, %", "number", 36),
+    Column("Score, %", "number", 58),
+    Column("Slices", "number", 36),
+    Column("State, reason, findings", "words", 64),
+)
+_MAY_BE_LEFT_OUT = ("Patient", "Dead, 10³ µm³", "Cells dead", "Score, %")
+
+
+class WellRow(NamedTuple):
+    """One stack of a well in the table; `trust` is its word in the plate's map."""
+
+    trust: str
+    cells: tuple[str, ...]
+
+
+class WellTable(NamedTuple):
+    """The table of wells; a column that nothing is known of in any row is left out."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[WellRow, ...]
+
+
+def well_table(entries: Sequence[WellEntry]) -> WellTable:
+    """One row for each stack of each imaged well."""
+    rows = [(trust(entry), _well_cells(entry, result)) for entry in entries for result in entry.results]
+    shown = [
+        place
+        for place, column in enumerate(WELL_COLUMNS)
+        if column.head not in _MAY_BE_LEFT_OUT or any(cells[place] != words.UNKNOWN for _, cells in rows)
+    ]
+    return WellTable(
+        tuple(WELL_COLUMNS[place] for place in shown),
+        tuple(WellRow(word, tuple(cells[place] for place in shown)) for word, cells in rows),
+    )
+
+
+def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
+    volumes = (None if value is None else value / 1000 for value in (result.live_um3, result.dead_um3))
+    counts = (words.UNKNOWN if value is None else str(value) for value in (result.n_live, result.n_dead))
+    score = words.fixed(result.v_score, 0)
+    if result.v_score_lo is not None and result.v_score_hi is not None:
+        score += f" ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"
+    slices = f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else words.UNKNOWN
+    return (
+        f"{entry.well}" + (f" ({result.stack + 1})" if len(entry.results) > 1 else ""),
+        words.treatment(entry.treatment),
+        entry.treatment.patient or words.UNKNOWN,
+        *(words.fixed(value, 1) for value in volumes),
+        *counts,
+        words.fixed(None if result.v_count is None else 100 * result.v_count),
+        words.fixed(result.v_control),
+        score,
+        slices,
+        entry.state_in_words,
+    )

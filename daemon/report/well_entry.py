@@ -1,0 +1,47 @@
+"""What a report is made of: everything known of a plate, gathered, before anything is drawn or written."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.catalog.rows import Exclusion
+from spheroidd.protocols.plate import Treatment
+from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.results import WellResult
+from spheroidd.protocols.well import WellId
+
+
+@dataclass(frozen=True, slots=True)
+class WellEntry:
+    """One well: its treatment, one result for each stack, the flags that name it, and its exclusion."""
+
+    well: WellId
+    treatment: Treatment
+    results: tuple[WellResult, ...] = ()
+    flags: tuple[QualityFlag, ...] = ()
+    excluded: Exclusion | None = None
+
+    def median(self, figure: Callable[[WellResult], float | None]) -> float | None:
+        """The median of a figure over the well's stacks; None where no stack has it."""
+        values = [value for result in self.results if (value := figure(result)) is not None]
+        return statistics.median(values) if values else None
+
+    def figure(self, name: str) -> float | None:
+        """The median of one column of the results."""
+        return self.median(lambda result: getattr(result, name))
+
+    @property
+    def own_flags(self) -> tuple[QualityFlag, ...]:
+        """The flags about this well alone; those about the plate name every well that they were drawn from."""
+        weighty = (Verdict.WARN, Verdict.FAIL)
+        return tuple(flag for flag in self.flags if len(flag.wells) == 1 and flag.verdict in weighty)
+
+    @property
+    def state_in_words(self) -> str:
+        """How the well stands, and why."""
+        parts = [f"excluded by {self.excluded.who}: {self.excluded.reason}"] if self.excluded else []
+        for result in self.results:
+            state = words.WELL_STATES[result.status]
+            parts.append(f"{state}: {result.reason}" if result.reason else state)
+        return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])

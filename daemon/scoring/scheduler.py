@@ -1,0 +1,259 @@
+"""Decides what the worker scores next, when a plate's limits are locked, and what a new measurement changes.
+
+Only `main` calls it. What is left to score follows from the catalog alone, so a restart goes on where a crash was.
+Methods called `record_...` write rows inside main's transaction and may run again; the others follow the commit.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
+from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
+from spheroidd.inference.preprocessing.intensity import plate_limits
+from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
+from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
+
+_CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
+_OVER = (StackState.FAILED, StackState.INCOMPLETE)
+_RELATED = "related to the plate's controls"
+RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSettings:
+    """How this run scores: the model's digest, where limits come from, and how often a stack may kill a worker."""
+
+    model_sha256: str
+    normalisation: Normalisation
+    limits: Mapping[str, Limits] | None
+    tolerance: float
+    max_attempts: int
+    again: bool = False  # score what this model has scored before, too
+
+
+class ScoringDesk:
+    """The plate's scoring, one job at a time."""
+
+    def __init__(self, catalog: Catalog, plate_map: PlateMap, settings: ScoringSettings, regressor: Regressor) -> None:
+        self._catalog, self._map, self._settings, self._regressor = catalog, plate_map, settings, regressor
+        self._plate, self._model = plate_map.name, settings.model_sha256
+        self._n_controls = sum(entry.treatment.role in _CONTROLS for entry in plate_map)
+        self._running: ScoreJob | None = None
+        self._attempts: Counter[StackKey] = Counter()
+        self._not_before_s: dict[StackKey, float] = {}
+        self._again: set[StackKey] = self._scored() if settings.again else set()
+        self._nothing_to_lock = not self._n_controls
+        self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
+        self.source_finished = False
+        self.ready = False
+        if settings.limits:
+            catalog.lock_limits(self._plate, settings.limits)
+
+    # -- what to do next ------------------------------------------------------------------------------------------
+
+    def dispatch(self, worker: Worker) -> None:
+        """Give an idle worker its next job: stored stacks before the one that still grows."""
+        if self._running is not None or not self.ready:
+            return
+        for row in sorted(self._left(), key=lambda row: row.state is StackState.ACQUIRING):
+            job = self._job(row)
+            if job is not None and time.monotonic() >= self._not_before_s.get(row.key, 0.0):
+                self._running = job
+                if row.state is StackState.STORED:
+                    self._catalog.set_stack_state(row.key, StackState.SCORING)
+                worker.submit(job)
+                return
+
+    def idle(self) -> bool:
+        """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
+        return self._running is None and not any(row.complete and self._job(row) for row in self._left())
+
+    def score_again(self, wells: Set[WellId], who: str | None = None) -> int:
+        """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
+
+        How many stacks that are. The audit trail says `who` wanted it.
+        """
+        keys = []
+        with self._catalog.transaction():
+            for row in self._catalog.stacks(self._plate):
+                if (wells and row.key.well not in wells) or not row.complete:
+                    continue
+                if row.state is StackState.FAILED:
+                    self._catalog.set_stack_state(row.key, StackState.STORED)
+                if row.state in (StackState.FAILED, StackState.SCORED):
+                    keys.append(row.key)
+            if keys:
+                new = {"model_sha256": self._model, "stacks": [str(key) for key in keys]}
+                self._catalog.append_event(Action.RESCORE_STARTED, plate=self._plate, new=new, who=who)
+        self._again |= set(keys)
+        return len(keys)
+
+    def describe(self) -> str:
+        """What the worker does, in a word or three."""
+        if not self.ready:
+            return "starting"
+        if self._running is None:
+            return "idle"
+        return f"{'measuring limits of' if self._running.histograms_only else 'scoring'} {self._running.key}"
+
+    def _scored(self) -> set[StackKey]:
+        return {row.key for row in self._catalog.measurements(self._plate, self._model)}
+
+    def _left(self) -> list[StackRow]:
+        done = self._scored() - self._again
+        states = (*_OVER, StackState.QUEUED)
+        return [row for row in self._catalog.stacks(self._plate) if row.key not in done and row.state not in states]
+
+    def _job(self, row: StackRow) -> ScoreJob | None:
+        kind, limits = self._settings.normalisation, self._catalog.locked_limits(self._plate)
+        if kind is Normalisation.PLATE and limits is None:
+            if self._nothing_to_lock:
+                kind = Normalisation.STACK  # said in the row's normalisation
+            elif not self._is_control(row.key) or self._catalog.histograms(row.key):
+                return None
+        return ScoreJob(row.key, kind, limits if kind is Normalisation.PLATE else None, self._settings.tolerance)
+
+    def _is_control(self, key: StackKey) -> bool:
+        return self._role(key) in _CONTROLS
+
+    def _role(self, key: StackKey) -> WellRole:
+        return self._map[key.well].treatment.role
+
+    # -- what came of it -------------------------------------------------------------------------------------------
+
+    def record_scored(self, answer: Scored) -> None:
+        """Keep a control's histograms, write the measurement down, and relate the plate anew."""
+        if self._is_control(answer.key):
+            self._catalog.put_histograms(answer.key, answer.histograms)
+        self._catalog.put_stack_profile(answer.key, answer.profile)
+        row = self._catalog.stack(answer.key)
+        if answer.measurement is None:
+            if row.state is StackState.SCORING:
+                self._catalog.set_stack_state(answer.key, StackState.STORED, "waits for the plate's limits")
+            return
+        latency_s = None if row.last_acked_s is None else time.time() - row.last_acked_s
+        self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
+        self._catalog.clear_fault("storage-masks", answer.key)
+        self._catalog.clear_fault("worker-died", answer.key)
+        self.record_relations()
+
+    def record_failed(self, answer: ScoringFailed) -> None:
+        """Disk trouble is tried again later; anything else is the stack's own failure."""
+        if isinstance(answer.error, StorageError):
+            self._catalog.raise_fault("storage-masks", answer.error, answer.key)
+            return
+        self._catalog.set_stack_state(answer.key, StackState.FAILED, str(answer.error))
+        self.record_relations()
+
+    def record_lost(self, event: WorkerLost) -> None:
+        """The worker died: the stack it had is tried again, but not for ever."""
+        if event.key is None:
+            return
+        attempt = self._attempts[event.key] + 1
+        what = f"the inference worker died (exit code {event.exit_code}) while scoring it, attempt {attempt}"
+        do = "look for lack of memory; the raw stack is safe, and `spheroidd score` tries again"
+        error = StackError(what, where=str(event.key), do=do)
+        self._catalog.raise_fault("worker-died", error, event.key)
+        if attempt >= self._settings.max_attempts:
+            self._catalog.set_stack_state(event.key, StackState.FAILED, str(error))
+            self.record_relations()
+
+    def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
+        """The worker is free again."""
+        self._running = None
+        if isinstance(answer, Scored) and answer.measurement is not None:
+            self._again.discard(answer.key)
+        if isinstance(answer, ScoringFailed):
+            self._not_before_s[answer.key] = time.monotonic() + RETRY_S
+
+    def lost(self, event: WorkerLost) -> None:
+        """Another worker is being started."""
+        self._running, self.ready = None, False
+        if event.key is not None:
+            self._attempts[event.key] += 1
+
+    # -- the plate's controls --------------------------------------------------------------------------------------
+
+    def lock_when_ready(self) -> None:
+        """Lock the plate's limits once no control well can add to them any more."""
+        if self._settings.normalisation is not Normalisation.PLATE or self._nothing_to_lock:
+            return
+        if self._catalog.locked_limits(self._plate) is not None:
+            return
+        controls = [row for row in self._catalog.stacks(self._plate) if self._is_control(row.key)]
+        if len(controls) < self._n_controls and not self.source_finished:
+            return
+        counts = {row.key: self._catalog.histograms(row.key) for row in controls}
+        if any(not counts[row.key] and row.state not in _OVER for row in controls):
+            return
+        excluded = self._catalog.excluded_wells(self._plate)
+        pooled = [found for key, found in counts.items() if found and str(key.well) not in excluded]
+        if pooled:
+            self._catalog.lock_limits(self._plate, plate_limits(pooled))
+            return
+        self._nothing_to_lock = True
+        what = "no control well could be stored, so every stack is normalised by its own limits"
+        self._catalog.raise_fault("no-plate-limits", StackError(what, where=self._plate, do="image a control again"))
+
+    def record_relations(self) -> None:
+        """Bring v_control, v_score and the status of every row of the plate up to date."""
+        self._relate(self._model)
+
+    def _relate(self, model_sha256: str) -> None:
+        excluded = self._catalog.excluded_wells(self._plate)
+        stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
+        measured = {row.key: row.measurement for row in self._catalog.measurements(self._plate, model_sha256)}
+        given = [
+            PlateStack(
+                key,
+                self._role(key),
+                row.plan.z_step_um,
+                self._is_settled(row),
+                measured.get(key),
+                excluded=str(key.well) in excluded,
+            )
+            for key, row in stacks.items()
+        ]
+        for entry in self._map.imaged():  # a control that is not even planned yet may still come
+            key = StackKey(self._plate, entry.well)
+            if key not in stacks and not self.source_finished:
+                out = str(entry.well) in excluded
+                given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
+        reason = self._why(excluded)
+        for key, related in relate(given, self._regressor).items():
+            self._catalog.update_related(key, model_sha256, related, reason)
+
+    def record_exclusions(self) -> Mapping[str, Exclusion]:
+        """Relate every model's rows anew where a person excluded a well or took one in again.
+
+        The exclusions as they are now; give them to `related_without` once this is committed.
+        """
+        excluded = self._catalog.excluded_wells(self._plate)
+        if excluded != self._excluded:
+            for model_sha256 in self._catalog.models(self._plate):
+                self._relate(model_sha256)
+        return excluded
+
+    def related_without(self, excluded: Mapping[str, Exclusion]) -> None:
+        """The plate's rows are related without these wells, and that is committed."""
+        self._excluded = excluded
+
+    def _why(self, excluded: Mapping[str, Exclusion]) -> str:
+        """Why the plate is related: its excluded controls, where they are others than before, else its controls."""
+        controls = {str(entry.well) for entry in self._map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
+        out = [found for well, found in excluded.items() if well in controls and self._excluded.get(well) != found]
+        back = [well for well in self._excluded if well in controls and well not in excluded]
+        words = [f"control {found.well} excluded: {found.reason}" for found in out]
+        return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
+
+    def _is_settled(self, row: StackRow) -> bool:
+        return row.state in (*_OVER, StackState.SCORED) and row.key not in self._again

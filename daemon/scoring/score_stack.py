@@ -1,0 +1,173 @@
+"""Scores one stack, growing or stored: blocks out of Zarr, through pre-processing and the network, to masks and counts.
+
+Runs in the inference worker. It reads the catalog and the store, writes labels, and returns a measurement; it never
+writes a row. A live run, a replay, a restart after a crash and a re-score all come through here.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.acquisition.store.stack_files import read_block
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.inference.segmentation.objects import StackCounter
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
+from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
+from spheroidd.inference.quality.image_profile import StackInspector
+from spheroidd.protocols.ports import Segmenter
+from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+_NOWHERE = StackKey("warm-up", WellId(0, 0))
+POLL_S = 0.05  # how often a growing stack's ledger is looked at; a slab of a screen stack takes 9.6 s
+LABELS = {"live": LIVE_CHANNEL, "dead": DEAD_CHANNEL}
+
+
+def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter) -> Scored | None:
+    """Score a stack, following it while it grows. None where it ended incomplete."""
+    plan = catalog.plan(job.key)
+    cpu_start_s = time.process_time()
+    preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
+    output = None if job.histograms_only else _StackOutput(plan, data_dir, preprocessor.shape, segmenter)
+    try:
+        limits = job.limits if job.normalisation is Normalisation.PLATE else None
+        segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
+        fed = dict.fromkeys(plan.channels, 0)
+        for block in follow(plan, catalog):
+            pixels = read_block(data_dir, block)
+            preprocessor.feed(block.channel, block.z_start, pixels)
+            inspector.feed(block.channel, block.z_start, pixels)
+            fed[block.channel] = block.z_stop
+            if output:
+                output.take(segmentation.advance())
+            else:
+                preprocessor.discard(preprocessor.shape[0])  # the histograms have it; nobody will ask for pixels
+        if min(fed.values()) < plan.n_z:
+            return None
+        preprocessor.finish()
+        histograms = {channel: histogram.counts for channel, histogram in preprocessor.histograms().items()}
+        profile = inspector.profile(preprocessor.raw_histograms())
+        if output is None:
+            return Scored(job.key, histograms, profile, None)
+        output.take(segmentation.finish())
+        measurement = output.finish().measure(
+            limits=limits or preprocessor.limits(),
+            normalisation=job.normalisation,
+            model_sha256=segmenter.sha256,
+            quantiles=preprocessor.quantiles(),
+            cpu_s=time.process_time() - cpu_start_s,
+        )
+        return Scored(job.key, histograms, profile, measurement)
+    finally:
+        if output:
+            output.abandon()
+
+
+def _preprocessor(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None) -> StreamingPreprocessor:
+    return StreamingPreprocessor(
+        n_z=plan.n_z,
+        height=plan.height,
+        width=plan.width,
+        pixel_um=plan.pixel_um,
+        z_step_um=plan.z_step_um,
+        channels=plan.channels,
+        spacing_um=segmenter.spacing_um,
+        known_limits=limits,
+    )
+
+
+def follow(plan: StackPlan, catalog: Catalog) -> Iterator[Block]:
+    """Yield a stack's blocks, per channel in z order without gap or overlap, as the ledger announces them.
+
+    Ends when every slice was yielded, or when the stack is over without them.
+    """
+    key = plan.key
+    waiting: dict[str, list[Block]] = {channel: [] for channel in plan.channels}
+    next_z = dict.fromkeys(plan.channels, 0)
+    cursor = 0
+    while True:
+        over = catalog.stack(key).state in (StackState.INCOMPLETE, StackState.FAILED)
+        for seen, block in catalog.blocks(key, cursor):
+            cursor = seen
+            waiting[block.channel].append(block)
+        for channel, blocks in waiting.items():
+            blocks.sort(key=lambda block: block.z_start)
+            while blocks and blocks[0].z_start <= next_z[channel]:
+                block = blocks.pop(0)
+                if block.z_stop > next_z[channel]:
+                    yield Block(key, channel, next_z[channel], block.z_stop)
+                    next_z[channel] = block.z_stop
+        if min(next_z.values()) == plan.n_z or over:
+            return
+        time.sleep(POLL_S)
+
+
+class _StackOutput:
+    """Where a stack's slabs go: masks at the stack's own sampling into labels, volumes and counts into the counter."""
+
+    def __init__(
+        self, plan: StackPlan, data_dir: Path, model_shape: tuple[int, int, int], segmenter: Segmenter
+    ) -> None:
+        self._resampler = MaskResampler(
+            model_shape=model_shape,
+            model_spacing_um=segmenter.spacing_um,
+            shape=(plan.n_z, plan.height, plan.width),
+            spacing_um=(plan.z_step_um, plan.pixel_um, plan.pixel_um),
+        )
+        self._counter = StackCounter(plan, model_shape=model_shape, model_spacing_um=segmenter.spacing_um)
+        attributes = {"model_sha256": segmenter.sha256}
+        self._labels = {
+            name: LabelWriter(data_dir, plan.key, plan, name, attributes)
+            for name, channel in LABELS.items()
+            if channel in plan.channels
+        }
+
+    def take(self, slabs: Iterable[SegmentedSlab]) -> None:
+        """Write and count slabs that are final."""
+        for slab in slabs:
+            self._counter.add_density(slab.z_start, slab.prediction)
+            self._write(self._resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
+
+    def finish(self) -> StackCounter:
+        """Write what is left, make the labels visible, and give the counter, which has everything."""
+        self._write(self._resampler.finish())
+        for label in self._labels.values():
+            label.commit()
+        return self._counter
+
+    def abandon(self) -> None:
+        """Remove labels that were begun and not committed."""
+        for label in self._labels.values():
+            label.abandon()
+
+    def _write(self, slabs: Iterable[NativeMasks]) -> None:
+        for z_start, live, dead in slabs:
+            self._counter.add_masks(z_start, live, dead)
+            for name, mask in (("live", live), ("dead", dead)):
+                if name in self._labels:
+                    self._labels[name].append(z_start, mask)
+
+
+def warm_up(segmenter: Segmenter) -> None:
+    """Compile and load everything that a stack will need, on a few made-up slices: the first well waits for nothing."""
+    preprocessor = _preprocessor(StackPlan(_NOWHERE, CHANNELS, 8, 64, 64, 0.25, 0.5), segmenter, None)
+    pixels = np.random.default_rng(0).integers(90, 400, (8, 64, 64)).astype(np.uint16)
+    for channel in CHANNELS:
+        preprocessor.feed(channel, 0, pixels)
+    preprocessor.finish()
+    resampler = MaskResampler(
+        model_shape=preprocessor.shape,
+        model_spacing_um=segmenter.spacing_um,
+        shape=pixels.shape,
+        spacing_um=(0.5, 0.25, 0.25),
+    )
+    for slab in StreamingSegmentation(preprocessor, segmenter).finish():
+        list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
+    list(resampler.finish())

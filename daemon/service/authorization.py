@@ -1,0 +1,115 @@
+"""The gate of the service: who may call what, and how a refusal is told. Every call passes it."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from spheroidd.daemon.service.errors import to_status
+from spheroidd.daemon.service.tokens import Caller, ForbiddenError, Role, TokenFile, UnknownCallerError
+from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.errors import SpheroiddError
+
+_log = logging.getLogger(__name__)
+SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"].full_name
+HEALTH = "/grpc.health.v1.Health/"
+REFLECTION = "/grpc.reflection."
+_LOOKING = {"GetStatus", "WatchStatus", "ListResults", "WatchResults", "ListModels", "ListPlates", "GetPushProgress"}
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+def needed_role(method: str) -> Role:
+    """The least role for a method ("/package.Service/Method"); one that nobody thought of is an operator's."""
+    if method.startswith(HEALTH):
+        return Role.NONE
+    if method.startswith(REFLECTION):
+        return Role.VIEWER
+    return Role.VIEWER if method.rpartition("/")[2] in _LOOKING else Role.OPERATOR
+
+
+class Gate(grpc.ServerInterceptor):
+    """Lets a call in by its token. `anonymous` is what a call without one may do."""
+
+    def __init__(self, tokens: TokenFile, anonymous: Role) -> None:
+        self._tokens, self._anonymous = tokens, anonymous
+
+    def caller(self, metadata: Metadata | None) -> Caller:
+        """Who calls; UnknownCallerError for a token that is not valid, or for none where one is needed."""
+        given = next((value for key, value in metadata or () if key == "authorization"), None)
+        if given is not None:
+            text = given.decode("ascii", "replace") if isinstance(given, bytes) else given
+            scheme, _, token = text.partition(" ")
+            if scheme.lower() != "bearer":
+                do = "send the metadata `authorization: Bearer <token>`"
+                raise UnknownCallerError(f"authorization by {scheme[:20]!r} is not known", do=do)
+            return self._tokens.authenticate(token.strip())
+        return Caller("local", self._anonymous)
+
+    def check(self, method: str, metadata: Metadata | None) -> Caller:
+        """Who calls, where they may call this method; UnknownCallerError or ForbiddenError where not."""
+        needed = needed_role(method)
+        if needed is Role.NONE:
+            return Caller("anybody", Role.NONE)
+        caller = self.caller(metadata)
+        if caller.role is Role.NONE:
+            do = "send the metadata `authorization: Bearer <token>`; `spheroidd token create` makes one"
+            raise UnknownCallerError("a token is needed", do=do)
+        if caller.role < needed:
+            what = f"{caller.name} is a {caller.role.name.lower()}, and this takes an {needed.name.lower()}"
+            raise ForbiddenError(what, do="use a token of that role")
+        return caller
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """See grpc.ServerInterceptor."""
+        handler = continuation(details)
+        if handler is None:
+            return None
+        try:
+            self.check(details.method, details.invocation_metadata)
+        except SpheroiddError as error:
+            return _like(handler, _refusal(error))
+        return _like(handler, None)
+
+
+def _refusal(error: SpheroiddError) -> Callable[..., Any]:
+    def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+        raise error
+
+    return refuse
+
+
+def _like(handler: Any, instead: Callable[..., Any] | None) -> Any:
+    """The handler with its errors told in full; or another function in its place, of the same kind of method."""
+    takes, gives = handler.request_streaming, handler.response_streaming
+    kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, False): "stream_unary"}
+    kind = kinds.get((takes, gives), "stream_stream")
+    function = instead or getattr(handler, kind)
+    told = _tells_each(function) if gives else _tells(function)
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    return make(told, handler.request_deserializer, handler.response_serializer)
+
+
+def _tells(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return function(request, context)
+        except SpheroiddError as error:
+            context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+    return call
+
+
+def _tells_each(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            yield from function(request, context)
+        except SpheroiddError as error:
+            context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+    return call

@@ -1,0 +1,145 @@
+"""The nouns as messages of the wire contract. What is None stays unset, so that it is left out of JSON."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.rows import Fault, ResultRow, StackRow
+from spheroidd.daemon.catalog.rows import stack_key as key_of
+from spheroidd.daemon.monitoring.status import Status
+from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+MAX_N_Z = 10_000
+MAX_PLANE_BYTES = 31 << 20  # a message of the service holds one, and no more than 32 MB
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def status_message(status: Status) -> wire.Status:
+    """A status, without what only the service knows."""
+    run = status.run
+    message = wire.Status(
+        data_dir=status.data_dir,
+        state=run.state if run else "starting",
+        wells=status.wells,
+        faults=[_fault(fault) for fault in status.faults],
+        disk_free_gb=status.disk_free_gb,
+        verdict=status.exit_code,
+    )
+    for result in status.failed:
+        failed = _given(reason=result.reason)
+        message.failed.add(
+            plate=result.plate, well=result.well, stack=result.stack, status=result.status.value, **failed
+        )
+    if run:
+        names = {field.name for field in wire.Status.DESCRIPTOR.fields} & set(run.__slots__)
+        message.MergeFrom(wire.Status(**_given(**{name: getattr(run, name) for name in names})))
+    if status.slice:
+        message.stack_slices_done, message.stack_slices_total = status.slice
+    return message
+
+
+def _fault(fault: Fault) -> wire.Fault:
+    names = ("code", "key", "kind", "what", "where", "do", "raised_s")
+    return wire.Fault(**{name: getattr(fault, name) for name in names})
+
+
+def result_message(row: ResultRow) -> wire.Result:
+    """One line of the results."""
+    names = [field.name for field in wire.Result.DESCRIPTOR.fields]
+    values = {name: getattr(row.result, name, None) for name in names}
+    values |= {name: getattr(row.treatment, name) for name in ("role", "compound", "dose_um", "patient")}
+    return wire.Result(**_given(**values))
+
+
+def last_change(catalog: CatalogReader) -> int:
+    """The sequence number of the newest change of a result."""
+    return int(catalog.query("SELECT coalesce(max(id), 0) AS newest FROM result_changes")[0]["newest"])
+
+
+def changes_after(catalog: CatalogReader, after: int, most: int) -> list[wire.ResultChange]:
+    """The next changes of results, each with the figures after it."""
+    sql = "SELECT * FROM result_changes WHERE id > :after ORDER BY id LIMIT :most"
+    names = {field.name for field in wire.Result.DESCRIPTOR.fields}
+    messages = []
+    for row in catalog.query(sql, {"after": after, "most": most}):
+        key = key_of(row)
+        figures = {name: value for name, value in json.loads(row["new_json"]).items() if name in names}
+        figures |= {"plate": key.plate, "well": str(key.well), "stack": key.stack}
+        result = wire.Result(**_given(**figures))
+        messages.append(
+            wire.ResultChange(sequence=row["id"], changed_s=row["changed_s"], why=row["reason"], result=result)
+        )
+    return messages
+
+
+def progress_message(row: StackRow | None, ledger: Mapping[SliceIndex, int]) -> wire.PushProgress:
+    """What of a stack is durable; nothing where it was never opened."""
+    message = wire.PushProgress()
+    if row is not None:
+        message.status = row.state.value
+        for channel in row.plan.channels:
+            missing = [z for z in range(row.plan.n_z) if SliceIndex(channel, z) not in ledger]
+            message.channels.add(
+                channel=channel,
+                n_acknowledged=row.plan.n_z - len(missing),
+                next_z=missing[0] if missing else row.plan.n_z,
+                missing=missing,
+            )
+    return message
+
+
+def acknowledgement(slices: Iterable[tuple[SliceIndex, int]]) -> wire.PushSlicesResponse:
+    """Slices that are durable."""
+    acknowledged = [wire.AcknowledgedSlice(channel=i.channel, z=i.z, crc32c=crc) for i, crc in slices]
+    return wire.PushSlicesResponse(acknowledged=wire.PushAcknowledgement(slices=acknowledged))
+
+
+def stack_plan(plan: wire.PushPlan) -> StackPlan:
+    """The plan that a program promises; ConfigError for one that cannot be, or that lacks a number."""
+    key = stack_key(plan.plate, plan.well, plan.stack)
+    for name in ("n_z", "height", "width", "pixel_um", "z_step_um"):
+        if not plan.HasField(name):
+            raise ConfigError(f"{name} is missing", where=str(key), do=f"give {name} in `open`")
+    if plan.n_z > MAX_N_Z or plan.height * plan.width * 2 > MAX_PLANE_BYTES:
+        what = f"{plan.n_z} slices of {plan.height} x {plan.width}"
+        do = f"push at most {MAX_N_Z} slices of {MAX_PLANE_BYTES >> 20} MB"
+        raise ConfigError(what, where=str(key), do=do)
+    return StackPlan(
+        key,
+        tuple(plan.channels),
+        plan.n_z,
+        plan.height,
+        plan.width,
+        plan.pixel_um,
+        plan.z_step_um,
+        plan.dtype or "uint16",
+        plan.slice_period_s if plan.HasField("slice_period_s") else None,
+    )
+
+
+def push_plan(plan: StackPlan, lease: str = "") -> wire.PushPlan:
+    """The same the other way round: a program's promise."""
+    key = plan.key
+    message = wire.PushPlan(
+        plate=key.plate, well=str(key.well), stack=key.stack, channels=plan.channels, n_z=plan.n_z, lease=lease
+    )
+    message.height, message.width, message.dtype = plan.height, plan.width, plan.dtype
+    message.pixel_um, message.z_step_um = plan.pixel_um, plan.z_step_um
+    if plan.slice_period_s is not None:
+        message.slice_period_s = plan.slice_period_s
+    return message
+
+
+def stack_key(plate: str, well: str, stack: int) -> StackKey:
+    """A stack's key; ConfigError for a name that is none, such as one with ".." in it."""
+    if not 0 <= stack < 10_000:
+        raise ConfigError(f"stack {stack} is out of range", do="count a well's stacks from 0")
+    return StackKey(check_plate_name(plate), WellId.parse(well), stack)

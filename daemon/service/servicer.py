@@ -1,0 +1,286 @@
+"""The methods of the service. They submit orders and read snapshots; no pipeline object is within their reach."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+
+from spheroidd.acquisition.sources.push import PushInlet
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.service.control_lease import ControlLease, Lease
+from spheroidd.daemon.service.authorization import Gate
+from spheroidd.daemon.service.model_list import known_models
+from spheroidd.daemon.config.submitted_plates import PlanFolder
+from spheroidd.daemon.service.push_message import PushMessage
+from spheroidd.daemon.service.push_stream import PushDoor, push
+from spheroidd.daemon.catalog.rows import geometry_differences
+from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
+from spheroidd.daemon.service.status_board import StatusBoard
+from spheroidd.daemon.service.tokens import Caller
+from spheroidd.daemon.service.viewers import Viewers
+from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+
+ORDER_S = 20.0  # how long an order without a deadline waits for main
+MARGIN_S = 0.1  # the answer has to be on its way before the caller's own clock runs out
+SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.1, 3600.0
+CHANGES_S = 0.5  # how often the history of results is looked at for a viewer
+CHANGES_AT_ONCE = 200
+
+
+class Servicer(wire_grpc.SpheroiddServicer):
+    """One object for gRPC and for whatever speaks HTTP in its stead. Errors leave it as SpheroiddError."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        inbox: orders.Inbox,
+        board: StatusBoard,
+        gate: Gate,
+        lease: ControlLease,
+        viewers: Viewers,
+        door: PushDoor,
+    ) -> None:
+        self._data_dir, self._plans = data_dir, PlanFolder(data_dir)
+        self._inbox, self._board, self._gate, self._lease = inbox, board, gate, lease
+        self._viewers, self._door = viewers, door
+
+    # -- looking
+
+    def GetStatus(self, request: wire.GetStatusRequest, context: grpc.ServicerContext) -> wire.Status:  # noqa: N802
+        """See the contract."""
+        return self._newest()
+
+    def WatchStatus(  # noqa: N802
+        self, request: wire.WatchStatusRequest, context: grpc.ServicerContext
+    ) -> Iterator[wire.Status]:
+        """See the contract. Only the newest is ever held for a viewer."""
+        period_s = _period_s(request)
+        after = request.after_sequence if request.instance == self._board.instance else 0
+        with self._viewers.admit(context) as viewer:
+            while context.is_active():
+                self._board.wait_open(period_s)
+                found = self._board.newest(after)
+                if found is not None:
+                    after = found.sequence
+                    with viewer.sending():
+                        yield found
+
+    def ListResults(  # noqa: N802
+        self, request: wire.ListResultsRequest, context: grpc.ServicerContext
+    ) -> wire.ListResultsResponse:
+        """See the contract."""
+        with Catalog.read_only(self._data_dir) as catalog:
+            if request.plate:
+                catalog.plate_map(check_plate_name(request.plate))
+            rows = catalog.result_rows(request.plate or None, request.model_sha256 or None)
+        return wire.ListResultsResponse(results=[result_message(row) for row in rows])
+
+    def WatchResults(  # noqa: N802
+        self, request: wire.WatchResultsRequest, context: grpc.ServicerContext
+    ) -> Iterator[wire.ResultChange]:
+        """See the contract. The history itself is the buffer: a viewer that stops reading holds nothing back."""
+        with self._viewers.admit(context) as viewer, Catalog.read_only(self._data_dir) as catalog:
+            newest = last_change(catalog)
+            after = min(request.after_sequence, newest) if request.HasField("after_sequence") else newest
+            while context.is_active():
+                changes = changes_after(catalog, after, CHANGES_AT_ONCE)
+                for change in changes:
+                    after = change.sequence
+                    if request.plate in ("", change.result.plate):
+                        with viewer.sending():
+                            yield change
+                if len(changes) < CHANGES_AT_ONCE:
+                    self._board.wait_open(CHANGES_S)
+
+    def ListModels(  # noqa: N802
+        self, request: wire.ListModelsRequest, context: grpc.ServicerContext
+    ) -> wire.ListModelsResponse:
+        """See the contract."""
+        with Catalog.read_only(self._data_dir) as catalog:
+            return wire.ListModelsResponse(models=known_models(catalog))
+
+    def ListPlates(  # noqa: N802
+        self, request: wire.ListPlatesRequest, context: grpc.ServicerContext
+    ) -> wire.ListPlatesResponse:
+        """See the contract."""
+        submitted, now = set(self._plans.names()), self._newest()
+        plates = {name: wire.Plate(name=name, submitted=True, running=False) for name in sorted(submitted)}
+        with Catalog.read_only(self._data_dir) as catalog:
+            for result in catalog.results():
+                plate = plates.setdefault(
+                    result.plate, wire.Plate(name=result.plate, submitted=result.plate in submitted, running=False)
+                )
+                plate.wells[result.status.value] += 1
+        if now.state not in ("idle", "stopped") and now.plate in plates:
+            plates[now.plate].running = True
+        return wire.ListPlatesResponse(plates=plates.values())
+
+    # -- ordering
+
+    def SubmitPlate(  # noqa: N802
+        self, request: wire.SubmitPlateRequest, context: grpc.ServicerContext
+    ) -> wire.SubmitPlateResponse:
+        """See the contract."""
+        self._driver(request.lease, context)
+        config = self._plans.submit(request.config_toml, request.plate_map_csv)
+        plate_map = config.plate_map()
+        n_wells = {"n_wells": len(plate_map.imaged())} if plate_map else {}
+        return wire.SubmitPlateResponse(plate=config.plate_name, **n_wells)
+
+    def StartPlate(self, request: wire.StartPlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, request.plate, context, orders.StartPlate)
+
+    def PausePlate(self, request: wire.PausePlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        after_well = request.when == wire.PAUSE_WHEN_AFTER_WELL
+        return self._order(request.lease, request.plate, context, orders.Pause, after_well=after_well)
+
+    def ResumePlate(self, request: wire.ResumePlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, request.plate, context, orders.Resume)
+
+    def AbortPlate(self, request: wire.AbortPlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, request.plate, context, orders.Abort, reason=request.reason)
+
+    def SkipWell(self, request: wire.SkipWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        well = WellId.parse(request.well)
+        return self._order(request.lease, request.plate, context, orders.SkipWell, well=well, reason=request.reason)
+
+    def RepeatWell(self, request: wire.RepeatWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        well = WellId.parse(request.well)
+        return self._order(request.lease, request.plate, context, orders.RepeatWell, well=well)
+
+    def ReorderWells(self, request: wire.ReorderWellsRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        wells = tuple(WellId.parse(well) for well in request.wells)
+        return self._order(request.lease, request.plate, context, orders.ReorderWells, wells=wells)
+
+    def Rescore(self, request: wire.RescoreRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        if request.normalisation not in ("", "stack", "plate"):
+            raise ConfigError(f"normalisation is {request.normalisation!r}", do="write stack, plate, or nothing")
+        with Catalog.read_only(self._data_dir) as catalog:
+            names = {model.name for model in known_models(catalog) if model.name}
+        if request.model and request.model not in names:
+            raise ConfigError(f"there is no model {request.model!r}", do=f"use one of {', '.join(sorted(names))}")
+        wells = tuple(WellId.parse(well) for well in request.wells)
+        given = {"wells": wells, "model": request.model, "normalisation": request.normalisation}
+        return self._order(request.lease, request.plate, context, orders.Rescore, **given)
+
+    def StopDaemon(self, request: wire.StopDaemonRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, "", context, orders.Stop)
+
+    def TakeControl(self, request: wire.TakeControlRequest, context: grpc.ServicerContext) -> wire.Control:  # noqa: N802
+        """See the contract."""
+        duration_s = request.duration_s if request.HasField("duration_s") else None
+        lease = self._lease.take(self._caller(context), request.holder, duration_s, request.lease, force=request.force)
+        return wire.Control(holder=lease.holder, expires_s=lease.expires_s, lease=lease.secret)
+
+    def ReleaseControl(  # noqa: N802
+        self, request: wire.ReleaseControlRequest, context: grpc.ServicerContext
+    ) -> wire.ReleaseControlResponse:
+        """See the contract."""
+        self._lease.release(request.lease)
+        return wire.ReleaseControlResponse()
+
+    # -- pushing
+
+    def PushSlices(  # noqa: N802
+        self, request_iterator: Iterator[wire.PushSlicesRequest], context: grpc.ServicerContext
+    ) -> Iterator[wire.PushSlicesResponse]:
+        """See the contract."""
+        return self.push(map(PushMessage.of, request_iterator), context)
+
+    def push(self, messages: Iterator[PushMessage], context: grpc.ServicerContext) -> Iterator[wire.PushSlicesResponse]:
+        """PushSlices with messages that need not be parsed whole."""
+
+        def enter(plan: StackPlan, opened: wire.PushPlan) -> PushInlet:
+            self._driver(opened.lease, context)
+            inlet = self._door.enter(plan)
+            self._check_plan(plan)
+            return inlet
+
+        return push(messages, context, self._data_dir, enter)
+
+    def GetPushProgress(  # noqa: N802
+        self, request: wire.GetPushProgressRequest, context: grpc.ServicerContext
+    ) -> wire.PushProgress:
+        """See the contract."""
+        key = stack_key(request.plate, request.well, request.stack)
+        with Catalog.read_only(self._data_dir) as catalog:
+            catalog.plate_map(key.plate)
+            planned = [row for row in catalog.stacks(key.plate) if row.key == key]
+            return progress_message(planned[0] if planned else None, catalog.acknowledged(key))
+
+    def FinishPush(self, request: wire.FinishPushRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, request.plate, context, orders.FinishPush)
+
+    # -- what they have in common
+
+    def _newest(self) -> wire.Status:
+        found = self._board.newest()
+        if found is None:
+            raise orders.BusyError("the daemon is starting, or its disk does not answer", do="ask again in a moment")
+        return found
+
+    def _caller(self, context: grpc.ServicerContext) -> Caller:
+        return self._gate.caller(context.invocation_metadata())
+
+    def _driver(self, lease: str, context: grpc.ServicerContext) -> Caller:
+        """Who drives; ControlHeldError where somebody else does."""
+        self._lease.check(lease)
+        return self._caller(context)
+
+    def _order(
+        self,
+        lease: str,
+        plate: str,
+        context: grpc.ServicerContext,
+        kind: Callable[..., orders.Order],
+        **what: object,
+    ) -> wire.OrderResponse:
+        who = self._driver(lease, context).name
+        left_s = context.time_remaining()
+        timeout_s = ORDER_S if left_s is None else max(0.0, min(ORDER_S, left_s - MARGIN_S))
+        done = self._inbox.submit(kind(who=who, plate=plate and check_plate_name(plate), **what), timeout_s)
+        return wire.OrderResponse(done=done.what, state=done.state)
+
+    def _check_plan(self, plan: StackPlan) -> None:
+        """Refuse a stack that main could not write down."""
+        key: StackKey = plan.key
+        with Catalog.read_only(self._data_dir) as catalog:
+            if key.well not in {entry.well for entry in catalog.plate_map(key.plate).imaged()}:
+                do = "push a well of the plate map"
+                raise orders.MissingError(f"plate {key.plate} has no well {key.well} to image", do=do)
+            planned = [row for row in catalog.stacks(key.plate) if row.key == key]
+        differences = geometry_differences(planned[0].plan, plan) if planned else []
+        if differences:
+            what = f"the stack was begun with another geometry: {', '.join(differences)}"
+            raise ConfigError(what, where=str(key), do="restore the geometry, or push it as a further stack")
+
+
+def _period_s(request: wire.WatchStatusRequest) -> float:
+    """The least time between two statuses that a viewer wants; ConfigError where no clock can wait so long."""
+    asked = request.period_s if request.HasField("period_s") else 0.0
+    if not 0 <= asked <= LONGEST_PERIOD_S:
+        do = f"give seconds from 0 to {LONGEST_PERIOD_S:g}"
+        raise ConfigError(f"period_s is {asked}", where="WatchStatus", do=do)
+    return max(SHORTEST_PERIOD_S, asked)
+
+
+def control_message(lease: Lease) -> wire.Control:
+    """Who drives, for others to see."""
+    return wire.Control(holder=lease.holder, expires_s=lease.expires_s)

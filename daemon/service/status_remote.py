@@ -1,0 +1,72 @@
+"""The status of a daemon as it tells it itself, over the service: here or on another computer."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from spheroidd.daemon.service.client import CALL_S, DaemonClient
+from spheroidd.daemon.catalog.rows import Fault, RunState
+from spheroidd.daemon.system.service_address import ServiceAddress
+from spheroidd.daemon.service.errors import from_call
+from spheroidd.daemon.monitoring.status import STOPPED, Status
+from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.results import WellResult, WellStatus
+
+_UNKNOWN: dict[str, Any] = {
+    field.name: None for field in fields(WellResult) if field.name in wire.Result.DESCRIPTOR.fields_by_name
+}
+
+
+def connect(address: str, authority: Path | None) -> DaemonClient:
+    """A daemon at host:port; with `authority` (PEM) over TLS. The token is that of SPHEROIDD_TOKEN."""
+    return DaemonClient(ServiceAddress(address, 0, str(authority) if authority else None))
+
+
+def ask(client: DaemonClient) -> Status:
+    """The status now; raises what the daemon refused it with."""
+    return from_message(client.call(client.stub.GetStatus, wire.GetStatusRequest(), CALL_S), client.address.address)
+
+
+def watch(client: DaemonClient) -> Iterator[Status]:
+    """The status whenever it changes, at most once a second, until the daemon ends."""
+    try:
+        for message in client.stub.WatchStatus(wire.WatchStatusRequest(period_s=1.0), metadata=client.metadata):
+            yield from_message(message, client.address.address)
+    except grpc.RpcError as error:
+        raise from_call(error, client.address.address) from None
+
+
+def from_message(message: wire.Status, address: str) -> Status:
+    """A status as the local one is; the history of excluded wells is not in it."""
+    told: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    run: dict[str, Any] = {"started_s": 0.0, "heartbeat_s": message.observed_s, "pid": 0, "version": ""}
+    run |= {name: told[name] for name in RunState.__slots__ if name in told}
+    stack = (message.stack_slices_done, message.stack_slices_total) if "stack_slices_done" in told else None
+    return Status(
+        data_dir=message.data_dir,
+        running=message.verdict != STOPPED,
+        silent_s=max(0.0, time.time() - run["heartbeat_s"]),
+        run=RunState(**run),
+        slice=stack,
+        slices=(message.slices_done, message.slices_total),
+        wells=dict(message.wells),
+        failed=tuple(_failed(each) for each in message.failed),
+        work_left=any(message.wells[word] for word in ("queued", "acquiring", "stored", "scoring")),
+        disk_free_gb=message.disk_free_gb,
+        faults=tuple(
+            Fault(each.code, each.key, each.kind, each.what, each.where, each.do, each.raised_s, None)
+            for each in message.faults
+        ),
+        service=address,
+        asked="daemon",
+    )
+
+
+def _failed(given: wire.WellFault) -> WellResult:
+    known = {"plate": given.plate, "well": given.well, "stack": given.stack, "reason": given.reason}
+    slices = {"n_slices_expected": 0, "n_slices_acked": 0}
+    return WellResult(**{**_UNKNOWN, **slices, **known, "status": WellStatus(given.status)})

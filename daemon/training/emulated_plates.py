@@ -1,0 +1,167 @@
+"""Emulated plates to learn from and to be judged on: which fields, which samples, and what is true of them.
+
+Held-out plates have seeds, and with them patients, compounds and optics, that no training plate has.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.inference.preprocessing.intensity import plate_limits
+from spheroidd.inference.preprocessing.resample import Spacing
+from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.results import Limits
+from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.phantom import CellState
+from spheroidd.sim_emulator.presets import PRESETS, Preset
+from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.sim_emulator.truth import Truth
+
+_LIVE_STATES = (CellState.LIVE,)
+_DEAD_STATES = (CellState.DEAD, CellState.DOUBLE_POSITIVE)
+_JITTER = 0.25  # how far a third variant's limits are off, as a running estimate's or another plate's may be
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One kind of field to image: a preset, with some of it replaced, and how many samples a plate of it gives.
+
+    `number` keeps apart what is drawn for plates of equal seeds. `doses`, `top_dose_um`: of the samples. With `swapped`
+    calcein is imaged at 561 and PI at 488, and the two are put back in order: another bleed-through, another noise.
+    """
+
+    number: int
+    preset: str
+    replaced: Mapping[str, float]
+    samples: int
+    doses: int = 5
+    top_dose_um: float = 100.0
+    swapped: bool = False
+
+    def drawn(self, rng: np.random.Generator) -> Preset:
+        """The preset with a place in the spheroid and a spheroid drawn for one plate."""
+        base = dataclasses.replace(PRESETS[self.preset], **self.replaced)  # type: ignore[arg-type]
+        if self.preset == "unit":
+            return base
+        spread_um = 0.0 if self.preset == "whole" else 60.0
+        return dataclasses.replace(
+            base,
+            diameter_um=rng.uniform(200, 500),
+            field_z_um=base.field_z_um + rng.uniform(-8, 0.4 * spread_um),
+            field_y_um=rng.uniform(-spread_um, spread_um),
+            field_x_um=rng.uniform(-spread_um, spread_um),
+        )
+
+
+FIELDS: dict[str, Field] = {
+    "demo": Field(0, "demo", {}, 4),
+    "screen": Field(1, "screen", {"n_z": 112, "height": 448, "width": 448}, 3),
+    "unit": Field(2, "unit", {}, 3),
+    "whole": Field(3, "whole", {"n_z": 100, "height": 256, "width": 256}, 3),
+    "swapped": Field(4, "demo", {}, 3, swapped=True),
+    "dying": Field(5, "demo", {}, 5, doses=2, top_dose_um=400.0),  # where few live cells stand among dead ones
+}
+
+
+class TrainingPlate:
+    """One emulated plate: two untreated and a killed control, whose pooled limits it is normalised by, and samples."""
+
+    def __init__(self, kind: str, seed: int) -> None:
+        rng = np.random.default_rng([seed, FIELDS[kind].number])
+        self.name, self._field, self._rng = f"{kind}-{seed}", FIELDS[kind], rng
+        preset = self._field.drawn(rng)
+        settings = EmulatorSettings(
+            preset=PRESETS[self._field.preset].name,  # type: ignore[arg-type]
+            seed=seed,
+            pace="fast",
+            compounds=6,
+            doses=self._field.doses,
+            negative_controls=2,
+            positive_controls=1,
+            top_dose_um=self._field.top_dose_um,
+            intensity=rng.uniform(0.6, 1.4),
+            autofluorescence=None if rng.random() < 0.5 else rng.uniform(0, 0.3),
+            shuffled=True,
+            swapped_channels=self._field.swapped,
+        )
+        self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
+        self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
+
+    def wells(self) -> list[WellId]:
+        """The controls, then the samples drawn for this plate."""
+        wells = list(self.source.plate_map.imaged())
+        controls = [entry.well for entry in wells if entry.treatment.role is not WellRole.SAMPLE]
+        samples = [entry.well for entry in wells if entry.treatment.role is WellRole.SAMPLE]
+        chosen = np.random.default_rng(self.source.settings.seed).permutation(len(samples))[: self._field.samples]
+        return controls + [samples[number] for number in chosen]
+
+    def stack_name(self, well: WellId) -> str:
+        """What a well's training stack is called."""
+        return f"{self.name}-{well}"
+
+    def render(self, well: WellId) -> tuple[Pixels, Truth]:
+        """The raw stack (2, z, y, x) uint16, and its truth."""
+        plan = self.source.plan(well)
+        stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
+        for frame in self.source.frames(plan, set(plan.indices())):
+            stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
+        return stack[::-1] if self._field.swapped else stack, self.source.truth(well)
+
+    def limits(self, spacing_um: Spacing, rendered: Mapping[WellId, Pixels]) -> dict[str, Limits]:
+        """The plate's limits, pooled from its control wells' filtered stacks."""
+        controls = [
+            entry.well for entry in self.source.plate_map.imaged() if entry.treatment.role is not WellRole.SAMPLE
+        ]
+        return plate_limits(filter_stack(rendered[well], self.own_um, spacing_um).histograms() for well in controls)
+
+    def stacks(self, spacing_um: Spacing) -> Iterator[TrainingStack]:
+        """Every well as a training stack, under its own limits, the plate's, and the plate's a little off."""
+        found = {well: self.render(well) for well in self.wells()}
+        plate = self.limits(spacing_um, {well: stack for well, (stack, _) in found.items()})
+        for well in list(found):
+            stack, truth = found.pop(well)
+            off = {channel: self._moved(one) for channel, one in plate.items()}
+            masks, points = (
+                (truth.live, truth.dead),
+                (self._points(truth, _LIVE_STATES), self._points(truth, _DEAD_STATES)),
+            )
+            yield prepare_stack(
+                self.stack_name(well), stack, masks, points, self.own_um, spacing_um, (None, plate, off)
+            )
+
+    def _points(self, truth: Truth, states: tuple[CellState, ...]) -> NDArray[np.float64]:
+        """Centres counted from the outer corner; the truth counts from the first voxel's centre."""
+        return truth.points_um(*states) + np.array(self.own_um) / 2
+
+    def _moved(self, limits: Limits) -> Limits:
+        scale = 1 + self._rng.uniform(-_JITTER, _JITTER)
+        low = limits.low
+        return Limits(low, low + (limits.high - low) * scale, low + (limits.mean - low) * scale, limits.sd * scale)
+
+
+def cached_stacks(kind: str, seed: int, spacing_um: Spacing, cache: Path) -> Iterator[TrainingStack]:
+    """A plate's training stacks, rendered once, and then mapped from a folder of `cache`.
+
+    A stack that was removed from it is rendered again, with its plate.
+    """
+    if kind not in FIELDS:
+        raise ConfigError(
+            f"there is no kind of plate {kind!r}", where="training", do=f"use one of: {', '.join(FIELDS)}"
+        )
+    folder = cache / ("x".join(f"{v:g}" for v in spacing_um)) / f"{kind}-{seed}"
+    done, plate = folder / "done", TrainingPlate(kind, seed)
+    names = sorted(plate.stack_name(well) for well in plate.wells())
+    if not done.exists() or not all((folder / name / "stack.json").exists() for name in names):
+        for stack in plate.stacks(spacing_um):
+            stack.save(folder / stack.name)
+        done.touch()
+    for name in names:
+        yield TrainingStack.load(folder / name)

@@ -1,0 +1,249 @@
+"""The page: its document, script and style, and what they ask for beside the wire contract's own calls.
+
+Orders, status and results go by /v1. What stands here is only how a plate looks: colours, pictures, words.
+"""
+
+import json
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.web.live_images import LiveImages, Picture
+from spheroidd.daemon.web.metrics import Metrics
+from spheroidd.daemon.web.plate_view import plate_view, well_view
+from spheroidd.daemon.service.messages import last_change, stack_key
+from spheroidd.daemon.monitoring.status import SILENT_S
+from spheroidd.daemon.web.app import WebApp
+from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.quality import PlateQuality
+from spheroidd.protocols.well import WellId
+
+QUALITY_S = 5.0  # judging a large plate takes a tenth of a second
+KEPT_PLATES = 8
+_FOLDER = Path(__file__).parent
+
+
+def page_routes(app: WebApp, data_dir: Path, viewers: tuple[str, ...] = ()) -> list[BaseRoute]:
+    """The routes of the page, its pictures, metrics and health."""
+    page = Page(app, data_dir, viewers)
+    return [
+        Route("/", page.document),
+        Route("/page.js", page.script),
+        Route("/page.css", page.style),
+        Route("/favicon.svg", page.icon),
+        Route("/page/me", page.me),
+        Route("/page/plate", page.plate),
+        Route("/page/well", page.well),
+        Route("/page/live", page.live),
+        Route("/page/picture", page.picture),
+        Route("/metrics", page.metrics),
+        Route("/healthz", page.healthz),
+        Route("/readyz", page.readyz),
+    ]
+
+
+class Page:
+    """What the routes do."""
+
+    def __init__(self, app: WebApp, data_dir: Path, viewers: tuple[str, ...]) -> None:
+        self._app, self._data_dir, self._viewers = app, data_dir, viewers
+        environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
+        self._html = environment.get_template("page.html.j2").render(version=version("spheroidd"), name=data_dir.name)
+        self._texts = {name: (_FOLDER / name).read_bytes() for name in ("page.js", "page.css")}
+        self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir)
+        self._views = PlateViews()
+
+    async def document(self, request: Request) -> Response:
+        """The page itself; it holds nothing that needs a token."""
+        return Response(self._html, media_type="text/html", headers=_NEW)
+
+    async def script(self, request: Request) -> Response:
+        """What it does."""
+        return Response(self._texts["page.js"], media_type="text/javascript", headers=_NEW)
+
+    async def style(self, request: Request) -> Response:
+        """How it looks."""
+        return Response(self._texts["page.css"], media_type="text/css", headers=_NEW)
+
+    async def icon(self, request: Request) -> Response:
+        """A spheroid."""
+        return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
+
+    async def me(self, request: Request) -> Response:
+        """Who looks, and what they may do."""
+        caller = self._app.caller(request)
+        found = {"name": caller.name, "role": caller.role.name.lower(), "viewers": self._viewers}
+        return _json(found | {"data_dir": str(self._data_dir.absolute())})
+
+    async def plate(self, request: Request) -> Response:
+        """The plate as it is drawn."""
+        seen = request.headers.get("if-none-match", "")
+        return await self._read(request, partial(self._plate, _one(request, "plate"), seen))
+
+    async def well(self, request: Request) -> Response:
+        """One well."""
+        plate, well = check_plate_name(_one(request, "plate")), WellId.parse(_one(request, "well"))
+        return await self._read(request, partial(self._well, plate, well))
+
+    async def live(self, request: Request) -> Response:
+        """The stack under way; 204 where there is nothing to see yet."""
+        seen = request.headers.get("if-none-match", "")
+        return await self._read(request, lambda catalog: _picture(self._images.live(catalog), seen))
+
+    async def picture(self, request: Request) -> Response:
+        """A slice of a stack, or without `z` the brightest of all of them."""
+        key = stack_key(_one(request, "plate"), _one(request, "well"), _number(request, "stack", 0) or 0)
+        z, outlined = _number(request, "z", None), request.query_params.get("outlines") != "0"
+        seen = request.headers.get("if-none-match", "")
+        return await self._read(
+            request, lambda catalog: _picture(self._images.of_stack(catalog, key, z, outlined=outlined), seen)
+        )
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        return await self._read(request, lambda catalog: Response(self._metrics.text(catalog), media_type=Metrics.KIND))
+
+    async def healthz(self, request: Request) -> Response:
+        """200 as long as main shows a sign of life."""
+        return await self._alive(None)
+
+    async def readyz(self, request: Request) -> Response:
+        """200 as long as main takes orders as well."""
+        return await self._alive(("starting", "stopping", "stopped"))
+
+    async def _alive(self, not_in: tuple[str, ...] | None) -> Response:
+        state = await self._app.in_thread(partial(_sign_of_life, self._data_dir))
+        ok = state["alive"] and (not_in is None or state["state"] not in not_in)
+        return Response(json.dumps(state), 200 if ok else 503, _NEW, "application/json")
+
+    async def _read(self, request: Request, look: Callable[[CatalogReader], Response]) -> Response:
+        self._app.caller(request)
+
+        def work() -> Response:
+            with Catalog.read_only(self._data_dir) as catalog:
+                return look(catalog)
+
+        return await self._app.in_thread(work)
+
+    def _plate(self, plate: str, seen: str, catalog: CatalogReader) -> Response:
+        name, view = self._views.of(catalog, check_plate_name(plate))
+        headers = {**_NEW, "etag": json.dumps(name)}
+        if seen == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(view, headers=headers, media_type="application/json")
+
+    def _well(self, plate: str, well: WellId, catalog: CatalogReader) -> Response:
+        return _json(well_view(catalog, plate, well, self._views.quality(catalog, plate)))
+
+
+class PlateViews:
+    """The newest view of each plate, for all who look at the same time."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._lock = now, threading.Lock()
+        self._views: dict[str, tuple[str, bytes]] = {}
+        self._qualities: dict[str, tuple[float, int, PlateQuality]] = {}
+
+    def of(self, catalog: CatalogReader, plate: str) -> tuple[str, bytes]:
+        """The view in JSON, made anew where anything in it changed, and a name for it that changes as well."""
+        with self._lock:
+            quality = self._quality(catalog, plate)
+            newest = f"{_fingerprint(catalog, plate)}-{self._qualities[plate][1]}"
+            tag, view = self._views.get(plate, ("", b""))
+            if tag != newest:
+                view = json.dumps(plate_view(catalog, plate, quality), allow_nan=False).encode()
+                _put(self._views, plate, (newest, view))
+            return newest, view
+
+    def quality(self, catalog: CatalogReader, plate: str) -> PlateQuality:
+        """What is said of the plate; judged anew where a row has changed, every few seconds at most."""
+        with self._lock:
+            return self._quality(catalog, plate)
+
+    def _quality(self, catalog: CatalogReader, plate: str) -> PlateQuality:
+        newest = last_change(catalog)
+        made_s, change, quality = self._qualities.get(plate, (-1e9, -1, None))
+        if quality is None or (change != newest and self._now() - made_s > QUALITY_S):
+            from spheroidd.daemon.analysis.plate_quality import plate_quality  # needs scipy, which the page's document does not
+
+            quality = plate_quality(catalog, plate)
+            _put(self._qualities, plate, (self._now(), newest, quality))
+        return quality
+
+
+def _fingerprint(catalog: CatalogReader, plate: str) -> str:
+    """Of all that a view is made of: rows, states with their reasons, exclusions."""
+    sql = """SELECT (SELECT coalesce(max(id), 0) FROM result_changes WHERE plate = :plate) AS change,
+        (SELECT coalesce(max(seq), 0) FROM audit WHERE plate = :plate) AS entry,
+        (SELECT group_concat(well || stack || state || coalesce(reason, ''))
+          FROM stacks WHERE plate = :plate) AS states"""
+    (row,) = catalog.query(sql, {"plate": plate})
+    return f"{row['change']}-{row['entry']}-{zlib.crc32((row['states'] or '').encode()):08x}"
+
+
+def _put(kept: dict[str, Any], plate: str, value: Any) -> None:
+    kept[plate] = value
+    while len(kept) > KEPT_PLATES:
+        kept.pop(next(iter(kept)))
+
+
+def _sign_of_life(data_dir: Path) -> dict[str, Any]:
+    try:
+        with Catalog.read_only(data_dir) as catalog:
+            run = catalog.run_state()
+    except SpheroiddError as error:
+        return {"alive": False, "state": "unknown", "why": error.what}
+    if run is None:
+        return {"alive": True, "state": "starting"}
+    silent_s = max(0.0, time.time() - run.heartbeat_s)
+    return {"alive": silent_s < SILENT_S, "state": run.state, "silent_s": round(silent_s, 1)}
+
+
+def _picture(found: Picture | None, seen: str) -> Response:
+    if found is None:
+        return Response(status_code=204, headers=_NEW)
+    tag = json.dumps(found.tag)
+    headers = {"etag": tag, "cache-control": "no-cache", "x-stack": str(found.key), "x-slices": str(found.n_slices)}
+    if seen == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(found.jpeg, headers=headers, media_type="image/jpeg")
+
+
+def _json(found: object) -> Response:
+    return Response(json.dumps(found, allow_nan=False), headers=_NEW, media_type="application/json")
+
+
+def _one(request: Request, name: str) -> str:
+    values = request.query_params.getlist(name)
+    if len(values) != 1:
+        raise ConfigError(f"{name} is missing, or there several times", do=f"ask with ?{name}=...")
+    return values[0]
+
+
+def _number(request: Request, name: str, default: int | None) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise ConfigError(f"{name} is {text[:20]!r}", do="write a whole number")
+    return int(text)
+
+
+_NEW = {"cache-control": "no-cache"}
+_ICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="14" fill="#1f3a5f"/>'
+    b'<circle cx="16" cy="16" r="9" fill="#5ec962"/><circle cx="18" cy="17" r="4" fill="#d6569f"/></svg>'
+)

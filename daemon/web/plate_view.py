@@ -1,0 +1,194 @@
+"""What the page shows of a plate and of a well, as plain data: looked up in the catalog, coloured as in the report."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.report.heatmap import plate_format, viridis
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
+from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
+
+JSON = dict[str, Any]
+FULL_VIABILITY = 100.0  # percent of untreated: the scale's end stays, so that no colour changes as wells come in
+DARK = 0.6  # below this share of the scale the colour takes white figures
+# What a well with several stacks shows: whatever still moves, then whatever went wrong.
+_FIRST = (
+    WellStatus.ACQUIRING,
+    WellStatus.SCORING,
+    WellStatus.STORED,
+    WellStatus.FAILED,
+    WellStatus.INCOMPLETE,
+    WellStatus.QUEUED,
+    WellStatus.PROVISIONAL,
+    WellStatus.FINAL,
+)
+_LETTERS = {WellRole.NEGATIVE_CONTROL: "U", WellRole.POSITIVE_CONTROL: "K"}
+_BAD = (Verdict.WARN, Verdict.FAIL)
+
+
+def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] = ()) -> dict[WellId, WellEntry]:
+    """Every well of a plate's map with its results, flags and exclusion; ConfigError for a plate there is not."""
+    plate_map = catalog.plate_map(plate)
+    excluded = catalog.excluded_wells(plate)
+    results: dict[str, list[WellResult]] = {}
+    for row in catalog.result_rows(plate):
+        results.setdefault(row.result.well, []).append(row.result)
+    by_well: dict[str, list[QualityFlag]] = {}
+    for flag in flags:
+        for well in flag.wells:
+            by_well.setdefault(well, []).append(flag)
+    return {
+        one.well: WellEntry(
+            one.well,
+            one.treatment,
+            tuple(results.get(str(one.well), ())),
+            tuple(by_well.get(str(one.well), ())),
+            excluded.get(str(one.well)),
+        )
+        for one in plate_map
+    }
+
+
+def plate_view(catalog: CatalogReader, plate: str, quality: PlateQuality | None) -> JSON:
+    """The plate as the page draws it; `quality` may be that of a moment ago."""
+    found = entries(catalog, plate, quality.flags if quality else ())
+    shown = {well: entry for well, entry in found.items() if entry.treatment.role is not WellRole.EMPTY}
+    rows, columns = plate_format(found)
+    top_um3 = max((value for e in shown.values() if (value := e.figure("live_um3")) is not None), default=1.0) or 1.0
+    results = [result for entry in shown.values() for result in entry.results]
+    latencies = [result.latency_s for result in results if result.latency_s is not None]
+    return {
+        "plate": plate,
+        "rows": [WellId(row, 0).row_name for row in range(rows)],
+        "columns": columns,
+        "wells": [_cell(entry, top_um3) for entry in shown.values()],
+        "tops": {"viability": FULL_VIABILITY, "volume": top_um3 / 1000},
+        "scale": [viridis(n / 16) for n in range(17)],
+        "latency_s": [statistics.median(latencies), max(latencies)] if latencies else None,
+        "quality": _quality(quality),
+    }
+
+
+def _cell(entry: WellEntry, top_um3: float) -> JSON:
+    state = state_of(entry)
+    bad = [flag for flag in entry.own_flags if flag.verdict in _BAD]
+    return {
+        "well": str(entry.well),
+        "row": entry.well.row,
+        "column": entry.well.column,
+        "letter": _LETTERS.get(entry.treatment.role, ""),
+        "state": state.value if state else "queued",
+        "flagged": bool(bad),
+        "excluded": entry.excluded is not None,
+        "viability": _figure(entry.figure("v_control"), FULL_VIABILITY, 1.0),
+        "volume": _figure(entry.figure("live_um3"), top_um3, 1e-3),
+        "words": f"{words.treatment(entry.treatment)}; {entry.state_in_words or words.WELL_STATES[WellStatus.QUEUED]}",
+    }
+
+
+def state_of(entry: WellEntry) -> WellStatus | None:
+    """One state for a well; None where nothing was planned for it yet."""
+    states = {result.status for result in entry.results}
+    return next((state for state in _FIRST if state in states), None)
+
+
+def _figure(value: float | None, top: float, scale: float) -> list[str] | None:
+    """The figure as it stands in a cell, the cell's colour and that of the figure; None where it is not known."""
+    if value is None:
+        return None
+    share = value / top
+    return [f"{value * scale:.0f}", viridis(share), "#ffffff" if share < DARK else "#1b1f24"]
+
+
+def _quality(quality: PlateQuality | None) -> JSON | None:
+    if quality is None:
+        return None
+    return {
+        "verdict": words.VERDICTS[quality.verdict],
+        "reasons": [words.sentence(reason) for reason in quality.reasons],
+        "z_prime": quality.z_prime,
+        "control_cv": quality.control_cv,
+    }
+
+
+def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQuality | None) -> JSON:
+    """All that is known of one well; ConfigError for a well that is not on the plate's map."""
+    found = entries(catalog, plate, quality.flags if quality else ()).get(well)
+    if found is None:
+        raise ConfigError(f"plate {plate} has no well {well}", do="choose one of its map")
+    states = {row.key: row for row in catalog.stacks(plate) if row.key.well == well}
+    stacks = []
+    for result in found.results:
+        row = states.get(StackKey(plate, well, result.stack))
+        stacks.append(
+            {
+                "stack": result.stack,
+                "state": result.status.value,
+                "reason": result.reason,
+                "done": result.n_slices_acked,
+                "total": result.n_slices_expected,
+                "figures": _figures(result),
+                "opened": words.moment(row.opened_s) if row else words.UNKNOWN,
+                "history": _history(catalog, StackKey(plate, well, result.stack)),
+                "n_z": row.plan.n_z if row else 0,
+            }
+        )
+    return {
+        "plate": plate,
+        "well": str(well),
+        "path": f"{plate}.ome.zarr/{well.row_name}/{well.column_name}",
+        "treatment": words.treatment(found.treatment),
+        "patient": found.treatment.patient,
+        "state": (state_of(found) or WellStatus.QUEUED).value,
+        "excluded": f"{found.excluded.reason} ({found.excluded.who})" if found.excluded else None,
+        "flags": [{"what": words.sentence(flag.what), "do": words.sentence(flag.do)} for flag in found.own_flags],
+        "stacks": stacks,
+    }
+
+
+def _figures(result: WellResult) -> list[tuple[str, str]]:
+    """Name and value, as a person reads them."""
+    score = words.fixed(result.v_score, 1, " %")
+    if result.v_score_lo is not None and result.v_score_hi is not None:
+        score += f" ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"
+    count = None if result.v_count is None else 100 * result.v_count
+    volumes = [None if v is None else v / 1000 for v in (result.live_um3, result.dead_um3)]
+    return [
+        ("Viability, of untreated", words.fixed(result.v_control, 1, " %")),
+        ("Viability score", score),
+        ("Live cells", words.fixed(count, 1, " %")),
+        ("Live, dead cells", f"{_count(result.n_live)}, {_count(result.n_dead)}"),
+        ("Live, dead volume", ", ".join(words.number(volume) for volume in volumes) + " ×10³ µm³"),
+        ("Row after last slice", words.fixed(result.latency_s, 1, " s")),
+        ("Model", result.model_sha256[:12] if result.model_sha256 else words.UNKNOWN),
+    ]
+
+
+def _count(value: int | None) -> str:
+    return words.UNKNOWN if value is None else str(value)
+
+
+def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:
+    """The changes of a stack's row, newest first."""
+    changes = catalog.result_changes(key)[:-51:-1]
+    return [
+        {
+            "when": words.moment(change.changed_s),
+            "why": change.reason,
+            "status": change.new.get("status"),
+            "from": _percent(change.old),
+            "to": _percent(change.new),
+        }
+        for change in changes
+    ]
+
+
+def _percent(row: Mapping[str, Any] | None) -> str:
+    return words.UNKNOWN if row is None else words.fixed(row.get("v_control"), 1, " %")

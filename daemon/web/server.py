@@ -1,0 +1,165 @@
+"""HTTP beside a running daemon: one thread with a web server, over the same servicer and the same tokens as gRPC.
+
+It is never a reason not to image: where its port is taken it moves to another, and says so; what fails in it stays in
+it.
+"""
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.service.authorization import Gate
+from spheroidd.daemon.system.page_address import remove_page, write_page
+from spheroidd.daemon.service.tls import read_pem
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.protocols.errors import ConfigError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from spheroidd.daemon.service.server import Service
+
+MAX_CONNECTIONS = 160  # at once; more are refused
+GRACE_S = 2
+_log = logging.getLogger(__name__)
+
+
+class WebServer:
+    """A context manager: serves from entering to leaving. ConfigError for an unusable address or certificate.
+
+    `url` is where the page is; `moved` says that the port which was asked for was taken.
+    """
+
+    def __init__(self, service: "Service", data_dir: Path, settings: ServiceConfig) -> None:
+        self._service, self._data_dir, self._settings = service, data_dir, settings
+        anonymous = Role[settings.local_role.upper()] if settings.http_local else Role.NONE
+        self._gate = Gate(TokenFile(data_dir), anonymous)
+        self._server: uvicorn.Server | None = None
+        self._ending = threading.Event()
+        self.url, self.port, self.moved = "", 0, False
+
+    def __enter__(self) -> Self:
+        self._check_certificate()
+        self._socket = self._bind()
+        # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port = self._socket.getsockname()[1]
+        self.url = f"{'http' if self._settings.http_local else 'https'}://{_name(self._settings)}:{self.port}/"
+        self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
+        self._thread.start()
+        write_page(self._data_dir, self.url)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        remove_page(self._data_dir)
+        self._ending.set()
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(2 * GRACE_S + 5)
+
+    def _bind(self) -> socket.socket:
+        host, port = self._settings.http_host, int(self._settings.http_address.rpartition(":")[2])
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            return socket.create_server((host, port), family=family, backlog=64)
+        except (OSError, OverflowError):
+            self.moved = True
+        try:
+            return socket.create_server((host, 0), family=family, backlog=64)
+        except OSError as error:
+            do = "write an address of this computer, such as 127.0.0.1:8040"
+            what = f"the page cannot use {self._settings.http_address}: {error.strerror or error}"
+            raise ConfigError(what, where="service.http_address", do=do) from error
+
+    def _serve(self) -> None:
+        """The thread's work. What it needs is imported here, so that the daemon itself starts without waiting."""
+        try:
+            import uvicorn
+
+            from spheroidd.daemon.web.page import page_routes
+            from spheroidd.daemon.web.app import WebApp
+
+            app = WebApp(self._service.servicer, self._gate, self._data_dir, self._settings, self._ending)
+            config = uvicorn.Config(
+                app.application(page_routes(app, self._data_dir, self._settings.http_viewers)),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=20,
+                timeout_graceful_shutdown=GRACE_S,
+                **self._tls(),
+            )
+            self._server = uvicorn.Server(config)
+            if not self._ending.is_set():
+                self._server.run(sockets=[self._socket])
+        except Exception:
+            _log.exception("the page has ended; the run goes on")
+        finally:
+            self._socket.close()  # who asks now is refused, not left to wait
+
+    def _check_certificate(self) -> None:
+        """Refuse at the start what TLS could not use; uvicorn would only say so in its own thread."""
+        found = self._tls()
+        if not found:
+            return
+        for name in ("tls_certificate", "tls_key"):
+            read_pem(getattr(self._settings, name), f"service.{name}", b"CERTIFICATE" if "cert" in name else b"KEY")
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                found["ssl_certfile"], found["ssl_keyfile"], password=""
+            )
+        except (OSError, ssl.SSLError) as error:
+            what = f"the page cannot use its certificate: {error}"
+            raise ConfigError(what, where="service.tls_certificate", do="give a certificate and its own key") from error
+
+    def _tls(self) -> dict[str, Any]:
+        """TLS beyond this computer; where an authority is named, only with its clients."""
+        settings = self._settings
+        if settings.http_local:
+            return {}
+        found: dict[str, Any] = {
+            "ssl_certfile": str(settings.tls_certificate),
+            "ssl_keyfile": str(settings.tls_key),
+        }
+        if settings.tls_client_ca is not None:
+            found |= {"ssl_ca_certs": str(settings.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+        return found
+
+
+def _name(settings: ServiceConfig) -> str:
+    """The host as it stands in a web address."""
+    host = settings.http_host
+    if host in ("0.0.0.0", "::"):
+        return settings.name or "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def page_beside(
+    service: "Service | None", data_dir: Path, settings: ServiceConfig, console: Console
+) -> Iterator["WebServer | None"]:
+    """The page, as long as the run lasts, where it is wanted; says where it is."""
+    if service is None or not settings.http:
+        yield None
+        return
+    with WebServer(service, data_dir, settings) as web:
+        moved = f" ({settings.http_address} is taken)" if web.moved else ""
+        console.print(f"page: {web.url}{moved}", highlight=False)
+        yield web

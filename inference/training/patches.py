@@ -1,0 +1,69 @@
+"""Draws patches from training stacks. Every draw depends on (seed, step, place in the batch) alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spheroidd.inference.training.augmentation import AugmentSettings, Patch, augment
+from spheroidd.inference.training.stack import TrainingStack
+from spheroidd.protocols.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSampler:
+    """Draws batches: each stack as likely as any other, `minority` of the patches around a cell of the rarer kind.
+
+    `patch` is (z, y, x) voxels. The stacks may be mapped from disk: only the patches are read.
+    """
+
+    stacks: Sequence[TrainingStack]
+    patch: tuple[int, int, int]
+    minority: float
+    augmentation: AugmentSettings
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.stacks:
+            raise ConfigError("there are no stacks to train on", where="training", do="name plates or folders")
+
+    def batch(self, step: int, places: range) -> tuple[Tensor, Tensor, Tensor]:
+        """Volumes, cell fractions and densities (cells per um3) of one step, each (places, 2, z, y, x) float32.
+
+        `places` are those in the batch: several processes draw one batch together.
+        """
+        patches = [self._patch(np.random.default_rng([self.seed, step, place])) for place in places]
+        volume, cells, density = (torch.from_numpy(np.stack(parts)) for parts in zip(*patches, strict=True))
+        return volume.contiguous(memory_format=torch.channels_last_3d), cells, density
+
+    def _patch(self, rng: np.random.Generator) -> Patch:
+        stack = self.stacks[int(rng.integers(len(self.stacks)))]
+        variant = stack.variants[int(rng.integers(len(stack.variants)))]
+        region = self.place(rng, stack)
+        drawn = Patch(
+            _grow(variant[:, *region].astype(np.float32), self.patch, "edge"),
+            _grow(stack.fractions(region), self.patch, "constant"),
+            _grow(stack.density(region), self.patch, "constant"),
+        )
+        return augment(rng, drawn, self.augmentation)
+
+    def place(self, rng: np.random.Generator, stack: TrainingStack) -> tuple[slice, ...]:
+        """Where a patch lies; smaller than asked for where the stack is."""
+        rest = [max(0, n - p) for n, p in zip(stack.shape, self.patch, strict=True)]
+        starts = [int(rng.integers(r + 1)) for r in rest]
+        live, dead = stack.live_points_um, stack.dead_points_um
+        rarer = min((live, dead), key=lambda points: len(points) or math.inf)
+        if rng.random() < self.minority and len(rarer):
+            centre = rarer[int(rng.integers(len(rarer)))] / stack.spacing_um
+            starts = [int(min(max(c - p / 2, 0), r)) for c, p, r in zip(centre, self.patch, rest, strict=True)]
+        return tuple(slice(s, min(s + p, n)) for s, p, n in zip(starts, self.patch, stack.shape, strict=True))
+
+
+def _grow(part: NDArray[np.float32], patch: tuple[int, ...], mode: str) -> NDArray[np.float32]:
+    """Pad a patch of a stack that is smaller than the patch, at its ends."""
+    missing = [(0, 0), *((0, p - n) for p, n in zip(patch, part.shape[1:], strict=True))]
+    return np.pad(part, missing, mode=mode) if any(n for _, n in missing) else part  # type: ignore[call-overload]
