@@ -23,7 +23,7 @@ bench: $(STAMP)-bench
 	$(BIN)/python -m bench
 
 proto: $(STAMP)-dev
-	$(BIN)/python -m tests.wire_contract
+	$(BIN)/python -m tests.protocols.wire_contract
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -95,8 +95,8 @@ def measure(name: str, model: str, file: Path) -> dict[str, float]:
 
 def ours(model: str) -> Callable[[Path], Masks]:
     """What the daemon runs: slices fed as they come, slabs of masks out."""
-    from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
     from spheroidd.inference.preprocessing.resample import MaskResampler
+    from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
     from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
     from spheroidd.protocols.stack import CHANNELS
 
@@ -132,9 +132,9 @@ def monai(model: str, use_scipy_median: bool = False) -> Callable[[Path], Masks]
     from monai.transforms.spatial.array import Resize
     from scipy import ndimage
 
-    from spheroidd.inference.segmentation.segmenter import choose_dtype
     from spheroidd.inference.network.unet import fold_batchnorm
     from spheroidd.inference.network.weights import load_model
+    from spheroidd.inference.segmentation.segmenter import choose_dtype
 
     network, card = load_model(model)
     dtype = choose_dtype(torch.device("cpu"))

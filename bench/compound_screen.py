@@ -31,18 +31,19 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from bench import places
 from bench.ic50_errors import TrueCurve, errors
+from spheroidd.daemon.analysis.curves import CurvePoints, curve_points, fit_points
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import build_config
-from spheroidd.daemon.analysis.curves import CurvePoints, curve_points, fit_points
-from spheroidd.daemon.launch.run import run_plate
 from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.daemon.launch.run import run_plate
 from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.protocols.results import WellStatus
 from spheroidd.sim_emulator.plate import compound_named
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
-OUT = Path(__file__).parent / "out" / "compound_screen"
+OUT = places.OUT / "compound_screen"
 SEED = 20270115  # no network and no setting has seen its patients and compounds
 DESIGN: dict[str, Any] = {
     "doses": 8,

@@ -9,20 +9,19 @@ then open where the profile does not close. R drc itself is not run: its printed
 
 import csv
 import json
-import os
 import resource
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from bench.places import REAL_DATA
 from spheroidd.inference.dose_response.batch_fit import CurveBatch
 from spheroidd.inference.dose_response.fit import Curve, fit_many, standard_errors
 from spheroidd.inference.dose_response.log_logistic import LogLogistic
@@ -32,7 +31,7 @@ from spheroidd.inference.dose_response.quantal import fit_quantal
 from spheroidd.protocols.dose import DoseResponseFit
 
 Floats = NDArray[np.float64]
-DATA = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "dose_response"
+DATA = REAL_DATA / "dose_response"
 DOSES_UM = np.geomspace(0.01, 100, 8)
 LOW, HIGH = np.log(DOSES_UM[[0, -1]])
 UNTREATED, REPLICATES = 8, 3

@@ -16,12 +16,13 @@ import typer
 from rich.console import Console
 
 from bench.nuclei import DATA, otsu, recordings, through_pipeline
+from bench.places import EXAMPLES
 from bench.study import OUT
-from spheroidd.daemon.training.run import run_training
 from spheroidd.daemon.training.config import TrainingConfig, load_training_config
+from spheroidd.daemon.training.run import run_training
 from spheroidd.inference.network.model_card import read_card
 
-CONFIG = Path(__file__).parents[1] / "examples" / "training" / "finetune-nuclei.toml"
+CONFIG = EXAMPLES / "training" / "finetune-nuclei.toml"
 NEVER_SEEN = "1136"
 
 

@@ -22,8 +22,8 @@ from scipy import stats
 from spheroidd.acquisition.store.labels import read_label
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import build_config
-from spheroidd.daemon.launch.run import run_plate
 from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.daemon.launch.run import run_plate
 from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey

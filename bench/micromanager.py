@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 import psutil
 
+from bench.places import EXAMPLES
 from spheroidd.acquisition.sources.micromanager.frame_ring import FrameRing, RingWriter
-from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 
-DEMO_CFG = Path(__file__).parents[1] / "examples" / "micromanager-demo.cfg"
+DEMO_CFG = EXAMPLES / "micromanager-demo.cfg"
 SCREEN = (800, 800)
 EXPOSURE_MS = 5.0
 N_STACKS, N_Z = 20, 20

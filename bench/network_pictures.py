@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from spheroidd.daemon.evaluation.overlay import overlay as painted
 from spheroidd.daemon.evaluation.held_out import segment_stack
+from spheroidd.daemon.evaluation.overlay import overlay as painted
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.inference.network.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER

@@ -6,7 +6,6 @@ threshold is taken in 3-D after the same median, clipping and normalisation.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,13 @@ import tifffile
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
+from bench.places import REAL_DATA
 from spheroidd.inference.agreement.overlap_metrics import agreement
-from spheroidd.inference.preprocessing.median import median3
 from spheroidd.inference.preprocessing.intensity import Histogram, normalise
+from spheroidd.inference.preprocessing.median import median3
 
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
-DATA = Path(os.environ.get("SPHEROIDD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "nuclei_gt"
+DATA = REAL_DATA / "nuclei_gt"
 
 
 class Recording(NamedTuple):

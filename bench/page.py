@@ -22,8 +22,8 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.web.server import WebServer
-from tests import report_plates as plates
-from tests.service_rig import beat
+from tests.daemon.report import plates
+from tests.daemon.service.rig import beat
 
 N_ROWS, N_SEEN, N_CALLS, N_STREAMS = 16, 20, 500, 50
 SEEN = """([name, state]) => new Promise((done) => {

@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from spheroidd.acquisition.store.labels import read_label
 from spheroidd.acquisition.store.stack_files import read_block
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.rows import ResultRow
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

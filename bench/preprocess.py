@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.preprocessing.resample import MaskResampler
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS
 

@@ -22,7 +22,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report.images import choose
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.stack import StackKey
-from tests import report_plates as plates
+from tests.daemon.report import plates
 
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
 N_COMPOUNDS, N_Z = 40, 200

@@ -25,9 +25,9 @@ import typer
 
 from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_overlaps, say
 from spheroidd.inference.preprocessing.intensity import plate_limits
-from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
+from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap
 from spheroidd.inference.training.stack import filter_stack
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.stack import Pixels

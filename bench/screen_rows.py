@@ -24,13 +24,13 @@ import numpy as np
 from bench.compound_screen import SEED, ScreenPlate, plates
 from bench.ic50_errors import TrueCurve, errors
 from bench.segment import peak_mb
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.analysis.curves import curve_points, fit_points
+from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.export.writer import export
 from spheroidd.daemon.report.writer import write_report
-from spheroidd.daemon.catalog.rows import StackState
-from spheroidd.inference.dose_response.patient_curve import PatientCurve
 from spheroidd.inference.dose_response.across_patients import PooledIc50, compare, pool, rank
+from spheroidd.inference.dose_response.patient_curve import PatientCurve
 from spheroidd.inference.dose_response.random_effects import Evidence, pooled
 from spheroidd.inference.viability.related_viability import PlateStack, relate
 from spheroidd.protocols.events import SliceDurable

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.places import OUT
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.training.emulated_plates import cached_stacks
-from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.agreement.method_comparison import spread
+from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
-from spheroidd.inference.training.trainer import CHECKPOINT_NAME, TrainSettings, train
 from spheroidd.inference.training.history import CSV_NAME
+from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.training.stack import TrainingStack
-from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.training.trainer import CHECKPOINT_NAME, TrainSettings, train
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.stack import CHANNELS, Pixels
 from spheroidd.sim_emulator.presets import Preset
@@ -34,7 +35,6 @@ from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.truth import Truth
 
 Mask = NDArray[np.bool_]
-OUT = Path(__file__).parent / "out"
 CACHE = OUT / "study-plates"
 LABELS = ("live", "dead")
 

@@ -18,10 +18,10 @@ import typer
 
 from bench.study import CACHE, figures, plates, say
 from spheroidd.inference.network.model_card import DEFAULT_MODEL
-from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
-from spheroidd.inference.segmentation.segmenter import UNetSegmenter
-from spheroidd.inference.training.stack import TrainingStack
 from spheroidd.inference.network.weights import load_model
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.training.stack import TrainingStack
 from spheroidd.protocols.results import Normalisation
 
 PLATES = {"demo": (5000, 5001), "screen": (5000, 5001), "dying": (5000,), "swapped": (5000,), "unit": (5000,)}

@@ -19,8 +19,8 @@ import psutil
 import tifffile
 
 from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
-from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource
 from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId

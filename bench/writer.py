@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from bench.places import OUT
 from bench.writer_peers import HEIGHT, N_PLANES, SHARD_Z, WIDTH, WRITERS, Ours, Plane
 
 ROUNDS = 3
@@ -182,7 +183,7 @@ def _median(values: Any) -> float:
 
 def main() -> None:
     """Run all writers, or the one that is named."""
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "out"
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     root.mkdir(parents=True, exist_ok=True)
     if not (root / IMAGES).exists():
         np.save(root / IMAGES, images())

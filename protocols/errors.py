@@ -66,3 +66,19 @@ class ModelError(SpheroiddError):
     """Weights that are missing, altered, or do not fit the code that would run them."""
 
     exit_code = 2
+
+
+class RefusedError(SpheroiddError):
+    """Something that was asked of the daemon and is not done: it does not fit the state of things."""
+
+
+class BusyError(RefusedError):
+    """Refused for now: as much as the daemon does at a time is under way."""
+
+
+class MissingError(RefusedError):
+    """What was asked for does not exist."""
+
+
+class LateError(RefusedError):
+    """The caller's deadline passed first."""

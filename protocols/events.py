@@ -85,3 +85,34 @@ Event = (
     | FaultRaised
     | FocusFound
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlanned:
+    """The source is about to take this stack and waits for a decision."""
+
+    plan: StackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StackHeld:
+    """The stack is paused: its shutter is closed, and what was taken is on its way to the disk."""
+
+    key: StackKey
+
+
+@dataclass(frozen=True, slots=True)
+class SlicesCameTwice:
+    """Slices of a stack came again within one acquisition, and were left as they are: how many, and the first."""
+
+    key: StackKey
+    count: int
+    first: SliceIndex
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadDied:
+    """A thread met an error that no one foresaw; the run must end, loudly."""
+
+    name: str
+    error: BaseException

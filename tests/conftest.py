@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import REAL_DATA
+
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
 # pools of threads beside them would only wait for each other, spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,14 +17,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
     "faults/test_plate_faults.py",
-    "test_service_run.py",
-    "test_micromanager_faults.py",
-    "test_train.py",
-    "test_training.py",
-    "test_page_browser.py",
-    "test_micromanager.py",
-    "test_study_benches.py",
-    "test_run.py",
+    "daemon/service/test_service_run.py",
+    "acquisition/sources/micromanager/test_micromanager_faults.py",
+    "inference/training/test_trainer.py",
+    "daemon/training/test_training.py",
+    "daemon/web/test_page_browser.py",
+    "acquisition/sources/micromanager/test_micromanager.py",
+    "bench/test_study_benches.py",
+    "daemon/launch/test_run.py",
 )
 
 
@@ -30,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep xdist from its own order, by the number of tests in a file: the longest file has a single test."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_report_header() -> str:
+    """Say where the real data are, or that their tests are skipped."""
+    return (
+        f"real data: {REAL_DATA}" if REAL_DATA.is_dir() else f"real data: NOT at {REAL_DATA}; their tests are skipped"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,15 +8,20 @@ import pytest
 
 FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator")
 MODULES = [
-    f"spheroidd.{folder}.{module.name}"
+    module.name
     for folder in FOLDERS
-    for module in pkgutil.iter_modules(importlib.import_module(f"spheroidd.{folder}").__path__)
+    for module in pkgutil.walk_packages(importlib.import_module(f"spheroidd.{folder}").__path__, f"spheroidd.{folder}.")
+    if not module.ispkg
 ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_give_what_they_say(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_every_room_is_walked() -> None:
+    assert len(MODULES) >= 300
 
 
 def test_some_module_has_examples() -> None:

@@ -1,1 +1,1 @@
-"""acquisition.disk."""
+"""Files that survive a power cut, and who may use the disk first."""

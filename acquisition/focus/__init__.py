@@ -1,1 +1,1 @@
-"""acquisition.focus."""
+"""Where the sharp plane of a well lies: focus curves, autofocus, and a map over the plate."""

@@ -17,9 +17,9 @@ import tifffile
 from defusedxml import ElementTree
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.acquisition.images.image_metadata import Facts, elapsed, position, text
 from spheroidd.acquisition.images.open_stack import FileLayout, dtype_name, length_um, square_pixel_um
+from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 
 XML_FILES = (".xlef", ".xlcf", ".xlif")

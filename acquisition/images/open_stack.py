@@ -156,8 +156,8 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
 
             return PlaneFolder(path)
         if name.endswith(".zarr") or path.is_dir():
-            from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
             from spheroidd.acquisition.images.ome_zarr import ZarrFile
+            from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
 
             if not growing and is_own(path):
                 return OwnZarrFile(path)

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.images.tiff_validation import WholeTiff
-from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.file_names import ImageName
+from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.leica_names import leica_letters
 from spheroidd.acquisition.images.open_stack import FileLayout, tell_apart
+from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import Pixels
 

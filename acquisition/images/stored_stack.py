@@ -5,11 +5,11 @@ Other people's OME-Zarr is `zarr_file`: there a plane with other bytes than were
 
 from pathlib import Path
 
-from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.images.image_metadata import Facts
-from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
-from spheroidd.acquisition.store.shard import SlabCodec, SlabHeader, check_planes
 from spheroidd.acquisition.images.open_stack import FileLayout
+from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.shard import SlabCodec, SlabHeader, check_planes
 from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
 from spheroidd.protocols.stack import Pixels, SliceIndex, StackKey

@@ -1,1 +1,1 @@
-"""acquisition.plates."""
+"""Settings that describe plates and stacks, and labware formats."""

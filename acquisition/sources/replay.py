@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
-from spheroidd.acquisition.store.slice_names import name_slices
+from spheroidd.acquisition.images.open_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.store.shard import crc32c
-from spheroidd.acquisition.images.open_stack import RecordedStack
+from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound

@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.disk.durable_file import (
     make_directories,
     replace,
@@ -24,6 +23,7 @@ from spheroidd.acquisition.disk.durable_file import (
     sync_tree,
     write_durably,
 )
+from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import (
     LABEL_CODEC,
     SLAB_Z,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from spheroidd.acquisition.disk.durable_file import write_durably
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
+from spheroidd.acquisition.disk.durable_file import write_durably
 from spheroidd.acquisition.store.shard import SlabCodec, SlabGrid
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import (
     make_directories,
     remove_partials,
@@ -16,7 +16,7 @@ from spheroidd.acquisition.disk.durable_file import (
     sync_tree,
     write_durably,
 )
-from spheroidd.acquisition.disk.disk_priority import RightOfWay
+from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import (
     Halving,
     Rows,

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.acquisition.store.growing_stack import GrowingSlab, GrowingStack, LatePyramid, pixels_of
 from spheroidd.acquisition.store.pending_slices import PendingSlice, PendingSlices
 from spheroidd.acquisition.store.plate_rings import PlateRings
-from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.store.shard import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
 from spheroidd.acquisition.store.shard_queue import SlabTasks
 from spheroidd.acquisition.store.stack_files import SlabRoom, StackFiles, read_block

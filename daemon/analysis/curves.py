@@ -105,7 +105,10 @@ def curves(
 
 def fit_points(points: Iterable[CurvePoints], model: str = MODEL) -> list[CurveOfPlate]:
     """Fit curves that were read before."""
-    from spheroidd.inference.dose_response.fit import Curve, fit_many  # scipy takes its time, and reading needs none of it
+    from spheroidd.inference.dose_response.fit import (  # scipy takes its time, and reading needs none of it
+        Curve,
+        fit_many,
+    )
 
     points = list(points)
     found = []

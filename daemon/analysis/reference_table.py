@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.scoring.exclusions import the_plate
-from spheroidd.daemon.catalog.references import Import, references_of
 from spheroidd.daemon.analysis.results_table import UNKNOWN, describe
+from spheroidd.daemon.catalog.lookup import the_plate
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.references import Import, references_of
 from spheroidd.inference.viability.mtt import MttReference
 from spheroidd.protocols.plate import Treatment
 

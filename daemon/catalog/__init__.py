@@ -1,1 +1,1 @@
-"""daemon.catalog."""
+"""SQLite: the one writer, readers, the schema, and the audit trail."""

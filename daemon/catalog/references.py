@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, sha256_of
-from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.lookup import the_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.scoring.exclusions import the_plate
 from spheroidd.daemon.catalog.rows import dump
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.inference.viability.mtt import Blank, MttPlate, MttReference, choose_block, relate_to_controls
 from spheroidd.inference.viability.plate_reader_files import read_reader_file
 from spheroidd.protocols.errors import ConfigError

@@ -5,8 +5,8 @@ Tables are STRICT, so that a wrong type is refused at the door. Times are second
 
 import sqlite3
 
-from spheroidd.daemon.catalog.views import FRAMES_VIEW, VIEWS
 from spheroidd.daemon.catalog.transaction import transaction
+from spheroidd.daemon.catalog.views import FRAMES_VIEW, VIEWS
 from spheroidd.protocols.errors import ConfigError
 
 _PLATES = """

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
-from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.plate_rows import map_differences, well_rows
+from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
     ResultChange,

@@ -1,56 +1,35 @@
-"""The console script: each file of commands registers its own with the app. The order here is that of `--help`."""
+"""The app with all of its commands: each file of commands registers its own."""
 
-from spheroidd.daemon.cli import run as commands_run  # isort: skip
-from spheroidd.daemon.cli import look as commands_look  # isort: skip
-from spheroidd.daemon.cli import evaluate as commands_evaluate  # isort: skip
-from spheroidd.daemon.cli import config as commands_config  # isort: skip
-from spheroidd.daemon.cli import plan as commands_plan  # isort: skip
-from spheroidd.daemon.cli import fit as commands_answer  # isort: skip
-from spheroidd.daemon.cli import report as commands_report  # isort: skip
-from spheroidd.daemon.cli import audit as commands_audit  # isort: skip
-from spheroidd.daemon.cli import quality as commands_quality  # isort: skip
-from spheroidd.daemon.cli import focus as commands_focus  # isort: skip
-from spheroidd.daemon.cli import export as commands_export  # isort: skip
-from spheroidd.daemon.cli import frames as commands_frames  # isort: skip
-from spheroidd.daemon.cli import control as commands_control  # isort: skip
-from spheroidd.daemon.cli import logs as commands_logs  # isort: skip
-from spheroidd.daemon.cli import service as commands_service  # isort: skip
-from spheroidd.daemon.cli import page as commands_page  # isort: skip
-from spheroidd.daemon.cli import train as commands_train  # isort: skip
-from spheroidd.daemon.cli import study as commands_study  # isort: skip
-from spheroidd.daemon.cli import reference as commands_reference  # isort: skip
-from spheroidd.daemon.cli import model as commands_model  # isort: skip
-from spheroidd.daemon.cli import regressor as commands_regressor  # isort: skip
-from spheroidd.daemon.cli.app import app, describe
+from importlib import import_module
 
-__all__ = [
-    "app",
-    "commands_answer",
-    "commands_audit",
-    "commands_config",
-    "commands_control",
-    "commands_evaluate",
-    "commands_export",
-    "commands_focus",
-    "commands_frames",
-    "commands_logs",
-    "commands_look",
-    "commands_model",
-    "commands_page",
-    "commands_plan",
-    "commands_quality",
-    "commands_reference",
-    "commands_regressor",
-    "commands_report",
-    "commands_run",
-    "commands_service",
-    "commands_study",
-    "commands_train",
-    "describe",
-    "main",
-]
+from spheroidd.daemon.cli.app import app
 
+__all__ = ["app"]
 
-def main() -> None:
-    """The console script's entry."""
-    app()
+# The order of `--help`.
+SUBJECTS = (
+    "run",
+    "look",
+    "evaluate",
+    "config",
+    "plan",
+    "fit",
+    "report",
+    "audit",
+    "quality",
+    "focus",
+    "export",
+    "frames",
+    "control",
+    "logs",
+    "service",
+    "page",
+    "train",
+    "study",
+    "reference",
+    "model",
+    "regressor",
+)
+
+for _subject in SUBJECTS:
+    import_module(f"{__package__}.{_subject}")

@@ -29,8 +29,8 @@ def serve(
     ] = None,
 ) -> int:
     """Wait for plates that are submitted and started over the service, and run them."""
-    from spheroidd.daemon.launch.serve import serve as run_daemon
     from spheroidd.daemon.config.service_settings import read_alarms, read_settings
+    from spheroidd.daemon.launch.serve import serve as run_daemon
     from spheroidd.protocols.well import WellId
 
     begin_at = WellId.parse(from_well) if from_well is not None else None

@@ -92,10 +92,10 @@ def _plate(
     from rich.progress import Progress
 
     from spheroidd.daemon.evaluation import figures as evaluation_figures
-    from spheroidd.daemon.evaluation import tables as evaluation_screen
     from spheroidd.daemon.evaluation import summary as evaluation_summary
-    from spheroidd.daemon.evaluation.plate import evaluate_plate
+    from spheroidd.daemon.evaluation import tables as evaluation_screen
     from spheroidd.daemon.evaluation.overlay import well_overlay
+    from spheroidd.daemon.evaluation.plate import evaluate_plate
 
     if figures is not None:
         evaluation_figures.check_folder(figures)

@@ -28,9 +28,9 @@ def alarms(
     if test is not None:
         return _test_receivers(test, data)
 
-    from spheroidd.daemon.monitoring.alarms import alarms_now
     from spheroidd.daemon.catalog.audit_chain import utc
     from spheroidd.daemon.catalog.writer import Catalog
+    from spheroidd.daemon.monitoring.alarms import alarms_now
 
     with Catalog.read_only(data) as catalog:
         found = alarms_now(data, catalog)

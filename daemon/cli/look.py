@@ -26,8 +26,8 @@ def status(
 
     Without --address it reads what the daemon wrote into the catalog about a second ago.
     """
-    from spheroidd.daemon.monitoring import status as looking
     from spheroidd.daemon.catalog.reader import CatalogReader
+    from spheroidd.daemon.monitoring import status as looking
 
     if address is not None:
         return _remote_status(address, authority, as_json=as_json, watch=watch)

@@ -17,8 +17,8 @@ def quality(
 ) -> int:
     """Judge each plate and its images. Exit code 0: passes, 1: look at it (warn, unknown), 3: fails."""
     from spheroidd.daemon.analysis import quality_table as quality_screen
-    from spheroidd.daemon.catalog.writer import Catalog
     from spheroidd.daemon.analysis.plate_quality import plate_quality
+    from spheroidd.daemon.catalog.writer import Catalog
 
     with Catalog.read_only(data) as catalog:
         names = catalog.plates() if plate is None else [plate]

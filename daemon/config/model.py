@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_va
 
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
-from spheroidd.daemon.config.table import Section
 from spheroidd.daemon.config.source_registry import SOURCES, settings_class
+from spheroidd.daemon.config.table import Section
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
 from spheroidd.protocols.results import Limits, Normalisation

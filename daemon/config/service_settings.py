@@ -7,8 +7,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.errors import explain
+from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.protocols.errors import ConfigError
 
 Table = TypeVar("Table", ServiceConfig, AlarmsConfig)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.daemon.config.model import Config, build_config
-from spheroidd.daemon.pipeline.orders import MissingError
-from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.errors import ConfigError, MissingError, StorageError
 from spheroidd.protocols.plate import check_plate_name
 
 FOLDER = "plans"

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment
 from spheroidd.protocols.ports import Clock

@@ -20,12 +20,12 @@ import spheroidd.sim_emulator
 from spheroidd.daemon.emulation.emulated_mtt import MTT_CV, MTT_NOISE_PERCENT
 from spheroidd.daemon.evaluation.plate import Evaluation, LabelFigures, WellFigures, label_figures
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
-from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.agreement.overlap_metrics import Agreement
-from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
+from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import StreamingSegmentation
 from spheroidd.inference.training.stack import filter_stack
+from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.ports import Segmenter

@@ -8,10 +8,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from spheroidd.daemon.analysis.results_table import UNKNOWN
+from spheroidd.daemon.evaluation.held_out import card_figures
 from spheroidd.daemon.evaluation.plate import Evaluation
 from spheroidd.daemon.evaluation.summary import MASK_FIGURES, summarise
-from spheroidd.daemon.evaluation.held_out import card_figures
-from spheroidd.daemon.analysis.results_table import UNKNOWN
 from spheroidd.inference.annotations.volume import LABELS
 from spheroidd.inference.network.model_card import ModelCard
 

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.labels import label_attributes, read_label
-from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.evaluation.truth import PlateTruth, plate_truth
-from spheroidd.daemon.scoring.exclusions import the_plate, the_well
+from spheroidd.daemon.catalog.lookup import the_plate, the_well
 from spheroidd.daemon.catalog.references import references_of
 from spheroidd.daemon.catalog.rows import ResultRow
-from spheroidd.inference.annotations.volume import ClassNames
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.evaluation.truth import PlateTruth, plate_truth
 from spheroidd.inference.agreement.overlap_metrics import Agreement, agreement
-from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.agreement.surface_dice import surface_agreement
+from spheroidd.inference.annotations.volume import ClassNames
+from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.results import WellStatus

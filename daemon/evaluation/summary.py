@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spheroidd.daemon.evaluation.plate import Evaluation, WellFigures
-from spheroidd.inference.annotations.volume import LABELS
 from spheroidd.inference.agreement.method_comparison import PairedFigures, Spread, paired_figures, spread
+from spheroidd.inference.annotations.volume import LABELS
 
 MASK_FIGURES = ("dice", "iou", "precision", "recall", "surface_dice")
 # name -> (estimate, reference), both in percent

@@ -6,11 +6,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spheroidd.daemon.analysis.results_table import UNKNOWN, describe
 from spheroidd.daemon.evaluation.plate import Evaluation, WellFigures
 from spheroidd.daemon.evaluation.summary import MASK_FIGURES, Summary, by_patient, mask_figure, summarise
-from spheroidd.daemon.analysis.results_table import UNKNOWN, describe
-from spheroidd.inference.annotations.volume import LABELS
 from spheroidd.inference.agreement.method_comparison import LEAST_GROUPS, PairedFigures, Spread
+from spheroidd.inference.annotations.volume import LABELS
 
 _TITLES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "surface_dice": "surface Dice"}
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.emulation.emulated_mtt import emulated_mtt
 from spheroidd.daemon.config.source_registry import build_source, settings_class
-from spheroidd.inference.annotations.volume import LABELS, ClassNames, read_annotation
+from spheroidd.daemon.emulation.emulated_mtt import emulated_mtt
 from spheroidd.inference.agreement.overlap_metrics import read_truth
+from spheroidd.inference.annotations.volume import LABELS, ClassNames, read_annotation
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId

@@ -1,1 +1,1 @@
-"""daemon.export."""
+"""A plate's results as files of other programs: CSV, Parquet, XLSX, Prism, MIHCSME."""

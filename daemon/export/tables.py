@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.catalog.reader import CatalogReader
 
 Kind = Literal["text", "integer", "number", "truth"]
 Row = dict[str, Any]

@@ -18,14 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spheroidd.daemon.analysis.curves import CurveOfPlate, CurvePoints, curve_points, fit_points
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, Head, given_who
 from spheroidd.daemon.catalog.audit_trail import head, record_files
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.analysis.curves import CurveOfPlate, CurvePoints, curve_points, fit_points
-from spheroidd.daemon.export.tables import Table, curve_points_table, curves_table, wells_table
+from spheroidd.daemon.export.csv_parquet import write_csv, write_parquet
 from spheroidd.daemon.export.mihcsme import Sheets, plate_sheets, write_mihcsme
 from spheroidd.daemon.export.prism import write_pzfx
-from spheroidd.daemon.export.csv_parquet import write_csv, write_parquet
+from spheroidd.daemon.export.tables import Table, curve_points_table, curves_table, wells_table
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 MANIFEST = "manifest.json"

@@ -1,1 +1,1 @@
-"""daemon.launch."""
+"""The three ways to start: a run, the service, the demo."""

@@ -10,8 +10,8 @@ from scipy import stats
 
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, build_config
-from spheroidd.daemon.launch.run import run_plate
 from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.daemon.launch.run import run_plate
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.source import EmulatorSource

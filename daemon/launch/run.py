@@ -20,26 +20,26 @@ from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.sources.push import PushInlet, PushSource
 from spheroidd.acquisition.store.shard import SlabCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
-from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
-from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig
-from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.config.source_registry import open_source
 from spheroidd.daemon.monitoring.event_log import logging_to
-from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.monitoring.monitor import Lookout
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.pipeline.live_table import Progress
 from spheroidd.daemon.pipeline.main_loop import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
-from spheroidd.daemon.pipeline.live_table import Progress
+from spheroidd.daemon.pipeline.throughput import Pace
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
-from spheroidd.daemon.analysis.results_table import results_table
-from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
-from spheroidd.daemon.config.source_registry import open_source
 from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.monitoring.preflight import preflight, require
-from spheroidd.daemon.monitoring.event_log import logging_to
-from spheroidd.daemon.system.lock import acquire_lock
-from spheroidd.daemon.monitoring.monitor import Lookout
-from spheroidd.daemon.pipeline.orders import Done, Order, RefusedError, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.config.submitted_plates import PlanFolder
 from spheroidd.daemon.launch.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
-from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.monitoring.event_log import logging_to
+from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.pipeline.orders import Done, Order, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.pipeline.steering import audited
+from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.web.server import page_beside
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.well import WellId
 
 HEARTBEAT_S = 1.0

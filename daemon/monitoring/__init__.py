@@ -1,1 +1,1 @@
-"""daemon.monitoring."""
+"""Is it well: status, preflight checks, alarms, notifications, logs, the support bundle."""

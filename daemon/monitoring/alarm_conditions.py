@@ -1,6 +1,6 @@
 """From the state to what must be said of it: stops, stalls, short stacks, a disk too small, controls out of range.
 
-Reads over a connection of its own, in any thread; `spheroidd.daemon.monitoring.alarms.settle` writes down what was found.
+Reads over a connection of its own, in any thread; `monitoring.alarms.settle` writes down what was found.
 """
 
 import json
@@ -10,11 +10,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.monitoring.alarms import DISK_SHORT, FAILED, INCOMPLETE, QUALITY, STALLED, STOPPED, UNDELIVERED, Place
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
 from spheroidd.daemon.catalog.rows import RunState, StackState, stack_key
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring.alarms import (
+    DISK_SHORT,
+    FAILED,
+    INCOMPLETE,
+    QUALITY,
+    STALLED,
+    STOPPED,
+    UNDELIVERED,
+    Place,
+)
+from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.quality import QualityFlag, Verdict
 

@@ -4,11 +4,11 @@ import time
 import tomllib
 from pathlib import Path
 
-from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import load_config
-from spheroidd.daemon.monitoring.notifications import Notice
 from spheroidd.daemon.config.service_settings import read_alarms
+from spheroidd.daemon.monitoring import transports as delivery
+from spheroidd.daemon.monitoring.notifications import Notice
 from spheroidd.protocols.errors import ConfigError
 
 

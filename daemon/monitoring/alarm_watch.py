@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions, current_plate
-from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.monitoring.alarms import BLIND, Place
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions, current_plate
+from spheroidd.daemon.monitoring.alarms import BLIND, Place
 from spheroidd.protocols.errors import SpheroiddError, StackError
 from spheroidd.protocols.quality import QualityFlag
 
@@ -89,7 +89,9 @@ class AlarmWatch:
             return flags if state == seen else ()
         if seen is not None and isinstance(seen, tuple) and seen[0] == plate and 0 <= now_s - judged_s < QUALITY_S:
             return flags
-        from spheroidd.daemon.analysis.plate_quality import plate_quality  # needs scipy, which a daemon's start does not wait for
+        from spheroidd.daemon.analysis.plate_quality import (
+            plate_quality,  # needs scipy, which a daemon's start does not wait for
+        )
 
         flags = plate_quality(catalog, plate).flags
         self._judged = (state, now_s, flags)

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.system.lock import is_locked
 from spheroidd.daemon.catalog.rows import RunState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.status import full_disk
+from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId

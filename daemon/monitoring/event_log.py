@@ -12,11 +12,19 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.pipeline.acquisition_threads import SlicesCameTwice, StackHeld, StackPlanned, ThreadDied
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.scoring.messages import Scored
 from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, WorkerBroken, WorkerLost, WorkerReady
-from spheroidd.protocols.events import SourceFinished, StackOpened, StackRejected, StackSealed
+from spheroidd.protocols.events import (
+    SlicesCameTwice,
+    SourceFinished,
+    StackHeld,
+    StackOpened,
+    StackPlanned,
+    StackRejected,
+    StackSealed,
+    ThreadDied,
+)
 from spheroidd.protocols.stack import StackKey
 
 FOLDER, NAME = "logs", "spheroidd.jsonl"

@@ -11,17 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from spheroidd.daemon.monitoring import transports as delivery
-from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
-from spheroidd.daemon.monitoring.alarms import KILLED, RESTARTED, settle
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.notifier import Courier
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring import transports as delivery
+from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
+from spheroidd.daemon.monitoring.alarms import KILLED, RESTARTED, settle
 from spheroidd.daemon.monitoring.event_log import tell, tell_event
 from spheroidd.daemon.monitoring.notifications import Told, next_notice, notice_without_catalog
-from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
+from spheroidd.daemon.monitoring.notifier import Courier
 from spheroidd.daemon.scoring.worker import WorkerLost
+from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.protocols.errors import SpheroiddError, StackError
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spheroidd.daemon.monitoring.alarms import UNDELIVERED, severity
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.monitoring.alarms import UNDELIVERED, severity
 from spheroidd.protocols.errors import SpheroiddError, StorageError
 
 

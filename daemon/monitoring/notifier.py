@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.monitoring.transports import REFUSALS, Deliver, why
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.notifications import Notice, ToldFile, next_notice
+from spheroidd.daemon.monitoring.transports import REFUSALS, Deliver, why
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
 LOOK_S = 1.0

@@ -21,13 +21,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
-from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, InferenceConfig, load_config
-from spheroidd.daemon.system.lock import describe_holder, is_locked
-from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError
 from spheroidd.protocols.stack import StackPlan

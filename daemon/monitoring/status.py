@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.system.lock import is_locked
 from spheroidd.daemon.analysis.results_table import STYLES, UNKNOWN
+from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.system.lock import is_locked
 from spheroidd.daemon.system.service_address import read_address
 from spheroidd.protocols.results import WellResult, WellStatus
 

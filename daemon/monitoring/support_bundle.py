@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.log_reader import log_files
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 

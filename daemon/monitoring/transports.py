@@ -17,8 +17,8 @@ from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from spheroidd.daemon.config.alarm_settings import EmailConfig, WebhookConfig, secret
 from spheroidd.daemon.catalog.audit_chain import utc
+from spheroidd.daemon.config.alarm_settings import EmailConfig, WebhookConfig, secret
 from spheroidd.daemon.monitoring.notifications import Notice
 
 Deliver = Callable[[Notice], None]

@@ -13,7 +13,17 @@ from typing import TypeVar
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
-from spheroidd.protocols.events import Event, FaultRaised, SourceFinished, StackOpened, StackRejected
+from spheroidd.protocols.events import (
+    Event,
+    FaultRaised,
+    SlicesCameTwice,
+    SourceFinished,
+    StackHeld,
+    StackOpened,
+    StackPlanned,
+    StackRejected,
+    ThreadDied,
+)
 from spheroidd.protocols.ports import FaultTelling, Interruptible, StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -22,37 +32,6 @@ T = TypeVar("T")
 STORAGE_RETRY_S = 1.0
 INSTRUMENT_RETRY_S = 2.0
 HELD_CHECK_S = 0.2  # how soon a paused stack notices that it was skipped
-
-
-@dataclass(frozen=True, slots=True)
-class StackPlanned:
-    """The source is about to take this stack and waits for a decision."""
-
-    plan: StackPlan
-
-
-@dataclass(frozen=True, slots=True)
-class StackHeld:
-    """The stack is paused: its shutter is closed, and what was taken is on its way to the disk."""
-
-    key: StackKey
-
-
-@dataclass(frozen=True, slots=True)
-class SlicesCameTwice:
-    """Slices of a stack came again within one acquisition, and were left as they are: how many, and the first."""
-
-    key: StackKey
-    count: int
-    first: SliceIndex
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadDied:
-    """A thread met an error that no one foresaw; the run must end, loudly."""
-
-    name: str
-    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)

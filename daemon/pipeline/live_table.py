@@ -9,10 +9,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.pipeline.throughput import Pace
 from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.rows import ResultRow
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline.throughput import Pace
 from spheroidd.protocols.results import WellStatus
 
 REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker

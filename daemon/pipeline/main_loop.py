@@ -11,21 +11,15 @@ from collections.abc import Callable, Sequence
 
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.sources.push import PushInlet
-from spheroidd.daemon.pipeline.acquisition_threads import (
-    AcquisitionThreads,
-    SlicesCameTwice,
-    StackHeld,
-    StackPlanned,
-    ThreadDied,
-)
+from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.orders import Inbox
+from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Pace
-from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.scoring.messages import Scored
 from spheroidd.daemon.scoring.scheduler import ScoringDesk
-from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.scoring.worker import (
     ScoringAbandoned,
     ScoringFailed,
@@ -41,10 +35,14 @@ from spheroidd.protocols.events import (
     Event,
     FaultRaised,
     SliceDurable,
+    SlicesCameTwice,
     SourceFinished,
+    StackHeld,
     StackOpened,
+    StackPlanned,
     StackRejected,
     StackSealed,
+    ThreadDied,
 )
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.stack import StackKey

@@ -9,27 +9,11 @@ import time
 from dataclasses import dataclass
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import BusyError, LateError, RefusedError, SpheroiddError
 from spheroidd.protocols.well import WellId
 
 ORDERS_CAPACITY = 16  # a person gives one at a time; a program that floods the daemon is told so
 GRACE_S = 5.0  # for an order that main had begun with when its deadline passed
-
-
-class RefusedError(SpheroiddError):
-    """Something that was asked of the daemon and is not done: it does not fit the state of things."""
-
-
-class BusyError(RefusedError):
-    """Refused for now: as much as the daemon does at a time is under way."""
-
-
-class MissingError(RefusedError):
-    """What was asked for does not exist."""
-
-
-class LateError(RefusedError):
-    """The caller's deadline passed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

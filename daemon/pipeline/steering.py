@@ -8,18 +8,17 @@ from dataclasses import replace
 
 from spheroidd.acquisition.channel import ChannelClosedError
 from spheroidd.acquisition.sources.push import PushInlet
-from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads, StackHeld
 from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.rows import StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.orders import (
     Abort,
     Done,
     FinishPush,
     Inbox,
-    MissingError,
     Order,
     Pause,
-    RefusedError,
     ReorderWells,
     RepeatWell,
     Rescore,
@@ -28,9 +27,9 @@ from spheroidd.daemon.pipeline.orders import (
     Stop,
 )
 from spheroidd.daemon.pipeline.throughput import Pace
-from spheroidd.daemon.catalog.rows import StackRow, StackState
 from spheroidd.daemon.scoring.scheduler import ScoringDesk
-from spheroidd.protocols.errors import SpheroiddError, StorageError
+from spheroidd.protocols.errors import MissingError, RefusedError, SpheroiddError, StorageError
+from spheroidd.protocols.events import StackHeld
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.plates.plan_settings import PlanSettings
+from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.system.clock import SystemClock
-from spheroidd.daemon.config.model import Config, load_config
 from spheroidd.daemon.config.errors import line_of
-from spheroidd.daemon.monitoring.preflight import Check, Verdict, space_check
-from spheroidd.daemon.planning.time_estimate import LearntTimes, PlateTime, learn, reckon
+from spheroidd.daemon.config.model import Config, load_config
 from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.monitoring.preflight import Check, Verdict, space_check
 from spheroidd.daemon.monitoring.status import duration
+from spheroidd.daemon.planning.time_estimate import LearntTimes, PlateTime, learn, reckon
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan, travel_um
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.plates.plan_settings import FormatSettings, PlanSettings
-from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.daemon.config.model import load_config
-from spheroidd.daemon.planning.dry_run import at_its_line
 from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.planning.dry_run import at_its_line
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.plate_format import Point

@@ -1,1 +1,1 @@
-"""daemon.report."""
+"""The report of a plate: sections as data, written as HTML and as PDF."""

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spheroidd.daemon.analysis.curves import CurveOfPlate, curves
+from spheroidd.daemon.analysis.plate_quality import plate_quality
+from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.report import images as report_images
 from spheroidd.daemon.report import provenance as report_provenance
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.analysis.curves import CurveOfPlate, curves
-from spheroidd.daemon.system.lock import is_locked
-from spheroidd.daemon.analysis.plate_quality import plate_quality
 from spheroidd.daemon.report.drawing import Drawing
 from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality

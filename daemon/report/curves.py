@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.axes import Axis, linear_axis, log_axis
 from spheroidd.daemon.report.drawing import (
     BLUE,

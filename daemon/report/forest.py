@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.axes import Axis, log_axis
 from spheroidd.daemon.report.curves import tested_doses
 from spheroidd.daemon.report.drawing import GREY, NAVY, PALE, RULE, Box, Dot, Drawing, Line, Path, Shape, Text

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.analysis.curves import CurveOfPlate
-from spheroidd.inference.dose_response.patient_curve import PatientCurve
+from spheroidd.daemon.report import wording as words
 from spheroidd.inference.dose_response.across_patients import Ic50Difference, PooledIc50, Rank, compare, pool, rank
+from spheroidd.inference.dose_response.patient_curve import PatientCurve
 from spheroidd.protocols.dose import CurveStatus
 
 COLUMNS = (

@@ -24,16 +24,14 @@ from reportlab.platypus import (
     TableStyle,
 )
 
-from spheroidd.daemon.report import captions
-from spheroidd.daemon.report import fonts
+from spheroidd.daemon.report import captions, fonts, tables
 from spheroidd.daemon.report import patients as report_patients
-from spheroidd.daemon.report import tables
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.writer import Figures, Report
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.drawing import GREY, INK, RULE
-from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.report.pdf_drawing import Figure
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.daemon.report.writer import Figures, Report
 from spheroidd.protocols.quality import Verdict
 
 WIDTH, HEIGHT = A4

@@ -7,8 +7,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable
 
-from spheroidd.daemon.report import drawing
-from spheroidd.daemon.report import fonts
+from spheroidd.daemon.report import drawing, fonts
 from spheroidd.daemon.report.drawing import Drawing
 
 

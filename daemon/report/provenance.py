@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from importlib.metadata import version
 
 from spheroidd.daemon.catalog import audit_trail
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.catalog.audit_chain import Action, sha256_of
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import dump
+from spheroidd.daemon.report import wording as words
 from spheroidd.protocols.stack import StackPlan
 
 Facts = tuple[tuple[str, str], ...]

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.curves import tested_doses
 from spheroidd.daemon.report.heatmap import trust

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.catalog.rows import Exclusion
+from spheroidd.daemon.report import wording as words
 from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import audit_trail
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report import captions as report_captions
 from spheroidd.daemon.report import patients as report_patients
 from spheroidd.daemon.report import tables as report_tables
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.report.content import PlateContent, plate_content
 from spheroidd.daemon.report.controls import controls_strip
 from spheroidd.daemon.report.curves import curve_plot

@@ -1,1 +1,1 @@
-"""daemon.scoring."""
+"""Stored stacks to rows: the worker process, its scheduler, and exclusions."""

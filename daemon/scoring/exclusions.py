@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
-from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.catalog.lookup import the_plate, the_well
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.system.lock import acquire_lock, is_locked
 from spheroidd.daemon.catalog.rows import Exclusion
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.system.lock import acquire_lock, is_locked
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Normalisation, WellStatus
-from spheroidd.protocols.well import WellId
 
 PATIENCE_S = 10.0  # a running daemon beats once a second; a bad disk may hold a commit up for longer
 _LOOK_AGAIN_S = 0.1
@@ -81,22 +81,6 @@ def _alone(held: contextlib.ExitStack, data_dir: Path) -> bool:
             return False
         held.enter_context(acquire_lock(data_dir))  # let go in this very moment, or not to be had: then it says why
     return True
-
-
-def the_plate(catalog: CatalogReader, plate: str | None) -> str:
-    """The plate of that name, or the only one there is; ConfigError otherwise."""
-    plates = catalog.plates()
-    if plate is None and len(plates) == 1:
-        return plates[0]
-    if plate not in plates:
-        what = f"there is no plate {plate!r}" if plate else f"there are {len(plates)} plates"
-        raise ConfigError(what, where=str(catalog.path), do=f"give --plate, one of: {', '.join(plates) or 'none'}")
-    return plate
-
-
-def the_well(catalog: CatalogReader, plate: str, well: str) -> str:
-    """A well's name as the catalog writes it; ConfigError where the plate has no such well."""
-    return str(catalog.plate_map(plate)[WellId.parse(well)].well)
 
 
 def record_decision(

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog.audit_chain import Action
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
 from spheroidd.inference.preprocessing.intensity import plate_limits

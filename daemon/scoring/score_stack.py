@@ -12,14 +12,14 @@ import numpy as np
 
 from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
-from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
-from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.image_profile import StackInspector
+from spheroidd.inference.segmentation.objects import StackCounter
+from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan

@@ -1,1 +1,1 @@
-"""daemon.service."""
+"""gRPC: the servicer, its authorization, status, control and pushed frames."""

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spheroidd.daemon.pipeline.orders import RefusedError
 from spheroidd.daemon.service.tokens import Caller, ForbiddenError, Role
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, RefusedError
 
 DEFAULT_S, SHORTEST_S, LONGEST_S = 60.0, 10.0, 3600.0
 

@@ -7,12 +7,15 @@ import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from spheroidd.daemon.pipeline.orders import BusyError, LateError, MissingError, RefusedError
 from spheroidd.daemon.service.tokens import ForbiddenError, UnknownCallerError
 from spheroidd.protocols.errors import (
+    BusyError,
     ConfigError,
     InstrumentError,
+    LateError,
+    MissingError,
     ModelError,
+    RefusedError,
     SpheroiddError,
     StackError,
     StorageError,

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Set
 
 import grpc
 
-from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.daemon.service.client import DaemonClient
-from spheroidd.daemon.service.push_message import slice_message
 from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.service.messages import push_plan
+from spheroidd.daemon.service.push_message import slice_message
+from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
 

@@ -14,13 +14,12 @@ import numpy as np
 
 from spheroidd.acquisition.sources.push import PushInlet, PushSession
 from spheroidd.acquisition.store.shard import crc32c
-from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.pipeline.orders import LateError, RefusedError
-from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.service.messages import acknowledgement, progress_message, stack_plan
+from spheroidd.daemon.service.push_message import PushMessage
+from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError
+from spheroidd.protocols.errors import ConfigError, LateError, RefusedError, SpheroiddError, StackError
 from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
 
 OPEN_S = 30.0  # how long a program without a deadline waits for the run to take its stack up

@@ -16,17 +16,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.service.control_lease import ControlLease
-from spheroidd.daemon.service.authorization import SERVICE, Gate
 from spheroidd.daemon.pipeline.orders import Inbox
+from spheroidd.daemon.service.authorization import SERVICE, Gate
+from spheroidd.daemon.service.control_lease import ControlLease
 from spheroidd.daemon.service.push_message import PushShortcut
 from spheroidd.daemon.service.push_stream import PushDoor
-from spheroidd.daemon.system.service_address import ServiceAddress, remove_address, write_address
 from spheroidd.daemon.service.servicer import Servicer, control_message
 from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.service.tls import server_credentials
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import MAX_VIEWERS, Viewers
+from spheroidd.daemon.system.service_address import ServiceAddress, remove_address, write_address
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 from spheroidd.protocols.errors import ConfigError

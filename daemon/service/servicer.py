@@ -6,22 +6,22 @@ from pathlib import Path
 import grpc
 
 from spheroidd.acquisition.sources.push import PushInlet
-from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.rows import geometry_differences
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.service.control_lease import ControlLease, Lease
-from spheroidd.daemon.service.authorization import Gate
-from spheroidd.daemon.service.model_list import known_models
 from spheroidd.daemon.config.submitted_plates import PlanFolder
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.service.authorization import Gate
+from spheroidd.daemon.service.control_lease import ControlLease, Lease
+from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
+from spheroidd.daemon.service.model_list import known_models
 from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.service.push_stream import PushDoor, push
-from spheroidd.daemon.catalog.rows import geometry_differences
-from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
 from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.service.tokens import Caller
 from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import BusyError, ConfigError, MissingError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -233,7 +233,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
     def _newest(self) -> wire.Status:
         found = self._board.newest()
         if found is None:
-            raise orders.BusyError("the daemon is starting, or its disk does not answer", do="ask again in a moment")
+            raise BusyError("the daemon is starting, or its disk does not answer", do="ask again in a moment")
         return found
 
     def _caller(self, context: grpc.ServicerContext) -> Caller:
@@ -264,7 +264,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
         with Catalog.read_only(self._data_dir) as catalog:
             if key.well not in {entry.well for entry in catalog.plate_map(key.plate).imaged()}:
                 do = "push a well of the plate map"
-                raise orders.MissingError(f"plate {key.plate} has no well {key.well} to image", do=do)
+                raise MissingError(f"plate {key.plate} has no well {key.well} to image", do=do)
             planned = [row for row in catalog.stacks(key.plate) if row.key == key]
         differences = geometry_differences(planned[0].plan, plan) if planned else []
         if differences:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.pipeline.orders import RefusedError
-from spheroidd.daemon.service.messages import status_message
 from spheroidd.daemon.monitoring.status import look
+from spheroidd.daemon.service.messages import status_message
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import RefusedError, SpheroiddError
 
 PERIOD_S = 0.5  # main writes its state down once a second, and at once after an order
 

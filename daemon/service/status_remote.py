@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 
-from spheroidd.daemon.service.client import CALL_S, DaemonClient
 from spheroidd.daemon.catalog.rows import Fault, RunState
-from spheroidd.daemon.system.service_address import ServiceAddress
-from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.monitoring.status import STOPPED, Status
+from spheroidd.daemon.service.client import CALL_S, DaemonClient
+from spheroidd.daemon.service.errors import from_call
+from spheroidd.daemon.system.service_address import ServiceAddress
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.results import WellResult, WellStatus
 

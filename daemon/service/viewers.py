@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from spheroidd.daemon.pipeline.orders import BusyError
+from spheroidd.protocols.errors import BusyError
 
 MAX_VIEWERS = 64  # a thread each, asleep
 PATIENCE_S = 60.0

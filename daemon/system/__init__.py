@@ -1,1 +1,1 @@
-"""daemon.system."""
+"""This machine: clock, locks, the allocator, systemd, addresses."""

@@ -1,1 +1,1 @@
-"""daemon.training."""
+"""Training runs: emulated plates, recordings, the study, the models that are kept."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from spheroidd.daemon.emulation.emulated_mtt import emulated_mtt
 from spheroidd.daemon.training.config import EmulatedPlates, ViabilitySection
 from spheroidd.daemon.training.emulated_plates import TrainingPlate, cached_stacks
-from spheroidd.inference.viability import regressor
-from spheroidd.inference.training.loss import LossSettings
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.training.joint_viability import (
     ViabilitySettings,
@@ -15,7 +14,8 @@ from spheroidd.inference.training.joint_viability import (
     load_regressor_net,
     tune_with_viability,
 )
-from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.training.loss import LossSettings
+from spheroidd.inference.viability import regressor
 from spheroidd.protocols.plate import WellRole
 
 

@@ -73,9 +73,9 @@ def tradeoff_rows(name_or_path: str | Path | None, rivals: Path) -> list[dict[st
 
     ConfigError where the file holds something else.
     """
-    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
-    from spheroidd.inference.segmentation.compute_cost import tradeoff_row
     from spheroidd.inference.network.weights import load_model
+    from spheroidd.inference.segmentation.compute_cost import tradeoff_row
+    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
     try:
         found = json.loads(rivals.read_text(encoding="utf-8"))

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from spheroidd.daemon.training.config import Recording
 from spheroidd.inference.annotations.label_images import whole_numbers
-from spheroidd.inference.preprocessing.stream import BACKGROUND
 from spheroidd.inference.preprocessing.resample import Spacing
+from spheroidd.inference.preprocessing.stream import BACKGROUND
 from spheroidd.inference.training.stack import TrainingStack, prepare_stack
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import Pixels

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.emulation.emulated_mtt import MTT_CV, MTT_NOISE_PERCENT
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.inference.training.regressor_training import RegressorRow
 from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.coarse import CoarseSpheroid, DepthVolumes

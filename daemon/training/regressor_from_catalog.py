@@ -9,9 +9,9 @@ from typing import Any
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.references import known_references, references_of
 from spheroidd.daemon.catalog.rows import MeasurementRow, dump
-from spheroidd.inference.viability.regressor import ViabilityRegressor, save
 from spheroidd.inference.training.regressor_crossval import CrossValidated, cross_validate
 from spheroidd.inference.training.regressor_training import RegressorRow
+from spheroidd.inference.viability.regressor import ViabilityRegressor, save
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import WellRole
 

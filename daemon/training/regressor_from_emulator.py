@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from spheroidd.daemon.training.regressor_fields import FIELDS, VARIANTS, emulated_rows
-from spheroidd.inference.viability.regressor import DEFAULT_REGRESSOR, features, forward, save
 from spheroidd.inference.training.regressor_training import Trained, arrays, conformal_quantile, fit
+from spheroidd.inference.viability.regressor import DEFAULT_REGRESSOR, features, forward, save
 
 PARTS = {"train": 1.0, "calibrate": 0.25, "test": 0.25}  # plates beside those to train on
 STEPS, LEARNING_RATE = 4000, 5e-3

@@ -21,26 +21,28 @@ from torch import distributed
 
 from spheroidd.daemon.training.config import EmulatedPlates, Recording, TrainingConfig
 from spheroidd.daemon.training.emulated_plates import TrainingPlate, cached_stacks
-from spheroidd.daemon.training.recordings import recorded_stack
 from spheroidd.daemon.training.joint_viability import tune
-from spheroidd.inference.training.output_bias import balance
+from spheroidd.daemon.training.recordings import recorded_stack
 from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, UNetSegmenter
-from spheroidd.inference.segmentation.compute_cost import tradeoff_row
-from spheroidd.inference.training.trainer import background_bound, check_possible, train
-from spheroidd.inference.training.history import Progress, tensorboard_writer
-from spheroidd.inference.training.stack import TrainingStack, content_digest, filter_stack
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.weights import load_model, save_model
+from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
+from spheroidd.inference.segmentation.compute_cost import tradeoff_row
+from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, UNetSegmenter
+from spheroidd.inference.training.history import Progress, tensorboard_writer
+from spheroidd.inference.training.output_bias import balance
+from spheroidd.inference.training.stack import TrainingStack, content_digest, filter_stack
+from spheroidd.inference.training.trainer import background_bound, check_possible, train
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import Pixels
 from spheroidd.sim_emulator.truth import Truth
 
 HELD_OUT = {"demo": range(9000, 9002), "screen": range(9000, 9001), "whole": range(9000, 9001)}
-HALO = 16  # of 46 voxels that a 4-level network can see; the rest changes no mask (tests/test_segment.py)
+# Of 46 voxels that a 4-level network can see; the rest changes no mask
+# (tests/inference/segmentation/test_segmenter.py).
+HALO = 16
 _BOUND_STACKS = 24  # a sample tells how flat a cell can be; all would take minutes
 
 

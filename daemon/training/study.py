@@ -14,10 +14,12 @@ from rich.progress import track
 from rich.table import Table
 
 from spheroidd.daemon.config.model import to_toml
-from spheroidd.daemon.training.run import chosen_device, training_stacks
 from spheroidd.daemon.training.config import TrainingConfig
 from spheroidd.daemon.training.emulated_plates import cached_stacks
 from spheroidd.daemon.training.recordings import recorded_stack
+from spheroidd.daemon.training.run import chosen_device, training_stacks
+from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.training.crossval import (
     FOLDS,
     LABELS,
@@ -29,8 +31,6 @@ from spheroidd.inference.training.crossval import (
     summary,
 )
 from spheroidd.inference.training.search import Trial, at_point, tune
-from spheroidd.inference.network.unet import UNet
-from spheroidd.inference.network.weights import load_model
 from spheroidd.protocols.errors import ConfigError
 
 BEST_NAME = "best.toml"

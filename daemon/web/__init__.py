@@ -1,1 +1,1 @@
-"""daemon.web."""
+"""HTTP: the page, REST derived from the contract, metrics, images."""

@@ -21,15 +21,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.web.event_stream import EventStream
 from spheroidd.daemon.service.authorization import Gate, needed_role
+from spheroidd.daemon.service.tokens import Caller, Role
+from spheroidd.daemon.service.viewers import MAX_VIEWERS
+from spheroidd.daemon.web.event_stream import EventStream
 from spheroidd.daemon.web.openapi import openapi
 from spheroidd.daemon.web.problems import RequestError
-from spheroidd.daemon.service.tokens import Caller, Role
+from spheroidd.daemon.web.request_guard import Guard, known_hosts, on_error, origin
 from spheroidd.daemon.web.rest import SERVICE, HttpContext, Transcoder, is_stream, request_message, resume
 from spheroidd.daemon.web.rest import to_json as message_json
-from spheroidd.daemon.service.viewers import MAX_VIEWERS
-from spheroidd.daemon.web.request_guard import Guard, known_hosts, on_error, origin
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddServicer

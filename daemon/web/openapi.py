@@ -7,11 +7,10 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
-from spheroidd.daemon.web import event_stream
-from spheroidd.daemon.web import problems
 from spheroidd.daemon.service.authorization import needed_role
-from spheroidd.daemon.web.proto_comments import contract_comments
 from spheroidd.daemon.service.tokens import Role
+from spheroidd.daemon.web import event_stream, problems
+from spheroidd.daemon.web.proto_comments import contract_comments
 from spheroidd.daemon.web.rest import Route, is_stream, largest, routes
 
 JSON = dict[str, Any]

@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.monitoring.status import SILENT_S
+from spheroidd.daemon.service.messages import last_change, stack_key
+from spheroidd.daemon.web.app import WebApp
 from spheroidd.daemon.web.live_images import LiveImages, Picture
 from spheroidd.daemon.web.metrics import Metrics
 from spheroidd.daemon.web.plate_view import plate_view, well_view
-from spheroidd.daemon.service.messages import last_change, stack_key
-from spheroidd.daemon.monitoring.status import SILENT_S
-from spheroidd.daemon.web.app import WebApp
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.quality import PlateQuality
@@ -177,7 +177,9 @@ class PlateViews:
         newest = last_change(catalog)
         made_s, change, quality = self._qualities.get(plate, (-1e9, -1, None))
         if quality is None or (change != newest and self._now() - made_s > QUALITY_S):
-            from spheroidd.daemon.analysis.plate_quality import plate_quality  # needs scipy, which the page's document does not
+            from spheroidd.daemon.analysis.plate_quality import (
+                plate_quality,  # needs scipy, which the page's document does not
+            )
 
             quality = plate_quality(catalog, plate)
             _put(self._qualities, plate, (self._now(), newest, quality))

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.heatmap import plate_format, viridis
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.errors import ConfigError

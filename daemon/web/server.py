@@ -18,9 +18,9 @@ from rich.console import Console
 
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.authorization import Gate
-from spheroidd.daemon.system.page_address import remove_page, write_page
 from spheroidd.daemon.service.tls import read_pem
 from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.system.page_address import remove_page, write_page
 from spheroidd.protocols.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class WebServer:
         try:
             import uvicorn
 
-            from spheroidd.daemon.web.page import page_routes
             from spheroidd.daemon.web.app import WebApp
+            from spheroidd.daemon.web.page import page_routes
 
             app = WebApp(self._service.servicer, self._gate, self._data_dir, self._settings, self._ending)
             config = uvicorn.Config(

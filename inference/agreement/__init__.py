@@ -1,1 +1,1 @@
-"""inference.agreement."""
+"""How well two measurements agree: overlaps, surfaces, method comparison."""

@@ -1,1 +1,1 @@
-"""inference.annotations."""
+"""Masks that people drew, read from label images and TrakEM2."""

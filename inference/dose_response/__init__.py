@@ -1,1 +1,1 @@
-"""inference.dose_response."""
+"""Dose response: fits, intervals, statuses, and curves across patients."""

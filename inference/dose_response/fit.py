@@ -17,9 +17,9 @@ from scipy import stats
 
 from spheroidd.inference.dose_response import log_logistic
 from spheroidd.inference.dose_response.batch_fit import CurveBatch
-from spheroidd.inference.dose_response.status import failed, judge
 from spheroidd.inference.dose_response.log_logistic import Floats, LogLogistic
 from spheroidd.inference.dose_response.observations import Curve, Observations
+from spheroidd.inference.dose_response.status import failed, judge
 from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 

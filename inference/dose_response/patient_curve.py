@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spheroidd.inference.dose_response import log_logistic
-from spheroidd.inference.dose_response.status_rules import ALPHA, SPAN
 from spheroidd.inference.dose_response.random_effects import Evidence
+from spheroidd.inference.dose_response.status_rules import ALPHA, SPAN
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from spheroidd.inference.dose_response import status_rules as curve_status
 from spheroidd.inference.dose_response import log_logistic
-from spheroidd.inference.dose_response.status_rules import Effect, Interval, Verdict
-from spheroidd.inference.dose_response.status import failed
+from spheroidd.inference.dose_response import status_rules as curve_status
 from spheroidd.inference.dose_response.log_logistic import Floats
 from spheroidd.inference.dose_response.observations import Curve, Observations
+from spheroidd.inference.dose_response.status import failed
+from spheroidd.inference.dose_response.status_rules import Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import OUTSIDE, SLOPES
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError

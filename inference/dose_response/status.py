@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from spheroidd.inference.dose_response import status_rules as curve_status
 from spheroidd.inference.dose_response import log_logistic
+from spheroidd.inference.dose_response import status_rules as curve_status
 from spheroidd.inference.dose_response.batch_fit import Covariance, CurveBatch
-from spheroidd.inference.dose_response.status_rules import Effect, Interval, Verdict
 from spheroidd.inference.dose_response.hormesis import find_hump
 from spheroidd.inference.dose_response.log_logistic import Floats
 from spheroidd.inference.dose_response.observations import Observations
 from spheroidd.inference.dose_response.profile_likelihood import Limits, crossing_limits, midpoint_limits
+from spheroidd.inference.dose_response.status_rules import Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import SLOPES
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 

@@ -1,1 +1,1 @@
-"""inference.network."""
+"""The networks, their weights and cards, and their exchange format."""

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spheroidd.inference.network.card_text import card_text
-from spheroidd.inference.network.model_card import ModelCard, find_weights, read_bounded, read_card
 from spheroidd.inference.network.known_answer import probe
+from spheroidd.inference.network.model_card import ModelCard, find_weights, read_bounded, read_card
 from spheroidd.inference.network.unet import UNet, build_network
 from spheroidd.protocols.errors import ModelError, StorageError
 

@@ -1,1 +1,1 @@
-"""inference.preprocessing."""
+"""Slices to a normalised volume as they arrive: median, histogram, limits, resampling."""

@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.median import median3, median_slice
 from spheroidd.inference.preprocessing.intensity import Histogram, normalise
-from spheroidd.inference.preprocessing.resample import PlaneResampler, Shape, Spacing, combine, resample, resampling_axis
+from spheroidd.inference.preprocessing.median import median3, median_slice
+from spheroidd.inference.preprocessing.resample import (
+    PlaneResampler,
+    Shape,
+    Spacing,
+    combine,
+    resample,
+    resampling_axis,
+)
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels

@@ -1,1 +1,1 @@
-"""inference.quality."""
+"""Can an image, a well, a plate be trusted: profiles, flags, statistics of controls, a verdict."""

@@ -25,7 +25,9 @@ from scipy import fft
 from spheroidd.protocols.stack import Pixels, StackPlan
 
 if TYPE_CHECKING:
-    from spheroidd.inference.preprocessing.intensity import Histogram  # with numba, which a reader of profiles does not need
+    from spheroidd.inference.preprocessing.intensity import (
+        Histogram,  # with numba, which a reader of profiles does not need
+    )
 
 Floats = NDArray[np.float32]
 

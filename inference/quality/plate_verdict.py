@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from spheroidd.inference.quality.control_statistics import MIN_CONTROLS, ControlFigures, known
-from spheroidd.inference.quality.position_effects import EdgeRatio, edge_ratio, is_edge, plate_format, trend
 from spheroidd.inference.quality.plate_series import (
     LIMITS,
     NAMELESS,
@@ -23,6 +22,7 @@ from spheroidd.inference.quality.plate_series import (
     treated_alike,
     values_of,
 )
+from spheroidd.inference.quality.position_effects import EdgeRatio, edge_ratio, is_edge, plate_format, trend
 from spheroidd.inference.quality.well_flags import doubted_wells, excluded_wells, outliers
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.preprocessing.intensity import moved
-from spheroidd.inference.segmentation.tiles import Tile, tile_axis
 from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNet, fold_batchnorm
 from spheroidd.inference.network.weights import load_model
+from spheroidd.inference.preprocessing.intensity import moved
+from spheroidd.inference.segmentation.tiles import Tile, tile_axis
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
 from spheroidd.protocols.results import Limits

@@ -1,1 +1,1 @@
-"""inference.training."""
+"""Fitting the networks and the regressor: losses, patches, cross-validation, search."""

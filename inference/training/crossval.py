@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
 from spheroidd.inference.agreement.method_comparison import Spread, spread
-from spheroidd.inference.segmentation.segmenter import UNetSegmenter
-from spheroidd.inference.training.trainer import TrainSettings, train
-from spheroidd.inference.training.checkpoint import weights_digest
-from spheroidd.inference.training.history import Progress
-from spheroidd.inference.training.stack import TrainingStack, stacks_digest
+from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.weights import save_model
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.checkpoint import weights_digest
+from spheroidd.inference.training.history import Progress
+from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.training.stack import TrainingStack, stacks_digest
+from spheroidd.inference.training.trainer import TrainSettings, train
 from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.training.loss import LossSettings, total_loss
-from spheroidd.inference.viability.regressor import DEPTH_UNIT_UM, depth_profile
 from spheroidd.inference.training.regressor_training import RegressorNet
 from spheroidd.inference.training.stack import TrainingStack
-from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.viability.regressor import DEPTH_UNIT_UM, depth_profile
 from spheroidd.protocols.errors import ConfigError, ModelError
 
 

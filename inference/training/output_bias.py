@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.stack import TrainingStack
-from spheroidd.inference.network.unet import UNet
 
 Output = Literal["live", "dead"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)

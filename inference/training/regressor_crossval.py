@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.inference.agreement.method_comparison import PairedFigures, paired_figures
-from spheroidd.inference.viability.regressor import ViabilityRegressor, forward
 from spheroidd.inference.training.regressor_training import (
     LEAST_CALIBRATION,
     RegressorRow,
@@ -22,6 +21,7 @@ from spheroidd.inference.training.regressor_training import (
     conformal_quantile,
     fit,
 )
+from spheroidd.inference.viability.regressor import ViabilityRegressor, forward
 from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5

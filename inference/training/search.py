@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from spheroidd.inference.training.trainer import TrainSettings, train, validate
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.training.checkpoint import weights_digest
 from spheroidd.inference.training.history import Progress
 from spheroidd.inference.training.stack import TrainingStack, stacks_digest
-from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.training.trainer import TrainSettings, train, validate
 from spheroidd.protocols.errors import ConfigError, ModelError, StorageError
 
 STUDY_NAME = "study.db"

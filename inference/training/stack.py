@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
-from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.preprocessing.resample import Spacing, resample
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels

@@ -20,17 +20,17 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from spheroidd.inference.training.augmentation import AugmentSettings
 from spheroidd.inference.agreement.overlap_metrics import agreement
-from spheroidd.inference.training.loss import LossSettings, total_loss
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
-from spheroidd.inference.segmentation.segmenter import UNetSegmenter
-from spheroidd.inference.training.checkpoint import Origin, resume, save_checkpoint, weights_digest
-from spheroidd.inference.training.history import CSV_NAME, Progress, write_csv
-from spheroidd.inference.training.patches import PatchSampler
-from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 from spheroidd.inference.network.unet import UNet, build_network
 from spheroidd.inference.network.widen import widened
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.augmentation import AugmentSettings
+from spheroidd.inference.training.checkpoint import Origin, resume, save_checkpoint, weights_digest
+from spheroidd.inference.training.history import CSV_NAME, Progress, write_csv
+from spheroidd.inference.training.loss import LossSettings, total_loss
+from spheroidd.inference.training.patches import PatchSampler
+from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 from spheroidd.protocols.errors import ConfigError, ModelError, StorageError
 
 CHECKPOINT_NAME = "checkpoint.pt"

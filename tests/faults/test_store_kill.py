@@ -16,14 +16,13 @@ from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.stack import SliceIndex
 from tests.contracts.store_contract import PLATE_MAP, append_all, crc_of, pixels_of
 from tests.faults.store_writer import PLAN
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.places import ROOT
 
 
 def write_and_kill(root: Path, after: int) -> dict[SliceIndex, int]:
     """Start a writer, kill it once it has reported `after` slices; everything it reported before it was gone."""
     command = [sys.executable, "-m", "tests.faults.store_writer", str(root)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         lines = []
         for line in writer.stdout:

@@ -1,1 +1,1 @@
-"""acquisition.sources.leica."""
+"""LAS X Matrix Screener: steered over CAM, its exported tree watched for frames."""

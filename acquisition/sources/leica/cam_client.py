@@ -14,7 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from spheroidd.acquisition.sources.leica.cam_messages import SCAN_FINISHED, SCAN_STARTED, CamCommand, CamMessage, CamReader
+from spheroidd.acquisition.sources.leica.cam_messages import (
+    SCAN_FINISHED,
+    SCAN_STARTED,
+    CamCommand,
+    CamMessage,
+    CamReader,
+)
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
 from spheroidd.protocols.well import WellId
 

@@ -8,16 +8,16 @@ import contextlib
 from collections.abc import Iterable, Iterator, Set
 from typing import ClassVar
 
-from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
-from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
+from spheroidd.acquisition.plates.stack_settings import plan_of
 from spheroidd.acquisition.sources.leica.cam_client import CamInterruptedError
 from spheroidd.acquisition.sources.leica.experiments import EarlierExperiments
 from spheroidd.acquisition.sources.leica.scan import LeicaScan
 from spheroidd.acquisition.sources.leica.settings import LeicaCamSettings
-from spheroidd.acquisition.store.slice_names import name_slices
-from spheroidd.acquisition.plates.stack_settings import plan_of
-from spheroidd.acquisition.sources.watched_folder.source import WatchSource
+from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
+from spheroidd.acquisition.sources.watched_folder.source import WatchSource
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
+from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.plate import PlateMap

@@ -18,6 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
+from spheroidd.acquisition.sources.micromanager.core import AbortedError, Core, Stages, describe, load_core, recorded
+from spheroidd.acquisition.sources.micromanager.engine import (
+    END_S,
+    Engine,
+    EngineFailedError,
+    event,
+    image_fault,
+    slice_of,
+)
 from spheroidd.acquisition.sources.micromanager.frame_ring import RingWriter
 from spheroidd.acquisition.sources.micromanager.messages import (
     Abort,
@@ -30,8 +39,6 @@ from spheroidd.acquisition.sources.micromanager.messages import (
     StackOrder,
     StackOver,
 )
-from spheroidd.acquisition.sources.micromanager.core import AbortedError, Core, Stages, describe, load_core, recorded
-from spheroidd.acquisition.sources.micromanager.engine import END_S, Engine, EngineFailedError, event, image_fault, slice_of
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
 from spheroidd.protocols.stack import Pixels

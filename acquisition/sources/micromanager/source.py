@@ -12,13 +12,13 @@ from functools import partial
 from typing import ClassVar
 
 from spheroidd.acquisition.focus.autofocus import Autofocus
-from spheroidd.acquisition.sources.micromanager.messages import FrameTaken, PlannedSlice, StackOrder, StackOver
+from spheroidd.acquisition.plates.stack_settings import plan_of
 from spheroidd.acquisition.sources.micromanager.child_process import InstrumentProcess
 from spheroidd.acquisition.sources.micromanager.core import check_reach
+from spheroidd.acquisition.sources.micromanager.messages import FrameTaken, PlannedSlice, StackOrder, StackOver
 from spheroidd.acquisition.sources.micromanager.session import Attach, run_core
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.store.slice_names import name_slices
-from spheroidd.acquisition.plates.stack_settings import plan_of
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound

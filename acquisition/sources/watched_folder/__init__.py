@@ -1,1 +1,1 @@
-"""acquisition.sources.watched_folder."""
+"""A folder into which another program writes stacks: what arrives there, and when it is complete."""

@@ -6,16 +6,16 @@ Opens nothing but what says how many stacks or slices there are; the pixels are 
 import time
 from collections.abc import Callable, Collection
 
-from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival, ArrivedFile
-from spheroidd.acquisition.sources.watched_folder.folder_events import FolderEvents
-from spheroidd.acquisition.sources.watched_folder.folder_scan import FolderScan, Signature
+from spheroidd.acquisition.disk.file_system import mount_of
 from spheroidd.acquisition.images.file_names import ImageName
 from spheroidd.acquisition.images.leica_names import image_beside, is_field_metadata
-from spheroidd.acquisition.disk.file_system import mount_of
 from spheroidd.acquisition.images.ndtiff import index_path
 from spheroidd.acquisition.images.ome_xml import read_ome
 from spheroidd.acquisition.images.open_stack import is_container, is_data_set, list_stacks
+from spheroidd.acquisition.sources.watched_folder.folder_events import FolderEvents
+from spheroidd.acquisition.sources.watched_folder.folder_scan import FolderScan, Signature
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival, ArrivedFile
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock

@@ -6,8 +6,8 @@ Nothing is invented: a length or a count that no one says is asked for by the na
 from dataclasses import replace
 from typing import Literal
 
-from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey, StackPlan

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spheroidd.acquisition.disk.file_system import FileSystem
 from spheroidd.acquisition.images.file_names import NameGrammar, NamePattern
 from spheroidd.acquisition.images.leica_names import LeicaNames
-from spheroidd.acquisition.disk.file_system import FileSystem
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import ClassVar
 
-from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
-from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
-from spheroidd.acquisition.images.plane_folder import read_slice
 from spheroidd.acquisition.images.open_stack import RecordedStack
+from spheroidd.acquisition.images.plane_folder import read_slice
+from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.plate import PlateMap

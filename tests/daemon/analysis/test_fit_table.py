@@ -1,0 +1,235 @@
+"""`spheroidd fit`: any table in, one answer a curve out; what cannot be read is refused with line and column."""
+
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from spheroidd.daemon.analysis.fit_table import TableColumns, read_fit_table, table_curves
+from spheroidd.daemon.cli import console as cli
+from spheroidd.protocols.errors import ConfigError
+
+FIELDS = (
+    *("name", "status", "reason", "ic50_rel", "ic50_rel_lo", "ic50_rel_hi", "ic50_abs", "ic50_abs_lo", "ic50_abs_hi"),
+    *("hill", "top", "bottom", "auc", "e_max", "n", "p_effect"),
+)
+DOSES = (0, 0, 0, 0.1, 0.1, 1, 1, 10, 10, 100, 100)
+RESPONSES = (101, 99, 100, 97, 99, 90, 92, 51, 49, 9, 12)
+WANTED = TableColumns("dose", "viability")
+
+
+def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "table.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def wells(delimiter: str = ",", decimal: str = ".", header: str = "dose{0}viability", end: str = "\n") -> str:
+    lines = [header.format(delimiter)]
+    lines += [f"{d}{delimiter}{r}".replace(".", decimal) for d, r in zip(DOSES, RESPONSES, strict=True)]
+    return end.join(lines) + end
+
+
+def spheroidd(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def fitted(path: Path, *arguments: object) -> list[dict[str, object]]:
+    done = spheroidd("fit", path, *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return list(json.loads(done.stdout))
+
+
+# Reading
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_same_numbers_however_they_are_written(tmp_path, encoding, delimiter, end):
+    path = written(tmp_path, wells(delimiter, header='"Dosis µM"{0}Viabilität', end=end), encoding)
+    (curve,) = table_curves(read_fit_table(path), TableColumns("Dosis µM", "viabilität"))
+    assert (tuple(curve.doses_um), tuple(curve.responses)) == (DOSES, RESPONSES)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas(tmp_path, delimiter):
+    (curve,) = table_curves(read_fit_table(written(tmp_path, wells(delimiter, decimal=","))), WANTED)
+    assert tuple(curve.doses_um) == DOSES
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "nan", "N/A", " - "])
+def test_an_empty_response_is_missing_not_zero(tmp_path, cell):
+    (curve,) = table_curves(read_fit_table(written(tmp_path, f"dose,viability\n1,{cell}\n2,3\n")), WANTED)
+    assert math.isnan(curve.responses[0])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["1,2,\n3,4,\n", "1,1,2\n2,3,4\n", "x,1,2\ny,3,4\n", "\n1,2\n,\n3,4\n\n"],
+    ids=["end", "numbers", "names", "blank"],
+)
+def test_a_delimiter_at_the_end_row_names_and_blank_lines(tmp_path, rows):
+    (curve,) = table_curves(read_fit_table(written(tmp_path, "dose,viability\n" + rows)), WANTED)
+    assert (curve.doses_um, curve.responses) == ([1, 3], [2, 4])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("\n \n", "empty"),
+        (",,\n", "no cells"),
+        ("dose,viability\n", "no rows"),
+        ("1,2\n3,4\n", "the first line is numbers"),
+        ("dose,dose\n1,2\n", "stands twice"),
+        ("dose,viability\n1,2\n1\n", "line 3: 1 cells where the header has 2"),
+        ("dose,viability\n0,1,99\n0,2,98\n", "line 2: 3 cells"),
+        ("dose,viability\n1,2\n\n1 uM,3\n", "line 4: '1 uM' in column 'dose' is not a number"),
+        ("dose,viability\n1,<5\n", "at the limit"),
+        ("dose,viability\n1,1_000\n", "'1_000'"),
+        ("dose,viability\n1,infinity\n", "'infinity'"),
+        ("dose,viability\nDMSO,5\n", '--control "DMSO"'),
+        ('dose,viability\n"1,000",5\n', "could be 1000 or 1.000"),
+        ("dose;viability\n0,5;5\n0.5;5\n", "could be 05 or 0.5"),
+        ("dosis,viability\n1,2\n", "did you mean 'dosis'"),
+        ('dose,viability\n1,"2\n', "line"),
+        ("PK\x03\x04xx", "Excel"),
+        ("a\x00b", "binary"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, text, words):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        table_curves(read_fit_table(path), WANTED)
+    assert words in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert refused.value.do
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    raw=st.one_of(st.binary(max_size=80), st.text("dose,viability;\t\"'\n\r10.eE-+µ\x00", max_size=60).map(str.encode))
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
+    path = tmp_path_factory.getbasetemp() / "bytes.csv"
+    path.write_bytes(raw)
+    with suppress(ConfigError):
+        assert table_curves(read_fit_table(path), WANTED)
+
+
+@pytest.mark.parametrize(("name", "words"), [(".", "folder"), ("nothing.csv", "No such file")])
+def test_a_path_that_is_no_table(tmp_path, name, words):
+    done = spheroidd("fit", tmp_path / name, "--dose", "a", "--response", "b")
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+# Grouping
+
+
+def test_a_curve_for_every_value_in_the_order_of_the_table(tmp_path):
+    text = "dose,viability,cmp,patient\n1,1,b,p1\n1,2,a,p1\n1,3,b,p2\n2,4,b,p1\n"
+    for by in (("cmp", "patient"), ("cmp,patient",)):
+        curves = table_curves(read_fit_table(written(tmp_path, text)), TableColumns("dose", "viability", by))
+        assert [(c.name, c.by, c.responses) for c in curves] == [
+            ("b / p1", {"cmp": "b", "patient": "p1"}, [1, 4]),
+            ("a / p1", {"cmp": "a", "patient": "p1"}, [2]),
+            ("b / p2", {"cmp": "b", "patient": "p2"}, [3]),
+        ]
+
+
+def test_controls_belong_to_every_curve_of_their_patient(tmp_path):
+    text = "dose,viability,cmp,patient\n1,1,a,p1\n2,2,b,p1\n1,3,a,p2\n,100,DMSO,p1\n5,90,dmso,p2\nuntreated,80,a,p1\n"
+    wanted = TableColumns("dose", "viability", ("cmp", "patient"), controls=("dmso", "Untreated"))
+    curves = table_curves(read_fit_table(written(tmp_path, text)), wanted)
+    assert [(c.name, c.doses_um, c.responses) for c in curves] == [
+        ("a / p1", [1, 0, 0], [1, 80, 100]),
+        ("b / p1", [2, 0], [2, 100]),
+        ("a / p2", [1, 0], [3, 90]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [
+        (("vehicle",), "'vehicle'"),
+        (("2",), "not 0.*full-scale 2"),
+        (("100",), "full-scale 100"),
+        (("a", "b"), "all rows are controls"),
+    ],
+)
+def test_controls_that_are_not_there(tmp_path, controls, words):
+    path = written(tmp_path, "dose,viability,cmp\n1,1,a\n2,2,b\n")
+    with pytest.raises(ConfigError, match=words):
+        table_curves(read_fit_table(path), TableColumns("dose", "viability", ("cmp",), controls=controls))
+
+
+# The command
+
+
+def test_one_object_for_every_curve(tmp_path):
+    rows = [f"{d},{r},live\n" for d, r in zip(DOSES, RESPONSES, strict=True)]
+    rows += [f"{d},{100 + (-1) ** i},flat\n" for i, d in enumerate(DOSES)]
+    path = written(tmp_path, "dose,viability,cmp\n" + "".join(rows))
+    answers = fitted(path, "--dose", "dose", "--response", "viability", "--by", "cmp")
+    assert [(a["name"], a["status"]) for a in answers] == [("live", "ok"), ("flat", "inactive")]
+    assert all(set(FIELDS) <= set(answer) for answer in answers)
+    live, flat = answers
+    assert live["ic50_abs_lo"] < 10 < live["ic50_abs_hi"]
+    assert [flat[name] for name in FIELDS if name.startswith("ic50")] == [None] * 6
+    assert (flat["n"], flat["hill"]) == (11, None)
+
+
+def test_people_see_status_and_reason(tmp_path):
+    done = spheroidd("fit", written(tmp_path, wells()), "--dose", "dose", "--response", "viability")
+    assert done.exit_code == 0
+    assert "table" in done.stdout
+    assert "95 % limits" in done.stdout
+
+
+def test_names_are_text_not_markup(tmp_path):
+    path = written(tmp_path, "dose,viability,cmp\n1,2,[bold]x[/]\n")
+    done = spheroidd("fit", path, "--dose", "dose", "--response", "viability", "--by", "cmp")
+    assert "[bold]x[/]" in done.stdout
+    assert "failed" in done.stdout
+
+
+def test_counts_of_affected_with_their_totals(tmp_path):
+    path = written(tmp_path, "dose,n,dead\n0,20,0\n1,20,2\n2,20,7\n4,20,15\n8,20,19\n")
+    arguments = ("--dose", "dose", "--response", "dead", "--total", "n")
+    (answer,) = fitted(path, *arguments, "--increasing")
+    assert (answer["status"], answer["model"]) == ("ok", "LL.2")
+    assert "rises" in fitted(path, *arguments)[0]["reason"]
+    refused = spheroidd("fit", path, *arguments, "--increasing", "--robust")
+    assert (refused.exit_code, "--robust" in refused.stderr) == (2, True)
+
+
+def test_counts_at_time_zero_make_growth_rates(tmp_path):
+    rows = [f"{d},{100 * 4 ** np.log2(r / 100 + 1):.1f},100\n" for d, r in zip(DOSES, RESPONSES, strict=True)]
+    path = written(tmp_path, "dose,cells,start\n" + "".join(rows))
+    (answer,) = fitted(path, "--dose", "dose", "--response", "cells", "--time-zero", "start")
+    assert answer["top"] == 1.0
+    assert answer["ic50_abs"] == pytest.approx(10, rel=0.1)
+
+
+def test_options_reach_the_fit(tmp_path):
+    path = written(tmp_path, wells())
+    arguments = ("--dose", "dose", "--response", "viability")
+    assert fitted(path, *arguments, "--model", "LL.3")[0]["bottom"] == 0.0
+    assert fitted(path, *arguments, "--full-scale", "150")[0]["ic50_abs"] < 5
+    assert fitted(path, *arguments, "--increasing")[0]["status"] == "inactive"
+    assert "LL.7" in spheroidd("fit", path, *arguments, "--model", "LL.7").stderr
+
+
+def test_a_mistake_of_a_dose_names_table_and_curve(tmp_path):
+    done = spheroidd("fit", written(tmp_path, "dose,viability\n-3,2\n"), "--dose", "dose", "--response", "viability")
+    assert done.exit_code == 2
+    assert "table.csv" in done.stderr
+    assert "logarithms" in done.stderr

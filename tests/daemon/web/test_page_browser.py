@@ -1,0 +1,254 @@
+"""The page in a real browser: a plate runs, its heatmap fills, orders reach main, an alarm comes and goes."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.protocols.errors import InstrumentError
+from spheroidd.protocols.well import WellId
+from tests.daemon.report import plates
+from tests.daemon.service.rig import Main
+from tests.daemon.web.rig import Client, asked
+from tests.daemon.web.test_page import fill_plate
+from tests.faults.plate_runs import kill, start, write_config
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "msedge")
+CHROMIUM = os.environ.get("SPHEROIDD_CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
+WAIT_MS = 30_000
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one, or name it in SPHEROIDD_CHROMIUM"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
+    """A page of a laboratory's screen, on which no script may fail."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(WAIT_MS)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    page.close()
+    assert failures == []
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Client, Main, Path]]:
+    fill_plate(tmp_path)
+    with asked(tmp_path) as (client, main, _):
+        yield client, main, tmp_path
+
+
+def visit(page: "playwright.Page", client: Client) -> None:
+    page.goto(f"http://127.0.0.1:{client.port}/")
+    page.wait_for_selector(".grid .well[data-state]")
+    playwright.expect(page.locator("#state")).to_have_text("running")
+
+
+def texts(page: "playwright.Page", selector: str) -> list[str]:
+    return page.locator(selector).all_inner_texts()
+
+
+def wait_until(condition: object, timeout_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline_s, "it did not come true"
+        time.sleep(0.05)
+
+
+def test_a_plate_runs_and_the_heatmap_fills(page: "playwright.Page", tmp_path: Path) -> None:
+    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.05}, page=True)
+    process = start(config)
+    address = tmp_path / "data" / "page.json"
+    try:
+        wait_until(address.exists, 60)
+        page.goto(json.loads(address.read_text())["url"])
+        page.wait_for_selector('.grid .well[data-state="acquiring"]')
+        page.wait_for_selector("#live:not([hidden])")
+        page.click("#pause")
+        playwright.expect(page.locator("#state")).to_have_text("paused", timeout=WAIT_MS)
+        with Catalog.read_only(tmp_path / "data") as catalog:
+            (held,) = catalog.query("SELECT count(*) AS n FROM slices")
+            time.sleep(0.5)
+            assert catalog.query("SELECT count(*) AS n FROM slices") == [held]
+        playwright.expect(page.locator("#pause")).to_be_hidden()
+        page.click("#resume")
+        playwright.expect(page.locator('.grid .well[data-state="final"]')).to_have_count(5, timeout=90_000)
+        assert all(re.match(r"\d+", text) for text in texts(page, ".grid .well"))
+        assert process.wait(60) == 0
+        playwright.expect(page.locator("#lost")).to_be_visible(timeout=WAIT_MS)
+    finally:
+        kill(process)
+
+
+def test_an_alarm_appears_and_ends(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    visit(page, client)
+    assert page.locator(".alarm").count() == 0
+    with Catalog.create_or_open(data_dir) as catalog:
+        error = InstrumentError("the stage does not <answer>", where="stage", do="switch it on")
+        catalog.raise_fault("stage", error)
+    alarm = page.locator(".alarm")
+    playwright.expect(alarm).to_contain_text("stage: the stage does not <answer>")
+    playwright.expect(alarm).to_contain_text("To do: switch it on")
+    with Catalog.create_or_open(data_dir) as catalog:
+        catalog.clear_fault("stage")
+    playwright.expect(alarm).to_have_count(0)
+
+
+def test_a_row_that_comes_is_drawn(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    visit(page, client)
+    waiting = page.locator('.grid .well[data-state="acquiring"]')
+    name = waiting.get_attribute("data-well")
+    assert name is not None
+    wells, live = plates.screen_plate("P1", 4, 6, {"drug": 1.0})
+    plates.score(data_dir, wells, {WellId.parse(name): live[WellId.parse(name)]})
+    playwright.expect(page.locator(f"#well-{name}")).to_have_attribute("data-state", "final")
+    assert texts(page, f"#well-{name}")[0]
+
+
+def test_orders_by_mouse_and_their_questions(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, main, _ = served
+    visit(page, client)
+    page.click("#pause-after")
+    playwright.expect(page.locator("#notes")).to_contain_text("it is done")
+    page.click("#abort")
+    page.click("#ask-no")
+    page.click("#abort")
+    page.keyboard.press("Escape")
+    page.click("#abort")
+    page.fill("#ask-text", "spilt")
+    page.click("#ask-yes")
+    wait_until(lambda: len(main.orders) == 2)
+    pause = orders.Pause(who="local", plate="P1", after_well=True)
+    assert main.orders == [pause, orders.Abort(who="local", plate="P1", reason="spilt")]
+    main.refusal = orders.RefusedError("the instrument is warm", do="wait")
+    page.click("#pause")
+    playwright.expect(page.locator(".note.bad")).to_contain_text("the instrument is warm; wait")
+
+
+def test_everything_by_keyboard(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, main, _ = served
+    visit(page, client)
+    page.locator("#well-A01").focus()
+    for key in ("ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    playwright.expect(page.locator("#well-title")).to_contain_text("B02")
+    page.wait_for_selector("#well-picture:not([hidden])")
+    before = page.get_attribute("#well-picture", "src")
+    page.focus("#slice")
+    page.keyboard.press("End")
+    playwright.expect(page.locator("#slice-words")).to_have_text("Slice 8 of 8")
+    wait_until(lambda: page.get_attribute("#well-picture", "src") != before)
+    page.focus("#repeat")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    wait_until(lambda: bool(main.orders))
+    assert main.orders == [orders.RepeatWell(who="local", plate="P1", well=WellId(1, 1))]
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#now")).to_be_visible()
+    assert page.evaluate("document.activeElement.id") == "well-B02"
+
+
+def well_to_come(data_dir: Path) -> str:
+    """A well of which nothing was taken yet."""
+    with Catalog.read_only(data_dir) as catalog:
+        taken = {row.key.well for row in catalog.stacks("P1") if row.state is not StackState.QUEUED}
+        return next(str(entry.well) for entry in catalog.plate_map("P1").imaged() if entry.well not in taken)
+
+
+def test_a_well_is_put_next_by_keyboard(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, main, data_dir = served
+    visit(page, client)
+    name = well_to_come(data_dir)
+    page.locator(f"#well-{name}").focus()
+    page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Image next")
+    playwright.expect(button).to_be_visible()
+    for _ in range(8):  # from the well's title on, Tab comes to it
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "next":
+            break
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#notes")).to_contain_text("it is done")
+    assert main.orders == [orders.ReorderWells(who="local", plate="P1", wells=(WellId.parse(name),))]
+    playwright.expect(button).to_be_focused()
+    main.refusal = orders.RefusedError(
+        f"well {name} is imaged already, or under way", do="repeat it once it was imaged"
+    )
+    page.keyboard.press("Enter")
+    refused = page.locator(".note.bad")
+    playwright.expect(refused).to_contain_text(f"well {name} is imaged already, or under way; repeat it once")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#now")).to_be_visible()
+
+
+def test_a_well_that_was_taken_cannot_be_put_next(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, _ = served
+    visit(page, client)
+    page.locator('.grid .well[data-state="final"]').first.click()
+    playwright.expect(page.locator("#repeat")).to_be_visible()
+    playwright.expect(page.locator("#next")).to_be_hidden()
+
+
+def test_a_viewer_sees_and_cannot_order(page: "playwright.Page", tmp_path: Path) -> None:
+    fill_plate(tmp_path)
+    token = TokenFile(tmp_path).create("v", Role.VIEWER, 600)
+    with asked(tmp_path, local_role="none") as (client, main, _):
+        page.goto(f"http://127.0.0.1:{client.port}/")
+        page.fill("#ask-text", token)
+        page.click("#ask-yes")
+        playwright.expect(page.locator("#state")).to_have_text("running", timeout=WAIT_MS)
+        page.wait_for_selector(".grid .well[data-state]")
+        playwright.expect(page.locator("#who")).to_contain_text("v, viewer")
+        page.click(f"#well-{well_to_come(tmp_path)}")
+        playwright.expect(page.locator("#well-words")).to_contain_text("to come")
+        for button in ("pause", "pause-after", "resume", "abort", "start", "next", "skip", "repeat"):
+            playwright.expect(page.locator(f"#{button}")).to_be_hidden()
+        assert main.orders == []
+
+
+def test_words_of_others_are_words(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    with Catalog.create_or_open(data_dir) as catalog:
+        key = next(row.key for row in catalog.stacks("P1") if row.state is StackState.FAILED)
+    visit(page, client)
+    page.click(f"#well-{key.well}")
+    playwright.expect(page.locator("#well-flags")).to_contain_text("the worker ended <b>three</b> times")
+    assert page.locator("#well-flags b").count() == 0
+
+
+def test_it_fits_a_laboratory_screen(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, _ = served
+    for width, height in ((1366, 640), (1920, 950)):
+        page.set_viewport_size({"width": width, "height": height})
+        visit(page, client)
+        assert page.evaluate("document.documentElement.scrollHeight") <= height
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        box = page.locator(".grid").bounding_box()
+        room = page.locator("#room").bounding_box()
+        assert box is not None
+        assert room is not None
+        assert box["height"] <= room["height"] + 1
+        assert box["width"] <= room["width"] + 1

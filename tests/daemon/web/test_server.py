@@ -1,0 +1,142 @@
+"""The web server beside the daemon: its port, its certificate, its end, and readers that do not read."""
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.system.page_address import read_page
+from spheroidd.daemon.web.request_guard import known_hosts
+from spheroidd.daemon.web.server import WebServer
+from spheroidd.protocols.errors import ConfigError
+from tests.daemon.service.rig import fill, many_changes, running
+from tests.daemon.service.test_tls import Authority
+from tests.daemon.web.rig import asked
+from tests.faults.plate_runs import spheroidd
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    fill(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_port_that_is_taken_is_no_reason_not_to_image(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, running(data_dir) as (service, _):
+        port = other.getsockname()[1]
+        with WebServer(service, data_dir, ServiceConfig(http_address=f"127.0.0.1:{port}")) as web:
+            assert web.moved
+            assert web.port != port
+            assert read_page(data_dir) == web.url
+        assert read_page(data_dir) is None
+
+
+def test_an_address_of_another_computer_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).pair("daemon")
+    settings = ServiceConfig(http_address="203.0.113.9:80", tls_certificate=pair.certificate, tls_key=pair.key)
+    with running(data_dir) as (service, _), pytest.raises(ConfigError, match=r"cannot use 203\.0\.113\.9"):
+        WebServer(service, data_dir, settings).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"http_address": "0.0.0.0:8040"}, "can be reached from other computers"),
+        ({"http_address": "8040"}, "http_address"),
+        ({"http_viewers": ["https://viewer.example"]}, "http_viewers"),
+        ({"http_viewers": ["javascript:{url}"]}, "http_viewers"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        ServiceConfig.model_validate(settings)
+
+
+def test_names_of_this_computer() -> None:
+    settings = ServiceConfig(http_address="localhost:1", http_hosts=("Scope-PC",), name="scope.lab")
+    assert known_hosts(settings) == {"localhost", "127.0.0.1", "[::1]", "scope-pc", "scope.lab"}
+
+
+def test_beyond_this_computer_it_takes_tls_and_a_token(data_dir: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("daemon")
+    token = TokenFile(data_dir).create("v", Role.VIEWER, 600)
+    settings = ServiceConfig(http_address="0.0.0.0:0", tls_certificate=pair.certificate, tls_key=pair.key)
+    with running(data_dir) as (service, _), WebServer(service, data_dir, settings) as web:
+        assert web.url == f"https://localhost:{web.port}/"
+        trusted = ssl.create_default_context(cafile=str(authority.certificate))
+        statuses = []
+        for headers in ({}, {"authorization": f"Bearer {token}"}):
+            connection = http.client.HTTPSConnection("localhost", web.port, context=trusted, timeout=20)
+            connection.request("GET", "/v1/status", headers=headers)
+            statuses.append(connection.getresponse().status)
+            connection.close()
+        assert statuses == [401, 200]
+        plain = http.client.HTTPConnection("localhost", web.port, timeout=20)
+        plain.request("GET", "/v1/status")
+        with pytest.raises((http.client.HTTPException, OSError)):
+            plain.getresponse()
+        plain.close()
+
+
+def test_a_key_of_another_certificate_is_refused_at_the_start(data_dir: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, other = authority.pair("one"), authority.pair("other")
+    settings = ServiceConfig(http_address="0.0.0.0:0", tls_certificate=one.certificate, tls_key=other.key)
+    with running(data_dir) as (service, _), pytest.raises(ConfigError, match="cannot use its certificate"):
+        WebServer(service, data_dir, settings).__enter__()
+
+
+def test_a_reader_that_does_not_read_keeps_nobody_waiting(data_dir: Path) -> None:
+    """Ten megabytes are to be sent; the thread that sends them waits, and everything else goes on."""
+    many_changes(data_dir, 2000, n_words=700)
+    with asked(data_dir) as (client, _, _):
+        stuck = client.connect()
+        stuck.request("GET", "/v1/results:watch?after_sequence=0")
+        assert stuck.getresponse().status == 200
+        for _ in range(20):
+            assert client.get("/v1/status").status == 200
+        stuck.close()
+
+
+def test_streams_end_with_the_daemon(data_dir: Path) -> None:
+    ended = threading.Event()
+    with asked(data_dir) as (client, _, _):
+        connection = client.connect()
+        connection.request("GET", "/v1/status:watch")
+        answer = connection.getresponse()
+
+        def read() -> None:
+            try:
+                while answer.readline():
+                    pass
+            except (http.client.HTTPException, OSError):
+                pass
+            ended.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        time.sleep(0.2)
+        begun_s = time.monotonic()
+    assert ended.wait(20)
+    assert time.monotonic() - begun_s < 20
+    connection.close()
+
+
+def test_the_command_says_where_the_page_is(data_dir: Path) -> None:
+    missing = spheroidd("page", str(data_dir), "--print")
+    assert missing.returncode == 2
+    assert "no daemon with a page runs here" in missing.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "javascript:alert(1)"}', json.dumps({"a": 1})])
+def test_a_damaged_address_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "page.json").write_text(text)
+    assert read_page(tmp_path) is None

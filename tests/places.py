@@ -1,0 +1,11 @@
+"""The places that tests use, and the one mark for tests that need the real data."""
+
+import pytest
+
+from bench.places import DOCS, EXAMPLES, REAL_DATA, ROOT
+
+__all__ = ["DOCS", "EXAMPLES", "REAL_DATA", "ROOT", "needs_real_data"]
+
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason=f"the real data are not at {REAL_DATA}; set SPHEROIDD_TEST_DATA"
+)
