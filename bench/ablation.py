@@ -15,8 +15,8 @@ import typer
 
 from bench.study import CACHE, OUT, keep_row, kept_row, plates, say, scored, trained
 from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack, stacks_digest
-from spheroidd.inference.training.trainer import TrainSettings
 
 NETWORK = UNetSettings(base=8, levels=4)
 ROWS: dict[str, UNetSettings] = {

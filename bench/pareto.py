@@ -22,13 +22,14 @@ import numpy as np
 import typer
 
 from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_overlaps, say, trained
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.segmentation.compute_cost import stack_seconds
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack
-from spheroidd.inference.training.trainer import TrainSettings
 from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings
 

@@ -26,8 +26,9 @@ from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.history import CSV_NAME
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack
-from spheroidd.inference.training.trainer import CHECKPOINT_NAME, TrainSettings, train
+from spheroidd.inference.training.trainer import CHECKPOINT_NAME, train
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.stack import CHANNELS, Pixels
 from spheroidd.sim_emulator.presets import Preset

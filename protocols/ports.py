@@ -66,7 +66,7 @@ class StackSource(Protocol):
 class Interruptible(Protocol):
     """A source that may wait long for its instrument, and can be told to give up waiting."""
 
-    def heed(self, interrupted: Callable[[], bool]) -> None:
+    def set_interrupt(self, interrupted: Callable[[], bool]) -> None:
         """Ask `interrupted` often while waiting; once it says so, `frames` and `plans` end without an error."""
         ...
 
@@ -77,7 +77,7 @@ class FaultTelling(Protocol):
     that finds each stack's focus.
     """
 
-    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
+    def set_event_sink(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """Call `tell` from the thread that pulls plans and frames; it may block."""
         ...
 
@@ -86,7 +86,7 @@ class FaultTelling(Protocol):
 class FocusRecalling(Protocol):
     """A source that looks for the focus, and goes on with what earlier runs of the plate found."""
 
-    def recall(self, found: Iterable[FocusFound]) -> None:
+    def restore_focus_map(self, found: Iterable[FocusFound]) -> None:
         """Take over the plate's focus map, before the first stack."""
         ...
 

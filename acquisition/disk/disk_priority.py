@@ -1,6 +1,6 @@
 """Who may use the disk: slices go first, everything else goes in small pieces between them.
 
-A disk answers a sync only when it has written all that was given to it before, whoever gave it. A slab of 5 MB that is
+A disk answers a sync only when it has written all that was given to it before, whoever gave it. A shard of 5 MB that is
 written at once holds the next slice up for ten milliseconds; in pieces, each begun while no slice is on its way and
 each synced by itself, it holds up none for longer than one piece takes.
 """

@@ -29,7 +29,7 @@ class FocusMap:
         """Take note; a later one of the same stack replaces it."""
         self.found[found.key] = found
 
-    def recall(self, all_found: Iterable[FocusFound]) -> None:
+    def restore(self, all_found: Iterable[FocusFound]) -> None:
         """Take note of what earlier runs of the plate found."""
         for found in all_found:
             self.add(found)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spheroidd.acquisition.images.open_stack import TO_UM
+from spheroidd.acquisition.images.units import TO_UM
 
 Facts = dict[str, float | str]
 """What is said, by name; numbers are finite."""

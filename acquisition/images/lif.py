@@ -18,8 +18,9 @@ from defusedxml import ElementTree
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.image_metadata import Facts, elapsed, position, text
-from spheroidd.acquisition.images.open_stack import FileLayout, dtype_name, length_um, square_pixel_um
+from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
+from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
 XML_FILES = (".xlef", ".xlcf", ".xlif")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
-from spheroidd.acquisition.images.open_stack import FileLayout, length_um
+from spheroidd.acquisition.images.layout import FileLayout
+from spheroidd.acquisition.images.units import length_um
 from spheroidd.protocols.errors import StackError
 
 _DTYPES = {0: "uint8", 1: "uint16", 3: "uint16", 4: "uint16", 5: "uint16", 6: "uint16"}

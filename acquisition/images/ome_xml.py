@@ -15,7 +15,7 @@ from defusedxml import ElementTree
 
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.ome_planes import OmePlanes, read_planes
-from spheroidd.acquisition.images.open_stack import length_um, square_pixel_um
+from spheroidd.acquisition.images.units import length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
 

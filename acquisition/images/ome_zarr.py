@@ -13,7 +13,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.images.open_stack import FileLayout, dtype_name, length_um, square_pixel_um
+from spheroidd.acquisition.images.layout import FileLayout
+from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.images.channel_names import tell_apart
 from spheroidd.acquisition.images.file_names import ImageName
 from spheroidd.acquisition.images.image_metadata import Facts
+from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.leica_names import leica_letters
-from spheroidd.acquisition.images.open_stack import FileLayout, tell_apart
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import Pixels

@@ -6,16 +6,16 @@ Other people's OME-Zarr is `zarr_file`: there a plane with other bytes than were
 from pathlib import Path
 
 from spheroidd.acquisition.images.image_metadata import Facts
-from spheroidd.acquisition.images.open_stack import FileLayout
+from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
 from spheroidd.acquisition.store import ngff
-from spheroidd.acquisition.store.shard import SlabCodec, SlabHeader, check_planes
+from spheroidd.acquisition.store.shard import ShardCodec, ShardHeader, check_planes
 from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
 from spheroidd.protocols.stack import Pixels, SliceIndex, StackKey
 from spheroidd.protocols.well import WellId
 
-HEADER_BYTES = 4096  # more than any slab's header
+HEADER_BYTES = 4096  # more than any shard's header
 _NOBODY = StackKey("recorded", WellId(0, 0))  # the plate it is replayed as has its own name for it
 
 
@@ -32,9 +32,9 @@ class OwnZarrFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._headers: dict[tuple[int, int], SlabHeader] = {}
+        self._headers: dict[tuple[int, int], ShardHeader] = {}
         try:
-            self._files = StackFiles.existing(path, _NOBODY, SlabCodec())
+            self._files = StackFiles.existing(path, _NOBODY, ShardCodec())
             plan = self._files.plan
             lacking = [index for index in plan.indices() if not self._holds(index)]
         except (OSError, KeyError, ValueError, StorageError) as error:
@@ -44,7 +44,7 @@ class OwnZarrFile:
             what = f"{len(lacking)} of {plan.n_slices} slices were never stored, the first is {first}"
             raise StackError(what, where=str(path), do="take a stack that was stored whole")
         self._recorded: Recorded | None = None
-        self._slab: tuple[tuple[int, int], SlabHeader, Pixels] | None = None
+        self._shard: tuple[tuple[int, int], ShardHeader, Pixels] | None = None
         self.layout = FileLayout(
             len(plan.channels),
             plan.n_z,
@@ -61,9 +61,9 @@ class OwnZarrFile:
         place = channel, z // self._files.depth
         path = self._files.shard(0, *place)
         try:
-            if self._slab is None or self._slab[0] != place:
-                self._slab = (place, *self._files.read_slab(*place))
-            _, header, planes = self._slab
+            if self._shard is None or self._shard[0] != place:
+                self._shard = (place, *self._files.read_shard(*place))
+            _, header, planes = self._shard
             at = z - header.z_start
             check_planes(header, planes[at : at + 1], at, path)
         except (OSError, StorageError) as error:
@@ -85,8 +85,8 @@ class OwnZarrFile:
         return self._header(channel, z // self._files.depth).crcs[z]
 
     def close(self) -> None:
-        """Let the slab in hand go; may be called twice."""
-        self._slab = None
+        """Let the shard in hand go; may be called twice."""
+        self._shard = None
 
     def _ledger(self) -> Recorded:
         if self._recorded is None:
@@ -97,13 +97,13 @@ class OwnZarrFile:
         channel = self._files.plan.channels.index(index.channel)
         return index.z in self._header(channel, index.z // self._files.depth).crcs
 
-    def _header(self, channel: int, slab: int) -> SlabHeader:
-        """A slab's header; one that was never written holds nothing."""
-        if (channel, slab) not in self._headers:
-            path = self._files.shard(0, channel, slab)
-            found = SlabHeader(self._files.stack_id, slab * self._files.depth, self._files.depth, {})
+    def _header(self, channel: int, shard: int) -> ShardHeader:
+        """A shard's header; one that was never written holds nothing."""
+        if (channel, shard) not in self._headers:
+            path = self._files.shard(0, channel, shard)
+            found = ShardHeader(self._files.stack_id, shard * self._files.depth, self._files.depth, {})
             if path.exists():
                 with path.open("rb") as file:
-                    found = SlabHeader.unpack(file.read(HEADER_BYTES), str(path))
-            self._headers[channel, slab] = found
-        return self._headers[channel, slab]
+                    found = ShardHeader.unpack(file.read(HEADER_BYTES), str(path))
+            self._headers[channel, shard] = found
+        return self._headers[channel, shard]

@@ -14,9 +14,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.image_metadata import Facts
+from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.ome_planes import OmePlanes
 from spheroidd.acquisition.images.ome_xml import read_ome
-from spheroidd.acquisition.images.open_stack import FileLayout, dtype_name, length_um, square_pixel_um
 from spheroidd.acquisition.images.tiff_validation import (
     check_chain,
     damaged,
@@ -24,6 +24,7 @@ from spheroidd.acquisition.images.tiff_validation import (
     micromanager_facts,
     tifffile_faults,
 )
+from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
 _PAGES_ARE_Z = "ZQI"  # what a plain list of pages is called; time (T) is not taken for depth

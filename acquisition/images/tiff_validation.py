@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
 from spheroidd.acquisition.images.ome_xml import OmeImage, read_ome
-from spheroidd.acquisition.images.open_stack import dtype_name
+from spheroidd.acquisition.images.units import dtype_name
 from spheroidd.protocols.errors import StackError
 
 MICROMANAGER_TAG = 51123

@@ -281,7 +281,7 @@ class PushSource:
     def check(self) -> None:
         """Nothing can be out of order before a program comes."""
 
-    def heed(self, interrupted: Callable[[], bool]) -> None:
+    def set_interrupt(self, interrupted: Callable[[], bool]) -> None:
         """See `Interruptible`."""
         self._interrupted = interrupted
 

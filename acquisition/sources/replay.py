@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
-from spheroidd.acquisition.images.open_stack import RecordedStack
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.store.shard import crc32c
@@ -69,7 +69,7 @@ class ReplaySource:
         """The map it was given or told to read."""
         return self._map
 
-    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
+    def set_event_sink(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """Tell of a recording's ledger that is there and cannot be read: its images are replayed without it."""
         self._tell = tell
 

@@ -1,6 +1,6 @@
 """Masks beside the image they were made from: `labels/<name>`, (z, y, x) of 0 and 1, all pyramid levels.
 
-A label is written slab by slab into a folder beside the plate and moved into its place when it is whole, so a reader
+A label is written shard by shard into a folder beside the plate and moved into its place when it is whole, so a reader
 sees the old label or the new one, never half of one. Coarser levels take the maximum of 2x2: a small object never
 vanishes when one zooms out, and volumes are to be taken from level 0 only.
 """
@@ -27,12 +27,12 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import (
     LABEL_CODEC,
     SLAB_Z,
-    SlabGrid,
-    SlabHeader,
+    ShardGrid,
+    ShardHeader,
     check_planes,
     crc32c,
-    decode_slab,
-    encode_slab,
+    decode_shard,
+    encode_shard,
     halve_mask,
     rows_of,
 )
@@ -59,7 +59,7 @@ class LabelWriter:
         self._folder = self._scratch / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
         self._id = secrets.token_bytes(16)
         shapes = ngff.level_shapes(plan.height, plan.width)
-        self._grids = [SlabGrid.fit(y, x, np.dtype(np.uint8), SLAB_Z) for y, x in shapes]
+        self._grids = [ShardGrid.fit(y, x, np.dtype(np.uint8), SLAB_Z) for y, x in shapes]
         self._buffer = np.zeros((SLAB_Z, plan.height, plan.width), np.uint8)
         self._next_z = 0
         with storage_errors(self._folder):
@@ -87,7 +87,7 @@ class LabelWriter:
             done, self._next_z = done + count, self._next_z + count
             if self._next_z % SLAB_Z == 0 or self._next_z == self._plan.n_z:
                 with storage_errors(self._folder):
-                    self._write_slab((self._next_z - 1) // SLAB_Z)
+                    self._write_shard((self._next_z - 1) // SLAB_Z)
 
     def commit(self) -> None:
         """Put the finished label into its place, durably."""
@@ -109,23 +109,26 @@ class LabelWriter:
         self._remove(self._folder)
 
     def _create(self, attributes: Mapping[str, Any]) -> None:
-        slabs = range(-(-self._plan.n_z // SLAB_Z))
+        shards = range(-(-self._plan.n_z // SLAB_Z))
         levels = [self._folder / str(level) for level in range(len(self._grids))]
-        for folder in (ngff.shard_path(array, k).parent for array in levels for k in slabs):
+        for folder in (ngff.shard_path(array, k).parent for array in levels for k in shards):
             folder.mkdir(parents=True)
         for array, grid in zip(levels, self._grids, strict=True):
             ngff.write_node(array, ngff.array_node((self._plan.n_z, grid.height, grid.width), grid, LABEL_CODEC))
         ngff.write_group(self._folder, attributes)
 
-    def _write_slab(self, slab: int) -> None:
+    def _write_shard(self, shard: int) -> None:
         planes: Pixels = self._buffer
-        planes[self._next_z - slab * SLAB_Z :] = 0
-        header = SlabHeader(
-            self._id, slab * SLAB_Z, SLAB_Z, {z: crc32c(planes[z % SLAB_Z]) for z in range(slab * SLAB_Z, self._next_z)}
+        planes[self._next_z - shard * SLAB_Z :] = 0
+        header = ShardHeader(
+            self._id,
+            shard * SLAB_Z,
+            SLAB_Z,
+            {z: crc32c(planes[z % SLAB_Z]) for z in range(shard * SLAB_Z, self._next_z)},
         )
         for level, grid in enumerate(self._grids):
-            parts = encode_slab(grid, LABEL_CODEC, header, rows_of(planes))
-            write_durably(ngff.shard_path(self._folder / str(level), slab), parts, sync=False)
+            parts = encode_shard(grid, LABEL_CODEC, header, rows_of(planes))
+            write_durably(ngff.shard_path(self._folder / str(level), shard), parts, sync=False)
             planes = halve_mask(planes) if level + 1 < len(self._grids) else planes
 
     def _remove(self, folder: Path) -> None:
@@ -141,11 +144,11 @@ def read_label(root: Path, key: StackKey, name: str) -> NDArray[np.bool_]:
     grid = ngff.grid_from(array)
     n_z = ngff.read_node(array)["shape"][0]
     out = np.empty((n_z, grid.height, grid.width), np.bool_)
-    for slab in range(-(-n_z // grid.depth)):
-        planes = out[slab * grid.depth : (slab + 1) * grid.depth]
-        path = ngff.shard_path(array, slab)
+    for shard in range(-(-n_z // grid.depth)):
+        planes = out[shard * grid.depth : (shard + 1) * grid.depth]
+        path = ngff.shard_path(array, shard)
         try:
-            header, mask = decode_slab(path, grid, 0, len(planes))
+            header, mask = decode_shard(path, grid, 0, len(planes))
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", where=str(array), do="score the stack again") from error
         check_planes(header, mask, 0, path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import write_durably
-from spheroidd.acquisition.store.shard import SlabCodec, SlabGrid
+from spheroidd.acquisition.store.shard import ShardCodec, ShardGrid
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
@@ -50,9 +50,9 @@ def label_path(root: Path, key: StackKey, name: str) -> Path:
     return image_path(root, key) / "labels" / name
 
 
-def shard_path(array: Path, *slab: int) -> Path:
-    """The file of a slab: (channel, slab number) in an image, (slab number,) in a label."""
-    return array.joinpath("c", *map(str, slab), "0", "0")
+def shard_path(array: Path, *shard: int) -> Path:
+    """The file of a shard: (channel, shard number) in an image, (shard number,) in a label."""
+    return array.joinpath("c", *map(str, shard), "0", "0")
 
 
 def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
@@ -97,8 +97,8 @@ def write_node(folder: Path, node: Mapping[str, Any], right_of_way: RightOfWay |
         write_durably(path, [text], right_of_way=right_of_way)
 
 
-def array_node(shape: Sequence[int], grid: SlabGrid, codec: SlabCodec) -> JSON:
-    """The zarr.json of an array of slabs: (c, z, y, x) or (z, y, x)."""
+def array_node(shape: Sequence[int], grid: ShardGrid, codec: ShardCodec) -> JSON:
+    """The zarr.json of an array of shards: (c, z, y, x) or (z, y, x)."""
     lead = (1,) * (len(shape) - 3)
     sharding = {
         "chunk_shape": [*lead, *grid.tile_shape],
@@ -120,15 +120,15 @@ def array_node(shape: Sequence[int], grid: SlabGrid, codec: SlabCodec) -> JSON:
     }
 
 
-def grid_from(array: Path) -> SlabGrid:
-    """How an array of ours is cut into slabs and tiles; StorageError where it is not one of ours."""
+def grid_from(array: Path) -> ShardGrid:
+    """How an array of ours is cut into shards and tiles; StorageError where it is not one of ours."""
     node = read_node(array)
     try:
         depth, tile_y, tile_x = node["codecs"][0]["configuration"]["chunk_shape"][-3:]
         height, width = node["shape"][-2:]
-        return SlabGrid(depth, height, width, tile_y, tile_x, np.dtype(node["data_type"]))
+        return ShardGrid(depth, height, width, tile_y, tile_x, np.dtype(node["data_type"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise StorageError("not an array of slabs", where=str(array), do="read it with a Zarr library") from error
+        raise StorageError("not an array of shards", where=str(array), do="read it with a Zarr library") from error
 
 
 def image_attributes(plan: StackPlan, own: Mapping[str, Any], windows: Mapping[str, tuple[int, int]]) -> JSON:
@@ -214,9 +214,9 @@ def plan_from(own: Mapping[str, Any], key: StackKey, where: Path) -> StackPlan:
 
 
 def block_shards(block: Block, depth: int) -> list[tuple[int, int, int]]:
-    """The slabs of a block: (slab number, first and last + 1 plane within it)."""
-    slabs = range(block.z_start // depth, -(-block.z_stop // depth))
-    return [(k, max(block.z_start - k * depth, 0), min(block.z_stop - k * depth, depth)) for k in slabs]
+    """The shards of a block: (shard number, first and last + 1 plane within it)."""
+    shards = range(block.z_start // depth, -(-block.z_stop // depth))
+    return [(k, max(block.z_start - k * depth, 0), min(block.z_stop - k * depth, depth)) for k in shards]
 
 
 def list_stack(root: Path, plate_map: PlateMap, key: StackKey) -> None:

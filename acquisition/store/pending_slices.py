@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spheroidd.acquisition.store.growing_stack import GrowingSlab, GrowingStack, pixels_of
+from spheroidd.acquisition.store.growing_stack import GrowingShard, GrowingStack, pixels_of
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.stack import Frame
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSlice:
-    """A frame in the ring, its slab and its crc32c."""
+    """A frame in the ring, its shard and its crc32c."""
 
-    slab: GrowingSlab
+    shard: GrowingShard
     frame: Frame
     crc: int
 
@@ -39,7 +39,7 @@ class PendingSlices:
 
     def are_of(self, stack: GrowingStack) -> bool:
         """Whether any is of this stack."""
-        return any(pending.slab.stack is stack for pending in self._slices)
+        return any(pending.shard.stack is stack for pending in self._slices)
 
     def can_sync(self) -> bool:
         """Whether there is something to make durable, and the last attempt did not fail."""
@@ -57,8 +57,8 @@ class PendingSlices:
         """Make a batch durable; a failing disk raises OSError."""
         if self._write_again:  # after a failed sync the system may have dropped the pages that it could not write
             for pending in batch:
-                pending.slab.stack.write_to_ring(pending.slab, pending.frame, pixels_of(pending.frame), pending.crc)
-        for ring in {pending.slab.stack.ring for pending in batch}:
+                pending.shard.stack.write_to_ring(pending.shard, pending.frame, pixels_of(pending.frame), pending.crc)
+        for ring in {pending.shard.stack.ring for pending in batch}:
             ring.sync()
         self._write_again = False
 
@@ -71,11 +71,11 @@ class PendingSlices:
         if self._failed:
             self._failed, self._write_again = False, True
 
-    def conclude(self, batch: list[PendingSlice]) -> Iterator[GrowingSlab]:
-        """Strike off a batch that is durable; gives the slabs that are whole with it."""
+    def conclude(self, batch: list[PendingSlice]) -> Iterator[GrowingShard]:
+        """Strike off a batch that is durable; gives the shards that are whole with it."""
         del self._slices[: len(batch)]
         for pending in batch:
-            slab, index = pending.slab, pending.frame.index
-            slab.stack.durable[index] = slab.crcs[index.z] = pending.crc
-            if slab.stack.is_whole(slab):
-                yield slab
+            shard, index = pending.shard, pending.frame.index
+            shard.stack.durable[index] = shard.crcs[index.z] = pending.crc
+            if shard.stack.is_whole(shard):
+                yield shard

@@ -7,11 +7,11 @@ from pathlib import Path
 from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.acquisition.store.growing_stack import GrowingStack
 from spheroidd.acquisition.store.ring_file import Ring
-from spheroidd.acquisition.store.shard import SlabCodec
-from spheroidd.acquisition.store.stack_files import SlabRoom, StackFiles, unsealed_stacks
+from spheroidd.acquisition.store.shard import ShardCodec
+from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, unsealed_stacks
 
-RING_SLOTS = 48  # at least: two slabs filling, two being written, two that ride out a slow disk
-RING_BYTES = 256 << 20  # as many as fit, 209 at 800x800: half a stack may come faster than its slabs are written
+RING_SLOTS = 48  # at least: two shards filling, two being written, two that ride out a slow disk
+RING_BYTES = 256 << 20  # as many as fit, 209 at 800x800: half a stack may come faster than its shards are written
 MANY_SLOTS = 256
 
 
@@ -25,7 +25,7 @@ class PlateRings:
         self,
         root: Path,
         plate: str,
-        codec: SlabCodec,
+        codec: ShardCodec,
         slab_z: int,
         n_slots: int | None,
         recover: Callable[[GrowingStack], None],
@@ -85,9 +85,9 @@ class PlateRings:
         if not stack.left_in_ring():
             return
         self._recover(stack)
-        room = SlabRoom(stack.files.grids)
-        for slab in stack.left_in_ring():
-            stack.stored[slab.place] = stack.store(slab, room, with_pyramid=False)
+        room = ShardRoom(stack.files.grids)
+        for shard in stack.left_in_ring():
+            stack.stored[shard.place] = stack.store(shard, room, with_pyramid=False)
 
 
 def _slots_for(plane_bytes: int, root: Path) -> int:

@@ -1,6 +1,6 @@
-"""The ring: a preallocated file that makes each slice durable at once, until its slab is written.
+"""The ring: a preallocated file that makes each slice durable at once, until its shard is written.
 
-It is the store's only pixel buffer. Its room is handed out in groups, one group of slots for the planes of one slab;
+It is the store's only pixel buffer. Its room is handed out in groups, one group of slots for the planes of one shard;
 a slot is a header page (stack id, channel, z, length, crc32c) and then the plane. Nothing in it is ever erased:
 a slot whose stack id is unknown, or whose checksum is wrong, holds nothing.
 """

@@ -1,6 +1,6 @@
-"""Slabs: a few z-planes of one channel in one file. The only module that knows what the bytes of a shard mean.
+"""Shards: a few z-planes of one channel in one file. The only module that knows what the bytes of a shard mean.
 
-A slab is one Zarr v3 shard (codec `sharding_indexed`): a header of our own, the compressed tiles, and the index of
+A shard is one Zarr v3 shard (codec `sharding_indexed`): a header of our own, the compressed tiles, and the index of
 (offset, length) pairs with its crc32c at the end. The header, which Zarr readers skip because no index entry points
 at it, says which planes are really there and what their crc32c is: a plane of zeros is never taken for a slice.
 """
@@ -28,7 +28,7 @@ _FIXED = struct.Struct("<8s16sIIQ")  # magic, stack id, z_start, depth, mask of 
 _SHUFFLES: dict[str, int] = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 
 Rows = Callable[[int, int], Pixels]
-"""Gives the rows y_start <= y < y_stop of all planes of a slab: (depth, rows, width)."""
+"""Gives the rows y_start <= y < y_stop of all planes of a shard: (depth, rows, width)."""
 
 
 def crc32c(pixels: NDArray[Any] | bytes) -> int:
@@ -43,7 +43,7 @@ def rows_of(planes: Pixels) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class SlabCodec:
+class ShardCodec:
     """How tiles are compressed: always blosc, which every Zarr v3 reader has."""
 
     cname: Literal["lz4", "zstd"] = "lz4"
@@ -72,13 +72,13 @@ class SlabCodec:
 _LITTLE_ENDIAN: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 # Measured on images with shot noise, per core: lz4 with byte shuffle 2.8 GB/s at ratio 1.98, with bit shuffle 0.7 to
 # 1.0 GB/s at 2.10, zstd 1 with byte shuffle 0.45 to 0.68 GB/s at 2.43. The camera must never wait for a codec.
-IMAGE_CODEC = SlabCodec()
-LABEL_CODEC = SlabCodec("zstd", 1, "noshuffle")
+IMAGE_CODEC = ShardCodec()
+LABEL_CODEC = ShardCodec("zstd", 1, "noshuffle")
 
 
 @dataclass(frozen=True, slots=True)
-class SlabGrid:
-    """How a slab of (depth, height, width) is cut into equal tiles (depth, tile_y, tile_x); edge tiles are padded.
+class ShardGrid:
+    """How a shard of (depth, height, width) is cut into equal tiles (depth, tile_y, tile_x); edge tiles are padded.
 
     Tiles have even sides wherever there are several, so that 2x2 means never straddle two tiles.
     """
@@ -91,10 +91,10 @@ class SlabGrid:
     dtype: np.dtype[Any]
 
     @classmethod
-    def fit(cls, height: int, width: int, dtype: np.dtype[Any], depth: int = SLAB_Z) -> "SlabGrid":
+    def fit(cls, height: int, width: int, dtype: np.dtype[Any], depth: int = SLAB_Z) -> "ShardGrid":
         """The grid with tiles of about TILE pixels a side."""
         if not 1 <= depth <= MAX_DEPTH:
-            raise ValueError(f"a slab holds 1 to {MAX_DEPTH} planes, not {depth}")
+            raise ValueError(f"a shard holds 1 to {MAX_DEPTH} planes, not {depth}")
         return cls(depth, height, width, _side(height), _side(width), dtype)
 
     @property
@@ -124,8 +124,8 @@ def _side(length: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SlabHeader:
-    """Which planes a slab really holds: {z: crc32c}, z_start <= z < z_start + depth, of the stack with this id."""
+class ShardHeader:
+    """Which planes a shard really holds: {z: crc32c}, z_start <= z < z_start + depth, of the stack with this id."""
 
     stack_id: bytes
     z_start: int
@@ -141,22 +141,22 @@ class SlabHeader:
         return body + struct.pack("<I", crc32c(body))
 
     @classmethod
-    def unpack(cls, data: bytes | memoryview, where: str) -> "SlabHeader":
-        """Read a header at the start of a slab; StorageError where it is damaged."""
+    def unpack(cls, data: bytes | memoryview, where: str) -> "ShardHeader":
+        """Read a header at the start of a shard; StorageError where it is damaged."""
         if len(data) < _FIXED.size:
             raise _damaged(where, "it is too short")
         magic, stack_id, z_start, depth, mask = _FIXED.unpack_from(data)
         size = _FIXED.size + 4 * depth
         if magic != _MAGIC or depth > MAX_DEPTH or len(data) < size + 4:
-            raise _damaged(where, "it does not start with a slab header")
+            raise _damaged(where, "it does not start with a shard header")
         if struct.unpack_from("<I", data, size)[0] != crc32c(bytes(data[:size])):
             raise _damaged(where, "the header's checksum is wrong")
         crcs = struct.unpack_from(f"<{depth}I", data, _FIXED.size)
         return cls(stack_id, z_start, depth, {z_start + i: crcs[i] for i in range(depth) if mask >> i & 1})
 
 
-def encode_slab(grid: SlabGrid, codec: SlabCodec, header: SlabHeader, rows: Rows) -> Iterator[bytes]:
-    """The bytes of a slab's file, part by part; `rows` is asked for each row of tiles once, from top to bottom."""
+def encode_shard(grid: ShardGrid, codec: ShardCodec, header: ShardHeader, rows: Rows) -> Iterator[bytes]:
+    """The bytes of a shard's file, part by part; `rows` is asked for each row of tiles once, from top to bottom."""
     head = header.pack()
     yield head
     index = np.empty((grid.n_y * grid.n_x, 2), "<u8")
@@ -177,13 +177,15 @@ def encode_slab(grid: SlabGrid, codec: SlabCodec, header: SlabHeader, rows: Rows
     yield table + struct.pack("<I", crc32c(table))
 
 
-def decode_slab(path: Path, grid: SlabGrid, z_start: int = 0, z_stop: int | None = None) -> tuple[SlabHeader, Pixels]:
-    """Read planes z_start <= z < z_stop, counted from the slab's first: its header and the pixels (z, y, x).
+def decode_shard(
+    path: Path, grid: ShardGrid, z_start: int = 0, z_stop: int | None = None
+) -> tuple[ShardHeader, Pixels]:
+    """Read planes z_start <= z < z_stop, counted from the shard's first: its header and the pixels (z, y, x).
 
     StorageError where the file is damaged; OSError where it cannot be read.
     """
     data = memoryview(path.read_bytes())
-    header = SlabHeader.unpack(data, str(path))
+    header = ShardHeader.unpack(data, str(path))
     index = _read_index(data, grid, path)
     z_stop = grid.depth if z_stop is None else z_stop
     out = np.empty((z_stop - z_start, grid.height, grid.width), grid.dtype)
@@ -196,17 +198,17 @@ def decode_slab(path: Path, grid: SlabGrid, z_start: int = 0, z_stop: int | None
     return header, out
 
 
-def check_planes(header: SlabHeader, planes: Pixels, first: int, path: Path) -> None:
-    """StorageError where full-resolution planes, from the slab's plane `first` on, are not those it was written with.
+def check_planes(header: ShardHeader, planes: Pixels, first: int, path: Path) -> None:
+    """StorageError where full-resolution planes, from the shard's plane `first` on, are not those it was written with.
 
-    Planes that the slab does not hold are not looked at.
+    Planes that the shard does not hold are not looked at.
     """
     for z, plane in enumerate(planes, start=header.z_start + first):
         if header.crcs.get(z) not in (None, crc32c(plane)):
             raise _damaged(str(path), f"slice {z} has other pixels than it was written with")
 
 
-def _read_index(data: memoryview, grid: SlabGrid, path: Path) -> list[tuple[int, int]]:
+def _read_index(data: memoryview, grid: ShardGrid, path: Path) -> list[tuple[int, int]]:
     size = grid.n_y * grid.n_x * 16
     if len(data) < size + 4:
         raise _damaged(str(path), "it is too short")
@@ -227,7 +229,7 @@ def _decode_tile(encoded: memoryview, tile: Pixels, path: Path) -> None:
 
 
 def _damaged(where: str, why: str) -> StorageError:
-    return StorageError(f"the slab is damaged: {why}", where=where, do="check the disk and acquire the stack again")
+    return StorageError(f"the shard is damaged: {why}", where=where, do="check the disk and acquire the stack again")
 
 
 class Halving:
@@ -296,7 +298,7 @@ def _even(planes: Pixels) -> Pixels:
 
 
 def merged_rows(rows: Rows, older: Pixels, held: Set[int]) -> Rows:
-    """`rows`, with the planes `held` taken from an older slab (depth, y, x)."""
+    """`rows`, with the planes `held` taken from an older shard (depth, y, x)."""
 
     def merged(start: int, stop: int) -> Pixels:
         strip = rows(start, stop)

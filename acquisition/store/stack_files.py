@@ -1,4 +1,4 @@
-"""One stack on disk: its folders, metadata, slabs and pyramid. Knows no threads and no ring."""
+"""One stack on disk: its folders, metadata, shards and pyramid. Knows no threads and no ring."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import (
     Halving,
     Rows,
-    SlabCodec,
-    SlabGrid,
-    SlabHeader,
+    ShardCodec,
+    ShardGrid,
+    ShardHeader,
     check_planes,
-    decode_slab,
-    encode_slab,
+    decode_shard,
+    encode_shard,
     rows_of,
 )
 from spheroidd.protocols.errors import StorageError
@@ -38,14 +38,14 @@ from spheroidd.protocols.well import WellId
 class StackFiles:
     """The files of one stack. `stack_id` tells it from any other stack that ever had its name.
 
-    Slabs, pyramid and attributes are written in pieces that give way to slices where there is a `right_of_way`.
+    Shards, pyramid and attributes are written in pieces that give way to slices where there is a `right_of_way`.
     """
 
     plan: StackPlan
     image: Path
     stack_id: bytes
-    grids: tuple[SlabGrid, ...]  # one a pyramid level, the full one first
-    codec: SlabCodec
+    grids: tuple[ShardGrid, ...]  # one a pyramid level, the full one first
+    codec: ShardCodec
     right_of_way: RightOfWay | None = None
 
     @classmethod
@@ -54,7 +54,7 @@ class StackFiles:
         root: Path,
         plate_map: PlateMap,
         plan: StackPlan,
-        codec: SlabCodec,
+        codec: ShardCodec,
         depth: int,
         right_of_way: RightOfWay | None = None,
     ) -> "StackFiles":
@@ -63,7 +63,7 @@ class StackFiles:
         image = ngff.image_path(root, plan.key)
         if not (image / "zarr.json").exists():
             shapes = ngff.level_shapes(plan.height, plan.width)
-            grids = tuple(SlabGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
+            grids = tuple(ShardGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
             files = cls(plan, image, secrets.token_bytes(16), grids, codec, right_of_way)
             files._create(root)
         else:
@@ -74,7 +74,7 @@ class StackFiles:
 
     @classmethod
     def existing(
-        cls, image: Path, key: StackKey, codec: SlabCodec, right_of_way: RightOfWay | None = None
+        cls, image: Path, key: StackKey, codec: ShardCodec, right_of_way: RightOfWay | None = None
     ) -> "StackFiles":
         """The stack that is there; StorageError where its metadata are damaged."""
         own = ngff.read_attributes(image).get(ngff.OWN, {})
@@ -86,7 +86,7 @@ class StackFiles:
     def _create(self, root: Path) -> None:
         # The image's zarr.json is written last: without it the stack does not exist, and is made anew.
         plan = self.plan
-        places = ((c, k) for c in range(len(plan.channels)) for k in range(self.n_slabs))
+        places = ((c, k) for c in range(len(plan.channels)) for k in range(self.n_shards))
         levels = [self.image / str(level) for level in range(len(self.grids))]
         make_directories(root, [*levels, *(self.shard(0, *place).parent for place in places)])
         for level, grid in enumerate(self.grids):
@@ -103,12 +103,12 @@ class StackFiles:
                 do = "use the plan it was begun with, or another stack number"
                 raise StorageError(what, where=str(self.image), do=do)
         if depth is not None and depth != self.depth:
-            what = f"the stack on disk has slabs of {self.depth} planes, not {depth}"
+            what = f"the stack on disk has shards of {self.depth} planes, not {depth}"
             raise StorageError(what, where=str(self.image), do="finish it with the setting that began it")
 
     @property
     def depth(self) -> int:
-        """Planes in a slab."""
+        """Planes in a shard."""
         return self.grids[0].depth
 
     @property
@@ -117,17 +117,17 @@ class StackFiles:
         return self.plan.n_bytes // self.plan.n_slices
 
     @property
-    def n_slabs(self) -> int:
-        """Slabs of one channel."""
+    def n_shards(self) -> int:
+        """Shards of one channel."""
         return -(-self.plan.n_z // self.depth)
 
-    def planes(self, slab: int) -> range:
-        """The z-planes of a slab; fewer than `depth` at the stack's end."""
-        return range(slab * self.depth, min((slab + 1) * self.depth, self.plan.n_z))
+    def planes(self, shard: int) -> range:
+        """The z-planes of a shard; fewer than `depth` at the stack's end."""
+        return range(shard * self.depth, min((shard + 1) * self.depth, self.plan.n_z))
 
-    def shard(self, level: int, channel: int, slab: int) -> Path:
-        """The file of a slab."""
-        return ngff.shard_path(self.image / str(level), channel, slab)
+    def shard(self, level: int, channel: int, shard: int) -> Path:
+        """The file of a shard."""
+        return ngff.shard_path(self.image / str(level), channel, shard)
 
     def write_attributes(
         self,
@@ -148,21 +148,21 @@ class StackFiles:
         }
         ngff.write_group(self.image, ngff.image_attributes(self.plan, own, windows), self.right_of_way)
 
-    def write_slab(self, channel: int, slab: int, crcs: Mapping[int, int], rows: Rows) -> None:
-        """Write a full-resolution slab, atomically and durably."""
-        header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
-        parts = encode_slab(self.grids[0], self.codec, header, rows)
-        write_durably(self.shard(0, channel, slab), parts, right_of_way=self.right_of_way)
+    def write_shard(self, channel: int, shard: int, crcs: Mapping[int, int], rows: Rows) -> None:
+        """Write a full-resolution shard, atomically and durably."""
+        header = ShardHeader(self.stack_id, shard * self.depth, self.depth, crcs)
+        parts = encode_shard(self.grids[0], self.codec, header, rows)
+        write_durably(self.shard(0, channel, shard), parts, right_of_way=self.right_of_way)
 
-    def write_pyramid(self, channel: int, slab: int, crcs: Mapping[int, int], room: "SlabRoom") -> None:
-        """Write the coarser levels of a slab, durable after `sync_pyramid`; the first one lies in `room.levels`."""
-        header = SlabHeader(self.stack_id, slab * self.depth, self.depth, crcs)
+    def write_pyramid(self, channel: int, shard: int, crcs: Mapping[int, int], room: "ShardRoom") -> None:
+        """Write the coarser levels of a shard, durable after `sync_pyramid`; the first one lies in `room.levels`."""
+        header = ShardHeader(self.stack_id, shard * self.depth, self.depth, crcs)
         for level, planes in enumerate(room.levels, start=1):
             if level > 1:
                 room.halving(room.levels[level - 2], planes)
-            path = self.shard(level, channel, slab)
+            path = self.shard(level, channel, shard)
             path.parent.mkdir(parents=True, exist_ok=True)
-            parts = encode_slab(self.grids[level], self.codec, header, rows_of(planes))
+            parts = encode_shard(self.grids[level], self.codec, header, rows_of(planes))
             write_durably(path, parts, sync=False, right_of_way=self.right_of_way)
 
     def sync_pyramid(self) -> None:
@@ -170,26 +170,26 @@ class StackFiles:
         for level in range(1, len(self.grids)):
             sync_tree(self.image / str(level))
 
-    def read_slab(self, channel: int, slab: int) -> tuple[SlabHeader, Pixels]:
-        """A slab's header and all its planes (depth, y, x)."""
-        return decode_slab(self.shard(0, channel, slab), self.grids[0])
+    def read_shard(self, channel: int, shard: int) -> tuple[ShardHeader, Pixels]:
+        """A shard's header and all its planes (depth, y, x)."""
+        return decode_shard(self.shard(0, channel, shard), self.grids[0])
 
     def recover(self, *, with_pyramid: bool = True) -> Iterator[tuple[int, int, dict[int, int]] | StorageError]:
-        """Every full-resolution slab on disk as (channel, slab, {z: crc32c of its decoded pixels}).
+        """Every full-resolution shard on disk as (channel, shard, {z: crc32c of its decoded pixels}).
 
         What interrupted writes left is removed; the pyramid of a stack that was not sealed is made anew. A damaged
-        slab is yielded as an error and set aside, so that its slices can be taken again and nothing is overwritten.
+        shard is yielded as an error and set aside, so that its slices can be taken again and nothing is overwritten.
         """
         remove_partials(self.image)
-        room = SlabRoom(self.grids)
+        room = ShardRoom(self.grids)
         sealed = ngff.read_attributes(self.image)[ngff.OWN]["sealed"]
-        places = ((c, k) for c in range(len(self.plan.channels)) for k in range(self.n_slabs))
-        for channel, slab in places:
-            path = self.shard(0, channel, slab)
+        places = ((c, k) for c in range(len(self.plan.channels)) for k in range(self.n_shards))
+        for channel, shard in places:
+            path = self.shard(0, channel, shard)
             if not path.exists():
                 continue
             try:
-                header, planes = self.read_slab(channel, slab)
+                header, planes = self.read_shard(channel, shard)
                 self._verify(header, planes, path)
             except StorageError as error:
                 path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
@@ -198,31 +198,33 @@ class StackFiles:
             else:
                 if with_pyramid and not sealed and room.levels:
                     room.halving(planes, room.levels[0])
-                    self.write_pyramid(channel, slab, header.crcs, room)
-                yield channel, slab, dict(header.crcs)
+                    self.write_pyramid(channel, shard, header.crcs, room)
+                yield channel, shard, dict(header.crcs)
 
-    def _verify(self, header: SlabHeader, planes: Pixels, path: Path) -> None:
+    def _verify(self, header: ShardHeader, planes: Pixels, path: Path) -> None:
         if header.stack_id != self.stack_id:
-            raise StorageError("the slab belongs to another stack", where=str(path), do="restore the stack's own files")
+            raise StorageError(
+                "the shard belongs to another stack", where=str(path), do="restore the stack's own files"
+            )
         check_planes(header, planes, 0, path)
 
     def display_windows(self) -> dict[str, tuple[int, int]]:
-        """Display limits by channel: the 1st and 99.9th percentile of the middle slab's coarsest level."""
+        """Display limits by channel: the 1st and 99.9th percentile of the middle shard's coarsest level."""
         windows = {}
         for number, name in enumerate(self.plan.channels):
-            path = self.shard(len(self.grids) - 1, number, self.n_slabs // 2)
+            path = self.shard(len(self.grids) - 1, number, self.n_shards // 2)
             if path.exists():
-                header, planes = decode_slab(path, self.grids[-1])
+                header, planes = decode_shard(path, self.grids[-1])
                 held = planes[[z - header.z_start for z in header.crcs]]
                 low, high = (int(value) for value in np.percentile(held, [1, 99.9]))
                 windows[name] = (low, max(high, low + 1))
         return windows
 
 
-class SlabRoom:
-    """One thread's working memory for slabs of one geometry: asked for once, because new memory costs as much time."""
+class ShardRoom:
+    """One thread's working memory for shards of one geometry: asked for once, because new memory costs as much time."""
 
-    def __init__(self, grids: tuple[SlabGrid, ...]) -> None:
+    def __init__(self, grids: tuple[ShardGrid, ...]) -> None:
         full = grids[0]
         self.grids = grids
         self.strip: Pixels = np.zeros((full.depth, full.tile_y, full.width), full.dtype)  # one row of tiles
@@ -230,7 +232,7 @@ class SlabRoom:
         self.halving = Halving(full.width, full.dtype)
 
 
-def unsealed_stacks(root: Path, plate: str, codec: SlabCodec) -> Iterator[StackFiles]:
+def unsealed_stacks(root: Path, plate: str, codec: ShardCodec) -> Iterator[StackFiles]:
     """The stacks of a plate that a stopped run did not bring to an end."""
     for path in sorted(ngff.plate_path(root, plate).glob("*/*/*/zarr.json")):
         if ngff.read_attributes(path.parent).get(ngff.OWN, {}).get("sealed") is False:
@@ -260,16 +262,16 @@ def read_block(root: Path, block: Block) -> Pixels:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _read_part(image: Path, channel: int, grid: SlabGrid, slab: int, first: int, last: int) -> Pixels:
-    path = ngff.shard_path(image / "0", channel, slab)
+def _read_part(image: Path, channel: int, grid: ShardGrid, shard: int, first: int, last: int) -> Pixels:
+    path = ngff.shard_path(image / "0", channel, shard)
     try:
-        header, planes = decode_slab(path, grid, first, last)
+        header, planes = decode_shard(path, grid, first, last)
     except FileNotFoundError as error:
-        what = f"slices {slab * grid.depth + first} to {slab * grid.depth + last - 1} are not stored"
+        what = f"slices {shard * grid.depth + first} to {shard * grid.depth + last - 1} are not stored"
         raise StorageError(what, where=str(path), do="read a block only once it was announced") from error
     except OSError as error:
         raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error
-    missing = set(range(slab * grid.depth + first, slab * grid.depth + last)) - set(header.crcs)
+    missing = set(range(shard * grid.depth + first, shard * grid.depth + last)) - set(header.crcs)
     if missing:
         raise StorageError(f"slices {sorted(missing)} are not stored", where=str(path), do="acquire them")
     check_planes(header, planes, first, path)

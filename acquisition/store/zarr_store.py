@@ -1,7 +1,7 @@
-"""The durable stack store: frames in, slices fsynced at once in the ring, slabs written to Zarr behind them.
+"""The durable stack store: frames in, slices fsynced at once in the ring, shards written to Zarr behind them.
 
 Frames come from one thread. The `store-sync` thread makes what lies in the ring durable, many slices with one call
-when they come fast, and reports each in order; the `store-slab` threads compress whole slabs out of the ring into
+when they come fast, and reports each in order; the `store-shard` threads compress whole shards out of the ring into
 Zarr, giving way to slices on the disk, and only then is their room in the ring free again. What cannot be written
 stays where it is and is tried again with the next call, so a full disk costs no restart.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import storage_errors
-from spheroidd.acquisition.store.growing_stack import GrowingSlab, GrowingStack, LatePyramid, pixels_of
+from spheroidd.acquisition.store.growing_stack import GrowingShard, GrowingStack, LatePyramid, pixels_of
 from spheroidd.acquisition.store.pending_slices import PendingSlice, PendingSlices
 from spheroidd.acquisition.store.plate_rings import PlateRings
-from spheroidd.acquisition.store.shard import IMAGE_CODEC, SLAB_Z, SlabCodec, crc32c
-from spheroidd.acquisition.store.shard_queue import SlabTasks
-from spheroidd.acquisition.store.stack_files import SlabRoom, StackFiles, read_block
+from spheroidd.acquisition.store.shard import IMAGE_CODEC, SLAB_Z, ShardCodec, crc32c
+from spheroidd.acquisition.store.shard_queue import ShardTasks
+from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, read_block
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, StackSealed
 from spheroidd.protocols.plate import PlateMap
@@ -31,7 +31,7 @@ class ZarrStackStore:
 
     `root/<plate>.ome.zarr` is the plate, `root/<plate>.ring` the ring. Per stack come SliceDurable in the order of
     `append`, BlockStored after its slices and, per channel, in z order without a gap, and StackSealed last.
-    `ring_slots` planes may wait for their slab; without it as many as PlateRings finds room for. `with_pyramid=False`
+    `ring_slots` planes may wait for their shard; without it as many as PlateRings finds room for. `with_pyramid=False`
     leaves the coarser levels empty: only where nobody will look at the images.
     """
 
@@ -41,10 +41,10 @@ class ZarrStackStore:
         plate_map: PlateMap,
         emit: Callable[[Event], None],
         *,
-        codec: SlabCodec = IMAGE_CODEC,
+        codec: ShardCodec = IMAGE_CODEC,
         slab_z: int = SLAB_Z,
         ring_slots: int | None = None,
-        slab_threads: int = 2,
+        shard_threads: int = 2,
         with_pyramid: bool = True,
     ) -> None:
         self._root, self._plate_map, self._emit = root, plate_map, emit
@@ -52,15 +52,18 @@ class ZarrStackStore:
         self._stacks: dict[StackKey, GrowingStack] = {}
         self._sealed: set[StackKey] = set()
         self._rings = PlateRings(root, plate_map.name, codec, slab_z, ring_slots, self._recover)
-        self._pending, self._tasks = PendingSlices(), SlabTasks()
+        self._pending, self._tasks = PendingSlices(), ShardTasks()
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
-        self._awaited = self._catching_up = False  # why slabs do not give way: a caller waits, frames come too fast
+        self._awaited = self._catching_up = False  # why shards do not give way: a caller waits, frames come too fast
         self._short = False  # of room in the ring
         self._right_of_way = RightOfWay()
         self._change = threading.Condition()  # guards all of the above
         self._telling = threading.Lock()  # keeps blocks and attributes in order; taken before `_change`, never after
-        loops = [("store-sync", self._sync_loop), *((f"store-slab-{n}", self._slab_loop) for n in range(slab_threads))]
+        loops = [
+            ("store-sync", self._sync_loop),
+            *((f"store-shard-{n}", self._shard_loop) for n in range(shard_threads)),
+        ]
         self._threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops]
         for thread in self._threads:
             thread.start()
@@ -70,7 +73,7 @@ class ZarrStackStore:
     def open(self, plan: StackPlan) -> Mapping[SliceIndex, int]:
         """Create or take up a stack; see the port. BlockStored comes again for what can be read already.
 
-        A slab that does not hold what it was written with is set aside: FaultRaised "damaged-slab", and its slices
+        A shard that does not hold what it was written with is set aside: FaultRaised "damaged-shard", and its slices
         are not among those returned. StorageError where the stack on disk has another geometry.
         """
         if plan.key.plate != self._plate_map.name:
@@ -104,19 +107,19 @@ class ZarrStackStore:
         with self._change:
             self._tell_failure()
             held = stack.accepted.get(frame.index)
-            slab = self._room(stack, frame.index) if held is None else None
-            self._pending.coming = slab is not None
+            shard = self._room(stack, frame.index) if held is None else None
+            self._pending.coming = shard is not None
             self._share_disk()
-        if slab is None:
+        if shard is None:
             if held != crc:
                 self._emit(FaultRaised("duplicate-slice", _second(frame), frame.key))
             return
         try:
             with storage_errors(stack.ring.path):
-                stack.write_to_ring(slab, frame, pixels, crc)
+                stack.write_to_ring(shard, frame, pixels, crc)
             with self._change:
                 stack.accepted[frame.index] = crc
-                self._pending.add(PendingSlice(slab, frame, crc))
+                self._pending.add(PendingSlice(shard, frame, crc))
         finally:
             with self._change:
                 self._pending.coming = False
@@ -130,8 +133,8 @@ class ZarrStackStore:
         with self._change:
             self._tell_failure()
             self._wait_until(lambda: not self._pending.are_of(stack))
-            for slab in stack.filling.values():
-                self._queue(slab)
+            for shard in stack.filling.values():
+                self._queue(shard)
             self._settle(stack)
         self._announce(stack, also_partial=True)
         with storage_errors(stack.files.image):
@@ -187,7 +190,7 @@ class ZarrStackStore:
         channels = stack.plan.channels
         for found in stack.files.recover(with_pyramid=self._with_pyramid):
             if isinstance(found, StorageError):
-                self._emit(FaultRaised("damaged-slab", found, stack.plan.key))
+                self._emit(FaultRaised("damaged-shard", found, stack.plan.key))
                 continue
             channel, number, crcs = found
             stack.stored[channel, number] = crcs
@@ -203,18 +206,18 @@ class ZarrStackStore:
 
     # -- room in the ring, work and failures: all with `_change` held
 
-    def _room(self, stack: GrowingStack, index: SliceIndex) -> GrowingSlab:
-        """The slab that a slice goes into, with room in the ring; waits for another slab where there is none."""
+    def _room(self, stack: GrowingStack, index: SliceIndex) -> GrowingShard:
+        """The shard that a slice goes into, with room in the ring; waits for another shard where there is none."""
         place = stack.place(index)
         while True:
-            slab = stack.filling.get(place)
-            if slab is not None and not slab.queued:
-                return slab
-            if slab is None and (group := self._rings.take_group(stack.ring)) is not None:
-                slab = stack.filling[place] = GrowingSlab(stack, place, group)
-                return slab
-            if slab is None and not (self._pending or self._tasks.are_under_way()):
-                # Frames in a wild order: write what there is of the fullest slab now, the rest into it later.
+            shard = stack.filling.get(place)
+            if shard is not None and not shard.queued:
+                return shard
+            if shard is None and (group := self._rings.take_group(stack.ring)) is not None:
+                shard = stack.filling[place] = GrowingShard(stack, place, group)
+                return shard
+            if shard is None and not (self._pending or self._tasks.are_under_way()):
+                # Frames in a wild order: write what there is of the fullest shard now, the rest into it later.
                 others = [
                     s for other in self._stacks.values() if other.ring is stack.ring for s in other.filling.values()
                 ]
@@ -222,10 +225,10 @@ class ZarrStackStore:
             self._change.wait()
             self._tell_failure()
 
-    def _queue(self, slab: GrowingSlab) -> None:
-        if not slab.queued:
-            slab.queued = True
-            self._tasks.add_slab(slab)
+    def _queue(self, shard: GrowingShard) -> None:
+        if not shard.queued:
+            shard.queued = True
+            self._tasks.add_shard(shard)
             self._changed()
 
     def _tell_failure(self) -> None:
@@ -253,7 +256,7 @@ class ZarrStackStore:
         self._change.notify_all()
 
     def _share_disk(self) -> None:
-        """Slices have the disk first. Once frames come too fast for that, slabs do not wait until all are written."""
+        """Slices have the disk first. Once frames come too fast for that, shards do not wait until all are written."""
         self._short = self._rings.are_short()
         too_fast = self._short or len(self._pending) > MANY_PENDING
         self._catching_up = too_fast or (self._catching_up and self._tasks.are_under_way())
@@ -288,13 +291,13 @@ class ZarrStackStore:
         for pending in batch:
             self._emit(pending.event())
         with self._change:
-            for slab in self._pending.conclude(batch):
-                self._queue(slab)
+            for shard in self._pending.conclude(batch):
+                self._queue(shard)
             self._changed()
 
-    # -- the slab threads
+    # -- the shard threads
 
-    def _slab_loop(self) -> None:
+    def _shard_loop(self) -> None:
         room = None
         while True:
             with self._change:
@@ -309,8 +312,8 @@ class ZarrStackStore:
                     if isinstance(task, GrowingStack):
                         self._write_attributes(task, sealed=False)
                     else:
-                        room = room if room and room.grids == files.grids else SlabRoom(files.grids)
-                        self._store(task, room) if isinstance(task, GrowingSlab) else self._make_up(task, room)
+                        room = room if room and room.grids == files.grids else ShardRoom(files.grids)
+                        self._store(task, room) if isinstance(task, GrowingShard) else self._make_up(task, room)
             except Exception as error:
                 with self._change:
                     self._failure = error
@@ -320,26 +323,26 @@ class ZarrStackStore:
                     self._tasks.end()
                     self._changed()
 
-    def _store(self, slab: GrowingSlab, room: SlabRoom) -> None:
-        """Bring a slab to Zarr. Where the ring is short of room its pyramid comes later: the slices need the time."""
-        stack, now = slab.stack, self._with_pyramid and not self._short
-        crcs = stack.store(slab, room, with_pyramid=now)
+    def _store(self, shard: GrowingShard, room: ShardRoom) -> None:
+        """Bring a shard to Zarr. Where the ring is short of room its pyramid comes later: the slices need the time."""
+        stack, now = shard.stack, self._with_pyramid and not self._short
+        crcs = stack.store(shard, room, with_pyramid=now)
         with self._change:
-            stack.stored[slab.place] = crcs
+            stack.stored[shard.place] = crcs
             if self._with_pyramid and not now:
-                stack.late.add(slab.place)
-                self._tasks.add_late(LatePyramid(stack, slab.place))
+                stack.late.add(shard.place)
+                self._tasks.add_late(LatePyramid(stack, shard.place))
         self._announce(stack)
         if now:
-            stack.files.write_pyramid(*slab.place, crcs, room)
+            stack.files.write_pyramid(*shard.place, crcs, room)
         with self._change:
-            del stack.filling[slab.place]
-            self._rings.give_back(stack.ring, slab.group)
+            del stack.filling[shard.place]
+            self._rings.give_back(stack.ring, shard.group)
             self._tasks.outdate(stack)
             self._changed()
 
-    def _make_up(self, task: LatePyramid, room: SlabRoom) -> None:
-        """Write a pyramid that is late, and once more where its slab was completed meanwhile."""
+    def _make_up(self, task: LatePyramid, room: ShardRoom) -> None:
+        """Write a pyramid that is late, and once more where its shard was completed meanwhile."""
         crcs = task.make(room)
         with self._change:
             if task.stack.stored[task.place] is crcs:
@@ -360,7 +363,7 @@ class ZarrStackStore:
         with self._telling:
             with self._change:
                 if not sealed and self._stacks.get(stack.plan.key) is not stack:
-                    return  # a slab thread came late: the last word was said
+                    return  # a shard thread came late: the last word was said
                 committed = dict(zip(stack.plan.channels, stack.announced, strict=True))
                 complete = sealed and len(stack.durable) == stack.plan.n_slices
             stack.files.write_attributes(committed, complete=complete, sealed=sealed, windows=windows)

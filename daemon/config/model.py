@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_va
 
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
-from spheroidd.daemon.config.source_registry import SOURCES, settings_class
+from spheroidd.daemon.config.source_registry import SOURCES, build_source, settings_class
 from spheroidd.daemon.config.table import Section
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
+from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.results import Limits, Normalisation
 
 Channel = Literal["488", "561"]
@@ -307,3 +308,8 @@ def _toml_value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def open_source(config: Config, clock: Clock) -> StackSource:
+    """The source that a configuration asks for; ConfigError where it cannot be built from its settings and its map."""
+    return build_source(config.source, config.plate_map(), config.plate_name, clock)

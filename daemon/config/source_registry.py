@@ -19,7 +19,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock, StackSource
 
 if TYPE_CHECKING:
-    from spheroidd.daemon.config.model import Config
+    pass
 
 _BUILT_IN = {
     "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
@@ -69,11 +69,6 @@ def source_class(kind: str, *, where: str = "") -> Any:
 def settings_class(kind: str, *, where: str = "") -> type[BaseModel]:
     """The settings model of a kind of source; ConfigError as `source_class`."""
     return cast(type[BaseModel], source_class(kind, where=where).Settings)
-
-
-def open_source(config: "Config", clock: Clock) -> StackSource:
-    """The source that a configuration asks for; ConfigError where it cannot be built from its settings and its map."""
-    return build_source(config.source, config.plate_map(), config.plate_name, clock)
 
 
 def build_source(

@@ -17,7 +17,7 @@ CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
 _DAEMONS_OWN = ("alarms", "data", "service")
 
 
-class PlanFolder:
+class SubmittedPlates:
     """`data_dir/plans/<plate>/` holds one plate. Safe for the threads of one process."""
 
     def __init__(self, data_dir: Path) -> None:

@@ -19,7 +19,8 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.config.source_registry import build_source, settings_class
 from spheroidd.daemon.emulation.emulated_mtt import emulated_mtt
 from spheroidd.inference.agreement.overlap_metrics import read_truth
-from spheroidd.inference.annotations.volume import LABELS, ClassNames, read_annotation
+from spheroidd.inference.annotations.read import read_annotation
+from spheroidd.inference.annotations.volume import LABELS, ClassNames
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId

@@ -18,25 +18,24 @@ from rich.console import Console
 
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.sources.push import PushInlet, PushSource
-from spheroidd.acquisition.store.shard import SlabCodec
+from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig
-from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig, open_source
 from spheroidd.daemon.monitoring.event_log import logging_to
-from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.live_table import Progress
 from spheroidd.daemon.pipeline.main_loop import EVENTS_CAPACITY, AnyEvent, PlateRun
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
-from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
@@ -67,10 +66,10 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
-        Lookout(data_dir, catalog, config.alarms) as lookout,
+        RunMonitor(data_dir, catalog, config.alarms) as monitor,
         _serving(data_dir, catalog, config.service, console) as service,
     ):
-        return acquire_plate(config, catalog, service, console=console, live=live, lookout=lookout, from_well=from_well)
+        return acquire_plate(config, catalog, service, console=console, live=live, monitor=monitor, from_well=from_well)
 
 
 def acquire_plate(
@@ -81,7 +80,7 @@ def acquire_plate(
     console: Console,
     live: bool = True,
     on_stop: Callable[[], None] = lambda: None,
-    lookout: Lookout | None = None,
+    monitor: RunMonitor | None = None,
     from_well: WellId | None = None,
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
@@ -91,7 +90,7 @@ def acquire_plate(
         catalog.register_plate(plate_map, config.model_dump_json())
         queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
         if isinstance(source, FocusRecalling):
-            source.recall(catalog.focus_map(plate_map.name))
+            source.restore_focus_map(catalog.focus_map(plate_map.name))
         with catalog.transaction():
             for plan in plans if isinstance(plans, Sequence) else ():  # one that only watches names none yet
                 catalog.expect(plan)
@@ -105,7 +104,7 @@ def acquire_plate(
                 data_dir,
                 plate_map,
                 events.put,
-                codec=SlabCodec(store.codec),
+                codec=ShardCodec(store.codec),
                 slab_z=store.slab_z,
                 ring_slots=store.ring_slots,
             ),
@@ -115,9 +114,9 @@ def acquire_plate(
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        steered = Steered(service, source.inlet if isinstance(source, PushSource) else None, on_stop, lookout)
+        context = RunContext(service, source.inlet if isinstance(source, PushSource) else None, on_stop, monitor)
         inference = config.inference
-        _run(catalog, plate_map, inference, events, threads, data_dir, console, steered, live=live)
+        _run(catalog, plate_map, inference, events, threads, data_dir, console, context, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
 
 
@@ -142,16 +141,16 @@ def say_state(catalog: Catalog, state: str, started_s: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Steered:
-    """Through what a run is steered from outside: nothing at all, or a service and, for pushed slices, their inlet.
+class RunContext:
+    """Through what a run is context from outside: nothing at all, or a service and, for pushed slices, their inlet.
 
-    `on_stop` is called where a person stops the run, by a signal or an order; `lookout` tells of it meanwhile.
+    `on_stop` is called where a person stops the run, by a signal or an order; `monitor` tells of it meanwhile.
     """
 
     service: "Service | None" = None
     inlet: PushInlet | None = None
     on_stop: Callable[[], None] = lambda: None
-    lookout: Lookout | None = None
+    monitor: RunMonitor | None = None
 
     @contextlib.contextmanager
     def door_open(self, plate: str) -> Iterator[None]:
@@ -180,14 +179,14 @@ def score_plate(
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
-        Lookout(data_dir, catalog, AlarmsConfig()) as lookout,
+        RunMonitor(data_dir, catalog, AlarmsConfig()) as monitor,
     ):
         plates = catalog.plates()
         if not plates:
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
             given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
-            score_again(catalog, plate, given, data_dir, console, Steered(lookout=lookout))
+            score_again(catalog, plate, given, data_dir, console, RunContext(monitor=monitor))
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
 
@@ -197,7 +196,7 @@ def score_again(
     given: Mapping[str, Any],
     data_dir: Path,
     console: Console,
-    steered: Steered,
+    context: RunContext,
 ) -> None:
     """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
     before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
@@ -208,7 +207,7 @@ def score_again(
                 catalog.set_stack_state(row.key, StackState.STORED)
     events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
     plate_map = catalog.plate_map(plate)
-    _run(catalog, plate_map, settings, events, None, data_dir, console, steered, again=True)
+    _run(catalog, plate_map, settings, events, None, data_dir, console, context, again=True)
 
 
 def _run(
@@ -219,7 +218,7 @@ def _run(
     threads: AcquisitionThreads | None,
     data_dir: Path,
     console: Console,
-    steered: Steered,
+    context: RunContext,
     *,
     live: bool = True,
     again: bool = False,
@@ -235,25 +234,25 @@ def _run(
         again=again,
     )
     rows = catalog.stacks(plate_map.name)
-    pace = Pace(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
-    desk = ScoringDesk(catalog, plate_map, settings, regressor)
+    pace = Throughput(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
+    scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
     _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
     worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
-        orders = steered.service.inbox if steered.service else None
+        orders = context.service.inbox if context.service else None
         run = PlateRun(
             catalog,
-            desk,
+            scheduler,
             worker,
             events,
             pace,
             progress,
             orders=orders,
-            inlet=steered.inlet,
-            on_stop=steered.on_stop,
-            lookout=steered.lookout,
+            inlet=context.inlet,
+            on_stop=context.on_stop,
+            monitor=context.monitor,
         )
-        with stopped_by_signals(run.stop, console), steered.door_open(plate_map.name):
+        with stopped_by_signals(run.stop, console), context.door_open(plate_map.name):
             run.run(threads)
 
 

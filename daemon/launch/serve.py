@@ -9,10 +9,10 @@ from rich.console import Console
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.config.submitted_plates import PlanFolder
-from spheroidd.daemon.launch.run import Steered, acquire_plate, say_state, score_again, stopped_by_signals
+from spheroidd.daemon.config.submitted_plates import SubmittedPlates
+from spheroidd.daemon.launch.run import RunContext, acquire_plate, say_state, score_again, stopped_by_signals
 from spheroidd.daemon.monitoring.event_log import logging_to
-from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
 from spheroidd.daemon.pipeline.orders import Done, Order, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.pipeline.steering import audited
@@ -40,12 +40,12 @@ def serve(
     """
     with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
         open_things.enter_context(logging_to(data_dir))
-        lookout = open_things.enter_context(Lookout(data_dir, catalog, alarms or AlarmsConfig()))
+        monitor = open_things.enter_context(RunMonitor(data_dir, catalog, alarms or AlarmsConfig()))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
         service = open_things.enter_context(Service(data_dir, settings))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
-        waiting = Waiting(data_dir, catalog, service, console, lookout, from_well)
+        waiting = Waiting(data_dir, catalog, service, console, monitor, from_well)
         with stopped_by_signals(waiting.stop, console):
             waiting.run()
     return 0
@@ -60,13 +60,13 @@ class Waiting:
         catalog: Catalog,
         service: Service,
         console: Console,
-        lookout: Lookout,
+        monitor: RunMonitor,
         from_well: WellId | None = None,
     ) -> None:
-        self._lookout, self._from_well = lookout, from_well
+        self._monitor, self._from_well = monitor, from_well
         self._data_dir, self._catalog, self._service = data_dir, catalog, service
         self._console = console
-        self._plans = PlanFolder(data_dir)
+        self._plans = SubmittedPlates(data_dir)
         self._started_s = time.time()
         self._stopping = False
 
@@ -117,7 +117,7 @@ class Waiting:
             console=self._console,
             live=False,
             on_stop=self.stop,
-            lookout=self._lookout,
+            monitor=self._monitor,
             from_well=from_well,
         )
 
@@ -129,8 +129,8 @@ class Waiting:
         done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
-        steered = Steered(self._service, None, self.stop, self._lookout)
-        score_again(self._catalog, order.plate, given, self._data_dir, self._console, steered)
+        context = RunContext(self._service, None, self.stop, self._monitor)
+        score_again(self._catalog, order.plate, given, self._data_dir, self._console, context)
 
     def _check_stored(self, order: Order) -> None:
         self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run
@@ -139,5 +139,5 @@ class Waiting:
         with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
             with self._catalog.transaction():
                 say_state(self._catalog, state, self._started_s)
-                self._lookout.record(acquiring=False)
-            self._lookout.beaten(state)
+                self._monitor.record(acquiring=False)
+            self._monitor.after_heartbeat(state)

@@ -8,7 +8,7 @@ from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import load_config
 from spheroidd.daemon.config.service_settings import read_alarms
 from spheroidd.daemon.monitoring import transports as delivery
-from spheroidd.daemon.monitoring.notifications import Notice
+from spheroidd.daemon.monitoring.notifications import Notification
 from spheroidd.protocols.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def _told(deliver: delivery.Deliver) -> str:
     now_s = time.time()
     number = round(1000 * now_s)
     what, do = "this is a test of the alarms; nothing is wrong", "nothing"
-    notice = Notice(f"test-{number}-raised", "raised", 0, "test", "warning", what, "spheroidd", do, now_s, now_s)
+    notice = Notification(f"test-{number}-raised", "raised", 0, "test", "warning", what, "spheroidd", do, now_s, now_s)
     try:
         deliver(notice)
     except delivery.REFUSALS as error:

@@ -1,6 +1,6 @@
 """What stands beside main and tells of it: alarms, the log, the service manager.
 
-Main calls `record` inside the transaction of each heartbeat and `beaten` after it; both cost it microseconds.
+Main calls `record` inside the transaction of each heartbeat and `after_heartbeat` after it; both cost it microseconds.
 Looking at the state and telling of it are done by threads of their own, over readers' connections.
 """
 
@@ -18,8 +18,8 @@ from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
 from spheroidd.daemon.monitoring.alarms import KILLED, RESTARTED, settle
 from spheroidd.daemon.monitoring.event_log import tell, tell_event
-from spheroidd.daemon.monitoring.notifications import Told, next_notice, notice_without_catalog
-from spheroidd.daemon.monitoring.notifier import Courier
+from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
+from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.daemon.scoring.worker import WorkerLost
 from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.protocols.errors import SpheroiddError, StackError
@@ -27,12 +27,12 @@ from spheroidd.protocols.errors import SpheroiddError, StackError
 _log = logging.getLogger(__name__)
 
 
-class Lookout:
+class RunMonitor:
     """A context manager around all that a daemon does with one data directory; main's own but for its threads."""
 
     def __init__(self, data_dir: Path, catalog: Catalog, settings: AlarmsConfig) -> None:
         self._data_dir, self._catalog, self._settings = data_dir, catalog, settings
-        self._couriers = _couriers(data_dir, settings)
+        self._notifiers = _notifiers(data_dir, settings)
         self._watch = AlarmWatch(data_dir, settings, self._undelivered)
         self._logged = _told_so_far(catalog)
         self._state = ""
@@ -42,8 +42,8 @@ class Lookout:
     def __enter__(self) -> Self:
         self._tell_if_killed()
         self._watch.start()
-        for courier in self._couriers.values():
-            courier.start()
+        for notifier in self._notifiers.values():
+            notifier.start()
         tell("daemon-started", data_dir=str(self._data_dir))
         return self
 
@@ -65,8 +65,8 @@ class Lookout:
             _log.exception("the last alarms are not looked for")
         else:
             self._log_faults()
-        for courier in self._couriers.values():
-            courier.close()
+        for notifier in self._notifiers.values():
+            notifier.close()
         tell("daemon-stopped", data_dir=str(self._data_dir))
 
     def record(self, *, acquiring: bool) -> None:
@@ -82,12 +82,12 @@ class Lookout:
             do = "look for lack of memory if it comes back; acquisition goes on meanwhile"
             self._catalog.raise_fault(RESTARTED, StackError(what, where="worker", do=do))
 
-    def committed(self, batch: Sequence[object]) -> None:
+    def after_commit(self, batch: Sequence[object]) -> None:
         """Log what was committed."""
         for event in batch:
             tell_event(event)
 
-    def beaten(self, state: str) -> None:
+    def after_heartbeat(self, state: str) -> None:
         """A heartbeat was committed."""
         self.alive()
         if self._refused is not None:
@@ -105,7 +105,7 @@ class Lookout:
         """Main is at work, though it may wait for a disk."""
         notify(WATCHDOG)
 
-    def refused(self, error: SpheroiddError) -> None:
+    def catalog_unwritable(self, error: SpheroiddError) -> None:
         """The catalog cannot be written, so this alarm cannot stand in it: it is told at once."""
         self.alive()
         if self._refused is None:
@@ -117,11 +117,11 @@ class Lookout:
             error, since_s = self._refused
             notice = notice_without_catalog(error, event, self._data_dir, since_s, time.time())
             tell(f"alarm-{event}", None, logging.ERROR, code=notice.code, what=notice.what, do=notice.do)
-            for courier in self._couriers.values():
-                courier.say_now(notice)
+            for notifier in self._notifiers.values():
+                notifier.say_now(notice)
 
     def _undelivered(self) -> dict[str, SpheroiddError]:
-        problems = {name: courier.problem for name, courier in self._couriers.items()}
+        problems = {name: notifier.problem for name, notifier in self._notifiers.items()}
         return {name: problem for name, problem in problems.items() if problem is not None}
 
     def _tell_if_killed(self) -> None:
@@ -144,24 +144,24 @@ class Lookout:
             words = {"code": notice.code, "what": notice.what, "where": notice.where, "do": notice.do}
             tell(f"alarm-{notice.event}", None, level, **place, **words, id=notice.id)
         if any_came:
-            for courier in self._couriers.values():
-                courier.wake()
+            for notifier in self._notifiers.values():
+                notifier.wake()
 
 
-def _couriers(data_dir: Path, settings: AlarmsConfig) -> dict[str, Courier]:
+def _notifiers(data_dir: Path, settings: AlarmsConfig) -> dict[str, Notifier]:
     """One for each receiver that is configured; ConfigError for a secret that is not set."""
     found = {}
     if settings.webhook is not None:
         deliver = delivery.webhook(settings.webhook, data_dir)
-        found["webhook"] = Courier(data_dir, "webhook", delivery.address(settings.webhook), deliver)
+        found["webhook"] = Notifier(data_dir, "webhook", delivery.address(settings.webhook), deliver)
     if settings.email is not None:
         deliver = delivery.email(settings.email, data_dir)
-        found["email"] = Courier(data_dir, "email", delivery.address(settings.email), deliver)
+        found["email"] = Notifier(data_dir, "email", delivery.address(settings.email), deliver)
     return found
 
 
-def _told_so_far(catalog: Catalog) -> Told:
+def _told_so_far(catalog: Catalog) -> DeliveryCursor:
     """As if everything before now was told: the log has it."""
     rows = catalog.query("SELECT id, cleared_s FROM faults")
     stands = tuple(row["id"] for row in rows if row["cleared_s"] is None)
-    return Told(0.0, max((row["id"] for row in rows), default=0), stands)
+    return DeliveryCursor(0.0, max((row["id"] for row in rows), default=0), stands)

@@ -1,8 +1,8 @@
 """What is told of alarms: a notice when each begins and one when it ends, in order, from the catalog's faults.
 
-The catalog is the outbox: its faults are durable and numbered. What one receiver was told stands in a small file of
-its own (`Told`), which is written after the delivery. So a crash at any moment loses nothing, and at worst tells the
-last notice once more, under the same id.
+The catalog is the outbox: its faults are durable and numbered. What was delivered to one receiver stands in a small
+file of its own (`DeliveryCursor`), which is written after the delivery. So a crash at any moment loses nothing, and at
+worst delivers the last notification once more, under the same id.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from spheroidd.protocols.errors import SpheroiddError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """One thing to tell. `id` is the same however often it is told; `event` is "raised" or "ended"."""
 
     id: str
@@ -67,7 +67,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DeliveryCursor:
     """What a receiver was told: the beginnings of all faults up to `upto`, and the ends of all but the `open` ones.
 
     Faults that were over before `since_s`, when it was first told anything, are old news.
@@ -77,14 +77,14 @@ class Told:
     upto: int = 0
     open: tuple[int, ...] = ()
 
-    def after(self, notice: Notice) -> "Told":
+    def after(self, notice: Notification) -> "DeliveryCursor":
         """The same with one notice more."""
         if notice.event == "raised":
             return replace(self, upto=notice.fault, open=(*self.open, notice.fault))
         return replace(self, open=tuple(fault for fault in self.open if fault != notice.fault))
 
 
-def next_notice(catalog: CatalogReader, data_dir: Path, told: Told, receiver: str) -> Notice | None:
+def next_notice(catalog: CatalogReader, data_dir: Path, told: DeliveryCursor, receiver: str) -> Notification | None:
     """The oldest notice that was not told yet; None where there is none.
 
     A receiver is not told that it could not be told.
@@ -98,19 +98,21 @@ def next_notice(catalog: CatalogReader, data_dir: Path, told: Told, receiver: st
     return _notice(raised[0], "raised", data_dir) if raised else None
 
 
-def notice_without_catalog(error: SpheroiddError, event: str, data_dir: Path, raised_s: float, at_s: float) -> Notice:
+def notice_without_catalog(
+    error: SpheroiddError, event: str, data_dir: Path, raised_s: float, at_s: float
+) -> Notification:
     """A notice that the catalog itself cannot be written: the one thing that cannot stand in it."""
     name = f"{_home(data_dir)}-catalog-{round(1000 * raised_s)}-{event}"
     code = "storage-catalog"
-    return Notice(
+    return Notification(
         name, event, 0, code, severity(code), error.what, error.where or str(data_dir), error.do, at_s, raised_s
     )
 
 
-def _notice(row: Mapping[str, Any], event: str, data_dir: Path) -> Notice:
+def _notice(row: Mapping[str, Any], event: str, data_dir: Path) -> Notification:
     plate, well, stack = row["key"].rsplit("/", 2) if row["key"].count("/") >= 2 else ("", "", "")
     at_s = row["raised_s"] if event == "raised" else row["cleared_s"]
-    return Notice(
+    return Notification(
         id=f"{_home(data_dir)}-{row['id']}-{round(1000 * row['raised_s'])}-{event}",
         event=event,
         fault=row["id"],
@@ -132,14 +134,14 @@ def _home(data_dir: Path) -> str:
     return hashlib.sha256(f"{platform.node()}\0{data_dir.absolute()}".encode("utf-8", "replace")).hexdigest()[:8]
 
 
-class ToldFile:
+class DeliveryState:
     """Keeps what a receiver was told, in `data_dir/alarms-told-<receiver>.json`. One thread's own."""
 
     def __init__(self, data_dir: Path, receiver: str, now_s: float) -> None:
         self._path = data_dir / f"alarms-told-{receiver}.json"
-        self.told = self._read() or Told(now_s)
+        self.told = self._read() or DeliveryCursor(now_s)
 
-    def keep(self, told: Told) -> None:
+    def keep(self, told: DeliveryCursor) -> None:
         """Make it durable. StorageError where the disk refuses; it is known here all the same."""
         self.told = told
         draft = self._path.with_suffix(".new")
@@ -153,11 +155,13 @@ class ToldFile:
             do = "make room; the receiver may be told something twice after a restart"
             raise StorageError(f"cannot be written: {error.strerror}", where=str(self._path), do=do) from error
 
-    def _read(self) -> Told | None:
+    def _read(self) -> DeliveryCursor | None:
         """None for a receiver that was never told anything, or a file that a person has edited badly."""
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-            return Told(float(found["since_s"]), int(found["upto"]), tuple(int(fault) for fault in found["open"]))
+            return DeliveryCursor(
+                float(found["since_s"]), int(found["upto"]), tuple(int(fault) for fault in found["open"])
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.notifications import Notice, ToldFile, next_notice
+from spheroidd.daemon.monitoring.notifications import DeliveryState, Notification, next_notice
 from spheroidd.daemon.monitoring.transports import REFUSALS, Deliver, why
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
@@ -26,7 +26,7 @@ MAX_URGENT = 8  # beginnings and ends of a catalog that cannot be written; older
 _log = logging.getLogger(__name__)
 
 
-class Courier:
+class Notifier:
     """One receiver's thread. `problem` is why it could not be told, None where it could."""
 
     def __init__(
@@ -41,9 +41,9 @@ class Courier:
     ) -> None:
         self._data_dir, self._receiver, self._where, self._deliver = data_dir, receiver, where, deliver
         self._first_pause_s, self._jitter = pause_s, jitter
-        self._told = ToldFile(data_dir, receiver, time.time())
+        self._told = DeliveryState(data_dir, receiver, time.time())
         self._failures = 0
-        self._urgent: deque[Notice] = deque(maxlen=MAX_URGENT)
+        self._urgent: deque[Notification] = deque(maxlen=MAX_URGENT)
         self._leaving, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"alarms-{receiver}", daemon=True)
         self.problem: SpheroiddError | None = None
@@ -59,7 +59,7 @@ class Courier:
         if not self._failures:
             self._wake.set()
 
-    def say_now(self, notice: Notice) -> None:
+    def say_now(self, notice: Notification) -> None:
         """Tell what cannot stand in the catalog, before anything else; known no longer than this process lives."""
         self._urgent.append(notice)
         self._wake.set()
@@ -103,7 +103,7 @@ class Courier:
             if self._urgent[0] is notice:  # main may have put another in its place
                 self._urgent.popleft()
 
-    def _accepted(self, notice: Notice) -> bool:
+    def _accepted(self, notice: Notification) -> bool:
         try:
             self._deliver(notice)
         except REFUSALS as error:

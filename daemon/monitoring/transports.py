@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.config.alarm_settings import EmailConfig, WebhookConfig, secret
-from spheroidd.daemon.monitoring.notifications import Notice
+from spheroidd.daemon.monitoring.notifications import Notification
 
-Deliver = Callable[[Notice], None]
+Deliver = Callable[[Notification], None]
 REFUSALS = (OSError, HTTPException, smtplib.SMTPException, ValueError)  # what a delivery may fail with
 
 
@@ -43,7 +43,7 @@ def webhook(settings: WebhookConfig, data_dir: Path) -> Deliver:
     token, key = secret(settings.token_env, "webhook.token_env"), secret(settings.secret_env, "webhook.secret_env")
     opener = urllib.request.build_opener(_NoRedirect)
 
-    def deliver(notice: Notice) -> None:
+    def deliver(notice: Notification) -> None:
         body = json.dumps(notice.payload(data_dir), allow_nan=False).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
         headers["User-Agent"] = f"spheroidd/{version('spheroidd')}"
@@ -66,7 +66,7 @@ def email(settings: EmailConfig, data_dir: Path) -> Deliver:
     """Mail each notice; its id is the Message-ID's, so that a second copy is known as one. ConfigError as above."""
     password = secret(settings.password_env, "email.password_env")
 
-    def deliver(notice: Notice) -> None:
+    def deliver(notice: Notification) -> None:
         tls = ssl.create_default_context()
         if settings.security == "tls":
             link: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, timeout=settings.timeout_s, context=tls)
@@ -82,7 +82,7 @@ def email(settings: EmailConfig, data_dir: Path) -> Deliver:
     return deliver
 
 
-def _mail(notice: Notice, settings: EmailConfig, data_dir: Path) -> EmailMessage:
+def _mail(notice: Notification, settings: EmailConfig, data_dir: Path) -> EmailMessage:
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = settings.sender, ", ".join(settings.to), notice.subject()[:200]
     mail["Date"] = format_datetime(datetime.fromtimestamp(notice.at_s, UTC))

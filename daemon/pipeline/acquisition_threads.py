@@ -74,12 +74,12 @@ class AcquisitionThreads:
         self._taking: StackKey | None = None  # while frames are being pulled
         self._skipped: StackKey | None = None
         if isinstance(source, Interruptible):
-            source.heed(self._interrupted)
+            source.set_interrupt(self._interrupted)
         if isinstance(source, FaultTelling):
-            source.tell_to(emit)
+            source.set_event_sink(emit)
         self._threads = [
-            threading.Thread(target=self._guarded, args=(self._run_source,), name="source", daemon=True),
-            threading.Thread(target=self._guarded, args=(self._run_store,), name="store", daemon=True),
+            threading.Thread(target=self._report_death, args=(self._run_source,), name="source", daemon=True),
+            threading.Thread(target=self._report_death, args=(self._run_store,), name="store", daemon=True),
         ]
 
     def start(self) -> None:
@@ -221,21 +221,21 @@ class AcquisitionThreads:
             for item in self._frames:
                 match item:
                     case _Open(plan, found):
-                        held = self._patiently(lambda plan=plan: self._store.open(plan))  # type: ignore[misc]
+                        held = self._retry_storage(lambda plan=plan: self._store.open(plan))  # type: ignore[misc]
                         self._emit(StackOpened(plan, held))
                         found.put(held)
                     case _Close(key):
-                        self._patiently(lambda key=key: self._store.seal(key))  # type: ignore[misc]
+                        self._retry_storage(lambda key=key: self._store.seal(key))  # type: ignore[misc]
                     case Frame() as frame:
-                        self._patiently(lambda frame=frame: self._store.append(frame))  # type: ignore[misc]
-            self._patiently(self._store.close)
+                        self._retry_storage(lambda frame=frame: self._store.append(frame))  # type: ignore[misc]
+            self._retry_storage(self._store.close)
         except StorageError:
             pass  # told before, when it began; stopped by a person while the disk was still full
         finally:
-            self._dismiss()
+            self._release_source()
             self._emit(SourceFinished())
 
-    def _patiently(self, action: Callable[[], T]) -> T:
+    def _retry_storage(self, action: Callable[[], T]) -> T:
         """Do it, or wait until the disk lets us: the frame in hand is the one thing that must not be dropped."""
         told = False
         while True:
@@ -253,14 +253,14 @@ class AcquisitionThreads:
                     self._emit(FaultRaised("storage", StorageError("the disk takes data again"), cleared=True))
                 return result
 
-    def _dismiss(self) -> None:
+    def _release_source(self) -> None:
         """Let the source go where the store has ended before it: nobody may wait for an answer that cannot come."""
         self._frames.close()
         for item in self._frames:
             if isinstance(item, _Open):
                 item.found.close()
 
-    def _guarded(self, run: Callable[[], None]) -> None:
+    def _report_death(self, run: Callable[[], None]) -> None:
         try:
             run()
         except BaseException as error:

@@ -12,7 +12,7 @@ from rich.text import Text
 from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.protocols.results import WellStatus
 
 REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker
@@ -22,7 +22,7 @@ MAX_ROWS = 28  # what a laboratory screen shows at once; the rows that move are 
 class Progress:
     """Draws the plate at most twice a second. A context manager; call it as often as you like."""
 
-    def __init__(self, console: Console, catalog: Catalog, pace: Pace, plate: str, *, live: bool = True) -> None:
+    def __init__(self, console: Console, catalog: Catalog, pace: Throughput, plate: str, *, live: bool = True) -> None:
         self._console, self._catalog, self._pace, self._plate = console, catalog, pace, plate
         self._live = Live(console=console, auto_refresh=False, transient=True) if live and console.is_terminal else None
         self._next_s = 0.0

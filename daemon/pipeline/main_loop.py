@@ -13,13 +13,13 @@ from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.sources.push import PushInlet
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.monitor import Lookout
+from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.orders import Inbox
 from spheroidd.daemon.pipeline.steering import Steering
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.messages import Scored
-from spheroidd.daemon.scoring.scheduler import ScoringDesk
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 from spheroidd.daemon.scoring.worker import (
     ScoringAbandoned,
     ScoringFailed,
@@ -59,25 +59,25 @@ class PlateRun:
     """Runs one plate until its source has nothing more to give and every stored stack is scored.
 
     `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
-    turns; `inlet` is told what was committed, `on_stop` that a person stopped it, `lookout` what others must know.
+    turns; `inlet` is told what was committed, `on_stop` that a person stopped it, `monitor` what others must know.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        desk: ScoringDesk,
+        scheduler: ScoringScheduler,
         worker: Worker,
         events: Channel[AnyEvent],
-        pace: Pace,
+        pace: Throughput,
         shown: Callable[[], None],
         *,
         orders: Inbox | None = None,
         inlet: PushInlet | None = None,
         on_stop: Callable[[], None] = lambda: None,
-        lookout: Lookout | None = None,
+        monitor: RunMonitor | None = None,
     ) -> None:
-        self._lookout = lookout
-        self._catalog, self._desk, self._worker, self._events = catalog, desk, worker, events
+        self._monitor = monitor
+        self._catalog, self._scheduler, self._worker, self._events = catalog, scheduler, worker, events
         self._pace, self._shown, self._inlet, self._on_stop = pace, shown, inlet, on_stop
         self._orders = orders if orders is not None else Inbox()  # an empty one is false
         self._steering = self._steered_by(None)
@@ -95,7 +95,7 @@ class PlateRun:
         """
         self._threads = threads
         self._steering = self._steered_by(threads)
-        self._desk.source_finished = threads is None
+        self._scheduler.source_finished = threads is None
         self._pace.state = "running"
         self._worker.start()
         if threads:
@@ -117,12 +117,12 @@ class PlateRun:
             self._threads.stop()
 
     def _over(self) -> bool:
-        return self._desk.source_finished and (self._stopping or self._desk.idle())
+        return self._scheduler.source_finished and (self._stopping or self._scheduler.idle())
 
     def _finish(self) -> None:
-        if self._threads and not self._desk.source_finished:
+        if self._threads and not self._scheduler.source_finished:
             self._threads.stop()
-            while not self._desk.source_finished:  # the store may still be telling of slices it made durable
+            while not self._scheduler.source_finished:  # the store may still be telling of slices it made durable
                 self._turn()
         self._worker.stop()
         if self._threads:
@@ -134,22 +134,22 @@ class PlateRun:
     def _turn(self) -> None:
         batch = self._take_batch()
         self._commit(batch)
-        if self._lookout:
-            self._lookout.committed(batch)
+        if self._monitor:
+            self._monitor.after_commit(batch)
         for event in batch:
             self._act(event)
             if self._inlet:
                 self._inlet.told(event)
-        if self._steering.obey(self._orders):
+        if self._steering.handle_orders(self._orders):
             self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
         self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
-            self._desk.dispatch(self._worker)
-            self._pace.worker = self._desk.describe()
+            self._scheduler.dispatch(self._worker)
+            self._pace.worker = self._scheduler.describe()
         self._shown()
 
     def _steered_by(self, threads: AcquisitionThreads | None) -> Steering:
-        return Steering(self._catalog, self._desk, self._pace, threads, stop=self.stop, inlet=self._inlet)
+        return Steering(self._catalog, self._scheduler, self._pace, threads, stop=self.stop, inlet=self._inlet)
 
     def _word(self) -> str:
         return "stopping" if self._stopping else self._steering.word
@@ -175,12 +175,12 @@ class PlateRun:
                     for event in batch:
                         self._record(event, now_s)
                     if beat or not all(isinstance(event, _FREQUENT) for event in batch):
-                        self._desk.lock_when_ready()
+                        self._scheduler.lock_when_ready()
                     if beat:
-                        excluded = self._desk.record_exclusions()
+                        excluded = self._scheduler.record_exclusions()
                         self._catalog.set_run_state(self._pace.run_state(now_s))
-                        if self._lookout:
-                            self._lookout.record(acquiring=not self._desk.source_finished)
+                        if self._monitor:
+                            self._monitor.record(acquiring=not self._scheduler.source_finished)
                     if refused:
                         self._catalog.raise_fault("storage-catalog", refused)
                         self._catalog.clear_fault("storage-catalog")
@@ -190,17 +190,17 @@ class PlateRun:
                     raise
                 refused, self._pace.state = error, "storage full"
                 self._shown()
-                if self._lookout:
-                    self._lookout.refused(error)
-                self._steering.obey(self._orders)
+                if self._monitor:
+                    self._monitor.catalog_unwritable(error)
+                self._steering.handle_orders(self._orders)
                 time.sleep(HEARTBEAT_S)
         if refused:
             self._pace.state = self._word()
         if beat:
-            self._desk.related_without(excluded)
+            self._scheduler.related_without(excluded)
             self._next_heartbeat_s = started_s + HEARTBEAT_S
-            if self._lookout:
-                self._lookout.beaten(self._pace.state)
+            if self._monitor:
+                self._monitor.after_heartbeat(self._pace.state)
 
     # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------
 
@@ -223,13 +223,13 @@ class PlateRun:
             case FocusFound():
                 self._catalog.put_focus(event)
             case Scored():
-                self._desk.record_scored(event)
+                self._scheduler.record_scored(event)
             case ScoringFailed():
-                self._desk.record_failed(event)
+                self._scheduler.record_failed(event)
             case WorkerLost():
-                self._desk.record_lost(event)
-                if self._lookout:
-                    self._lookout.worker_lost(event)
+                self._scheduler.record_lost(event)
+                if self._monitor:
+                    self._monitor.worker_lost(event)
             case _:
                 pass  # said to main alone: nothing to keep
 
@@ -302,16 +302,16 @@ class PlateRun:
             case StackOpened(plan):
                 self._pace.current = plan.key
             case SourceFinished():
-                self._desk.source_finished = True
+                self._scheduler.source_finished = True
                 self._pace.current = None
             case WorkerReady():
-                self._desk.ready = True
+                self._scheduler.ready = True
             case WorkerBroken(error):
                 raise error
             case WorkerLost():
-                self._desk.lost(event)
+                self._scheduler.lost(event)
             case Scored() | ScoringFailed() | ScoringAbandoned():
-                self._desk.answered(event)
+                self._scheduler.answered(event)
             case ThreadDied(name, error):
                 raise StackError(f"the {name} thread met an unforeseen error: {error!r}", do="report it") from error
             case FaultRaised("instrument", error, None):

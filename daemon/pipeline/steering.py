@@ -26,8 +26,8 @@ from spheroidd.daemon.pipeline.orders import (
     SkipWell,
     Stop,
 )
-from spheroidd.daemon.pipeline.throughput import Pace
-from spheroidd.daemon.scoring.scheduler import ScoringDesk
+from spheroidd.daemon.pipeline.throughput import Throughput
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 from spheroidd.protocols.errors import MissingError, RefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.events import StackHeld
 from spheroidd.protocols.stack import StackKey, StackPlan
@@ -38,19 +38,19 @@ _AGAIN = "run the plate again, or repeat the well, to take it"
 
 
 class Steering:
-    """The will of the operators over one run. Without `threads` only the scoring can be steered."""
+    """The will of the operators over one run. Without `threads` only the scoring can be context."""
 
     def __init__(
         self,
         catalog: Catalog,
-        desk: ScoringDesk,
-        pace: Pace,
+        scheduler: ScoringScheduler,
+        pace: Throughput,
         threads: AcquisitionThreads | None,
         *,
         stop: Callable[[], None],
         inlet: PushInlet | None,
     ) -> None:
-        self._catalog, self._desk, self._pace, self._threads = catalog, desk, pace, threads
+        self._catalog, self._scheduler, self._pace, self._threads = catalog, scheduler, pace, threads
         self._plate = pace.plate or ""
         self._stop, self._inlet = stop, inlet
         self._waiting: StackPlan | None = None  # planned while paused: decided on resume
@@ -100,7 +100,7 @@ class Steering:
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    def obey(self, inbox: Inbox) -> bool:
+    def handle_orders(self, inbox: Inbox) -> bool:
         """Carry out what waits; whether there was anything."""
         any_came = False
         while ticket := inbox.take():
@@ -238,7 +238,7 @@ class Steering:
             raise RefusedError("another model or normalisation cannot be used in the middle of a plate", do=do)
         for well in order.wells:
             self._known(well)
-        n = self._desk.score_again(frozenset(order.wells), order.who or None)
+        n = self._scheduler.score_again(frozenset(order.wells), order.who or None)
         if not n:
             raise RefusedError("no stack of these wells is stored and scored", do="wait until they are")
         return f"{n} stacks of plate {self._plate} are scored again"
@@ -254,7 +254,7 @@ class Steering:
 
     def _acquiring(self) -> AcquisitionThreads:
         """The threads, as long as the instrument is not done with the plate."""
-        if self._threads is None or self._desk.source_finished or self._aborted is not None:
+        if self._threads is None or self._scheduler.source_finished or self._aborted is not None:
             raise RefusedError(f"no slices of plate {self._plate} are being taken any more", do="look at the status")
         return self._threads
 

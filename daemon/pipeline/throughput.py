@@ -15,7 +15,7 @@ CYCLES = 16  # stacks, each with the way to the next, over which the time left i
 
 
 @dataclass(slots=True)
-class Pace:
+class Throughput:
     """Counts acknowledged slices; one run's life long."""
 
     slices_total: int

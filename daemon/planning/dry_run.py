@@ -13,8 +13,7 @@ from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSett
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.config.errors import line_of
-from spheroidd.daemon.config.model import Config, load_config
-from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.config.model import Config, load_config, open_source
 from spheroidd.daemon.monitoring.preflight import Check, Verdict, space_check
 from spheroidd.daemon.monitoring.status import duration
 from spheroidd.daemon.planning.time_estimate import LearntTimes, PlateTime, learn, reckon

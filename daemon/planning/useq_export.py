@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.plates.plan_settings import FormatSettings, PlanSettings
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
-from spheroidd.daemon.config.model import load_config
-from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.config.model import load_config, open_source
 from spheroidd.daemon.planning.dry_run import at_its_line
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, StorageError

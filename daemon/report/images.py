@@ -16,7 +16,7 @@ from PIL import Image
 from skimage import measure
 
 from spheroidd.acquisition.store import ngff
-from spheroidd.acquisition.store.shard import decode_slab
+from spheroidd.acquisition.store.shard import decode_shard
 from spheroidd.daemon.report import drawing
 from spheroidd.daemon.report.drawing import Drawing, Picture, Shape, Text
 from spheroidd.daemon.report.well_entry import WellEntry
@@ -98,13 +98,13 @@ def project(root: Path, plan: StackPlan, channel: str, limits: Mapping[str, tupl
 
 
 def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> Pixels:
-    """The maximum (y, x) over the slices of an array that its slabs hold."""
+    """The maximum (y, x) over the slices of an array that its shards hold."""
     grid = ngff.grid_from(array)
     found: Pixels | None = None
-    for slab in range(-(-n_z // grid.depth)):
-        path = ngff.shard_path(array, *lead, slab)
+    for shard in range(-(-n_z // grid.depth)):
+        path = ngff.shard_path(array, *lead, shard)
         try:
-            header, planes = decode_slab(path, grid)
+            header, planes = decode_shard(path, grid)
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error
         held: Pixels = planes[[z - header.z_start for z in header.crcs]].max(axis=0)

@@ -107,18 +107,18 @@ def _relate(catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> No
     """Relate the plate's rows to the controls that are left, with the code that a run relates them with."""
     from spheroidd.daemon.config.model import InferenceConfig
     from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
-    from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
+    from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 
     models = catalog.models(plate)
     if not models:
         return
     settings = ScoringSettings(models[0], Normalisation.STACK, limits=None, tolerance=0.0, max_attempts=1)
     inference = InferenceConfig.model_validate(catalog.plate_inference(plate))
-    desk = ScoringDesk(catalog, catalog.plate_map(plate), settings, chosen_regressor(inference))
+    scheduler = ScoringScheduler(catalog, catalog.plate_map(plate), settings, chosen_regressor(inference))
     # Rows that were final stay so: whoever wrote them knew that the source had nothing more to give.
-    desk.source_finished = any(result.status is WellStatus.FINAL for result in catalog.results(plate))
-    desk.related_without(before)
-    desk.record_exclusions()
+    scheduler.source_finished = any(result.status is WellStatus.FINAL for result in catalog.results(plate))
+    scheduler.related_without(before)
+    scheduler.record_exclusions()
 
 
 def _taken_up(data_dir: Path, catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> bool:

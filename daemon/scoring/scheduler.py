@@ -40,7 +40,7 @@ class ScoringSettings:
     again: bool = False  # score what this model has scored before, too
 
 
-class ScoringDesk:
+class ScoringScheduler:
     """The plate's scoring, one job at a time."""
 
     def __init__(self, catalog: Catalog, plate_map: PlateMap, settings: ScoringSettings, regressor: Regressor) -> None:

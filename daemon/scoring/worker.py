@@ -195,7 +195,7 @@ def _exit_with_parent() -> None:
 
 
 def _lock_blosc_without_a_name() -> None:
-    """Let blosc, which decodes every slab, make its lock now, and as one that has no name.
+    """Let blosc, which decodes every shard, make its lock now, and as one that has no name.
 
     It would make a named semaphore, which a worker that is killed leaves behind, and of which Python's resource tracker
     then complains on the daemon's stderr. Locks for forked processes have no name; nothing is forked here. On Windows
@@ -203,14 +203,14 @@ def _lock_blosc_without_a_name() -> None:
     """
     import numpy as np
 
-    from spheroidd.acquisition.store.shard import SlabCodec
+    from spheroidd.acquisition.store.shard import ShardCodec
 
     if "fork" not in multiprocessing.get_all_start_methods():
         return
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("fork", force=True)
     try:
-        SlabCodec().encode(np.zeros((8, 8), np.uint16))
+        ShardCodec().encode(np.zeros((8, 8), np.uint16))
     finally:
         multiprocessing.set_start_method(before, force=True)
 

@@ -29,7 +29,7 @@ def needed_role(method: str) -> Role:
     return Role.VIEWER if method.rpartition("/")[2] in _LOOKING else Role.OPERATOR
 
 
-class Gate(grpc.ServerInterceptor):
+class AuthInterceptor(grpc.ServerInterceptor):
     """Lets a call in by its token. `anonymous` is what a call without one may do."""
 
     def __init__(self, tokens: TokenFile, anonymous: Role) -> None:

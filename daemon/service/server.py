@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.pipeline.orders import Inbox
-from spheroidd.daemon.service.authorization import SERVICE, Gate
+from spheroidd.daemon.service.authorization import SERVICE, AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease
 from spheroidd.daemon.service.push_message import PushShortcut
 from spheroidd.daemon.service.push_stream import PushDoor
@@ -57,7 +57,7 @@ class Service:
         anonymous = Role.NONE
         if settings.local and settings.tls_client_ca is None:
             anonymous = Role[settings.local_role.upper()]
-        self._gate = Gate(TokenFile(data_dir), anonymous)
+        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous)
         self.servicer = Servicer(
             data_dir,
             inbox=self.inbox,

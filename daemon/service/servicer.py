@@ -8,9 +8,9 @@ import grpc
 from spheroidd.acquisition.sources.push import PushInlet
 from spheroidd.daemon.catalog.rows import geometry_differences
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.config.submitted_plates import PlanFolder
+from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.pipeline import orders
-from spheroidd.daemon.service.authorization import Gate
+from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease, Lease
 from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
 from spheroidd.daemon.service.model_list import known_models
@@ -42,12 +42,12 @@ class Servicer(wire_grpc.SpheroiddServicer):
         *,
         inbox: orders.Inbox,
         board: StatusBoard,
-        gate: Gate,
+        gate: AuthInterceptor,
         lease: ControlLease,
         viewers: Viewers,
         door: PushDoor,
     ) -> None:
-        self._data_dir, self._plans = data_dir, PlanFolder(data_dir)
+        self._data_dir, self._plans = data_dir, SubmittedPlates(data_dir)
         self._inbox, self._board, self._gate, self._lease = inbox, board, gate, lease
         self._viewers, self._door = viewers, door
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from spheroidd.daemon.config.errors import explain
 from spheroidd.daemon.config.table import Section
 from spheroidd.inference.training.output_bias import Output
-from spheroidd.inference.training.trainer import TrainSettings
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.protocols.errors import ConfigError, ModelError
 
 Positive = Annotated[float, Field(gt=0)]

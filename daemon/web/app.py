@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.service.authorization import Gate, needed_role
+from spheroidd.daemon.service.authorization import AuthInterceptor, needed_role
 from spheroidd.daemon.service.tokens import Caller, Role
 from spheroidd.daemon.service.viewers import MAX_VIEWERS
 from spheroidd.daemon.web.event_stream import EventStream
@@ -46,7 +46,12 @@ class WebApp:
     """The application's parts. Where `ending` is set, its streams end."""
 
     def __init__(
-        self, servicer: SpheroiddServicer, gate: Gate, data_dir: Path, settings: ServiceConfig, ending: threading.Event
+        self,
+        servicer: SpheroiddServicer,
+        gate: AuthInterceptor,
+        data_dir: Path,
+        settings: ServiceConfig,
+        ending: threading.Event,
     ) -> None:
         self._transcoder, self._gate = Transcoder(servicer), gate
         self._looking, self._ordering = anyio.CapacityLimiter(LOOKERS), anyio.CapacityLimiter(ORDERS)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spheroidd.acquisition.store import ngff
-from spheroidd.acquisition.store.shard import SlabGrid, decode_slab
+from spheroidd.acquisition.store.shard import ShardGrid, decode_shard
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackRow
 from spheroidd.protocols.errors import ConfigError, StorageError
@@ -67,7 +67,7 @@ class LiveImages:
         self._kept: OrderedDict[str, Picture] = OrderedDict()
 
     def live(self, catalog: CatalogReader) -> Picture | None:
-        """The stack under way, or the one before as long as nothing of it can be read; None before the first slab."""
+        """The stack under way, or the one before as long as nothing of it can be read; None before the first shard."""
         with self._lock:
             key = self._under_way(catalog)
             if key is None:
@@ -118,12 +118,12 @@ class LiveImages:
 
     def _read_new(self, catalog: CatalogReader, row: StackRow, growing: _Growing) -> None:
         array = ngff.image_path(self._root, row.key) / "0"
-        grid: SlabGrid | None = None
+        grid: ShardGrid | None = None
         for cursor, block in catalog.blocks(row.key, growing.cursor):
             grid = grid or ngff.grid_from(array)
             channel = row.plan.channels.index(block.channel)
-            for slab, first, last in ngff.block_shards(block, grid.depth):
-                planes = _decode(ngff.shard_path(array, channel, slab), grid, first, last).max(axis=0)
+            for shard, first, last in ngff.block_shards(block, grid.depth):
+                planes = _decode(ngff.shard_path(array, channel, shard), grid, first, last).max(axis=0)
                 before = growing.brightest.get(block.channel)
                 growing.brightest[block.channel] = planes if before is None else np.maximum(before, planes)
             growing.cursor = cursor
@@ -211,12 +211,12 @@ def _level(row: StackRow) -> int:
     return max(n for n, shape in enumerate(shapes) if n == 0 or max(shape) >= SIDE_PX)
 
 
-def _brightest(array: Path, lead: tuple[int, ...], grid: SlabGrid, n_z: int, z: int | None) -> Pixels | None:
+def _brightest(array: Path, lead: tuple[int, ...], grid: ShardGrid, n_z: int, z: int | None) -> Pixels | None:
     """One plane, or the brightest of all there are; None where there is none."""
-    slabs = range(-(-n_z // grid.depth)) if z is None else [z // grid.depth]
+    shards = range(-(-n_z // grid.depth)) if z is None else [z // grid.depth]
     found: Pixels | None = None
-    for slab in slabs:
-        path = ngff.shard_path(array, *lead, slab)
+    for shard in shards:
+        path = ngff.shard_path(array, *lead, shard)
         if not path.is_file():
             continue
         first, last = (0, grid.depth) if z is None else (z % grid.depth, z % grid.depth + 1)
@@ -225,8 +225,8 @@ def _brightest(array: Path, lead: tuple[int, ...], grid: SlabGrid, n_z: int, z: 
     return found
 
 
-def _decode(path: Path, grid: SlabGrid, first: int, last: int) -> Pixels:
+def _decode(path: Path, grid: ShardGrid, first: int, last: int) -> Pixels:
     try:
-        return decode_slab(path, grid, first, last)[1]
+        return decode_shard(path, grid, first, last)[1]
     except OSError as error:
         raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error

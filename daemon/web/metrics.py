@@ -180,7 +180,7 @@ def _queues(catalog: CatalogReader) -> Iterator[Metric]:
 
 
 def _not_in_zarr(catalog: CatalogReader, key: tuple[str, str, int]) -> int:
-    """Slices that are durable in the ring and wait for the rest of their slab."""
+    """Slices that are durable in the ring and wait for the rest of their shard."""
     sql = """SELECT (SELECT count(*) FROM slices WHERE plate = :plate AND well = :well AND stack = :stack)
         - (SELECT coalesce(sum(z_stop - z_start), 0) FROM blocks
            WHERE plate = :plate AND well = :well AND stack = :stack) AS n"""

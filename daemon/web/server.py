@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.service.authorization import Gate
+from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.tls import read_pem
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.system.page_address import remove_page, write_page
@@ -42,7 +42,7 @@ class WebServer:
     def __init__(self, service: "Service", data_dir: Path, settings: ServiceConfig) -> None:
         self._service, self._data_dir, self._settings = service, data_dir, settings
         anonymous = Role[settings.local_role.upper()] if settings.http_local else Role.NONE
-        self._gate = Gate(TokenFile(data_dir), anonymous)
+        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous)
         self._server: uvicorn.Server | None = None
         self._ending = threading.Event()
         self.url, self.port, self.moved = "", 0, False

@@ -19,7 +19,7 @@ from spheroidd.inference.dose_response import log_logistic
 from spheroidd.inference.dose_response.batch_fit import CurveBatch
 from spheroidd.inference.dose_response.log_logistic import Floats, LogLogistic
 from spheroidd.inference.dose_response.observations import Curve, Observations
-from spheroidd.inference.dose_response.status import failed, judge
+from spheroidd.inference.dose_response.status import classify_curves, failed
 from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
@@ -88,7 +88,7 @@ def fit_many(
     batches = [CurveBatch.fitted(kind, [observed[i] for i in chunk], robust=robust) for chunk in chunks]
     if pooled_variance and batches:
         _pool(batches)
-    fitted = dict(zip(usable, (fit for batch in batches for fit in judge(batch, area_um)), strict=True))
+    fitted = dict(zip(usable, (fit for batch in batches for fit in classify_curves(batch, area_um)), strict=True))
     return [fitted[i] if i in fitted else failed(each, failures[i] or "") for i, each in enumerate(observed)]
 
 

@@ -52,7 +52,7 @@ def failed(each: Observations, reason: str) -> DoseResponseFit:
     )
 
 
-def judge(batch: CurveBatch, area_um: tuple[float, float] | None) -> list[DoseResponseFit]:
+def classify_curves(batch: CurveBatch, area_um: tuple[float, float] | None) -> list[DoseResponseFit]:
     """Say of every curve of the batch what can be said; `area_um` is the dose range of the areas, None each one's."""
     effects = [_effect(batch, i) for i in range(len(batch.observations))]
     verdicts = [curve_status.without_ic50(effect) for effect in effects]

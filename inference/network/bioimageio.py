@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import answer, known_input
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings, card_from, find_weights, read_bounded
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.weights import load_model, write_card
 from spheroidd.protocols.errors import ModelError, StorageError
 

@@ -205,12 +205,3 @@ def fold_batchnorm(model: UNet) -> UNet:
             setattr(block, f"conv{number}", fused)
             setattr(block, f"norm{number}", nn.Identity())
     return folded
-
-
-def build_network(settings: UNetSettings) -> UNet:
-    """The network that the settings describe, with its first weights drawn from torch's generator."""
-    if settings.dimensions == 2:
-        from spheroidd.inference.network.unet2d import SlicewiseUNet
-
-        return SlicewiseUNet(settings)
-    return ResidualUNet(settings)

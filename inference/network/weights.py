@@ -15,10 +15,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import probe
 from spheroidd.inference.network.model_card import ModelCard, find_weights, read_bounded, read_card
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.protocols.errors import ModelError, StorageError
 
 _MAX_WEIGHTS_BYTES = 1 << 30

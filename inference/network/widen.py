@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.protocols.errors import ConfigError
 
 SPREAD = 0.25

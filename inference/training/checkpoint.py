@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.protocols.errors import ConfigError, StorageError
-
-if TYPE_CHECKING:
-    from spheroidd.inference.training.trainer import TrainSettings
 
 _MAY_DIFFER = ("every",)  # reports change nothing
 _WORDS = {"start_from": "weights to start from"}
@@ -26,7 +24,7 @@ class Origin:
     `start_from` is empty where the weights were drawn from the seed.
     """
 
-    settings: "TrainSettings"
+    settings: TrainSettings
     data: str
     start_from: str = ""
 

@@ -21,8 +21,9 @@ from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.checkpoint import weights_digest
 from spheroidd.inference.training.history import Progress
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack, stacks_digest
-from spheroidd.inference.training.trainer import TrainSettings, train
+from spheroidd.inference.training.trainer import train
 from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5

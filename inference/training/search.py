@@ -23,8 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.training.checkpoint import weights_digest
 from spheroidd.inference.training.history import Progress
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack, stacks_digest
-from spheroidd.inference.training.trainer import TrainSettings, train, validate
+from spheroidd.inference.training.trainer import train, validate
 from spheroidd.protocols.errors import ConfigError, ModelError, StorageError
 
 STUDY_NAME = "study.db"

@@ -34,7 +34,7 @@ def patiently(action):
     raise AssertionError("the disk never recovered")
 
 
-def write_patiently(store):
+def write_retry_storage(store):
     refused = patiently(lambda: store.open(PLAN))
     for index, pixels in SLICES.items():
         refused += patiently(lambda index=index, pixels=pixels: store.append(frame_of(PLAN, index, pixels)))
@@ -95,7 +95,7 @@ def test_any_refused_call_is_told_and_made_good(tmp_path, monkeypatch, call, ste
         monkeypatch.setattr(module, name, refusing)
     events = []
     store = ZarrStackStore(tmp_path, PLATE_MAP, events.append, ring_slots=24)
-    refused = write_patiently(store)
+    refused = write_retry_storage(store)
     monkeypatch.undo()
     assert refusing.refused == 3, f"only {refusing.count} calls were made: refuse an earlier one"
     assert refused > 0
@@ -113,7 +113,7 @@ def test_nothing_is_reported_while_the_sync_fails(tmp_path, monkeypatch):
         store.seal(PLAN.key)
     assert of_kind(events, SliceDurable) == []
     monkeypatch.undo()
-    patiently(lambda: write_patiently(store))
+    patiently(lambda: write_retry_storage(store))
     assert_all_there(tmp_path, events)
 
 
@@ -176,7 +176,7 @@ def test_disk_too_small_for_the_ring_is_told_at_open(small_disk):
     with pytest.raises(StorageError, match="disk is full"):
         store.open(PLAN)
     ballast.unlink()
-    write_patiently(store)
+    write_retry_storage(store)
     assert_all_there(small_disk, events)
 
 

@@ -119,18 +119,18 @@ class MicroManagerSource:
             said = {"focus_z_um": focus.focus_z_um, "focus": focus.status.value}
         yield from self._acquire(plan, self._order(plan, wanted, start_um), said)
 
-    def tell_to(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
+    def set_event_sink(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """See FaultTelling: it tells of each stack's focus."""
         self._tell = tell
 
-    def heed(self, interrupted: Callable[[], bool]) -> None:
+    def set_interrupt(self, interrupted: Callable[[], bool]) -> None:
         """See Interruptible: a search for the focus is given up."""
         self._interrupted = interrupted
 
-    def recall(self, found: Iterable[FocusFound]) -> None:
+    def restore_focus_map(self, found: Iterable[FocusFound]) -> None:
         """See FocusRecalling."""
         if self._autofocus is not None:
-            self._autofocus.map.recall(found)
+            self._autofocus.map.restore(found)
 
     def _focus(self, plan: StackPlan, wanted: Set[SliceIndex]) -> FocusFound | None:
         """Where this stack's focus is, looked for before its first slice; None where nobody looked.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import ClassVar
 
-from spheroidd.acquisition.images.open_stack import RecordedStack
 from spheroidd.acquisition.images.plane_folder import read_slice
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings
@@ -46,11 +46,11 @@ class WatchSource:
         """The map it was given."""
         return self._map
 
-    def heed(self, interrupted: Callable[[], bool]) -> None:
+    def set_interrupt(self, interrupted: Callable[[], bool]) -> None:
         """See `Interruptible`."""
         self._interrupted = interrupted
 
-    def tell_to(self, tell: Callable[[FaultRaised], None]) -> None:
+    def set_event_sink(self, tell: Callable[[FaultRaised], None]) -> None:
         """See `FaultTelling`."""
         self._tell = tell
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spheroidd.acquisition.images.file_names import ImageName
-from spheroidd.acquisition.images.open_stack import RecordedStack
 from spheroidd.acquisition.images.plane_folder import SliceRead
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import StackKey
 

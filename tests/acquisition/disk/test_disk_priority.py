@@ -157,16 +157,16 @@ PARTS = [bytes([number]) * (PIECE_BYTES // 2) for number in range(5)]
 @pytest.mark.parametrize("sync", [True, False])
 def test_file_that_gives_way_is_synced_piece_by_piece(tmp_path, way, synced, sync):
     way.signal(slices=False, hurry=False)
-    write_durably(tmp_path / "slab", PARTS, sync=sync, right_of_way=way)
+    write_durably(tmp_path / "shard", PARTS, sync=sync, right_of_way=way)
     assert synced == [PIECE_BYTES, 2 * PIECE_BYTES, 5 * PIECE_BYTES // 2]
-    assert (tmp_path / "slab").read_bytes() == b"".join(PARTS)
+    assert (tmp_path / "shard").read_bytes() == b"".join(PARTS)
 
 
 @pytest.mark.parametrize("way", [None, RightOfWay()], ids=["none", "hurry"])
 def test_file_in_a_hurry_is_synced_once(tmp_path, way, synced):
-    write_durably(tmp_path / "slab", PARTS, right_of_way=way)
+    write_durably(tmp_path / "shard", PARTS, right_of_way=way)
     assert synced == [5 * PIECE_BYTES // 2]
-    assert (tmp_path / "slab").read_bytes() == b"".join(PARTS)
+    assert (tmp_path / "shard").read_bytes() == b"".join(PARTS)
 
 
 def test_hurry_that_begins_within_a_file_leaves_no_part_unsynced(tmp_path, way, synced):
@@ -176,7 +176,7 @@ def test_hurry_that_begins_within_a_file_leaves_no_part_unsynced(tmp_path, way, 
         yield from PARTS[3:]
 
     way.signal(slices=False, hurry=False)
-    write_durably(tmp_path / "slab", parts(), right_of_way=way)
+    write_durably(tmp_path / "shard", parts(), right_of_way=way)
     assert synced == [PIECE_BYTES, 5 * PIECE_BYTES // 2]
 
 
@@ -191,7 +191,7 @@ def test_empty_file_is_durable_too(tmp_path, way, synced):
 
 
 class SlowRing:
-    """A store that has slab 0 durable and may write it once slice 8, whose sync takes for ever, is there."""
+    """A store that has shard 0 durable and may write it once slice 8, whose sync takes for ever, is there."""
 
     def __init__(self, monkeypatch, tmp_path):
         self.plan = plan_of(n_z=24, channels=("488",))
@@ -216,8 +216,8 @@ class SlowRing:
         for index in list(self.slices)[first:stop]:
             self.store.append(frame_of(self.plan, index, self.slices[index]))
 
-    def fill_slab(self, n_more):
-        """Append slab 0 at a camera's pace and then some more slices at once."""
+    def fill_shard(self, n_more):
+        """Append shard 0 at a camera's pace and then some more slices at once."""
         for z in range(8):
             self.append(z, z + 1)
             assert self.durable.acquire(timeout=LONG_S)
@@ -235,8 +235,8 @@ def slow(monkeypatch, tmp_path):
         yield slow
 
 
-def test_slab_waits_while_a_slice_is_not_durable(slow):
-    slow.fill_slab(n_more=1)
+def test_shard_waits_while_a_slice_is_not_durable(slow):
+    slow.fill_shard(n_more=1)
     assert not slow.stored.wait(MOMENT_S)
     slow.gate.set()
     assert slow.stored.wait(LONG_S)
@@ -246,12 +246,12 @@ def test_slab_waits_while_a_slice_is_not_durable(slow):
     np.testing.assert_array_equal(read_stack(slow.root, slow.plan.key), expected)
 
 
-def test_slab_does_not_wait_once_frames_come_faster_than_they_become_durable(slow):
-    slow.fill_slab(n_more=1 + store_module.MANY_PENDING)
+def test_shard_does_not_wait_once_frames_come_faster_than_they_become_durable(slow):
+    slow.fill_shard(n_more=1 + store_module.MANY_PENDING)
     assert slow.stored.wait(LONG_S)
 
 
-def test_slab_does_not_wait_when_the_ring_is_short_of_room(tmp_path, monkeypatch):
+def test_shard_does_not_wait_when_the_ring_is_short_of_room(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "RightOfWay", partial(RightOfWay, patience_s=LONG_S))
     events = []
     store = ZarrStackStore(tmp_path, PLATE_MAP, events.append, ring_slots=16)
@@ -265,8 +265,8 @@ def test_slab_does_not_wait_when_the_ring_is_short_of_room(tmp_path, monkeypatch
     np.testing.assert_array_equal(read_stack(tmp_path, plan.key), expected)
 
 
-def test_slab_does_not_wait_for_a_store_that_is_left(slow):
-    slow.fill_slab(n_more=1)
+def test_shard_does_not_wait_for_a_store_that_is_left(slow):
+    slow.fill_shard(n_more=1)
     assert not slow.stored.wait(MOMENT_S)
     leaving = threading.Thread(target=slow.store.abandon, daemon=True)
     leaving.start()
@@ -276,8 +276,8 @@ def test_slab_does_not_wait_for_a_store_that_is_left(slow):
     assert not leaving.is_alive()
 
 
-def test_slab_does_not_wait_for_someone_who_seals(slow):
-    slow.fill_slab(n_more=1)
+def test_shard_does_not_wait_for_someone_who_seals(slow):
+    slow.fill_shard(n_more=1)
     assert not slow.stored.wait(MOMENT_S)
     sealing = threading.Thread(target=slow.store.seal, args=(slow.plan.key,), daemon=True)
     sealing.start()

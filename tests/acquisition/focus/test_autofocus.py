@@ -216,7 +216,7 @@ def test_wells_around_say_where_to_look_and_save_light() -> None:
 
 def test_a_well_that_does_not_fit_is_looked_for_further_and_marked() -> None:
     looking = autofocus()
-    looking.map.recall(found_at(well, 100.0) for well in ("A01", "A02", "B01", "B02"))
+    looking.map.restore(found_at(well, 100.0) for well in ("A01", "A02", "B01", "B02"))
     found = looking.seek(StackKey("P1", WellId(2, 2)), 18000.0, 18000.0, Sample(125.0).take)
     assert (found.status, found.outlier) == (FocusStatus.FOUND, True)
     assert found.focus_z_um == pytest.approx(125.0, abs=5.0)
@@ -225,14 +225,14 @@ def test_a_well_that_does_not_fit_is_looked_for_further_and_marked() -> None:
 def test_a_well_without_a_focus_is_skipped_or_taken_as_its_neighbours_are() -> None:
     dark = Sample(100.0, light=0.0)
     skipping = autofocus()
-    skipping.map.recall([found_at("A01", 100.0)])
+    skipping.map.restore([found_at("A01", 100.0)])
     lost = skipping.seek(StackKey("P1", WellId(0, 1)), 9000.0, 0.0, dark.take)
     assert (lost.status, lost.focus_z_um) == (FocusStatus.FAILED, None)
     with pytest.raises(StackError, match=r"P1/A02/0: no focus was found: it is too dark.*; check lamp"):
         skipping.check(lost)
     using = autofocus(on_failure="neighbours")
     assert using.seek(KEY, 0.0, 0.0, dark.take).status is FocusStatus.FAILED  # nobody knows anything yet
-    using.map.recall([found_at("A02", 104.0), found_at("B01", None)])
+    using.map.restore([found_at("A02", 104.0), found_at("B01", None)])
     taken = using.seek(KEY, 0.0, 0.0, dark.take)
     assert (taken.status, taken.focus_z_um) == (FocusStatus.NEIGHBOURS, 104.0)
     assert "too dark" in taken.reason
@@ -279,14 +279,14 @@ def test_a_tilted_plate_is_predicted_whatever_one_well_says(
 
 def test_a_single_row_says_nothing_of_the_tilt_across_it() -> None:
     known = FocusMap()
-    known.recall(found_at(f"A0{n}", 100.0 + 2 * n) for n in (1, 2, 3, 4))
+    known.restore(found_at(f"A0{n}", 100.0 + 2 * n) for n in (1, 2, 3, 4))
     assert known.predict_um(StackKey("P1", WellId(0, 4)), 36000.0, 0.0) == pytest.approx(110.0, abs=0.1)
     assert known.predict_um(StackKey("P1", WellId(7, 4)), 36000.0, 63000.0) == pytest.approx(110.0, abs=0.5)
 
 
 def test_what_was_not_found_predicts_nothing() -> None:
     known = FocusMap()
-    known.recall([found_at("A01", None), found_at("A02", 7.0, status=FocusStatus.NEIGHBOURS), found_at("A03", 9.0)])
+    known.restore([found_at("A01", None), found_at("A02", 7.0, status=FocusStatus.NEIGHBOURS), found_at("A03", 9.0)])
     assert known.predict_um(KEY, 0.0, 0.0) == 9.0
     assert known.predict_um(StackKey("P1", WellId(0, 2)), 18000.0, 0.0) is None  # not from itself
 
@@ -328,7 +328,7 @@ def test_a_tilted_plate_is_focused_within_a_z_step(tilted: MicroManagerRunSettin
         assert isinstance(source, FaultTelling)
         assert isinstance(source, FocusRecalling)
         assert isinstance(source, Interruptible)
-        source.tell_to(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
+        source.set_event_sink(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
         source.check()
         for plan in source.plans():
             frames = list(source.frames(plan, set(plan.indices())))
@@ -357,13 +357,13 @@ def test_a_tilted_plate_is_focused_within_a_z_step(tilted: MicroManagerRunSettin
 def test_a_search_that_is_interrupted_ends_without_an_error(tilted: MicroManagerRunSettings) -> None:
     told: list[FocusFound] = []
     with closing(MicroManagerRun(tilted, plate(), "rig", SystemClock())) as source:
-        source.tell_to(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
+        source.set_event_sink(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
         plan = source.plans()[0]
         left = iter([False, False, True])
-        source.heed(lambda: next(left, True))
+        source.set_interrupt(lambda: next(left, True))
         assert list(source.frames(plan, set(plan.indices()))) == []
         assert told == []
-        source.heed(lambda: False)
+        source.set_interrupt(lambda: False)
         assert len(list(source.frames(plan, set(plan.indices())))) == plan.n_slices
 
 
@@ -375,7 +375,7 @@ def test_a_well_without_a_focus_is_a_stack_error_and_the_next_well_works(tilted:
     )
     told: list[FocusFound] = []
     with closing(MicroManagerRun(high, plate("A01", "A02"), "rig", SystemClock())) as source:
-        source.tell_to(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
+        source.set_event_sink(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
         near, far = source.plans()
         with pytest.raises(StackError, match=r"rig/A02/0: no focus was found: .*; .*autofocus"):
             list(source.frames(far, set(far.indices())))
@@ -455,5 +455,5 @@ def test_the_command_shows_the_map_and_says_where_to_look(data: Path) -> None:
 
 def test_a_source_without_autofocus_recalls_nothing() -> None:
     with closing(MicroManagerSource(rig_settings(), plate(), "rig", SystemClock())) as source:
-        source.recall(ROWS)
+        source.restore_focus_map(ROWS)
         assert source.plans()

@@ -21,7 +21,8 @@ from spheroidd.acquisition.images.image_metadata import (
     wavelength,
 )
 from spheroidd.acquisition.images.ome_xml import read_ome
-from spheroidd.acquisition.images.open_stack import RecordedStack, open_file
+from spheroidd.acquisition.images.open_stack import open_file
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.tiff_validation import MICROMANAGER_TAG
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
@@ -441,7 +442,7 @@ def replay_of(data, wells=("A01", "A02", "B01")):
     treatment = Treatment(WellRole.SAMPLE, "C", 1.0)
     entries = tuple(PlateWell(WellId.parse(well), treatment, paths={"": image(data, well)}) for well in wells)
     with closing(ReplaySource(ReplaySettings(), PlateMap("P2", entries), "P2", FakeClock())) as source:
-        source.tell_to(told.append)
+        source.set_event_sink(told.append)
         frames = [f for plan in source.plans() for f in source.frames(plan, {SliceIndex("561", z) for z in (3, 4)})]
     return frames, told
 

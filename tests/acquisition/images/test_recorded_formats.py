@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.images.open_stack import RecordedStack, list_stacks, open_file
+from spheroidd.acquisition.images.open_stack import list_stacks, open_file
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
 from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
@@ -145,7 +146,7 @@ def test_the_real_tree_is_read_and_its_defects_told():
     faults = []
     with closing(MatrixScreenerSource(settings, plate("A01"), "p", FakeClock())) as source:
         source.check()
-        source.tell_to(faults.append)
+        source.set_event_sink(faults.append)
         (plan,) = source.plans()
         frames = {frame.index: frame for frame in source.frames(plan, set(plan.indices()))}
         list(source.plans())

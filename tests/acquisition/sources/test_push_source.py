@@ -75,7 +75,7 @@ def taken(source: PushSource) -> Iterator[tuple[StackPlan, list[SliceIndex]]]:
 def test_it_can_be_told_to_stop_waiting() -> None:
     source = push_source()
     assert isinstance(source, Interruptible)
-    source.heed(lambda: True)
+    source.set_interrupt(lambda: True)
     assert list(source.plans()) == []
 
 

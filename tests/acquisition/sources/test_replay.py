@@ -6,7 +6,9 @@ import tifffile
 import zarr
 from pydantic import ValidationError
 
-from spheroidd.acquisition.images.open_stack import RecordedStack, length_um, open_file
+from spheroidd.acquisition.images.open_stack import open_file
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
+from spheroidd.acquisition.images.units import length_um
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate import read_plate_map

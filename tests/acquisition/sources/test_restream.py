@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spheroidd.acquisition.images.ome_zarr import ZarrFile
-from spheroidd.acquisition.images.open_stack import RecordedStack, open_file
+from spheroidd.acquisition.images.open_stack import open_file
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
@@ -92,10 +93,10 @@ def test_who_watches_it_grow_reads_it_as_any_zarr(stored: Path) -> None:
 
 
 def test_bytes_that_rotted_on_the_disk_are_no_pixels(copy: Path) -> None:
-    slab = max(image(copy).glob("0/c/*/*/*/*"), key=lambda path: path.stat().st_size)
-    data = bytearray(slab.read_bytes())
+    shard = max(image(copy).glob("0/c/*/*/*/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 0xFF
-    slab.write_bytes(data)
+    shard.write_bytes(data)
     with RecordedStack({"": image(copy)}) as stack, pytest.raises(StackError, match="restore the recording"):
         _ = [stack.plane(SliceIndex(channel, z)) for z in range(N_Z) for channel in stack.channels]
 

@@ -8,7 +8,7 @@ import pytest
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.growing_stack import LatePyramid
-from spheroidd.acquisition.store.shard import decode_slab, halve
+from spheroidd.acquisition.store.shard import decode_shard, halve
 from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
@@ -30,7 +30,7 @@ def made(monkeypatch):
 
 @pytest.fixture
 def store(tmp_path):
-    """One that is short of room from the first slabs on, because they are kept from Zarr until all frames are there."""
+    """Short of room from the first shards on, because they are kept from Zarr until all frames are there."""
     events = []
     store = ZarrStackStore(tmp_path, PLATE_MAP, events.append, ring_slots=96)
     store.events = events
@@ -40,9 +40,9 @@ def store(tmp_path):
 
 @pytest.fixture
 def short(store, monkeypatch):
-    """The store with every slice of the plan appended while no slab could be written, and the disk free again."""
-    gate, write_slab = threading.Event(), StackFiles.write_slab
-    monkeypatch.setattr(StackFiles, "write_slab", lambda *a: (gate.wait(LONG_S), write_slab(*a)))
+    """The store with every slice of the plan appended while no shard could be written, and the disk free again."""
+    gate, write_shard = threading.Event(), StackFiles.write_shard
+    monkeypatch.setattr(StackFiles, "write_shard", lambda *a: (gate.wait(LONG_S), write_shard(*a)))
     store.open(PLAN)
     append_all(store, PLAN, SLICES)
     gate.set()
@@ -56,8 +56,10 @@ def assert_whole_pyramid(root):
         expected = np.stack([SLICES[index] for index in PLAN.indices() if index.channel == channel])
         for level in range(1, len(files.grids)):
             expected = halve(expected)
-            slabs = [decode_slab(files.shard(level, number, slab), files.grids[level]) for slab in range(files.n_slabs)]
-            found = np.concatenate([planes for _, planes in slabs])[: PLAN.n_z]
+            shards = [
+                decode_shard(files.shard(level, number, shard), files.grids[level]) for shard in range(files.n_shards)
+            ]
+            found = np.concatenate([planes for _, planes in shards])[: PLAN.n_z]
             np.testing.assert_array_equal(found, expected, f"level {level} of {channel}")
 
 
@@ -93,14 +95,14 @@ def test_full_disk_is_told_once_a_call_and_then_it_is_made(short, made, tmp_path
     assert_whole_pyramid(tmp_path)
 
 
-def test_slab_that_was_completed_meanwhile_has_its_pyramid_made_again(short, made, tmp_path, monkeypatch):
+def test_shard_that_was_completed_meanwhile_has_its_pyramid_made_again(short, made, tmp_path, monkeypatch):
     write, changed = StackFiles.write_pyramid, []
 
-    def completing(files, channel, slab, crcs, room):
-        write(files, channel, slab, crcs, room)
-        if not changed and (channel, slab) in made:
-            changed.append((channel, slab))
-            short._stacks[PLAN.key].stored[channel, slab] = dict(crcs)  # as a slab thread does
+    def completing(files, channel, shard, crcs, room):
+        write(files, channel, shard, crcs, room)
+        if not changed and (channel, shard) in made:
+            changed.append((channel, shard))
+            short._stacks[PLAN.key].stored[channel, shard] = dict(crcs)  # as a shard thread does
 
     monkeypatch.setattr(StackFiles, "write_pyramid", completing)
     short.seal(PLAN.key)

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spheroidd.acquisition.store.shard import (
-    SlabCodec,
-    SlabGrid,
-    SlabHeader,
+    ShardCodec,
+    ShardGrid,
+    ShardHeader,
     crc32c,
-    decode_slab,
-    encode_slab,
+    decode_shard,
+    encode_shard,
     halve,
     halve_mask,
     rows_of,
@@ -51,7 +51,7 @@ def test_halving_works_band_by_band():
 @settings(deadline=None)
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
 def test_tiles_cover_every_plane_evenly(height, width):
-    grid = SlabGrid.fit(height, width, np.dtype("uint16"))
+    grid = ShardGrid.fit(height, width, np.dtype("uint16"))
     _, y, x = grid.shard_shape
     assert (y % grid.tile_y, x % grid.tile_x) == (0, 0)
     assert height <= y < height + grid.tile_y
@@ -67,33 +67,33 @@ def test_tiles_cover_every_plane_evenly(height, width):
     stack_id=st.binary(min_size=16, max_size=16),
 )
 def test_header_round_trips(z_start, crcs, stack_id):
-    header = SlabHeader(stack_id, z_start, 8, {z_start + z: crc for z, crc in crcs.items()})
-    assert SlabHeader.unpack(header.pack() + b"tiles", "here") == header
+    header = ShardHeader(stack_id, z_start, 8, {z_start + z: crc for z, crc in crcs.items()})
+    assert ShardHeader.unpack(header.pack() + b"tiles", "here") == header
 
 
 @pytest.fixture
-def slab(tmp_path):
-    grid = SlabGrid.fit(50, 60, np.dtype("uint16"), depth=3)
+def shard(tmp_path):
+    grid = ShardGrid.fit(50, 60, np.dtype("uint16"), depth=3)
     pixels = np.random.default_rng(0).integers(0, 999, (3, 50, 60)).astype(np.uint16)
-    header = SlabHeader(bytes(16), 6, 3, {6 + z: crc32c(plane) for z, plane in enumerate(pixels)})
-    path = tmp_path / "slab"
-    path.write_bytes(b"".join(encode_slab(grid, SlabCodec(), header, rows_of(pixels))))
+    header = ShardHeader(bytes(16), 6, 3, {6 + z: crc32c(plane) for z, plane in enumerate(pixels)})
+    path = tmp_path / "shard"
+    path.write_bytes(b"".join(encode_shard(grid, ShardCodec(), header, rows_of(pixels))))
     return path, grid, header, pixels
 
 
-def test_slab_round_trips(slab):
-    path, grid, header, pixels = slab
-    found, read = decode_slab(path, grid)
+def test_shard_round_trips(shard):
+    path, grid, header, pixels = shard
+    found, read = decode_shard(path, grid)
     assert found == header
     np.testing.assert_array_equal(read, pixels)
-    np.testing.assert_array_equal(decode_slab(path, grid, 1, 2)[1], pixels[1:2])
+    np.testing.assert_array_equal(decode_shard(path, grid, 1, 2)[1], pixels[1:2])
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_cut_or_altered_slab_never_reads_as_another_one(slab_bytes, data):
+def test_cut_or_altered_shard_never_reads_as_another_one(shard_bytes, data):
     """Whatever happens to the file: the same pixels, or StorageError, or pixels that the header's checksums refuse."""
-    content, grid, header, pixels, path = slab_bytes
+    content, grid, header, pixels, path = shard_bytes
     damaged = bytearray(content)
     if data.draw(st.booleans()):
         damaged = damaged[: data.draw(st.integers(0, len(content) - 1))]
@@ -101,7 +101,7 @@ def test_cut_or_altered_slab_never_reads_as_another_one(slab_bytes, data):
         damaged[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(damaged)
     try:
-        found, read = decode_slab(path, grid)
+        found, read = decode_shard(path, grid)
     except StorageError:
         return
     assert found == header
@@ -110,9 +110,9 @@ def test_cut_or_altered_slab_never_reads_as_another_one(slab_bytes, data):
 
 
 @pytest.fixture(scope="module")
-def slab_bytes(tmp_path_factory):
-    grid = SlabGrid.fit(20, 30, np.dtype("uint16"), depth=3)
+def shard_bytes(tmp_path_factory):
+    grid = ShardGrid.fit(20, 30, np.dtype("uint16"), depth=3)
     pixels = np.random.default_rng(0).integers(0, 999, (3, 20, 30)).astype(np.uint16)
-    header = SlabHeader(bytes(16), 6, 3, {6 + z: crc32c(plane) for z, plane in enumerate(pixels)})
-    content = b"".join(encode_slab(grid, SlabCodec(), header, rows_of(pixels)))
-    return content, grid, header, pixels, tmp_path_factory.mktemp("slab") / "slab"
+    header = ShardHeader(bytes(16), 6, 3, {6 + z: crc32c(plane) for z, plane in enumerate(pixels)})
+    content = b"".join(encode_shard(grid, ShardCodec(), header, rows_of(pixels)))
+    return content, grid, header, pixels, tmp_path_factory.mktemp("shard") / "shard"

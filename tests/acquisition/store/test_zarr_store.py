@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.ring_file import Ring
-from spheroidd.acquisition.store.shard import SlabCodec
+from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.stack_files import open_image, read_block, read_plan, read_stack
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import ConfigError, StorageError
@@ -37,15 +37,15 @@ class TestZarrStackStore(StoreContract):
 
 
 class TestSmallestRing(StoreContract):
-    """Room for two slabs only: everything still works, by waiting and by writing parts of slabs."""
+    """Room for two shards only: everything still works, by waiting and by writing parts of shards."""
 
     def new_store(self, tmp_path, emit):
         return ZarrStackStore(tmp_path, PLATE_MAP, emit, ring_slots=16)
 
 
-class TestThinSlabs(StoreContract):
+class TestThinShards(StoreContract):
     def new_store(self, tmp_path, emit):
-        return ZarrStackStore(tmp_path, PLATE_MAP, emit, slab_z=3, ring_slots=9, slab_threads=1)
+        return ZarrStackStore(tmp_path, PLATE_MAP, emit, slab_z=3, ring_slots=9, shard_threads=1)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ plans = st.builds(
     width=st.integers(1, 620),
     dtype=st.sampled_from(["uint8", "uint16"]),
 )
-codecs = st.sampled_from([SlabCodec(), SlabCodec("zstd", 1, "shuffle"), SlabCodec("lz4", 5, "bitshuffle")])
+codecs = st.sampled_from([ShardCodec(), ShardCodec("zstd", 1, "shuffle"), ShardCodec("lz4", 5, "bitshuffle")])
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -156,14 +156,14 @@ def test_next_start_adopts_slices_from_zarr_and_from_the_ring(make, events, tmp_
     np.testing.assert_array_equal(read_stack(tmp_path, plan.key), as_array(plan, slices))
 
 
-def test_slab_whose_last_slice_lies_in_the_ring_is_written_at_the_next_start(make, events, tmp_path, monkeypatch):
+def test_shard_whose_last_slice_lies_in_the_ring_is_written_at_the_next_start(make, events, tmp_path, monkeypatch):
     plan = plan_of(n_z=8, channels=("488",))
     slices = pixels_of(plan)
     store = make()
     store.open(plan)
     monkeypatch.setattr(
         ZarrStackStore, "_store", lambda *args: threading.Event().wait(0.01)
-    )  # the slab is never written
+    )  # the shard is never written
     append_all(store, plan, slices)
     store.close()
     monkeypatch.undo()
@@ -207,14 +207,14 @@ def test_what_an_interrupted_write_left_is_removed(make, tmp_path):
     store.open(plan)
     store.close()
     torn = ngff.shard_path(ngff.image_path(tmp_path, plan.key) / "0", 0, 1)
-    torn.with_name("0.partial").write_bytes(b"half a slab")
+    torn.with_name("0.partial").write_bytes(b"half a shard")
     assert make().open(plan) == {}
     assert not torn.with_name("0.partial").exists()
     assert not torn.exists()
 
 
 @pytest.mark.parametrize("place", [3, 60, 0.5, -10, -2], ids=["magic", "crcs", "tile", "index", "index-crc"])
-def test_damaged_slab_is_set_aside_and_its_slices_taken_again(make, events, tmp_path, place):
+def test_damaged_shard_is_set_aside_and_its_slices_taken_again(make, events, tmp_path, place):
     plan = plan_of(channels=("488",))
     slices = pixels_of(plan)
     store = make()
@@ -232,7 +232,7 @@ def test_damaged_slab_is_set_aside_and_its_slices_taken_again(make, events, tmp_
     found = store.open(plan)
     assert [index.z for index in found] == [*range(8), *range(16, 19)]
     (fault,) = of_kind(events, FaultRaised)
-    assert fault.code == "damaged-slab"
+    assert fault.code == "damaged-shard"
     assert len(list(path.parent.glob("0.damaged-*"))) == 1
     append_all(store, plan, slices)
     store.seal(plan.key)
@@ -338,7 +338,7 @@ def test_another_geometry_on_disk_is_refused_by_name(make, change):
         make().open(plan_of(**change))
 
 
-def test_another_slab_depth_on_disk_is_refused(make):
+def test_another_shard_depth_on_disk_is_refused(make):
     store = make()
     store.open(plan_of())
     store.close()
@@ -352,7 +352,7 @@ def test_stack_of_another_plate_or_an_unknown_well_is_refused(make):
         store.open(plan_of(well="C05"))
 
 
-def test_full_ring_holds_append_until_a_slab_is_written(make, events, monkeypatch):
+def test_full_ring_holds_append_until_a_shard_is_written(make, events, monkeypatch):
     plan = plan_of(n_z=40, channels=("488",))
     slices = pixels_of(plan)
     gate = threading.Event()

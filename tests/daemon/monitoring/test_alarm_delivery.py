@@ -24,9 +24,9 @@ from spheroidd.daemon.config.service_settings import read_alarms, read_settings
 from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_test import send_test
 from spheroidd.daemon.monitoring.event_log import logging_to
-from spheroidd.daemon.monitoring.monitor import Lookout
-from spheroidd.daemon.monitoring.notifications import Told, ToldFile, next_notice
-from spheroidd.daemon.monitoring.notifier import Courier
+from spheroidd.daemon.monitoring.monitor import RunMonitor
+from spheroidd.daemon.monitoring.notifications import DeliveryCursor, DeliveryState, next_notice
+from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.protocols.errors import ConfigError, StorageError
 from tests.daemon.monitoring.alarm_rig import Hook, hook, plate, raise_alarm, says
 
@@ -40,15 +40,15 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 
 @contextmanager
-def telling(data_dir: Path, url: str, **settings: Any) -> Iterator[Courier]:
+def telling(data_dir: Path, url: str, **settings: Any) -> Iterator[Notifier]:
     config = WebhookConfig(url=url, timeout_s=5.0, **settings)
     deliver = delivery.webhook(config, data_dir)
-    courier = Courier(data_dir, "webhook", delivery.address(config), deliver, pause_s=0.02)
-    courier.start()
+    notifier = Notifier(data_dir, "webhook", delivery.address(config), deliver, pause_s=0.02)
+    notifier.start()
     try:
-        yield courier
+        yield notifier
     finally:
-        courier.close()
+        notifier.close()
 
 
 def free_port() -> int:
@@ -67,25 +67,25 @@ def until(found: Callable[[], object], what: str) -> None:
 
 
 def test_a_receiver_that_refuses_at_first_is_told_everything_in_order(tmp_path: Path, catalog: Catalog) -> None:
-    with hook() as server, telling(tmp_path, server.url) as courier:
+    with hook() as server, telling(tmp_path, server.url) as notifier:
         server.answer = lambda: 503
         raise_alarm(catalog, "stalled", "no slice has come")
         raise_alarm(catalog, "disk-short")
         catalog.clear_fault("stalled")
-        until(lambda: courier.problem is not None, "it is said that nobody can be told")
-        assert courier.problem is not None
-        assert "HTTP 503" in courier.problem.what
+        until(lambda: notifier.problem is not None, "it is said that nobody can be told")
+        assert notifier.problem is not None
+        assert "HTTP 503" in notifier.problem.what
         server.answer = lambda: 204
-        courier.wake()
+        notifier.wake()
         server.wait_for(3)
         catalog.clear_fault("disk-short")
-        courier.wake()
+        notifier.wake()
         server.wait_for(4)
         raised_ended = [(RAISED, "stalled"), (RAISED, "disk-short"), (ENDED, "stalled"), (ENDED, "disk-short")]
         assert sorted(server.taken()[:3]) == sorted(raised_ended[:3])
         assert server.taken().index(raised_ended[0]) < server.taken().index(raised_ended[2])
         assert server.taken()[3] == raised_ended[3]
-        until(lambda: courier.problem is None, "all is well again")
+        until(lambda: notifier.problem is None, "all is well again")
 
 
 def test_notices_come_in_the_order_of_time(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_notices_come_in_the_order_of_time(tmp_path: Path) -> None:
         ):
             now[0] += 1.0
             act(catalog, code)
-        told, found = Told(0.0), []
+        told, found = DeliveryCursor(0.0), []
         while notice := next_notice(catalog, tmp_path, told, "webhook"):
             told = told.after(notice)
             found.append((notice.event, notice.code))
@@ -108,10 +108,10 @@ def test_notices_come_in_the_order_of_time(tmp_path: Path) -> None:
 
 
 def test_an_alarm_that_stands_while_its_words_change_is_told_once(tmp_path: Path, catalog: Catalog) -> None:
-    with hook() as server, telling(tmp_path, server.url) as courier:
+    with hook() as server, telling(tmp_path, server.url) as notifier:
         for free in range(5):
             raise_alarm(catalog, "disk-short", f"{free} GB are free")
-            courier.wake()
+            notifier.wake()
         server.wait_for(1)
     assert server.taken() == [(RAISED, "disk-short")]
 
@@ -157,9 +157,9 @@ import sys, time
 from pathlib import Path
 from spheroidd.daemon import delivery
 from spheroidd.daemon.config.alarm_settings import WebhookConfig
-from spheroidd.daemon.monitoring.notifier import Courier
+from spheroidd.daemon.monitoring.notifier import Notifier
 data_dir, url = Path(sys.argv[1]), sys.argv[2]
-Courier(data_dir, "webhook", "here", delivery.webhook(WebhookConfig(url=url), data_dir), pause_s=0.02).start()
+Notifier(data_dir, "webhook", "here", delivery.webhook(WebhookConfig(url=url), data_dir), pause_s=0.02).start()
 time.sleep(60)
 """
 
@@ -189,22 +189,22 @@ def test_killed_between_delivery_and_mark_nothing_is_lost_and_the_copy_is_known(
 
 
 def test_a_mark_that_was_cut_off_is_no_reason_to_be_silent(tmp_path: Path) -> None:
-    ToldFile(tmp_path, "webhook", 5.0).keep(Told(5.0, 3, (2, 3)))
-    assert ToldFile(tmp_path, "webhook", 9.0).told == Told(5.0, 3, (2, 3))
+    DeliveryState(tmp_path, "webhook", 5.0).keep(DeliveryCursor(5.0, 3, (2, 3)))
+    assert DeliveryState(tmp_path, "webhook", 9.0).told == DeliveryCursor(5.0, 3, (2, 3))
     (tmp_path / "alarms-told-webhook.json").write_text('{"since_s": 5')
-    assert ToldFile(tmp_path, "webhook", 9.0).told == Told(9.0)
+    assert DeliveryState(tmp_path, "webhook", 9.0).told == DeliveryCursor(9.0)
 
 
 def test_a_catalog_that_cannot_be_written_is_told_of_at_once_and_ends(tmp_path: Path, catalog: Catalog) -> None:
     says(catalog, "stopped")
     with hook() as server:
         settings = AlarmsConfig(webhook=WebhookConfig(url=server.url))
-        with logging_to(tmp_path), Lookout(tmp_path, catalog, settings) as lookout:
+        with logging_to(tmp_path), RunMonitor(tmp_path, catalog, settings) as monitor:
             full = StorageError("the disk is full", where="catalog.sqlite", do="make room")
-            lookout.refused(full)
-            lookout.refused(full)
+            monitor.catalog_unwritable(full)
+            monitor.catalog_unwritable(full)
             server.wait_for(1)
-            lookout.beaten("running")
+            monitor.after_heartbeat("running")
             server.wait_for(2)
     assert server.taken()[:2] == [(RAISED, "storage-catalog"), (ENDED, "storage-catalog")]
     assert server.seen[0][1]["alarm"] == server.seen[1][1]["alarm"]
@@ -232,10 +232,10 @@ def test_why_a_webhook_cannot_be_told(tmp_path: Path, catalog: Catalog, status: 
     raise_alarm(catalog, "stalled")
     with hook() as server:
         server.answer = lambda: status
-        with telling(tmp_path, server.url) as courier:
-            until(lambda: courier.problem is not None, "it is said")
-            assert words in courier.problem.what  # type: ignore[union-attr]
-            assert "/hook" not in str(courier.problem)
+        with telling(tmp_path, server.url) as notifier:
+            until(lambda: notifier.problem is not None, "it is said")
+            assert words in notifier.problem.what  # type: ignore[union-attr]
+            assert "/hook" not in str(notifier.problem)
             server.answer = lambda: 204
             server.wait_for(1)
     assert {status for status, _, _, _ in server.seen} == {status, 204}
@@ -243,10 +243,10 @@ def test_why_a_webhook_cannot_be_told(tmp_path: Path, catalog: Catalog, status: 
 
 def test_nobody_at_the_address(tmp_path: Path, catalog: Catalog) -> None:
     raise_alarm(catalog, "stalled")
-    with telling(tmp_path, f"http://127.0.0.1:{free_port()}/secret-path") as courier:
-        until(lambda: courier.problem is not None, "it is said")
-        assert "refused" in courier.problem.what  # type: ignore[union-attr]
-        assert "secret-path" not in str(courier.problem)
+    with telling(tmp_path, f"http://127.0.0.1:{free_port()}/secret-path") as notifier:
+        until(lambda: notifier.problem is not None, "it is said")
+        assert "refused" in notifier.problem.what  # type: ignore[union-attr]
+        assert "secret-path" not in str(notifier.problem)
 
 
 def test_a_secret_that_is_not_set_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,13 +281,13 @@ def test_mail_is_refused_first_and_taken_then(tmp_path: Path, catalog: Catalog) 
     try:
         to = ("a@x.org", "b@x.org")
         config = EmailConfig(host="127.0.0.1", port=port, security="none", sender="lab@x.org", to=to)
-        courier = Courier(tmp_path, "email", "mail", delivery.email(config, tmp_path), pause_s=0.02)
-        courier.start()
+        notifier = Notifier(tmp_path, "email", "mail", delivery.email(config, tmp_path), pause_s=0.02)
+        notifier.start()
         raise_alarm(catalog, "stalled", "no slice\r\nBcc: eve@x.org")
-        courier.wake()
+        notifier.wake()
         until(lambda: mailbox.letters, "the first letter is there")
         catalog.clear_fault("stalled")
-        courier.close()
+        notifier.close()
     finally:
         controller.stop()
     first, last = mailbox.letters
@@ -327,11 +327,11 @@ def test_a_full_disk_costs_a_mark_and_no_notice(
     def refuse(path: Path, target: Path) -> Path:
         raise OSError(28, os.strerror(28))
 
-    with hook() as server, telling(tmp_path, server.url) as courier:
+    with hook() as server, telling(tmp_path, server.url) as notifier:
         monkeypatch.setattr(Path, "replace", refuse)
         raise_alarm(catalog, "one")
         raise_alarm(catalog, "two")
-        courier.wake()
+        notifier.wake()
         server.wait_for(2)
     assert isinstance(server, Hook)
     assert server.taken() == [(RAISED, "one"), (RAISED, "two")]

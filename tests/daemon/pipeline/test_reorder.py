@@ -26,7 +26,7 @@ from spheroidd.daemon.pipeline.orders import (
 )
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.steering import Steering
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.service.client import DaemonClient
 from spheroidd.daemon.system.service_address import ADDRESS_NAME
 from spheroidd.protocols.errors import ConfigError, MissingError, RefusedError, SpheroiddError
@@ -61,10 +61,10 @@ class Bench:
         self.taken: list[StackKey] = []
         self.under_way: StackPlan | None = None
         self._planned: StackPlan | None = None  # told to main, which has not decided yet
-        desk = type("Desk", (), {"source_finished": False})()
+        scheduler = type("Desk", (), {"source_finished": False})()
         threads = cast(Any, self)
         self.steering = Steering(
-            self.catalog, cast(Any, desk), Pace(0, 0, plate="P1"), threads, stop=lambda: None, inlet=None
+            self.catalog, cast(Any, scheduler), Throughput(0, 0, plate="P1"), threads, stop=lambda: None, inlet=None
         )
 
     # What AcquisitionThreads does, one step at a time.
@@ -118,7 +118,7 @@ class Bench:
         inbox, ticket = Inbox(), Ticket(order)
         assert ticket.settle()
         inbox.take = iter([ticket, None]).__next__  # type: ignore[method-assign]
-        self.steering.obey(inbox)
+        self.steering.handle_orders(inbox)
         return ticket.wait(1.0).what
 
     def to_the_end(self) -> None:

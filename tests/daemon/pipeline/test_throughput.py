@@ -2,14 +2,14 @@
 
 import pytest
 
-from spheroidd.daemon.pipeline.throughput import Pace
+from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 PERIOD_S, WAY_S, N_SLICES = 0.5, 30.0, 100
 
 
-def run(pace: Pace, n_stacks: int, pauses_s: dict[int, float] | None = None, begun_s: float = 1000.0) -> float:
+def run(pace: Throughput, n_stacks: int, pauses_s: dict[int, float] | None = None, begun_s: float = 1000.0) -> float:
     """Acknowledge whole stacks, each followed by the way to the next; the time of the last slice."""
     now_s = begun_s
     for number in range(n_stacks):
@@ -23,17 +23,17 @@ def run(pace: Pace, n_stacks: int, pauses_s: dict[int, float] | None = None, beg
 
 
 def test_before_the_first_slice_nobody_knows() -> None:
-    assert Pace(1000, 0).seconds_left(0.0) is None
+    assert Throughput(1000, 0).seconds_left(0.0) is None
 
 
 def test_within_the_first_stack_the_rate_is_all_there_is() -> None:
-    pace = Pace(10 * N_SLICES, 0)
+    pace = Throughput(10 * N_SLICES, 0)
     now_s = run(pace, 1)
     assert pace.seconds_left(now_s) == pytest.approx(9 * N_SLICES * PERIOD_S, rel=0.05)
 
 
 def test_the_way_between_wells_is_counted() -> None:
-    pace = Pace(12 * N_SLICES, 0)
+    pace = Throughput(12 * N_SLICES, 0)
     now_s = run(pace, 4)
     truth_s = 8 * (N_SLICES * PERIOD_S + WAY_S)
     assert pace.seconds_left(now_s) == pytest.approx(truth_s)
@@ -43,11 +43,11 @@ def test_the_way_between_wells_is_counted() -> None:
 
 
 def test_a_pause_does_not_count_for_wells_to_come() -> None:
-    pace = Pace(12 * N_SLICES, 0)
+    pace = Throughput(12 * N_SLICES, 0)
     now_s = run(pace, 5, pauses_s={2: 3600.0})
     assert pace.seconds_left(now_s) == pytest.approx(7 * (N_SLICES * PERIOD_S + WAY_S))
 
 
 def test_at_the_end_nothing_is_left() -> None:
-    pace = Pace(3 * N_SLICES, 0)
+    pace = Throughput(3 * N_SLICES, 0)
     assert pace.run_state(run(pace, 3)).eta_s == 0

@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 
 from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.daemon.cli import console as cli
-from spheroidd.daemon.config.model import load_config
-from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.config.model import load_config, open_source
 from spheroidd.daemon.planning.useq_export import export_useq
 from spheroidd.daemon.planning.useq_import import import_useq
 from spheroidd.daemon.system.clock import SystemClock

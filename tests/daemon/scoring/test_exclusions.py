@@ -18,7 +18,7 @@ from spheroidd.daemon.catalog.rows import RunState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.scoring.exclusions import exclude_well, excluded_wells, include_well, record_decision
-from spheroidd.daemon.scoring.scheduler import ScoringDesk, ScoringSettings
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.inference.viability.related_viability import NO_CONTROL_INCLUDED
@@ -188,33 +188,33 @@ def test_a_daemon_that_does_not_answer_gets_the_event_all_the_same(data: Path, m
         assert "A03" in excluded_wells(catalog, "P1")
 
 
-def desk_of(catalog: Catalog) -> ScoringDesk:
+def desk_of(catalog: Catalog) -> ScoringScheduler:
     settings = ScoringSettings(plates.MODEL, Normalisation.PLATE, limits=None, tolerance=0.0, max_attempts=1)
-    desk = ScoringDesk(catalog, catalog.plate_map("P1"), settings, ViabilityRegressor.load())
-    desk.source_finished = True
-    return desk
+    scheduler = ScoringScheduler(catalog, catalog.plate_map("P1"), settings, ViabilityRegressor.load())
+    scheduler.source_finished = True
+    return scheduler
 
 
 def test_the_next_run_relates_what_was_excluded_while_nobody_looked(data: Path) -> None:
     with Catalog.create_or_open(data) as catalog:
         record_decision(catalog, Action.WELL_EXCLUDED, plate="P1", well="A03", reason="twice the size")
         assert v_control(data) == pytest.approx(related_to(A01, A02, A03))
-        desk = desk_of(catalog)
-        desk.related_without(desk.record_exclusions())
+        scheduler = desk_of(catalog)
+        scheduler.related_without(scheduler.record_exclusions())
         assert v_control(data) == pytest.approx(related_to(A01, A02))
         n = len(catalog.result_changes())
-        desk.related_without(desk.record_exclusions())
+        scheduler.related_without(scheduler.record_exclusions())
         assert len(catalog.result_changes()) == n
 
 
 def test_a_re_score_that_is_ordered_during_a_run_is_in_the_trail(data: Path) -> None:
     with Catalog.create_or_open(data) as catalog:
-        desk = desk_of(catalog)
-        assert desk.score_again({A01, B02}, "ann") == 2
+        scheduler = desk_of(catalog)
+        assert scheduler.score_again({A01, B02}, "ann") == 2
         event = events(catalog)[-1]
         assert (event.action, event.who, event.plate) == (Action.RESCORE_STARTED, "ann", "P1")
         assert json.loads(event.new_json or "")["stacks"] == ["P1/A01/0", "P1/B02/0"]
-        assert desk.score_again({WellId(7, 7)}) == 0
+        assert scheduler.score_again({WellId(7, 7)}) == 0
         assert events(catalog)[-1] == event
 
 
@@ -222,13 +222,13 @@ def test_a_commit_that_failed_relates_again(data: Path) -> None:
     """Main's transaction may be rolled back by a full disk and be done once more: nothing may be forgotten by then."""
     with Catalog.create_or_open(data) as catalog:
         record_decision(catalog, Action.WELL_EXCLUDED, plate="P1", well="A03", reason="twice the size")
-        desk = desk_of(catalog)
+        scheduler = desk_of(catalog)
         with suppress(ZeroDivisionError), catalog.transaction():
-            desk.record_exclusions()
+            scheduler.record_exclusions()
             raise ZeroDivisionError
         assert v_control(data) == pytest.approx(related_to(A01, A02, A03))
         with catalog.transaction():
-            desk.record_exclusions()
+            scheduler.record_exclusions()
         assert v_control(data) == pytest.approx(related_to(A01, A02))
 
 

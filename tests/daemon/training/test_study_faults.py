@@ -26,8 +26,8 @@ from spheroidd.daemon.training.recordings import recorded_stack
 from spheroidd.daemon.training.run import chosen_device
 from spheroidd.inference.agreement.overlap_metrics import read_truth
 from spheroidd.inference.network.bioimageio import export_package, import_package
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard, read_card
-from spheroidd.inference.network.unet import build_network
 from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.inference.training import crossval
 from spheroidd.inference.training.crossval import Case, cross_validate

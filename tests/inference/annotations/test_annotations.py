@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
+from spheroidd.inference.annotations.read import read_annotation
 from spheroidd.inference.annotations.trakem2 import fill, read_path
-from spheroidd.inference.annotations.volume import Annotation, ClassNames, read_annotation
+from spheroidd.inference.annotations.volume import Annotation, ClassNames
 from spheroidd.protocols.errors import ConfigError
 
 SQUARE = "M 2 1 L 6 1 L 6 5 L 2 5 z"

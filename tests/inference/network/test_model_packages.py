@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 from spheroidd.daemon.cli import console as cli
 from spheroidd.inference.network.bioimageio import PackagedUNet, export_package, import_package
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import TOLERANCE, answer, compare, probe
 from spheroidd.inference.network.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
-from spheroidd.inference.network.unet import build_network
 from spheroidd.inference.network.weights import load_model, renew_card, save_model
 from spheroidd.protocols.errors import ModelError, StorageError
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
-from spheroidd.inference.network.unet import ResidualUNet, UNet, build_network, fold_batchnorm
+from spheroidd.inference.network.unet import ResidualUNet, UNet, fold_batchnorm
 from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.protocols.errors import ModelError

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import UNetSettings
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.widen import widened
 from spheroidd.protocols.errors import ConfigError
 

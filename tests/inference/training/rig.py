@@ -8,8 +8,8 @@ import pytest
 
 from spheroidd.daemon.training import study
 from spheroidd.inference.network.model_card import UNetSettings
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack
-from spheroidd.inference.training.trainer import TrainSettings
 
 TINY = TrainSettings(
     network=UNetSettings(base=4, levels=2, density_level=0),

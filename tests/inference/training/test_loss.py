@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import UNetSettings
-from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNetOutput, build_network
+from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNetOutput
 from spheroidd.inference.training.joint_viability import (
     ViabilitySettings,
     ViabilityWell,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.special import logit
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.network.unet import UNet, build_network
+from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.output_bias import Output, balance
 from spheroidd.inference.training.stack import TrainingStack

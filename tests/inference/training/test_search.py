@@ -15,7 +15,7 @@ from spheroidd.inference.training import search as tuning
 from spheroidd.inference.training.crossval import Case, patient_folds
 from spheroidd.inference.training.history import Progress
 from spheroidd.inference.training.search import SearchSpace, Trial, at_point, tune
-from spheroidd.inference.training.trainer import TrainSettings
+from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.protocols.errors import ConfigError, ModelError
 from tests.inference.training.rig import CONFIG, TINY, balls, made_up
 

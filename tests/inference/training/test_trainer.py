@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard
-from spheroidd.inference.network.unet import build_network
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.augmentation import AugmentSettings, Patch, augment
 from spheroidd.inference.training.history import Progress, read_csv, tensorboard_writer, write_csv

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.images.open_stack import RecordedStack, list_stacks, open_file
+from spheroidd.acquisition.images.open_stack import list_stacks, open_file
+from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.acquisition.sources.watched_folder.settings import WatchSettings
 from spheroidd.acquisition.sources.watched_folder.source import WatchSource

@@ -195,7 +195,7 @@ def test_a_scan_that_cannot_be_stopped_any_more_is_told_of(tmp_path):
     with brief_las_x(5) as (port, gone):
         settings = leica_settings(port, tmp_path, end_after_s=3.0)
         source = LeicaCamSource(settings, PLATE.plate_map, "plate", SystemClock())
-        source.tell_to(faults.append)
+        source.set_event_sink(faults.append)
         plan = next(iter(source.plans()))
         with pytest.raises(
             InstrumentError, match=r"nothing came.*the connection is lost \(.*6 of 6 slices are missing"
@@ -219,7 +219,7 @@ def test_whoever_gives_up_is_let_go_and_the_scan_is_stopped(tmp_path, fault):
     hour = {"timeout_s": 3600.0, "settle_s": 3000.0, "end_after_s": 3600.0}
     with fake_las_x(tmp_path, fault) as server, contextlib.closing(leica_source(server, tmp_path, **hour)) as source:
         plan, asked = next(iter(source.plans())), itertools.count()
-        source.heed(lambda: next(asked) > 30)
+        source.set_interrupt(lambda: next(asked) > 30)
         assert set(take(source, plan, every(plan))) < every(plan)
         assert not scans_on(server)
         assert len(said(server, "stopscan")) >= (2 if fault.startswith(("mute:startscan", "halt")) else 1)

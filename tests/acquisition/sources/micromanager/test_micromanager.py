@@ -30,8 +30,7 @@ from spheroidd.acquisition.sources.micromanager.messages import (
 from spheroidd.acquisition.sources.micromanager.session import CoreSession
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource, name_slices
-from spheroidd.daemon.config.model import load_config
-from spheroidd.daemon.config.source_registry import open_source
+from spheroidd.daemon.config.model import load_config, open_source
 from spheroidd.daemon.emulation.emulated_camera import (
     CameraOverPlate,
     EmulatedCamera,

@@ -267,7 +267,7 @@ def test_a_lost_slice_is_told_and_the_plate_goes_on(tmp_path, spoil, message):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.tif")}
     faults = []
     with closing(slices_source(tmp_path, FakeClock())) as source:
-        source.tell_to(faults.append)
+        source.set_event_sink(faults.append)
         first, second = source.plans()
         came = []
         with pytest.raises(StackError, match=message):
@@ -336,7 +336,7 @@ def test_whoever_waits_can_be_interrupted(tmp_path):
     asked = itertools.count()
     with closing(slices_source(tmp_path, FakeClock(), end_after_s=None)) as source:
         plan = next(iter(source.plans()))
-        source.heed(lambda: next(asked) > 50)
+        source.set_interrupt(lambda: next(asked) > 50)
         assert len(list(source.frames(plan, set(plan.indices())))) == 1
         assert list(source.plans()) == []
 
@@ -396,7 +396,7 @@ def test_images_that_are_not_used_are_told_with_the_reason(tmp_path, name, said)
     (tmp_path / name).write_bytes(b"")
     faults = []
     with closing(slices_source(tmp_path, FakeClock())) as source:
-        source.tell_to(faults.append)
+        source.set_event_sink(faults.append)
         everything(source)
     told = [str(fault.error) for fault in faults if fault.code == "watch-folder"]
     assert len(told) == 1
