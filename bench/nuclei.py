@@ -24,7 +24,7 @@ from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.inference.preprocessing.intensity import Histogram, normalise
 from spheroidd.inference.preprocessing.median import median3
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 DATA = REAL_DATA / "nuclei_gt"
 
 

@@ -24,7 +24,7 @@ from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.stack import StackKey
 from tests.daemon.report import plates
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 N_COMPOUNDS, N_Z = 40, 200
 SIDE_PX = 200
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 SAMPLE_S = 0.5
 
 

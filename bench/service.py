@@ -30,7 +30,7 @@ from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 HEIGHT = WIDTH = 800
 N_Z = 200
 CHANNELS = ("488", "561")

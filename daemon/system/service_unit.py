@@ -90,7 +90,7 @@ def _program() -> list[str]:
     found = str(script) if script.is_file() else shutil.which("spheroidd")
     if found:
         return [os.path.abspath(found)]  # noqa: PTH100 -- resolve() would leave the virtual environment
-    return [sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()"]
+    return [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()"]
 
 
 def _systemd(data: Path, arguments: Sequence[str], *, user: bool) -> Installed:

@@ -13,7 +13,7 @@ from typing import Any
 import google_crc32c
 import zarr
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()")
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 FIGURES = (
     "live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo, v_score_hi, model_sha256, "
     "normalisation, live_um3_by_z_json, limits_json, status, reason"

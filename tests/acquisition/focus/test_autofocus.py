@@ -234,9 +234,9 @@ def test_a_well_without_a_focus_is_skipped_or_taken_as_its_neighbours_are() -> N
     assert using.seek(KEY, 0.0, 0.0, dark.take).status is FocusStatus.FAILED  # nobody knows anything yet
     using.map.restore([found_at("A02", 104.0), found_at("B01", None)])
     taken = using.seek(KEY, 0.0, 0.0, dark.take)
-    assert (taken.status, taken.focus_z_um) == (FocusStatus.NEIGHBOURS, 104.0)
+    assert (taken.status, taken.focus_z_um) == (FocusStatus.NEIGHBOURS, pytest.approx(104.0))
     assert "too dark" in taken.reason
-    assert using.check(taken) == 104.0
+    assert using.check(taken) == pytest.approx(104.0)
 
 
 def test_too_many_wells_without_a_focus_are_the_instruments_fault() -> None:
@@ -287,7 +287,7 @@ def test_a_single_row_says_nothing_of_the_tilt_across_it() -> None:
 def test_what_was_not_found_predicts_nothing() -> None:
     known = FocusMap()
     known.restore([found_at("A01", None), found_at("A02", 7.0, status=FocusStatus.NEIGHBOURS), found_at("A03", 9.0)])
-    assert known.predict_um(KEY, 0.0, 0.0) == 9.0
+    assert known.predict_um(KEY, 0.0, 0.0) == pytest.approx(9.0)
     assert known.predict_um(StackKey("P1", WellId(0, 2)), 18000.0, 0.0) is None  # not from itself
 
 

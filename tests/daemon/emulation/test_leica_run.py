@@ -17,7 +17,7 @@ from spheroidd.protocols.results import WellStatus
 from tests.acquisition.sources.leica.rig import fake_las_x
 from tests.places import EXAMPLES
 
-SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()"]
+SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()"]
 EMULATE = re.compile(r"^#   spheroidd (emulate .*)$", re.MULTILINE)
 
 

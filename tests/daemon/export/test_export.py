@@ -365,13 +365,13 @@ def test_fitted_curves_are_in_a_view_until_a_number_behind_them_changes(tmp_path
 
 @pytest.mark.parametrize("columns", [WELLS, CURVES, CURVE_POINTS], ids=["wells", "curves", "curve_points"])
 def test_every_column_is_documented(columns: tuple[object, ...]) -> None:
-    text = DOCS / "schema.md".read_text(encoding="utf-8")
+    text = (DOCS / "schema.md").read_text(encoding="utf-8")
     for column in TABLES["wells"] if columns is WELLS else TABLES["curves"] if columns is CURVES else CURVE_POINTS:
         assert f"| `{column.name}` | {column.kind} | {column.unit} | {column.meaning} |" in text
 
 
 def test_every_view_is_documented(data: Path) -> None:
-    text = DOCS / "schema.md".read_text(encoding="utf-8")
+    text = (DOCS / "schema.md").read_text(encoding="utf-8")
     connection = sqlite3.connect(data / "catalog.sqlite")
     views = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'")]
     for view in views:
@@ -458,7 +458,7 @@ def test_where_nothing_was_run_nothing_is_made(tmp_path: Path) -> None:
 
 def test_help_needs_none_of_the_packages() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from spheroidd.daemon import cli; "
+        "import sys; from typer.testing import CliRunner; from spheroidd.daemon.cli import console as cli; "
         "r = CliRunner().invoke(cli.app, ['export', '--help']); assert r.exit_code == 0; "
         "print(sorted({'pyarrow', 'openpyxl', 'scipy', 'numba', 'torch', 'sqlite_utils'} & set(sys.modules)))"
     )

@@ -409,7 +409,7 @@ def test_a_damaged_image_costs_its_picture_and_nothing_else(tmp_path):
 
 @pytest.fixture
 def command() -> list[str]:
-    return [sys.executable, "-c", "from spheroidd.daemon.cli.console import main; main()", "report"]
+    return [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "report"]
 
 
 def test_the_command_names_its_files_and_itself(command, good, tmp_path):

@@ -336,9 +336,9 @@ def interrupt(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("command", "at", "kept"),
     [
-        (("train",), "training.run_training", "the last checkpoint"),
-        (("crossval",), "study.run_crossval", "Finished folds"),
-        (("tune",), "study.run_tune", "Finished trials"),
+        (("train",), "training.run.run_training", "the last checkpoint"),
+        (("crossval",), "training.study.run_crossval", "Finished folds"),
+        (("tune",), "training.study.run_tune", "Finished trials"),
     ],
 )
 def test_ctrl_c_says_what_is_kept_and_where(

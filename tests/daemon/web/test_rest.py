@@ -13,6 +13,7 @@ from spheroidd.daemon.pipeline import orders
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.web.rest import SERVICE, event_id, is_stream, request_message, resume, routes
+from spheroidd.protocols import errors
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError, StorageError
 from spheroidd.protocols.well import WellId
@@ -161,9 +162,9 @@ def test_a_body_that_a_form_could_send_is_refused(client: Client, main: Main) ->
 @pytest.mark.parametrize(
     ("refusal", "status"),
     [
-        (orders.RefusedError("no", do="wait"), 409),
-        (orders.BusyError("no", do="wait"), 429),
-        (orders.MissingError("no", do="wait"), 404),
+        (errors.RefusedError("no", do="wait"), 409),
+        (errors.BusyError("no", do="wait"), 429),
+        (errors.MissingError("no", do="wait"), 404),
         (StorageError("full", do="make room"), 503),
         (ModelError("no", do="wait"), 409),
         (StackError("no", do="wait"), 409),
