@@ -1,42 +1,41 @@
 """The report's table of compounds across patients: combined IC50s, ranked, each beside the most potent one."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report import captions
 from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.report.document import Column, Row, TableBlock
 from spheroidd.inference.dose_response.across_patients import Ic50Difference, PooledIc50, Rank, compare, pool, rank
 from spheroidd.inference.dose_response.patient_curve import PatientCurve
 from spheroidd.protocols.dose import CurveStatus
 
 COLUMNS = (
-    "Rank",
-    "Compound",
-    "IC50, mean",
-    "95 %, µM",
-    "Next patient, µM",
-    "Spread",
-    "Patients",
-    "To the first",
-    "p (Holm)",
+    Column("Rank", "range", 52),
+    Column("Compound", "name", 84),
+    Column("IC50, mean", "range", 58),
+    Column("95 %, µM", "range", 66),
+    Column("Next patient, µM", "range", 72),
+    Column("Spread", "range", 38),
+    Column("Patients", "range", 40),
+    Column("To the first", "range", 48),
+    Column("p (Holm)", "range", 24),
 )
 
 
-class PatientsRow(NamedTuple):
-    """One compound: its cells in the order of COLUMNS, and what is known of it in words."""
-
-    cells: tuple[str, ...]
-    said: str
+def patients_table(rows: Iterable[Row]) -> TableBlock:
+    """The compounds, numbers in columns and in words what is known where there is more."""
+    return TableBlock(captions.patients(), COLUMNS, tuple(rows), note_head="What is known")
 
 
-def patients_rows(found: Iterable[CurveOfPlate]) -> list[PatientsRow]:
+def patients_rows(found: Iterable[CurveOfPlate]) -> list[Row]:
     """One row for each compound, the most potent first; none where fewer than two patients have curves."""
     curves = [told for curve in found if (told := _patient_curve(curve)) is not None]
     if len({curve.patient for curve in curves}) < 2:
         return []
     ranks = rank(pool(curves))
     beside = _beside_the_first(curves, ranks)
-    return [PatientsRow(_cells(place, beside.get(place.compound)), _said(place.pooled)) for place in ranks]
+    return [Row(_cells(place, beside.get(place.compound)), note=_said(place.pooled)) for place in ranks]
 
 
 def _patient_curve(curve: CurveOfPlate) -> PatientCurve | None:

@@ -1,9 +1,10 @@
 """The report as PDF pages (A4): the same figures, tables and words as the HTML, painted by reportlab."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, assert_never
 from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import HexColor
@@ -24,14 +25,22 @@ from reportlab.platypus import (
     TableStyle,
 )
 
-from spheroidd.daemon.report import captions, fonts, tables
-from spheroidd.daemon.report import patients as report_patients
-from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report import fonts
+from spheroidd.daemon.report.document import (
+    Block,
+    FactsBlock,
+    FigureBlock,
+    KeyFigures,
+    Note,
+    Notice,
+    Report,
+    TableBlock,
+    VerdictBox,
+    is_machine_text,
+)
 from spheroidd.daemon.report.drawing import GREY, INK, RULE
 from spheroidd.daemon.report.pdf_drawing import Figure
-from spheroidd.daemon.report.well_entry import WellEntry
-from spheroidd.daemon.report.writer import Figures, Report
+from spheroidd.daemon.report.sections import chapters
 from spheroidd.protocols.quality import Verdict
 
 WIDTH, HEIGHT = A4
@@ -86,101 +95,56 @@ def to_pdf(report: Report) -> bytes:
 
 
 def _story(report: Report) -> list[Flowable]:
-    several = len(report.plates) > 1
     story: list[Flowable] = [
         _text("Viability and dose response", SMALL),
         _text(report.title, TITLE),
         _text(report.byline, SMALL),
         Spacer(0, 8),
     ]
-    numbers = (count(1), count(1))  # of figures and tables
-    if several:
-        story += _overview(report, *numbers)
-    story += _across_patients(report, numbers[1])
-    for plate in report.plates:
-        story += [PageBreak()] if several else []
-        story += [_text(f"Plate {plate.name}", HEAD)] if several else []
-        story += _plate(plate, *numbers)
-    return [*story, *_section("This report"), _facts(report.facts)]
+    numbers = Numbers(count(1), count(1))
+    for chapter in chapters(report):
+        story += [PageBreak(), _text(chapter.heading, HEAD)] if chapter.heading else []
+        for section in chapter.sections:
+            story += _section(section.heading) if section.heading else []
+            for block in section.blocks:
+                story += _set(block, numbers)
+    return story
 
 
-def _overview(report: Report, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
-    rows = [tables.OVERVIEW_COLUMNS, *tables.overview_rows(report.plates)]
-    cells = [[_text(cell, CELL if place else _CELL_HEAD) for cell in row] for place, row in enumerate(rows)]
-    table = Table(cells, colWidths=[80, 92, 120, 42, 56, 46, 46], repeatRows=1, style=RULES)
-    heading = _caption(f"Table {next(table_numbers)}.", captions.overview())
-    forest = [Figure(sheet) for sheet in Figures.screen(report.plates)]
-    below = [_caption(f"Figure {next(figures)}.", captions.forest())] if forest else []
-    return [*_section("Overview"), heading, table, Spacer(0, 10), *forest, *below]
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers that the next figure and the next table get."""
+
+    figures: "count[int]"
+    tables: "count[int]"
 
 
-def _across_patients(report: Report, table_numbers: "count[int]") -> list[Flowable]:
-    """Compounds across patients: numbers in one row, and under them in words what is known, where there is more."""
-    found = Figures.patients(report)
-    if not found:
-        return []
-    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name in report_patients.COLUMNS]]
-    style = list(RULES.getCommands())
-    for row in found:
-        rows.append([_text(cell, CELL) for cell in row.cells])
-        if row.said:
-            rows.append([_text(row.said, _CELL_WORDS), *[""] * (len(row.cells) - 1)])
-            at = len(rows) - 1
-            style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
-    widths = [52, 84, 58, 66, 72, 38, 40, 48, 24]
-    table = Table(rows, colWidths=widths, repeatRows=1, style=style)
-    heading = _caption(f"Table {next(table_numbers)}.", captions.patients())
-    return [*_section("Across patients"), heading, table, Spacer(0, 10)]
+def _set(block: Block, numbers: Numbers) -> list[Flowable]:
+    """One block as what a page takes."""
+    match block:
+        case Note():
+            return [_text(block.text, SMALL)]
+        case Notice():
+            return [Paragraph(f"<b>{_markup(block.head.upper())}</b><br/>{_markup(block.text)}", LOUD)]
+        case VerdictBox():
+            return [_verdict(block), Spacer(0, 8)]
+        case KeyFigures():
+            return [_key_figures(block)]
+        case FigureBlock():
+            return _figure(block, _caption(f"Figure {next(numbers.figures)}.", block.caption))
+        case TableBlock():
+            return [_caption(f"Table {next(numbers.tables)}.", block.caption), _table(block), Spacer(0, 10)]
+        case FactsBlock():
+            return [_facts(block)]
+        case _:
+            assert_never(block)
 
 
-def _plate(plate: PlateContent, figures: "count[int]", table_numbers: "count[int]") -> list[Flowable]:
-    def caption(text: str) -> Paragraph:
-        return _caption(f"Figure {next(figures)}.", text)
-
-    def heading(text: str) -> Paragraph:
-        return _caption(f"Table {next(table_numbers)}.", text)
-
-    story: list[Flowable] = [_text(tables.plate_line(plate), SMALL)]
-    if plate.provisional:
-        story.append(Paragraph(f"<b>PROVISIONAL</b><br/>{_markup(plate.provisional)}", LOUD))
-    story += [_verdict(plate), Spacer(0, 8), _key_figures(plate)]
-    maps = [Figure(one) for one in Figures.plate_maps(plate)]
-    story += [*_section("The plate"), *maps, caption(captions.maps(plate)), *_section("Controls")]
-    strip = Figures.controls_strip(plate)
-    if strip is None:
-        story.append(_text("No control well of this plate has a figure.", SMALL))
-    else:
-        story.append(KeepTogether([Figure(strip), caption(captions.controls(plate))]))
-    story += _section("Dose response")
-    if plate.curves:
-        plots = [Figure(Figures.curve_plot(curve)) for curve in plate.curves]
-        story += [heading(captions.ic50_table()), _ic50_table(plate), Spacer(0, 10)]
-        forest = [Figure(sheet) for sheet in Figures.forest(plate)]
-        story += [*forest, caption(captions.forest())] if forest else []
-        story.append(_grid(plots, 3))
-        story.append(caption(captions.curves(plate)))
-    else:
-        story.append(_text("No well of this plate holds a compound at a dose.", SMALL))
-    story += _section("Example images")
-    if plate.pictures:
-        story += [_grid([Figure(one) for one in plate.pictures], 2), caption(captions.pictures(plate))]
-    story += [_text(f"Not shown: {line}", SMALL) for line in plate.unread]
-    story += _section("Findings")
-    if plate.quality.flags:
-        story += [heading(captions.findings()), _findings(plate)]
-    else:
-        story.append(_text("Nothing stands out in the images or the figures of this plate.", SMALL))
-    story += [*_section("Wells"), heading(captions.wells()), _wells(plate.imaged)]
-    return [*story, *_section(f"Provenance of plate {plate.name}"), _facts(plate.facts)]
-
-
-def _verdict(plate: PlateContent) -> Flowable:
-    quality = plate.quality
+def _verdict(block: VerdictBox) -> Flowable:
     head = ParagraphStyle("verdict", BODY, fontName=fonts.BOLD, fontSize=11, leading=15)
-    head.textColor = HexColor(VERDICT_INK[quality.verdict])
-    lines = [_text(words.VERDICTS[quality.verdict], head)]
-    lines += [_text(words.sentence(reason), BODY) for reason in quality.reasons]
-    style = [("LINEBEFORE", (0, 0), (0, -1), 2.5, HexColor(VERDICT_INK[quality.verdict])), *_TIGHT]
+    head.textColor = HexColor(VERDICT_INK[block.verdict])
+    lines = [_text(block.head, head), *(_text(reason, BODY) for reason in block.reasons)]
+    style = [("LINEBEFORE", (0, 0), (0, -1), 2.5, HexColor(VERDICT_INK[block.verdict])), *_TIGHT]
     return Table([[line] for line in lines], colWidths=[COLUMN], style=[*style, ("LEFTPADDING", (0, 0), (-1, -1), 9)])
 
 
@@ -192,16 +156,23 @@ _TIGHT: list[Any] = [
 ]
 
 
-def _key_figures(plate: PlateContent) -> Flowable:
-    figures = list(tables.key_figures(plate.quality))
+def _key_figures(block: KeyFigures) -> Flowable:
     value = ParagraphStyle("value", BODY, fontSize=13, leading=16)
     rows = [
-        [_text(name, SMALL) for name, _, _ in figures],
-        [_text(shown, value) for _, shown, _ in figures],
-        [_text(note, SMALL) for _, _, note in figures],
+        [_text(name, SMALL) for name, _, _ in block.figures],
+        [_text(shown, value) for _, shown, _ in block.figures],
+        [_text(note, SMALL) for _, _, note in block.figures],
     ]
     line = ("LINEABOVE", (0, 0), (-1, 0), 0.4, HexColor(RULE))
-    return Table(rows, colWidths=[COLUMN / len(figures)] * len(figures), style=[line, *_TIGHT])
+    return Table(rows, colWidths=[COLUMN / len(block.figures)] * len(block.figures), style=[line, *_TIGHT])
+
+
+def _figure(block: FigureBlock, caption: Flowable) -> list[Flowable]:
+    """A single drawing stays with its caption; several may be parted by a page's end."""
+    drawings: list[Flowable] = [Figure(drawing) for drawing in block.drawings]
+    if block.across > 1:
+        return [_grid(drawings, block.across), caption]
+    return [KeepTogether([*drawings, caption])] if len(drawings) == 1 else [*drawings, caption]
 
 
 def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
@@ -212,48 +183,31 @@ def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
     return Table(rows, colWidths=[COLUMN / across] * across, style=style)
 
 
-def _ic50_table(plate: PlateContent) -> Flowable:
-    """Numbers in one row, and under them in words what is known, where that is more than the numbers."""
-    names = ["Compound", *(["Patient"] if plate.patients else [])]
-    rows: list[list[Any]] = [[_text(name, _CELL_HEAD) for name in (*names, *tables.IC50_COLUMNS)]]
-    style = list(RULES.getCommands())
-    for row in tables.ic50_rows(plate.curves):
-        labels = [row.compound, *([row.patient] if plate.patients else [])]
-        rows.append([*(_text(label, CELL) for label in labels), *row.numbers])
-        rows.append([_text(row.said, _CELL_WORDS), *[""] * (len(rows[0]) - 1)])
-        at = len(rows) - 1
-        style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
-        style.append(("LINEBELOW", (0, at - 1), (-1, at - 1), 0.25, HexColor("#ffffff")))
-        style.append(("TOPPADDING", (0, at), (-1, at), 0))
-    numbers = [52, 58, 48, 58, 24, 27, 31, 27, 28, 17, 30]
-    room = (COLUMN - sum(numbers)) / len(names)
-    return Table(rows, colWidths=[*([room] * len(names)), *numbers], repeatRows=1, style=style)
-
-
 _CELL_WORDS = ParagraphStyle("cell words", CELL, textColor=HexColor(GREY))
 _CELL_HEAD = ParagraphStyle("cell head", CELL, fontName=fonts.BOLD)
 
 
-def _findings(plate: PlateContent) -> Flowable:
-    rows = [tables.FINDING_COLUMNS, *tables.finding_rows(plate.quality.flags)]
-    cells = [[_text(cell, CELL if place else _CELL_HEAD) for cell in row] for place, row in enumerate(rows)]
-    return Table(cells, colWidths=[66, 38, 90, 160, 128], repeatRows=1, style=RULES)
-
-
-def _wells(entries: Sequence[WellEntry]) -> Flowable:
-    columns, found = tables.well_table(entries)
-    rows: list[list[Any]] = [[_text(column.head, _CELL_HEAD) for column in columns]]
-    for row in found:
-        cells = zip(row.cells, columns, strict=True)
-        rows.append([_text(cell, CELL) if column.kind in ("name", "words") else cell for cell, column in cells])
-    widths = [column.width for column in columns]
+def _table(block: TableBlock) -> Flowable:
+    """Cells in one row, and under them across its whole width the note on it, where there is one."""
+    rows: list[list[Any]] = [[_text(column.head, _CELL_HEAD) for column in block.columns]]
+    style = list(RULES.getCommands())
+    for row in block.rows:
+        cells = zip(row.cells, block.columns, strict=True)
+        # a number needs no paragraph, and a plate of 1536 wells has thousands of them
+        rows.append([cell if column.kind == "number" else _text(cell, CELL) for cell, column in cells])
+        if row.note:
+            rows.append([_text(row.note, _CELL_WORDS), *[""] * (len(row.cells) - 1)])
+            at = len(rows) - 1
+            style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
+            style.append(("LINEBELOW", (0, at - 1), (-1, at - 1), 0.25, HexColor("#ffffff")))
+            style.append(("TOPPADDING", (0, at), (-1, at), 0))
+    widths = [column.width for column in block.columns]
     widths[-1] += COLUMN - sum(widths)
-    return Table(rows, colWidths=widths, repeatRows=1, style=RULES)
+    return Table(rows, colWidths=widths, repeatRows=1, style=style)
 
 
-def _facts(facts: Iterable[tuple[str, str]]) -> Flowable:
-    hashes = ("SHA", "Audit", "Command")
-    rows = [[_text(n, SMALL), _text(v, HASH if any(h in n for h in hashes) else CELL)] for n, v in facts]
+def _facts(block: FactsBlock) -> Flowable:
+    rows = [[_text(name, SMALL), _text(v, HASH if is_machine_text(name) else CELL)] for name, v in block.facts]
     lines = ("LINEBELOW", (0, 0), (-1, -1), 0.25, HexColor(RULE))
     return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
 

@@ -1,12 +1,14 @@
-"""The report's tables as rows of words: key figures, IC50s, wells."""
+"""The report's tables in words: plates, key figures, IC50s, findings, wells."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate
+from spheroidd.daemon.report import captions
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.curves import tested_doses
+from spheroidd.daemon.report.document import Column, Row, TableBlock
 from spheroidd.daemon.report.heatmap import trust
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.inference.quality.plate_series import LIMITS, QualityLimits
@@ -50,22 +52,34 @@ def key_figures(quality: PlateQuality, limits: QualityLimits = LIMITS) -> Iterat
     yield "Killed wells", str(quality.n_positive), killed if quality.positive_median is not None else "none"
 
 
-OVERVIEW_COLUMNS = ("Plate", "Verdict", "Wells", "Robust Z'", "CV of untreated", "Edge / inner", "IC50 known")
+OVERVIEW_COLUMNS = (
+    Column("Plate", "name", 80),
+    Column("Verdict", "text", 92),
+    Column("Wells", "text", 120),
+    Column("Robust Z'", "text", 42),
+    Column("CV of untreated", "text", 56),
+    Column("Edge / inner", "text", 46),
+    Column("IC50 known", "text", 46),
+)
 
 
-def overview_rows(plates: Iterable[PlateContent]) -> Iterator[tuple[str, ...]]:
-    """One row for each plate of a report on several."""
-    for plate in plates:
-        known = sum(words.known_ic50(curve.fit) is not None for curve in plate.curves)
-        yield (
-            plate.name,
-            words.VERDICTS[plate.quality.verdict] + (", provisional" if plate.provisional else ""),
-            plate.tally,
-            words.fixed(plate.quality.z_prime, 2),
-            words.fixed(plate.quality.control_cv, 1, " %"),
-            words.fixed(plate.quality.edge_ratio, 2),
-            f"{known} of {len(plate.curves)}",
-        )
+def overview_table(plates: Iterable[PlateContent], anchors: Iterable[str]) -> TableBlock:
+    """One row for each plate of a report on several, which leads to the plate's chapter."""
+    rows = (Row(_overview_cells(plate), link=anchor) for plate, anchor in zip(plates, anchors, strict=True))
+    return TableBlock(captions.overview(), OVERVIEW_COLUMNS, tuple(rows))
+
+
+def _overview_cells(plate: PlateContent) -> tuple[str, ...]:
+    known = sum(words.known_ic50(curve.fit) is not None for curve in plate.curves)
+    return (
+        plate.name,
+        words.VERDICTS[plate.quality.verdict] + (", provisional" if plate.provisional else ""),
+        plate.tally,
+        words.fixed(plate.quality.z_prime, 2),
+        words.fixed(plate.quality.control_cv, 1, " %"),
+        words.fixed(plate.quality.edge_ratio, 2),
+        f"{known} of {len(plate.curves)}",
+    )
 
 
 class Ic50Row(NamedTuple):
@@ -78,18 +92,30 @@ class Ic50Row(NamedTuple):
 
 
 IC50_COLUMNS = (
-    "IC50, relative",
-    "95 %, µM",
-    "IC50, absolute",
-    "95 %, µM",
-    "Hill",
-    "Top",
-    "Bottom",
-    "AUC",
-    "E max",
-    "n",
-    "p",
+    Column("IC50, relative", "number", 52),
+    Column("95 %, µM", "number", 58),
+    Column("IC50, absolute", "number", 48),
+    Column("95 %, µM", "number", 58),
+    Column("Hill", "number", 24),
+    Column("Top", "number", 27),
+    Column("Bottom", "number", 31),
+    Column("AUC", "number", 27),
+    Column("E max", "number", 28),
+    Column("n", "number", 17),
+    Column("p", "number", 30),
 )
+_ROOM = 482 - sum(column.width for column in IC50_COLUMNS)  # for the names, of the width of a page's text
+
+
+def ic50_table(found: Iterable[CurveOfPlate], *, with_patient: bool) -> TableBlock:
+    """The curves of a plate; with a column of patients where its wells have any."""
+    heads = ("Compound", "Patient") if with_patient else ("Compound",)
+    columns = (*(Column(head, "name", _ROOM / len(heads)) for head in heads), *IC50_COLUMNS)
+    rows = (
+        Row((row.compound, *((row.patient,) if with_patient else ()), *row.numbers), note=row.said)
+        for row in ic50_rows(found)
+    )
+    return TableBlock(captions.ic50_table(), columns, tuple(rows), note_head="What is known")
 
 
 def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:
@@ -132,9 +158,20 @@ def _said(curve: CurveOfPlate) -> str:
     return words.sentence("; ".join(part for part in parts if part))
 
 
-FINDING_COLUMNS = ("Finding", "Weight", "Wells", "What was found", "What to do")
+FINDING_COLUMNS = (
+    Column("Finding", "name", 66),
+    Column("Weight", "text", 38),
+    Column("Wells", "name", 90),
+    Column("What was found", "text", 160),
+    Column("What to do", "words", 128),
+)
 _ALIKE = 6  # findings of one kind that are told one by one
 _WEIGHTS = (Verdict.FAIL, Verdict.WARN, Verdict.UNKNOWN, Verdict.PASS)
+
+
+def finding_table(flags: Sequence[QualityFlag]) -> TableBlock:
+    """The findings on a plate."""
+    return TableBlock(captions.findings(), FINDING_COLUMNS, tuple(Row(cells) for cells in finding_rows(flags)))
 
 
 def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, str, str]]:
@@ -149,16 +186,8 @@ def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, 
             yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
 
 
-class Column(NamedTuple):
-    """A column of the table of wells: its head, how its cells are set ("number", "name", "words" or ""), its points."""
-
-    head: str
-    kind: str
-    width: float
-
-
 WELL_COLUMNS = (
-    Column("Well", "", 28),
+    Column("Well", "text", 28),
     Column("Treatment", "name", 66),
     Column("Patient", "name", 40),
     Column("Live, 10³ µm³", "number", 36),
@@ -174,31 +203,18 @@ WELL_COLUMNS = (
 _MAY_BE_LEFT_OUT = ("Patient", "Dead, 10³ µm³", "Cells dead", "Score, %")
 
 
-class WellRow(NamedTuple):
-    """One stack of a well in the table; `trust` is its word in the plate's map."""
-
-    trust: str
-    cells: tuple[str, ...]
-
-
-class WellTable(NamedTuple):
-    """The table of wells; a column that nothing is known of in any row is left out."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[WellRow, ...]
-
-
-def well_table(entries: Sequence[WellEntry]) -> WellTable:
-    """One row for each stack of each imaged well."""
+def well_table(entries: Sequence[WellEntry]) -> TableBlock:
+    """One row for each stack of each imaged well; a column that nothing is known of in any row is left out."""
     rows = [(trust(entry), _well_cells(entry, result)) for entry in entries for result in entry.results]
     shown = [
         place
         for place, column in enumerate(WELL_COLUMNS)
         if column.head not in _MAY_BE_LEFT_OUT or any(cells[place] != words.UNKNOWN for _, cells in rows)
     ]
-    return WellTable(
+    return TableBlock(
+        captions.wells(),
         tuple(WELL_COLUMNS[place] for place in shown),
-        tuple(WellRow(word, tuple(cells[place] for place in shown)) for word, cells in rows),
+        tuple(Row(tuple(cells[place] for place in shown), state=word) for word, cells in rows),
     )
 
 

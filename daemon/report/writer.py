@@ -11,44 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import audit_trail
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.report import captions as report_captions
-from spheroidd.daemon.report import patients as report_patients
-from spheroidd.daemon.report import tables as report_tables
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.content import PlateContent, plate_content
-from spheroidd.daemon.report.controls import controls_strip
-from spheroidd.daemon.report.curves import curve_plot
-from spheroidd.daemon.report.drawing import Drawing
-from spheroidd.daemon.report.forest import forest
-from spheroidd.daemon.report.heatmap import plate_maps
-from spheroidd.daemon.report.patients import PatientsRow, patients_rows
-from spheroidd.daemon.report.provenance import Facts, own_version, program_facts
+from spheroidd.daemon.report.content import plate_content
+from spheroidd.daemon.report.document import Report
+from spheroidd.daemon.report.html import to_html
+from spheroidd.daemon.report.provenance import own_version, program_facts
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
-
-TEMPLATE = "report.html.j2"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that is written, in HTML as in PDF."""
-
-    title: str
-    byline: str
-    version: str
-    plates: tuple[PlateContent, ...]
-    facts: Facts
-
-    @property
-    def curves(self) -> list[CurveOfPlate]:
-        """The curves of all its plates."""
-        return [curve for plate in self.plates for curve in plate.curves]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,52 +86,6 @@ def gather(
     title = f"Plate {names[0]}" if len(names) == 1 else f"{len(names)} plates"
     byline = f"Reported {written} by {who}, spheroidd {own_version()}"
     return Report(title, byline, own_version(), plates, facts)
-
-
-class Figures:
-    """The figures a template asks for."""
-
-    @staticmethod
-    def plate_maps(plate: PlateContent) -> list[Drawing]:
-        """Heatmaps of the plate."""
-        return plate_maps(plate.entries)
-
-    @staticmethod
-    def controls_strip(plate: PlateContent) -> Drawing | None:
-        """The controls, where there are any."""
-        return controls_strip(plate.imaged, plate.quality)
-
-    @staticmethod
-    def forest(plate: PlateContent) -> list[Drawing]:
-        """All IC50s on one axis, where there are enough to compare."""
-        return forest(plate.curves) if len(plate.curves) > 2 else []
-
-    @staticmethod
-    def screen(plates: Sequence[PlateContent]) -> list[Drawing]:
-        """All IC50s of all plates on one axis."""
-        return forest([curve for plate in plates for curve in plate.curves], with_plate=True)
-
-    @staticmethod
-    def patients(report: Report) -> list[PatientsRow]:
-        """Compounds across patients, where there are several."""
-        return patients_rows(report.curves)
-
-    curve_plot = staticmethod(curve_plot)
-
-
-def to_html(report: Report) -> str:
-    """The report as one HTML document."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.get_template(TEMPLATE)
-    return template.render(
-        report=report,
-        words=words,
-        tables=report_tables,
-        across=report_patients,
-        captions=report_captions,
-        figures=Figures,
-    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -340,8 +340,8 @@ def test_compounds_are_told_across_patients_the_most_potent_first(tmp_path):
     assert float(told["strong"].cells[2].split()[0]) == pytest.approx(1.0, rel=0.15)
     assert float(told["weak"].cells[2].split()[0]) == pytest.approx(9.9, rel=0.15)
     assert told["none"].cells[2] == words.UNKNOWN
-    assert "no effect" in told["none"].said.lower()
-    fold = float(told["weak"].cells[COLUMNS.index("To the first")].split()[0])
+    assert "no effect" in told["none"].note.lower()
+    fold = float(told["weak"].cells[[column.head for column in COLUMNS].index("To the first")].split()[0])
     assert fold == pytest.approx(9.9, rel=0.2)
     assert "Across patients" in page.text
     assert page.unclosed == []

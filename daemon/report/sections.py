@@ -1,0 +1,138 @@
+"""The report's running order: every section once, as data that the HTML and the PDF both walk.
+
+A new section is one function here and one row in BEFORE_PLATES, PLATE_SECTIONS or AFTER_PLATES.
+"""
+
+from collections.abc import Iterator
+
+from spheroidd.daemon.report import captions, tables
+from spheroidd.daemon.report import patients as across
+from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report.controls import controls_strip
+from spheroidd.daemon.report.curves import curve_plot
+from spheroidd.daemon.report.document import (
+    Block,
+    Chapter,
+    FactsBlock,
+    FigureBlock,
+    KeyFigures,
+    Note,
+    Notice,
+    Report,
+    Section,
+    VerdictBox,
+    shown,
+)
+from spheroidd.daemon.report.drawing import Drawing
+from spheroidd.daemon.report.forest import forest
+from spheroidd.daemon.report.heatmap import plate_maps
+
+ENOUGH_TO_COMPARE = 3  # IC50s on one axis: two stand side by side in the table already
+
+
+def _overview(report: Report) -> list[Block]:
+    """All plates in one table, and all their IC50s on one axis; nothing for a report on one plate."""
+    if len(report.plates) < 2:
+        return []
+    sheets = forest(report.curves, with_plate=True)
+    anchors = [_anchor(number) for number in range(len(report.plates))]
+    return [tables.overview_table(report.plates, anchors), *_figure(sheets, captions.forest())]
+
+
+def _across_patients(report: Report) -> list[Block]:
+    found = across.patients_rows(report.curves)
+    return [across.patients_table(found)] if found else []
+
+
+def _opening(plate: PlateContent) -> list[Block]:
+    quality = plate.quality
+    reasons = tuple(words.sentence(reason) for reason in quality.reasons)
+    return [
+        Note(tables.plate_line(plate)),
+        *([Notice("Provisional", plate.provisional)] if plate.provisional else []),
+        VerdictBox(quality.verdict, words.VERDICTS[quality.verdict], reasons),
+        KeyFigures(tuple(tables.key_figures(quality))),
+    ]
+
+
+def _maps(plate: PlateContent) -> list[Block]:
+    return [FigureBlock(tuple(plate_maps(plate.entries)), captions.maps(plate))]
+
+
+def _controls(plate: PlateContent) -> list[Block]:
+    strip = controls_strip(plate.imaged, plate.quality)
+    if strip is None:
+        return [Note("No control well of this plate has a figure.")]
+    return [FigureBlock((strip,), captions.controls(plate))]
+
+
+def _dose_response(plate: PlateContent) -> list[Block]:
+    if not plate.curves:
+        return [Note("No well of this plate holds a compound at a dose.")]
+    sheets = forest(plate.curves) if len(plate.curves) >= ENOUGH_TO_COMPARE else []
+    plots = tuple(curve_plot(curve) for curve in plate.curves)
+    return [
+        tables.ic50_table(plate.curves, with_patient=bool(plate.patients)),
+        *_figure(sheets, captions.forest()),
+        FigureBlock(plots, captions.curves(plate), across=3),
+    ]
+
+
+def _example_images(plate: PlateContent) -> list[Block]:
+    if not plate.pictures and not plate.unread:
+        return [Note("No scored well whose images could be shown.")]
+    pictures = [FigureBlock(plate.pictures, captions.pictures(plate), across=2)] if plate.pictures else []
+    return [*pictures, *(Note(f"Not shown: {line}") for line in plate.unread)]
+
+
+def _findings(plate: PlateContent) -> list[Block]:
+    if not plate.quality.flags:
+        return [Note("Nothing stands out in the images or the figures of this plate.")]
+    return [tables.finding_table(plate.quality.flags)]
+
+
+def _wells(plate: PlateContent) -> list[Block]:
+    return [tables.well_table(plate.imaged)]
+
+
+def _provenance(plate: PlateContent) -> list[Block]:
+    return [Note(f"Of plate {plate.name}"), FactsBlock(plate.facts)]
+
+
+def _this_report(report: Report) -> list[Block]:
+    return [FactsBlock(report.facts)]
+
+
+BEFORE_PLATES: tuple[Section[Report], ...] = (
+    Section("Overview", _overview),
+    Section("Across patients", _across_patients),
+)
+PLATE_SECTIONS: tuple[Section[PlateContent], ...] = (
+    Section("", _opening),
+    Section("The plate", _maps),
+    Section("Controls", _controls),
+    Section("Dose response", _dose_response),
+    Section("Example images", _example_images),
+    Section("Findings", _findings),
+    Section("Wells", _wells),
+    Section("Provenance", _provenance),
+)
+AFTER_PLATES: tuple[Section[Report], ...] = (Section("This report", _this_report),)
+
+
+def chapters(report: Report) -> Iterator[Chapter]:
+    """What comes before the plates, each plate, and what comes after: all that is written under the title."""
+    yield Chapter("summary", "", shown(BEFORE_PLATES, report))
+    for number, plate in enumerate(report.plates):
+        heading = f"Plate {plate.name}" if len(report.plates) > 1 else ""
+        yield Chapter(_anchor(number), heading, shown(PLATE_SECTIONS, plate))
+    yield Chapter("this-report", "", shown(AFTER_PLATES, report))
+
+
+def _anchor(number: int) -> str:
+    return f"plate-{number + 1}"
+
+
+def _figure(drawings: list[Drawing], caption: str) -> list[Block]:
+    return [FigureBlock(tuple(drawings), caption)] if drawings else []

@@ -1,0 +1,185 @@
+"""The running order: every section and every block of it stands in the HTML and in the PDF."""
+
+import io
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pypdf import PdfReader
+
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.report import document, sections
+from spheroidd.daemon.report.document import Block, FigureBlock, Note, Report, Section, TableBlock
+from spheroidd.daemon.report.html import to_html
+from spheroidd.daemon.report.images import choose
+from spheroidd.daemon.report.pdf import SECTION, to_pdf
+from spheroidd.daemon.report.sections import AFTER_PLATES, BEFORE_PLATES, PLATE_SECTIONS, chapters
+from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.daemon.report.writer import gather
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
+from tests.daemon.report import plates
+
+PATIENTS = ("pt1", "pt2")
+HEADINGS = [section.heading for section in (*BEFORE_PLATES, *PLATE_SECTIONS, *AFTER_PLATES) if section.heading]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Report:
+    """Two plates of two patients, the first with one finding and one well with images: no section is empty."""
+    data = tmp_path_factory.mktemp("screen") / "data"
+    for patient in PATIENTS:
+        doses = [plates.sample("drug", dose, patient) for dose in plates.DOSES_UM for _ in range(2)]
+        treatments = [*[plates.UNTREATED] * 8, *[plates.KILLED] * 6, *doses]
+        wells = plates.plate_map(f"plate-{patient}", {WellId(n // 12, n % 12): of for n, of in enumerate(treatments)})
+        live = {}
+        for place, one in enumerate(wells):
+            alive = {plates.UNTREATED: 1.0, plates.KILLED: 0.03}.get(one.treatment)
+            alive = plates.share_alive(one.treatment.dose_um or 0.0, 1.0) if alive is None else alive
+            live[one.well] = plates.FULL_UM3 * alive * (0.4 if place == 3 else 1.0 + 0.002 * (place % 5))
+        plates.register(data, wells)
+        plates.score(data, wells, live)
+        entries = [WellEntry(one.well, one.treatment, (result,)) for one, result in _results(data, wells)]
+        first = choose(entries)[0]
+        plates.store_images(data, wells, plates.plan_of(StackKey(wells.name, first.well)), 1.0)
+    with Catalog.read_only(data) as catalog:
+        return gather(catalog, data, now_s=1e9, who="Ada")
+
+
+def _results(data: Path, wells):
+    with Catalog.read_only(data) as catalog:
+        rows = {result.well: result for result in catalog.results(wells.name)}
+    return [(one, rows[str(one.well)]) for one in wells]
+
+
+@pytest.fixture(scope="module")
+def html(report) -> str:
+    return to_html(report)
+
+
+@pytest.fixture(scope="module")
+def paper(report) -> PdfReader:
+    return PdfReader(io.BytesIO(to_pdf(report)))
+
+
+@pytest.fixture(scope="module")
+def paper_text(paper) -> str:
+    return _plain(" ".join(page.extract_text() for page in paper.pages))
+
+
+def _plain(text: str) -> str:
+    """Without white space: a line's end on paper is none in the text."""
+    return "".join(text.split())
+
+
+def large_lines(paper: PdfReader) -> list[str]:
+    """The lines that are set as the headings of sections are."""
+    found: list[str] = []
+
+    def keep(text: str, _ctm: object, _matrix: object, _font: object, size: float) -> None:
+        if size == SECTION.fontSize and text.strip():
+            found.append(text.strip())
+
+    for page in paper.pages:
+        page.extract_text(visitor_text=keep)
+    return found
+
+
+def blocks(report: Report) -> list[Block]:
+    return [block for chapter in chapters(report) for section in chapter.sections for block in section.blocks]
+
+
+def test_the_running_order_is_this_one():
+    assert HEADINGS == [
+        "Overview",
+        "Across patients",
+        "The plate",
+        "Controls",
+        "Dose response",
+        "Example images",
+        "Findings",
+        "Wells",
+        "Provenance",
+        "This report",
+    ]
+
+
+def test_the_report_has_every_section_and_every_kind_of_block_but_the_notice(report):
+    headings = [section.heading for chapter in chapters(report) for section in chapter.sections]
+    assert set(HEADINGS) == set(filter(None, headings))
+    assert {type(block) for block in blocks(report)} == set(get_args(Block)) - {document.Notice}
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_a_section_stands_in_both_documents(report, html, paper_text, heading):
+    times = sum(section.heading == heading for chapter in chapters(report) for section in chapter.sections)
+    assert html.count(f"<h3>{heading}</h3>") == times
+    assert paper_text.count(_plain(heading)) >= times
+
+
+def test_sections_come_in_the_same_order_in_both_documents(report, html, paper):
+    headings = [section.heading for chapter in chapters(report) for section in chapter.sections if section.heading]
+    assert re.findall("<h3>(.*?)</h3>", html) == headings
+    assert large_lines(paper) == headings
+
+
+def test_every_caption_stands_on_paper_with_its_number(report, paper_text):
+    for kind, name in ((FigureBlock, "Figure"), (TableBlock, "Table")):
+        captions = [block.caption for block in blocks(report) if isinstance(block, kind)]
+        assert captions
+        for number, caption in enumerate(captions, start=1):
+            assert f"{name}{number}.{_plain(caption)[:60]}" in paper_text
+
+
+def test_every_cell_note_and_fact_stands_in_both_documents(report, html, paper_text):
+    page = _plain(re.sub("<[^>]*>", "", html).replace("&#39;", "'").replace("&lt;", "<").replace("&gt;", ">"))
+    for block in blocks(report):
+        match block:
+            case TableBlock():
+                texts = [text for row in block.rows for text in (*row.cells, row.note)]
+            case document.FactsBlock():
+                texts = [text for fact in block.facts for text in fact]
+            case document.KeyFigures():
+                texts = [text for figure in block.figures for text in figure]
+            case document.VerdictBox():
+                texts = [block.head, *block.reasons]
+            case document.Note():
+                texts = [block.text]
+            case _:
+                texts = []
+        for text in texts:
+            assert _plain(text) in page
+            assert _plain(text) in paper_text
+
+
+def test_every_photograph_stands_in_both_documents(report, html, paper):
+    n_pictures = sum(len(plate.pictures) for plate in report.plates)
+    assert n_pictures == len(PATIENTS)
+    n_photographs = html.count("data:image/jpeg")
+    assert n_photographs >= n_pictures
+    assert sum(len(page.images) for page in paper.pages) == n_photographs
+
+
+def test_a_new_section_is_one_row_and_needs_neither_document(report, monkeypatch):
+    new = Section("Drift", lambda plate: [Note(f"The stage drifted by 3 µm on {plate.name}.")])
+    monkeypatch.setattr(sections, "PLATE_SECTIONS", (*PLATE_SECTIONS, new))
+    paper = PdfReader(io.BytesIO(to_pdf(report)))
+    text = _plain(" ".join(page.extract_text() for page in paper.pages))
+    for plate in report.plates:
+        assert f"The stage drifted by 3 µm on {plate.name}." in to_html(report)
+        assert _plain(f"The stage drifted by 3 µm on {plate.name}.") in text
+
+
+def test_a_section_with_nothing_to_show_leaves_no_heading(report, monkeypatch):
+    monkeypatch.setattr(sections, "AFTER_PLATES", (Section("This report", lambda _: []),))
+    assert "This report" not in to_html(report)
+
+
+def test_an_unknown_kind_of_block_is_refused_by_both_documents(report, monkeypatch):
+    section = Section("This report", lambda _: [object()])  # type: ignore[list-item,return-value]
+    monkeypatch.setattr(sections, "AFTER_PLATES", (section,))
+    with pytest.raises(AttributeError, match="object"):
+        to_html(report)
+    with pytest.raises(AssertionError, match="object"):
+        to_pdf(report)
