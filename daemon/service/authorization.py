@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from grpc_status import rpc_status
 
 from spheroidd.daemon.service.errors import to_status
@@ -13,20 +14,36 @@ from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import SpheroiddError
 
 _log = logging.getLogger(__name__)
-SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"].full_name
+_SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"]
+SERVICE = _SERVICE.full_name
 HEALTH = "/grpc.health.v1.Health/"
 REFLECTION = "/grpc.reflection."
-_LOOKING = {"GetStatus", "WatchStatus", "ListResults", "WatchResults", "ListModels", "ListPlates", "GetPushProgress"}
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
 def needed_role(method: str) -> Role:
-    """The least role for a method ("/package.Service/Method"); one that nobody thought of is an operator's."""
+    """The least role for a method ("/package.Service/Method"), as the wire contract's option `least_role` has it.
+
+    A method without that option, or one that the contract does not know, takes an admin.
+    """
     if method.startswith(HEALTH):
         return Role.NONE
     if method.startswith(REFLECTION):
         return Role.VIEWER
-    return Role.VIEWER if method.rpartition("/")[2] in _LOOKING else Role.OPERATOR
+    return LEAST_ROLES.get(method, Role.ADMIN)
+
+
+def least_roles(methods: Iterable[MethodDescriptor]) -> dict[str, Role]:
+    """By "/package.Service/Method", the least role of each method that has the option `least_role`."""
+    found = {}
+    for method in methods:
+        role = method.GetOptions().Extensions[wire.least_role]
+        if role != wire.ROLE_UNSPECIFIED:
+            found[f"/{method.containing_service.full_name}/{method.name}"] = Role(role)
+    return found
+
+
+LEAST_ROLES = least_roles(_SERVICE.methods)
 
 
 class AuthInterceptor(grpc.ServerInterceptor):

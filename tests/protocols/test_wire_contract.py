@@ -7,6 +7,7 @@ from google.api.annotations_pb2 import http
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
+from spheroidd.daemon.service.tokens import Role
 from spheroidd.protocols import spheroidd_pb2 as wire
 from tests.protocols.wire_contract import GENERATED, ROOT, generate
 
@@ -39,6 +40,18 @@ def test_every_method_but_the_slices_can_be_had_over_http() -> None:
     service = wire.DESCRIPTOR.services_by_name["Spheroidd"]
     without = {method.name for method in service.methods if not method.GetOptions().HasExtension(http)}
     assert without == {"PushSlices"}
+
+
+def test_every_method_says_which_role_may_call_it() -> None:
+    service = wire.DESCRIPTOR.services_by_name["Spheroidd"]
+    silent = {m.name for m in service.methods if m.GetOptions().Extensions[wire.least_role] == wire.ROLE_UNSPECIFIED}
+    assert silent == set(), "write `option (least_role) = ...;` into the method in spheroidd.proto"
+
+
+def test_the_roles_of_the_contract_are_those_of_tokens() -> None:
+    assert {name.removeprefix("ROLE_"): number for name, number in wire.Role.items() if number} == {
+        role.name: role.value for role in Role if role is not Role.NONE
+    }
 
 
 @pytest.mark.parametrize("name", ["SkipWell", "RepeatWell", "StartPlate", "GetPushProgress"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf import json_format
+from google.protobuf import descriptor_pb2, json_format
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.pipeline import orders
-from spheroidd.daemon.service.authorization import needed_role
+from spheroidd.daemon.service.authorization import least_roles, needed_role
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import Viewers
@@ -323,7 +323,18 @@ def test_looking_takes_a_viewer_and_all_else_an_operator() -> None:
     roles = {method: needed_role(f"/spheroidd.v1.Spheroidd/{method}") for method in METHODS}
     looking = {method for method, role in roles.items() if role is Role.VIEWER}
     assert looking == {m for m in METHODS if m.startswith(("Get", "List", "Watch"))}
-    assert needed_role("/spheroidd.v1.Spheroidd/FormatDisk") is Role.OPERATOR
+    assert {role for method, role in roles.items() if method not in looking} == {Role.OPERATOR}
+
+
+def test_a_method_that_says_no_role_or_that_nobody_knows_is_an_admins() -> None:
+    silent = descriptor_pb2.FileDescriptorProto(name="silent.proto", package="silent.v1", syntax="proto3")
+    silent.message_type.add(name="Nothing")
+    service = silent.service.add(name="Silent")
+    service.method.add(name="FormatDisk", input_type=".silent.v1.Nothing", output_type=".silent.v1.Nothing")
+    pool = DescriptorPool()
+    pool.Add(silent)
+    assert least_roles(pool.FindServiceByName("silent.v1.Silent").methods) == {}
+    assert needed_role("/silent.v1.Silent/FormatDisk") is Role.ADMIN
 
 
 # -- health, reflection, and those who misbehave
