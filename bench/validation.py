@@ -41,7 +41,7 @@ def exchanged(stack: TrainingStack) -> TrainingStack:
 def volume_errors(pairs: Sequence[tuple[Overlap, Overlap]], owners: Sequence[str]) -> dict[str, dict[str, float]]:
     """By plate, how much more live volume is found than there is, and which part of the dead volume is taken for live.
 
-    Least squares over the plate's wells; what `daemon/training/regressor_from_emulator.py` draws a network's errors from.
+    Least squares over the plate's wells; `daemon/training/regressor_from_emulator.py` draws a network's errors from it.
     """
     found = {}
     for plate in dict.fromkeys(owners):
