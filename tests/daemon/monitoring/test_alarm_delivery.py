@@ -42,7 +42,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 @contextmanager
 def telling(data_dir: Path, url: str, **settings: Any) -> Iterator[Notifier]:
     config = WebhookConfig(url=url, timeout_s=5.0, **settings)
-    deliver = delivery.webhook(config, data_dir)
+    deliver = transports.webhook(config, data_dir)
     notifier = Notifier(data_dir, "webhook", delivery.address(config), deliver, pause_s=0.02)
     notifier.start()
     try:
@@ -155,11 +155,11 @@ def test_a_receiver_is_not_told_that_it_could_not_be_told(tmp_path: Path, catalo
 _TELL = """
 import sys, time
 from pathlib import Path
-from spheroidd.daemon import delivery
+from spheroidd.daemon.monitoring import transports
 from spheroidd.daemon.config.alarm_settings import WebhookConfig
 from spheroidd.daemon.monitoring.notifier import Notifier
 data_dir, url = Path(sys.argv[1]), sys.argv[2]
-Notifier(data_dir, "webhook", "here", delivery.webhook(WebhookConfig(url=url), data_dir), pause_s=0.02).start()
+Notifier(data_dir, "webhook", "here", transports.webhook(WebhookConfig(url=url), data_dir), pause_s=0.02).start()
 time.sleep(60)
 """
 
@@ -252,7 +252,7 @@ def test_nobody_at_the_address(tmp_path: Path, catalog: Catalog) -> None:
 def test_a_secret_that_is_not_set_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOOK_URL", raising=False)
     with pytest.raises(ConfigError, match="HOOK_URL is not set"):
-        delivery.webhook(WebhookConfig(url_env="HOOK_URL"), tmp_path)
+        transports.webhook(WebhookConfig(url_env="HOOK_URL"), tmp_path)
 
 
 class Letters(MessageHandler):

@@ -233,7 +233,7 @@ class TestShippedWeights:
         assert figures["pearson_r"] >= max(0.85, figures["v_control_pearson_r"])
         assert figures["mae_percent"] < figures["v_control_mae_percent"]
         assert 0.85 <= figures["coverage_90"] <= 0.96
-        assert card["command"].startswith("python -m spheroidd.daemon.")
+        assert card["command"].startswith("python -m spheroidd.daemon.training.regressor_from_emulator")
 
 
 def test_using_it_imports_no_torch():
