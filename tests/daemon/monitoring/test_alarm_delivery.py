@@ -21,7 +21,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig, EmailConfig, WebhookConfig
 from spheroidd.daemon.config.model import load_config, to_toml
 from spheroidd.daemon.config.service_settings import read_alarms, read_settings
-from spheroidd.daemon.monitoring import transports as delivery
+from spheroidd.daemon.monitoring import transports
 from spheroidd.daemon.monitoring.alarm_test import send_test
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
@@ -43,7 +43,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 def telling(data_dir: Path, url: str, **settings: Any) -> Iterator[Notifier]:
     config = WebhookConfig(url=url, timeout_s=5.0, **settings)
     deliver = transports.webhook(config, data_dir)
-    notifier = Notifier(data_dir, "webhook", delivery.address(config), deliver, pause_s=0.02)
+    notifier = Notifier(data_dir, "webhook", transports.address(config), deliver, pause_s=0.02)
     notifier.start()
     try:
         yield notifier
@@ -281,7 +281,7 @@ def test_mail_is_refused_first_and_taken_then(tmp_path: Path, catalog: Catalog) 
     try:
         to = ("a@x.org", "b@x.org")
         config = EmailConfig(host="127.0.0.1", port=port, security="none", sender="lab@x.org", to=to)
-        notifier = Notifier(tmp_path, "email", "mail", delivery.email(config, tmp_path), pause_s=0.02)
+        notifier = Notifier(tmp_path, "email", "mail", transports.email(config, tmp_path), pause_s=0.02)
         notifier.start()
         raise_alarm(catalog, "stalled", "no slice\r\nBcc: eve@x.org")
         notifier.wake()
