@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.results import Limits
+from spheroidd.protocols.results import Limits, Precision
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 
@@ -178,6 +178,11 @@ class Segmenter(Protocol):
     @property
     def sha256(self) -> str:
         """The digest that names its weights in every result row."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in, which stands in every result row."""
         ...
 
     def predict(self, region: NDArray[np.float32]) -> Prediction:

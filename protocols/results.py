@@ -24,6 +24,13 @@ class Normalisation(StrEnum):
     PLATE = "plate"  # locked from the plate's control wells, or given
 
 
+class Precision(StrEnum):
+    """What the numbers of a network are kept and multiplied in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"  # eight bits of mantissa: half the memory and time where the hardware multiplies it
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """One channel's transform: clip to [low, high], then subtract mean and divide by sd, both of the clipped data."""
@@ -39,7 +46,8 @@ class StackMeasurement:
     """What the masks of one stack say, in physical units, before any control is known.
 
     The dead figures are None where the stack has no dead channel, and the live ones where it has no live channel.
-    `live_um3_by_z` holds the live volume of each slice, in z order.
+    `live_um3_by_z` holds the live volume of each slice, in z order. `precision` is what the network computed in; None
+    for a measurement of an older version, which did not note it.
     """
 
     live_um3: float | None
@@ -52,6 +60,7 @@ class StackMeasurement:
     model_sha256: str
     cpu_s: float
     quantiles: dict[str, dict[str, float]]  # per channel: raw intensity quantiles "0.02", "0.5", "0.98", "0.999"
+    precision: Precision | None = None
 
     @property
     def v_count(self) -> float | None:
@@ -87,4 +96,5 @@ class WellResult:
     v_score_hi: float | None
     model_sha256: str | None
     normalisation: str | None
+    precision: str | None
     latency_s: float | None

@@ -451,6 +451,7 @@ class Result(_message.Message):
     COMPOUND_FIELD_NUMBER: _builtins.int
     DOSE_UM_FIELD_NUMBER: _builtins.int
     PATIENT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -476,6 +477,8 @@ class Result(_message.Message):
     compound: _builtins.str
     dose_um: _builtins.float
     patient: _builtins.str
+    precision: _builtins.str
+    """what the network computed in: fp32 or bf16; empty where that is not known"""
     def __init__(
         self,
         *,
@@ -502,10 +505,11 @@ class Result(_message.Message):
         compound: _builtins.str = ...,
         dose_um: _builtins.float | None = ...,
         patient: _builtins.str = ...,
+        precision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_um3: _TypeAlias = _typing.Literal["dead_um3"]  # noqa: Y015
     _WhichOneofArgType__dead_um3: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3"]  # noqa: Y015

@@ -24,7 +24,7 @@ from spheroidd.daemon.catalog.rows import (
     treatment,
 )
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.results import Normalisation, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.results import Normalisation, Precision, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _columns(measurement: StackMeasurement) -> dict[str, Any]:
         "limits_json": dump_limits(measurement.limits),
         "quantiles_json": dump(measurement.quantiles),
         "normalisation": measurement.normalisation.value,
+        "precision": measurement.precision,
     }
 
 
@@ -156,6 +157,7 @@ def _measurement(row: Row) -> StackMeasurement:
         model_sha256=row["model_sha256"],
         cpu_s=row["cpu_s"],
         quantiles=json.loads(row["quantiles_json"]),
+        precision=None if row["precision"] is None else Precision(row["precision"]),
     )
 
 
@@ -211,6 +213,7 @@ _FIGURES = (
     "v_score_hi",
     "model_sha256",
     "normalisation",
+    "precision",
     "latency_s",
 )
 _PRIMARY_KEY = ("plate", "well", "stack", "model_sha256")
@@ -236,7 +239,7 @@ SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state
   (SELECT count(*) FROM slices
     WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
   results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
-  v_score_hi, model_sha256, normalisation, latency_s, excluded_at_utc, excluded_by, exclusion_reason
+  v_score_hi, model_sha256, normalisation, precision, latency_s, excluded_at_utc, excluded_by, exclusion_reason
 FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
 LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack

@@ -3,10 +3,11 @@
 Tables are STRICT, so that a wrong type is refused at the door. Times are seconds since 1970.
 """
 
+import re
 import sqlite3
 
 from spheroidd.daemon.catalog.transaction import transaction
-from spheroidd.daemon.catalog.views import FRAMES_VIEW, VIEWS
+from spheroidd.daemon.catalog.views import FRAMES_VIEW, PRECISION, VIEWS
 from spheroidd.protocols.errors import ConfigError
 
 _PLATES = """
@@ -264,7 +265,11 @@ MIGRATIONS: tuple[str, ...] = (
     _REFERENCES,
     _FOCUS,
     FRAMES_VIEW,
+    PRECISION,
 )
+
+_ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
+_DROPPED = re.compile(r"DROP VIEW (\w+)")
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
@@ -294,6 +299,8 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
 def make_readable(connection: sqlite3.Connection, where: str) -> None:
     """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone.
 
+    A table that got more columns is hidden behind a view of the same name, in which they are NULL.
+
     ConfigError where its first table is not there yet: a daemon makes it at this moment, or was killed when it did.
     """
     version = schema_version(connection)
@@ -303,9 +310,20 @@ def make_readable(connection: sqlite3.Connection, where: str) -> None:
     later = MIGRATIONS[version:]
     if later:
         connection.execute("PRAGMA temp_store = MEMORY")
+    added: dict[str, list[str]] = {}
     for statement in (statement for step in later for statement in _statements(step)):
         if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
             connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
+        elif dropped := _DROPPED.match(statement):
+            connection.execute(f"DROP VIEW IF EXISTS temp.{dropped[1]}")
+        elif column := _ADDED.match(statement):
+            table = column[1]
+            if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (table,)).fetchone() is None:
+                connection.execute(statement)
+                continue
+            added.setdefault(table, []).append(f"NULL AS {column[2]}")
+            connection.execute(f"DROP VIEW IF EXISTS temp.{table}")
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(added[table])} FROM main.{table}")
 
 
 def _statements(script: str) -> list[str]:

@@ -46,6 +46,7 @@ def evaluate(
     ] = Path("evaluation-cache"),
     device: Annotated[str, typer.Option(help="With --held-out: auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="With --held-out: threads of the model.")] = None,
+    precision: Annotated[str, typer.Option(help="With --held-out: auto, fp32 or bf16.")] = "auto",
     as_json: JsonOption = False,
 ) -> int:
     """Compare masks with the truth (Dice, IoU, precision, recall, surface) and viability with references.
@@ -60,7 +61,7 @@ def evaluate(
         if not held_out or truth is not None or well is not None:
             do = "give --model and --held-out without --well or --truth; a plate is scored by `spheroidd score --model`"
             raise ConfigError("--model goes with --held-out alone", where="evaluate", do=do)
-        return _held_out(model, kind or [], work, tolerance, device, threads, figures, as_json=as_json)
+        return _held_out(model, kind or [], work, tolerance, (device, threads, precision), figures, as_json=as_json)
     if well is not None and truth is not None and not (truth.is_dir() and truth.suffix != ".zarr"):
         return _one_mask(data, well, truth, label, stack, plate, as_json=as_json)
     return _plate(data, plate, well, truth, names, tolerance, figures, as_json=as_json)
@@ -128,8 +129,7 @@ def _held_out(
     kinds: list[str],
     work: Path,
     tolerance_um: float | None,
-    device: str,
-    threads: int | None,
+    how: tuple[str, int | None, str],  # device, threads, precision
     figures: Path | None,
     *,
     as_json: bool,
@@ -147,7 +147,7 @@ def _held_out(
         raise ConfigError(f"--kind {unknown[0]}: there is none", where="evaluate", do=f"use {', '.join(HELD_OUT)}")
     if figures is not None:
         evaluation_figures.check_folder(figures)
-    segmenter = load_segmenter(model, device, threads)
+    segmenter = load_segmenter(model, *how)
     kept = f"Every well that was measured is kept in {work}: the same command goes on from there."
     with told_when_interrupted(kept), Progress(console=_stderr(), transient=True) as progress:
         task = progress.add_task("plates")

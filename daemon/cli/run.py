@@ -56,6 +56,7 @@ def replay(
     normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16: what the model computes in.")] = None,
     faults: Annotated[
         Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
     ] = None,
@@ -73,7 +74,9 @@ def replay(
         "data": {"dir": str(data)},
         "plate": _given(name=name, map=str(plate_map)),
         "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um, faults=given),
-        "inference": _given(model=model, normalisation=normalisation, device=device, threads=threads),
+        "inference": _given(
+            model=model, normalisation=normalisation, device=device, threads=threads, precision=precision
+        ),
     }
     config = build_config(tables, base=Path.cwd(), where="replay")
     return run_plate(config, console=console(), live=not plain)
@@ -86,12 +89,19 @@ def score(
     normalisation: Annotated[str | None, typer.Option(help="stack or plate; without it the run's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; without it the run's.")] = None,
 ) -> int:
     """Score every stored stack again. Raw data stay as they are; every changed row is logged."""
     from spheroidd.daemon.launch.run import score_plate
 
     return score_plate(
-        data, model=model, normalisation=normalisation, device=device, threads=threads, console=console()
+        data,
+        model=model,
+        normalisation=normalisation,
+        device=device,
+        threads=threads,
+        precision=precision,
+        console=console(),
     )
 
 

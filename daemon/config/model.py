@@ -86,6 +86,11 @@ class InferenceConfig(Section):
     threads: int | None = Field(
         default=None, ge=1, le=256, description="threads of the model; without it one for each core"
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="what the model computes in; auto: bf16 where the hardware multiplies it, else fp32, unless the "
+        "environment variable SPHEROIDD_PRECISION names one",
+    )
     normalisation: Normalisation = Field(
         default=Normalisation.PLATE,
         description="intensity limits locked from the plate's control wells (each stack's own without any), or stack",

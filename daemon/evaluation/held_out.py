@@ -2,7 +2,7 @@
 
 Each well is rendered, segmented and counted under its own limits and under the plate's, by the code that a run uses.
 A line for each is kept in a file of the work folder as soon as it is known, so an interrupted evaluation goes on where
-it stopped; the file is named after the weights, the regressor and the emulator's code, so that none of them can change
+it stopped; the file is named after the weights, the precision and the emulator's code, so that none of them can change
 unseen.
 """
 
@@ -76,7 +76,7 @@ def evaluate_held_out(
 ) -> dict[str, Evaluation]:
     """The evaluation of each kind of plate and normalisation ("demo stack"); `work` keeps what is known already."""
     regressor = regressor or ViabilityRegressor.load()
-    journal = _Journal(work, segmenter.sha256, tolerance_um)
+    journal = _Journal(work, segmenter, tolerance_um)
     chosen = [(kind, seed) for kind, seeds in plates.items() for seed in seeds]
     rows: list[HeldOutWell] = []
     for number, (kind, seed) in enumerate(chosen):
@@ -91,6 +91,7 @@ def evaluate_held_out(
             "emulated",
             tuple(_figures([row for row in rows if row.group == group], regressor)),
             {},
+            segmenter.precision.value,
         )
         for group in groups
     }
@@ -242,9 +243,10 @@ def _figures_of(values: Mapping[str, Any]) -> LabelFigures:
 class _Journal:
     """What is known of held-out wells, a line each; one that a crash cut short is dropped and measured again."""
 
-    def __init__(self, work: Path, sha256: str, tolerance_um: float | None) -> None:
+    def __init__(self, work: Path, segmenter: Segmenter, tolerance_um: float | None) -> None:
         tolerance = "none" if tolerance_um is None else f"{tolerance_um:g}"
-        self._path = work / f"held-out-{sha256[:12]}-{emulator_digest()[:8]}-surface-{tolerance}.jsonl"
+        network = f"{segmenter.sha256[:12]}-{segmenter.precision}"
+        self._path = work / f"held-out-{network}-{emulator_digest()[:8]}-surface-{tolerance}.jsonl"
         self.known: dict[tuple[str, int, str, str], HeldOutWell] = {}
         try:
             work.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ def record(card: ModelCard, found: Mapping[str, Evaluation]) -> dict[str, Any]:
     return {
         "model": card.name,
         "sha256": card.sha256,
+        "precision": ", ".join(sorted({one.precision for one in found.values()})),
         "table": card_figures(found),
         "differs_from_card": {name: list(pair) for name, pair in differences(card, found).items()},
         "summary": {group: asdict(summarise(one.wells)) for group, one in found.items()},

@@ -69,6 +69,7 @@ class Evaluation:
     reference: str  # where the MTT figures come from: "imported", "emulated" or ""
     wells: tuple[WellFigures, ...]
     left_out: dict[str, str]
+    precision: str = ""  # what the network computed in; empty where the rows do not say
 
 
 def label_figures(
@@ -126,7 +127,8 @@ def evaluate_plate(
         do = "give --truth with the truth of wells that are scored"
         raise ConfigError(f"no well of plate {name} can be compared ({told})", where=str(data_dir), do=do)
     reference = "imported" if imported else "emulated" if mtt else ""
-    return Evaluation(f"plate {name}", _models(rows), tolerance_um, reference, tuple(found), left_out)
+    models, precision = (_each(getattr(row.result, fact) for row in rows) for fact in ("model_sha256", "precision"))
+    return Evaluation(f"plate {name}", models, tolerance_um, reference, tuple(found), left_out, precision)
 
 
 def _well(
@@ -180,6 +182,6 @@ def _unusable(row: ResultRow) -> str | None:
     return None
 
 
-def _models(rows: Iterable[ResultRow]) -> str:
-    """Of the rows' models; several are told with commas between them."""
-    return ", ".join(sorted({row.result.model_sha256 for row in rows if row.result.model_sha256}))
+def _each(values: Iterable[str | None]) -> str:
+    """What the rows say, each once, with commas between them."""
+    return ", ".join(sorted({value for value in values if value}))

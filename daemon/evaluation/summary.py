@@ -79,6 +79,7 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "title": evaluation.title,
         "model_sha256": evaluation.model_sha256,
+        "precision": evaluation.precision or None,
         "surface_tolerance_um": evaluation.tolerance_um,
         "mtt": evaluation.reference or None,
         "pooled": asdict(summarise(evaluation.wells)),

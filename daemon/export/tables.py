@@ -63,6 +63,7 @@ WELLS = (
     Column("v_score_lo_percent", "number", "percent", "lower end of its 90 % interval"),
     Column("v_score_hi_percent", "number", "percent", "upper end of its 90 % interval"),
     Column("normalisation", "text", "", "where the intensity limits come from: stack or plate"),
+    Column("precision", "text", "", "what the network computed in: fp32 or bf16"),
     Column("model_sha256", "text", "", "digest of the network that made the figures"),
     Column("latency_s", "number", "s", "from the last slice acknowledged to the row committed"),
     Column("n_z", "integer", "", "slices of one channel"),

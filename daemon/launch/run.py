@@ -40,6 +40,7 @@ from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.network.model_card import read_card
+from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import FocusRecalling
@@ -172,9 +173,11 @@ def score_plate(
     normalisation: str | None,
     device: str,
     threads: int | None,
+    precision: str | None = None,
     console: Console,
 ) -> int:
     """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
+    named_precision(precision or "auto")  # a wrong word is refused before anything is touched
     with (
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
@@ -185,7 +188,13 @@ def score_plate(
         if not plates:
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
-            given = {"model": model, "normalisation": normalisation, "device": device, "threads": threads}
+            given = {
+                "model": model,
+                "normalisation": normalisation,
+                "device": device,
+                "threads": threads,
+                "precision": precision,
+            }
             score_again(catalog, plate, given, data_dir, console, RunContext(monitor=monitor))
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
@@ -237,7 +246,9 @@ def _run(
     pace = Throughput(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
     _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
-    worker = Worker(WorkerSettings(data_dir, model, inference.device, inference.threads), events.put)
+    worker = Worker(
+        WorkerSettings(data_dir, model, inference.device, inference.threads, inference.precision), events.put
+    )
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         orders = context.service.inbox if context.service else None
         run = PlateRun(

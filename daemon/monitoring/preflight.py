@@ -28,6 +28,7 @@ from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card
+from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError
 from spheroidd.protocols.stack import StackPlan
 
@@ -64,6 +65,7 @@ def examine(config_path: Path | None) -> list[Check]:
             _model_check("default"),
             _regressor_check(InferenceConfig()),
             _device_check("auto", None),
+            _precision_check("auto"),
         ]
     try:
         config = load_config(config_path)
@@ -82,7 +84,7 @@ def preflight(config: Config, *, locked: bool = False) -> list[Check]:
         checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
         checks += _source_checks(config)
     checks += [_model_check(str(inference.model)), _regressor_check(inference)]
-    return [*checks, _device_check(inference.device, inference.threads)]
+    return [*checks, _device_check(inference.device, inference.threads), _precision_check(inference.precision)]
 
 
 def require(checks: Sequence[Check]) -> None:
@@ -260,6 +262,14 @@ def _device_check(device: str, threads: int | None) -> Check:
         do = 'set [inference] device = "auto" or "cpu"'
         return Check("device", Verdict.FAIL, f"{device} cannot be used: {last[0]}", do, ConfigError.exit_code)
     return Check("device", Verdict.PASS, f"{device}: {answer.stdout.strip()}")
+
+
+def _precision_check(setting: str) -> Check:
+    def look() -> str:
+        named = named_precision(setting)
+        return named.value if named else "bf16 where the hardware multiplies it, else fp32"
+
+    return _checked("precision", look)
 
 
 def _source_checks(config: Config) -> list[Check]:

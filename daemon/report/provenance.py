@@ -28,6 +28,7 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
         ("Runs", _runs(catalog, plate)),
         ("Stacks", f"{len(stacks)}; {', '.join(geometries(row.plan for row in stacks)) or words.UNKNOWN}"),
         ("Model, SHA-256", _each(result.model_sha256 for result in results)),
+        ("Model's precision", _each(result.precision for result in results)),
         ("Intensity normalisation", _each(result.normalisation for result in results)),
         (
             "Locked intensity limits",

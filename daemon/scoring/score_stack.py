@@ -61,6 +61,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             limits=limits or preprocessor.limits(),
             normalisation=job.normalisation,
             model_sha256=segmenter.sha256,
+            precision=segmenter.precision,
             quantiles=preprocessor.quantiles(),
             cpu_s=time.process_time() - cpu_start_s,
         )

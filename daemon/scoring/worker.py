@@ -35,6 +35,7 @@ class WorkerSettings:
     model: str | None
     device: str
     threads: int | None
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _worker_main(settings: WorkerSettings, link: Connection) -> None:
     from spheroidd.inference.segmentation.segmenter import load_segmenter
 
     try:
-        segmenter = load_segmenter(settings.model, settings.device, settings.threads)
+        segmenter = load_segmenter(settings.model, settings.device, settings.threads, settings.precision)
         warm_up(segmenter)
         ready: WorkerEvent = WorkerReady(psutil.Process().pid, segmenter.sha256)
     except SpheroiddError as error:

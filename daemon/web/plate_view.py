@@ -168,6 +168,7 @@ def _figures(result: WellResult) -> list[tuple[str, str]]:
         ("Live, dead volume", ", ".join(words.number(volume) for volume in volumes) + " ×10³ µm³"),
         ("Row after last slice", words.fixed(result.latency_s, 1, " s")),
         ("Model", result.model_sha256[:12] if result.model_sha256 else words.UNKNOWN),
+        ("Precision", result.precision or words.UNKNOWN),
     ]
 
 

@@ -15,7 +15,7 @@ from skimage.segmentation import watershed
 
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.ports import Prediction
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement
+from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackPlan
 
 Spacing = tuple[float, float, float]  # (z, y, x) in micrometres
@@ -258,6 +258,7 @@ class StackCounter:
         limits: Mapping[str, Limits],
         normalisation: Normalisation,
         model_sha256: str,
+        precision: Precision,
         cpu_s: float,
         quantiles: Mapping[str, Mapping[str, float]],
     ) -> StackMeasurement:
@@ -272,6 +273,7 @@ class StackCounter:
             limits=dict(limits),
             normalisation=normalisation,
             model_sha256=model_sha256,
+            precision=precision,
             cpu_s=cpu_s,
             quantiles={channel: dict(values) for channel, values in quantiles.items()},
         )

@@ -15,10 +15,11 @@ from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNet, fold_batchnorm
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.preprocessing.intensity import moved
+from spheroidd.inference.segmentation.precision import AUTO, choose_precision
 from spheroidd.inference.segmentation.tiles import Tile, tile_axis
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
-from spheroidd.protocols.results import Limits
+from spheroidd.protocols.results import Limits, Precision
 
 LONGEST_TILE_Z = 88  # two rows for a screen stack at 1 um, so that half is done before its last slice; 1.9 x in halo
 LONGEST_TILE_YX = 128  # larger tiles are no faster and take more memory, smaller ones see more halo
@@ -34,11 +35,15 @@ class SegmentedSlab(NamedTuple):
 
 
 class UNetSegmenter:
-    """The 3-D U-Net as a Segmenter: BatchNorm folded, channels last, bfloat16 where the hardware has it."""
+    """The 3-D U-Net as a Segmenter: BatchNorm folded, channels last.
 
-    def __init__(self, model: UNet, card: ModelCard, device: str = "auto") -> None:
+    `precision` is "fp32", "bf16" or "auto" (see `precision.choose_precision`).
+    """
+
+    def __init__(self, model: UNet, card: ModelCard, device: str = "auto", precision: str = AUTO) -> None:
         self._device = torch.device(_choose_device(device))
-        self._dtype = choose_dtype(self._device)
+        self._precision = choose_precision(self._device, precision)
+        self._dtype = choose_dtype(self._device, precision)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
         self._model: UNet = folded.to(memory_format=model.memory_format)  # type: ignore[call-overload]
         self.card = card
@@ -57,6 +62,11 @@ class UNetSegmenter:
     def sha256(self) -> str:
         """The digest of the weights' file."""
         return self.card.sha256
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in on this device."""
+        return self._precision
 
     def predict(self, region: NDArray[np.float32]) -> Prediction:
         """Segment a region (2, z, y, x) of any size.
@@ -107,6 +117,11 @@ class ThresholdSegmenter:
     def sha256(self) -> str:
         """A threshold has no weights; this says which one it was."""
         return f"threshold-{self._threshold:g}"
+
+    @property
+    def precision(self) -> Precision:
+        """Single, as its input."""
+        return Precision.FP32
 
     def predict(self, region: NDArray[np.float32]) -> Prediction:
         """Probability 0.5 at the threshold, rising by the logistic function; region (2, z, y, x)."""
@@ -216,15 +231,18 @@ class StreamingSegmentation:
         return whole
 
 
-def load_segmenter(model: str | Path | None = None, device: str = "auto", threads: int | None = None) -> UNetSegmenter:
+def load_segmenter(
+    model: str | Path | None = None, device: str = "auto", threads: int | None = None, precision: str = AUTO
+) -> UNetSegmenter:
     """The segmenter of a model's name or path (None: the default); ModelError where it cannot run here.
 
-    `threads` is torch's thread count, for the whole process; None leaves it as it is.
+    `threads` is torch's thread count, for the whole process; None leaves it as it is. ConfigError where there is no
+    such precision.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     network, card = load_model(model)
-    return UNetSegmenter(network, card, device)
+    return UNetSegmenter(network, card, device, precision)
 
 
 def _cut(volume: NDArray[np.float32], tiles: tuple[Tile, Tile, Tile]) -> NDArray[np.float32]:
@@ -246,9 +264,6 @@ def _choose_device(device: str) -> str:
     return device
 
 
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """Bfloat16 halves the time where the hardware multiplies it, and multiplies the time where it does not."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    capable = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capable.get("avx512_bf16") or capable.get("amx_bf16") else torch.float32
+def choose_dtype(device: torch.device, precision: str = AUTO) -> torch.dtype:
+    """The type of the network's numbers in a precision; ConfigError where there is no such precision."""
+    return torch.bfloat16 if choose_precision(device, precision) is Precision.BF16 else torch.float32

@@ -25,6 +25,7 @@ from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.widen import widened
+from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.checkpoint import Origin, resume, save_checkpoint, weights_digest
 from spheroidd.inference.training.history import CSV_NAME, Progress, write_csv
@@ -150,6 +151,7 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
 
 def check_possible(settings: TrainSettings, out: Path, n_processes: int, device: str) -> None:
     """Refuse what `train` would end with, before anything is rendered; makes the folder `out`."""
+    named_precision()
     if settings.batch % n_processes:
         what, do = f"a batch of {settings.batch} for {n_processes} processes", "give a multiple of their number"
         raise ConfigError(what, where="training.batch", do=do)

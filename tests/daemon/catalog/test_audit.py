@@ -376,6 +376,7 @@ def older(folder: Path, original: bytes) -> Path:
         for kind, name in kinds:
             if kind == wanted and name not in known and not name.startswith("sqlite_"):
                 connection.execute(f"DROP {kind} IF EXISTS {name}")
+    connection.execute("ALTER TABLE results DROP COLUMN precision")
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'audit'")
     connection.execute("PRAGMA user_version = 1")
     connection.close()
@@ -388,6 +389,8 @@ def test_an_older_catalog_is_read_as_it_is(original: bytes, tmp_path: Path) -> N
     with Catalog.read_only(folder) as catalog:
         assert catalog.excluded_wells("P1") == {}
         assert [row.exclusion for row in catalog.result_rows()] == [None] * 3
+        assert [row.result.precision for row in catalog.result_rows()] == [None] * 3
+        assert catalog.query("SELECT DISTINCT precision FROM wells_view") == [{"precision": None}]
         assert "no audit trail" in " ".join(verify(catalog).problems)
     assert (folder / "catalog.sqlite").read_bytes() == before
 

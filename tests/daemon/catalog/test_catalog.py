@@ -20,7 +20,7 @@ from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -47,6 +47,7 @@ MEASUREMENT = StackMeasurement(
     model_sha256=MODEL,
     cpu_s=1.0,
     quantiles={"488": {"0.5": 120.0}},
+    precision=Precision.FP32,
 )
 
 

@@ -16,13 +16,13 @@ from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.viability.regressor import ViabilityRegressor
-from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.results import Precision, WellStatus
 from tests.faults.plate_runs import ledger, run, spheroidd, write_config
 
 ROW_KEYS = {
     *("plate", "well", "stack", "status", "reason", "n_slices_expected", "n_slices_acked", "live_um3", "dead_um3"),
     *("n_live", "n_dead", "v_count", "v_control", "v_score", "v_score_lo", "v_score_hi", "model_sha256"),
-    *("normalisation", "latency_s", "role", "compound", "dose_um", "patient"),
+    *("normalisation", "precision", "latency_s", "role", "compound", "dose_um", "patient"),
 }
 
 
@@ -53,6 +53,7 @@ def test_every_well_has_one_final_row_with_every_figure(finished: Path) -> None:
         assert row["n_slices_acked"] == row["n_slices_expected"] == 48
         assert all(row[key] is not None for key in ("live_um3", "v_count", "v_control", "v_score", "latency_s"))
         assert row["normalisation"] == "plate"
+        assert row["precision"] in list(Precision)
     controls = [row["v_control"] for row in found.values() if row["role"] == "negative_control"]
     assert np.median(controls) == pytest.approx(100.0)  # type: ignore[arg-type]
     killed = [row["v_control"] for row in found.values() if row["role"] == "positive_control"]

@@ -251,4 +251,4 @@ def test_a_configuration_that_is_wrong_is_the_one_thing_said(tmp_path: Path) -> 
 
 
 def test_without_a_configuration_the_machine_is_looked_at() -> None:
-    assert [found.name for found in doctor.examine(None)] == ["clock", "model", "regressor", "device"]
+    assert [found.name for found in doctor.examine(None)] == ["clock", "model", "regressor", "device", "precision"]

@@ -187,7 +187,7 @@ def result(well: WellId, status: WellStatus, value: float | None) -> WellResult:
     live = None if value is None else value * 3000
     counts = (None, None, None, None, None)
     return WellResult(
-        "P1", str(well), 0, status, None, 8, 8, live, None, *counts[:3], value, *counts[:3], None, None, None
+        "P1", str(well), 0, status, None, 8, 8, live, None, *counts[:3], value, *counts[:3], None, None, None, None
     )
 
 

@@ -17,7 +17,7 @@ from spheroidd.inference.segmentation.objects import (
 )
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.ports import Prediction
-from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.results import Limits, Normalisation, Precision
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import CellState
@@ -36,6 +36,7 @@ def measure(counter: StackCounter, **changes):
     known = {
         "limits": LIMITS,
         "normalisation": Normalisation.STACK,
+        "precision": Precision.FP32,
         "model_sha256": "ab",
         "cpu_s": 1.0,
         "quantiles": {},
