@@ -247,12 +247,14 @@ def test_run_hands_the_configuration_on(monkeypatch: pytest.MonkeyPatch, config_
 def test_replay_is_a_run_of_recordings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "run_plate", 0)
     options = ("--pixel-um", 0.5, "--z-step-um", 2, "--pace", "real", "--normalisation", "plate", "--threads", 1)
+    options += ("--precision", "fp32")
     assert spheroidd("replay", tmp_path / "map.csv", "--data", tmp_path / "out", *options).exit_code == 0
     [((config,), _)] = calls
     assert isinstance(config, Config)
     assert config.data.dir == tmp_path / "out"
     assert config.plate.map == tmp_path / "map.csv"
-    assert (config.inference.normalisation, config.inference.threads) == (Normalisation.PLATE, 1)
+    inference = config.inference
+    assert (inference.normalisation, inference.threads, inference.precision) == (Normalisation.PLATE, 1, "fp32")
     source = config.source.model_dump()
     assert (source["kind"], source["pace"], source["pixel_um"], source["z_step_um"]) == ("replay", "real", 0.5, 2.0)
 
@@ -265,11 +267,28 @@ def test_replay_refuses_an_option_that_cannot_be(tmp_path: Path) -> None:
 
 def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "score_plate", 0)
-    assert spheroidd("score", data, "--normalisation", "plate").exit_code == 0
+    assert spheroidd("score", data, "--normalisation", "plate", "--precision", "bf16").exit_code == 0
     [((found,), options)] = calls
     del options["console"]
     assert found == data
-    assert options == {"model": None, "normalisation": "plate", "device": "auto", "threads": None}
+    assert options == {
+        "model": None,
+        "normalisation": "plate",
+        "device": "auto",
+        "threads": None,
+        "precision": "bf16",
+    }
+
+
+@pytest.mark.parametrize("options", [("--precision", "half"), ()], ids=["option", "environment"])
+def test_score_refuses_a_precision_that_there_is_none_of(
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setenv("SPHEROIDD_PRECISION", "double")
+    result = spheroidd("score", data, *options)
+    assert result.exit_code == ConfigError.exit_code
+    assert f"there is no precision '{options[1] if options else 'double'}'" in result.stderr
+    assert "write auto, fp32, bf16" in result.stderr
 
 
 def test_demo_replaces_nothing_but_a_data_directory(

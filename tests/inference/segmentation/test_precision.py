@@ -34,8 +34,11 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def without_onednn() -> Iterator[None]:
     """As torch computes on a processor whose bfloat16 oneDNN does not take."""
-    with torch.backends.mkldnn.flags(enabled=False):
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags() warns of Intel GPUs
+    try:
         yield
+    finally:
+        torch._C._set_mkldnn_enabled(True)
 
 
 def segmenter(precision: str, dimensions: int = 3) -> UNetSegmenter:
@@ -89,9 +92,8 @@ def test_bf16_gives_nearly_what_fp32_gives_on_any_processor(
         single, half = segmenter("fp32", dimensions).predict(region), segmenter("bf16", dimensions).predict(region)
     for name, a, b in zip(single._fields, single, half, strict=True):
         assert b.dtype == np.float32, name
-        assert not np.array_equal(a, b), f"{name}: nothing was rounded, so it was not computed in bf16"
-        scale = max(float(np.abs(a).max()), 1e-12)
-        assert np.abs(a - b).max() <= 0.05 * scale, name  # bf16 has 8 bits: 0.4 % a rounding, over a dozen layers
+        assert np.abs(a - b).max() <= 0.02 * np.abs(a).max(), name  # bf16 has 8 bits: 0.4 % a rounding
+    assert not np.array_equal(single.live, half.live), "nothing was rounded, so it was not computed in bf16"
 
 
 def test_the_hardware_is_asked_of_torch() -> None:
