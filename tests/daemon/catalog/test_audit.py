@@ -377,6 +377,10 @@ def older(folder: Path, original: bytes) -> Path:
             if kind == wanted and name not in known and not name.startswith("sqlite_"):
                 connection.execute(f"DROP {kind} IF EXISTS {name}")
     connection.execute("ALTER TABLE results DROP COLUMN precision")
+    (fixed,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'result_changes_fixed'").fetchone()
+    connection.execute("DROP TRIGGER result_changes_fixed")
+    connection.execute("UPDATE result_changes SET new_json = json_remove(new_json, '$.precision')")
+    connection.execute(fixed)
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'audit'")
     connection.execute("PRAGMA user_version = 1")
     connection.close()

@@ -14,6 +14,8 @@ import zarr
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.export.tables import wells_table
+from spheroidd.daemon.report.provenance import plate_facts
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.results import Precision, WellStatus
@@ -118,3 +120,21 @@ def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: 
     assert {row["status"] for row in rows(config).values()} == {"final"}
     assert ledger(config).changes > before.changes
     assert ledger(config).slices == before.slices
+
+
+def test_the_other_precision_stands_in_every_row_and_changes_little(undisturbed: Path, tmp_path: Path) -> None:
+    config = copied(undisturbed, tmp_path)
+    before, changes = rows(config), ledger(config).changes
+    (own,) = {row["precision"] for row in before.values()}
+    (other,) = set(Precision) - {own}
+    done = spheroidd("score", str(tmp_path / "data"), "--precision", other)
+    assert done.returncode == 0, done.stderr
+    after = rows(config)
+    assert {row["precision"] for row in after.values()} == {other}
+    assert ledger(config).changes > changes
+    for well, row in after.items():
+        assert row["live_um3"] == pytest.approx(before[well]["live_um3"], rel=0.05), well
+        assert row["live_um3"] != before[well]["live_um3"], well
+    with Catalog.read_only(config.parent / "data") as catalog:
+        assert dict(plate_facts(catalog, "P1"))["Model's precision"] == other
+        assert {row["precision"] for row in wells_table(catalog, ["P1"]).rows} == {other}

@@ -96,6 +96,7 @@ def test_all_is_well_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pyt
             "model",
             "regressor",
             "device",
+            "precision",
         ],
         Verdict.PASS,
     )
@@ -106,7 +107,7 @@ def test_all_is_well_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pyt
     with console.capture() as captured:
         console.print(doctor.to_screen(checks))
     assert "A run can start." in captured.get()
-    assert len(json.loads(doctor.to_json(checks))) == 11
+    assert len(json.loads(doctor.to_json(checks))) == 12
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -58,6 +58,7 @@ def measurement(live_um3: float, n_z: int = 8) -> StackMeasurement:
         model_sha256=MODEL,
         cpu_s=1.0,
         quantiles=quantiles,
+        precision=Precision.BF16,
     )
 
 

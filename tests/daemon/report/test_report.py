@@ -136,6 +136,7 @@ def test_it_is_one_file_that_asks_for_nothing(page):
         "Findings",
         "5 µm",
         "Model, SHA-256 " + plates.MODEL,
+        "Model's precision bf16",
         "spheroidd report 'my data'",
         "Raw data, SHA-256 over 1536 slices",
     ],
