@@ -1,4 +1,7 @@
-"""The nouns, the ports and the errors every other folder speaks in. Needs only stdlib, numpy and pydantic."""
+"""The nouns, the ports and the errors every other folder speaks in, and the one way to write a whole file.
+
+Needs only stdlib, numpy and pydantic.
+"""
 
 if __name__ != "spheroidd.protocols":
     raise ImportError(

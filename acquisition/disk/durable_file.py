@@ -1,23 +1,19 @@
-"""Bytes that survive a power cut. The only module that knows what each operating system needs for that."""
+"""Images that survive a power cut and give way to arriving slices. All other files: `spheroidd.protocols.durable`."""
 
 import contextlib
 import errno
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
+from spheroidd.protocols.durable import PARTIAL, replace_path, sync_data, sync_directory, sync_file
 from spheroidd.protocols.errors import StorageError
 
-PARTIAL = ".partial"  # what an interrupted write leaves behind; never read, removed on recovery
 UNCACHED_BYTES = 1 << 16  # what is smaller is read again too soon to be worth it
 PIECE_BYTES = 1 << 19  # what is given to the disk at a time where slices go first: a few milliseconds of its time
 _RWF_DONTCACHE = 0x80  # Linux 6.14: the pages that a write took are free again as soon as they are on disk
-_REPLACE_ATTEMPTS, _REPLACE_PAUSE_S = 50, 0.02  # a Windows reader that holds the old file lets go within a second
-
-sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 @contextlib.contextmanager
@@ -36,26 +32,6 @@ def storage_errors(where: Path | str) -> Iterator[None]:
         raise StorageError(what, where=place, do=do) from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable. Windows has no such call; its journal keeps names in order."""
-    if os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_file(path: Path) -> None:
-    """Make the content of a file that was written before durable."""
-    fd = os.open(path, os.O_RDWR)  # Windows flushes only what may be written to
-    try:
-        sync_data(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_tree(top: Path) -> None:
     """Make everything in a folder and below durable: first all content, then, cheap by now, all names."""
     paths = sorted(top.rglob("*"))
@@ -64,19 +40,6 @@ def sync_tree(top: Path) -> None:
             sync_file(path)
     for folder in (*(path for path in paths if path.is_dir()), top):
         sync_directory(folder)
-
-
-def replace(source: Path, target: Path) -> None:
-    """Rename over the target, patient with Windows readers that hold it open for a moment."""
-    for attempt in range(_REPLACE_ATTEMPTS):
-        try:
-            source.replace(target)
-        except PermissionError:
-            if os.name != "nt" or attempt == _REPLACE_ATTEMPTS - 1:
-                raise
-            time.sleep(_REPLACE_PAUSE_S)
-        else:
-            return
 
 
 def write_durably(
@@ -101,7 +64,7 @@ def write_durably(
             if not gives_way:
                 _sync_or_begin(file.fileno(), sync=sync)
         with way.turn():
-            replace(partial, path)
+            replace_path(partial, path)
             if sync:
                 sync_directory(path.parent)
     except BaseException:

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from spheroidd.acquisition.disk.durable_file import (
     make_directories,
-    replace,
     storage_errors,
-    sync_directory,
     sync_tree,
     write_durably,
 )
@@ -36,6 +34,7 @@ from spheroidd.acquisition.store.shard import (
     halve_mask,
     rows_of,
 )
+from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.stack import Pixels, StackKey, StackPlan
 
@@ -64,7 +63,7 @@ class LabelWriter:
         self._next_z = 0
         with storage_errors(self._folder):
             if self._older.exists() and not self._target.exists():  # stopped between the two renames of a commit
-                replace(self._older, self._target)
+                replace_path(self._older, self._target)
             self._create(ngff.label_attributes(plan, name, attributes or {}))
 
     def __enter__(self) -> Self:
@@ -98,8 +97,8 @@ class LabelWriter:
             make_directories(self._target.parent.parent, [self._target.parent])
             if self._target.exists():
                 self._remove(self._older)
-                replace(self._target, self._older)
-            replace(self._folder, self._target)
+                replace_path(self._target, self._older)
+            replace_path(self._folder, self._target)
             sync_directory(self._target.parent)
             ngff.list_label(self._target.parent.parent)
         self._remove(self._older)

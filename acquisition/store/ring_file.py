@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.disk.durable_file import make_directories, sync_data, write_all, write_durably
+from spheroidd.acquisition.disk.durable_file import make_directories, write_all, write_durably
 from spheroidd.acquisition.store.shard import crc32c
+from spheroidd.protocols.durable import sync_data
 from spheroidd.protocols.stack import Pixels
 
 PAGE = 4096

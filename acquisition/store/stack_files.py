@@ -12,7 +12,6 @@ from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import (
     make_directories,
     remove_partials,
-    sync_directory,
     sync_tree,
     write_durably,
 )
@@ -28,6 +27,7 @@ from spheroidd.acquisition.store.shard import (
     encode_shard,
     rows_of,
 )
+from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Pixels, StackKey, StackPlan
@@ -192,7 +192,7 @@ class StackFiles:
                 header, planes = self.read_shard(channel, shard)
                 self._verify(header, planes, path)
             except StorageError as error:
-                path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
+                replace_path(path, path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}"))
                 sync_directory(path.parent)
                 yield error
             else:

@@ -7,7 +7,6 @@ audit trail's head after the export, the anchor to give to `spheroidd audit veri
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from spheroidd.daemon.export.csv_parquet import write_csv, write_parquet
 from spheroidd.daemon.export.mihcsme import Sheets, plate_sheets, write_mihcsme
 from spheroidd.daemon.export.prism import write_pzfx
 from spheroidd.daemon.export.tables import Table, curve_points_table, curves_table, wells_table
+from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 MANIFEST = "manifest.json"
@@ -149,14 +149,8 @@ def _jobs(
 
 def _write(path: Path, write: Callable[[Path], None]) -> Path:
     """Write beside the name, then take the name: nobody meets half a file, and a failure leaves the old one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial_path:
+        write(partial_path)
     return path
 
 

@@ -7,7 +7,6 @@ worst delivers the last notification once more, under the same id.
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.monitoring.alarms import UNDELIVERED, severity
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import SpheroiddError, StorageError
 
 
@@ -144,13 +144,9 @@ class DeliveryState:
     def keep(self, told: DeliveryCursor) -> None:
         """Make it durable. StorageError where the disk refuses; it is known here all the same."""
         self.told = told
-        draft = self._path.with_suffix(".new")
+        text = json.dumps({"since_s": told.since_s, "upto": told.upto, "open": told.open})
         try:
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump({"since_s": told.since_s, "upto": told.upto, "open": told.open}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            write_atomically(self._path, text.encode())
         except OSError as error:
             do = "make room; the receiver may be told something twice after a restart"
             raise StorageError(f"cannot be written: {error.strerror}", where=str(self._path), do=do) from error

@@ -23,6 +23,7 @@ from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.log_reader import log_files
+from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
 LOG_BYTES = 2_000_000  # of the newest lines
@@ -57,14 +58,11 @@ def write_bundle(
     index = "".join(f"{part.name:20} {part.holds}\n" for part in parts)
     about = f"spheroidd support bundle of {data_dir.absolute()}\n\n{index}\n{_promise(with_names)}\n"
     parts = (Part("README.txt", "this list", hide(about)), *parts)
-    draft = out.with_name(out.name + ".part")
     try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as bundle:
+        with replacing(out) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as bundle:
             for part in parts:
                 bundle.writestr(part.name, part.text.encode("utf-8", "replace"))
-        draft.replace(out)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         do = "give -o a file where you may write, on a disk with space"
         raise StorageError(f"cannot be written: {error.strerror}", where=str(out), do=do) from error
     return parts

@@ -4,7 +4,6 @@ The HTML asks nothing of the network, runs no script, and escapes every name. Bo
 all, and are entered in the audit trail with their hashes.
 """
 
-import contextlib
 import platform
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from spheroidd.daemon.report.content import plate_content
 from spheroidd.daemon.report.document import Report
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.provenance import own_version, program_facts
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
 
@@ -90,13 +90,9 @@ def gather(
 
 def _write(path: Path, data: bytes) -> None:
     """Put a file in its place in one step, so that an older report stays whole where this one cannot be written."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_atomically(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         do = "close the file where it is open, or choose another place"
         raise StorageError(f"cannot write the report: {error.strerror or error}", where=str(path), do=do) from error
 

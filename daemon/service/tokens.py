@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +18,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
 TOKENS_NAME = "tokens.json"
 PREFIX = "sph"
 MAX_TOKENS = 1000
-REPLACE_S = 2.0  # on Windows a reader may hold the file for a moment
 LOCK_S = 5.0
 
 
@@ -177,22 +176,7 @@ class TokenFile:
             raise StorageError(f"cannot be written: {error.strerror}", where=str(self.path), do=do) from error
 
     def _write(self, content: dict[str, Any]) -> None:
-        draft = self.path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        deadline_s = time.monotonic() + REPLACE_S
-        while True:
-            try:
-                draft.replace(self.path)
-                return
-            except PermissionError:
-                if time.monotonic() > deadline_s:
-                    raise
-                time.sleep(0.05)
+        write_atomically(self.path, json.dumps(content, indent=1).encode(), private=True)
 
 
 def _digest(token_id: str, secret: str) -> str:

@@ -4,14 +4,14 @@ import contextlib
 import json
 from pathlib import Path
 
+from spheroidd.protocols.durable import write_atomically
+
 PAGE_NAME = "page.json"
 
 
 def write_page(data_dir: Path, url: str) -> None:
     """Say where the page is."""
-    draft = data_dir / f"{PAGE_NAME}.new"
-    draft.write_text(json.dumps({"url": url}), encoding="utf-8")
-    draft.replace(data_dir / PAGE_NAME)
+    write_atomically(data_dir / PAGE_NAME, json.dumps({"url": url}).encode())
 
 
 def remove_page(data_dir: Path) -> None:

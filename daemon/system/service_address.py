@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from spheroidd.protocols.durable import write_atomically
 
 ADDRESS_NAME = "service.json"
 
@@ -21,9 +22,7 @@ class ServiceAddress:
 
 def write_address(data_dir: Path, address: ServiceAddress) -> None:
     """Say where the service is. A reader sees all of it, or nothing."""
-    draft = data_dir / f"{ADDRESS_NAME}.{os.getpid()}"
-    draft.write_text(json.dumps(asdict(address)), encoding="utf-8")
-    draft.replace(data_dir / ADDRESS_NAME)
+    write_atomically(data_dir / ADDRESS_NAME, json.dumps(asdict(address)).encode())
 
 
 def remove_address(data_dir: Path) -> None:

@@ -31,6 +31,7 @@ from spheroidd.inference.training.crossval import (
     summary,
 )
 from spheroidd.inference.training.search import Trial, at_point, tune
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError
 
 BEST_NAME = "best.toml"
@@ -180,7 +181,7 @@ def _write_best(config: TrainingConfig, ranked: list[Trial]) -> Path:
     chosen = config.model_copy(update={"training": training, "name": name, "out": out})
     path = config.out / BEST_NAME
     about = f"# The best of {len(ranked)} trials: validation Dice {best.dice:.4f}. Use: spheroidd train {BEST_NAME}"
-    path.write_text(f"{about}\n{to_toml(chosen)}", encoding="utf-8")
+    write_atomically(path, f"{about}\n{to_toml(chosen)}".encode())
     return path
 
 

@@ -20,6 +20,7 @@ from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import probe
 from spheroidd.inference.network.model_card import ModelCard, find_weights, read_bounded, read_card
 from spheroidd.inference.network.unet import UNet
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ModelError, StorageError
 
 _MAX_WEIGHTS_BYTES = 1 << 30
@@ -37,7 +38,7 @@ def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
     written = replace(card, settings=model.settings, sha256=digest, probe=probe(model))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{card.name}.safetensors").write_bytes(data)
+        write_atomically(folder / f"{card.name}.safetensors", data)
         write_card(written, folder)
     except OSError as error:
         do = "make room or give a folder that you may write to; the same command goes on from the last checkpoint"
@@ -49,8 +50,8 @@ def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
 def write_card(card: ModelCard, folder: Path) -> None:
     """Write the card beside its weights, as JSON for programs and as Markdown for people."""
     text = json.dumps(card.as_json(), indent=2) + "\n"
-    (folder / f"{card.name}.json").write_text(text, encoding="utf-8")
-    (folder / f"{card.name}.md").write_text(card_text(card), encoding="utf-8")
+    write_atomically(folder / f"{card.name}.json", text.encode())
+    write_atomically(folder / f"{card.name}.md", card_text(card).encode())
 
 
 def renew_card(name_or_path: str | Path | None = None, *, tradeoff: Sequence[Mapping[str, Any]] | None = None) -> Path:

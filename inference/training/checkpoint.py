@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from spheroidd.inference.training.settings import TrainSettings
+from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 _MAY_DIFFER = ("every",)  # reports change nothing
@@ -46,10 +47,9 @@ def weights_digest(model: nn.Module) -> str:
 def save_checkpoint(path: Path, origin: Origin, parts: Mapping[str, Any], step: int) -> None:
     """Write every part's state after `step` steps, and what the training is; StorageError where the disk refuses."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    partial = path.with_suffix(".partial")
     try:
-        torch.save({"step": step, **origin.as_dict(), **states}, partial)
-        partial.replace(path)
+        with replacing(path) as partial, partial.open("wb") as file:  # a path's name would go into the file
+            torch.save({"step": step, **origin.as_dict(), **states}, file)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
         what = f"the checkpoint after step {step} cannot be written: {error!s:.200}"
         do = "make room or give --out; the same command goes on from the checkpoint before, where there is one"

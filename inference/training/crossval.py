@@ -24,6 +24,7 @@ from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap,
 from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 from spheroidd.inference.training.trainer import train
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError
 
 FOLDS = 5
@@ -201,10 +202,8 @@ def _decisive(cases: Sequence[Case], settings: TrainSettings, folds: Sequence[Fo
 
 
 def _keep(path: Path, decisive: str, scores: Sequence[Scores]) -> None:
-    partial = path.with_suffix(".partial")
     content = {"decisive": decisive, "scores": [asdict(score) for score in scores]}
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, indent=1).encode())
 
 
 def _kept(path: Path, decisive: str) -> list[Scores] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError
 
 CSV_NAME = "log.csv"
@@ -39,12 +40,10 @@ class Progress:
 def write_csv(path: Path, progress: Progress) -> None:
     """Add a row, below a heading where the file is new; rows of steps that are trained anew go."""
     kept = [row for row in read_csv(path) if row["step"] < progress.step] if path.exists() else []
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, progress.row().keys())
         writer.writeheader()
         writer.writerows([*kept, progress.row()])
-    partial.replace(path)
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:

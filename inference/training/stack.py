@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spheroidd.inference.preprocessing.resample import Spacing, resample
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
+from spheroidd.protocols.durable import PARTIAL, replace_path
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS, Pixels
@@ -70,7 +71,7 @@ class TrainingStack:
 
     def save(self, folder: Path) -> None:
         """Write it as a folder of .npy files; whoever reads them may take what it needs of each."""
-        partial = folder.with_name(f"{folder.name}.partial")
+        partial = folder.with_name(f"{folder.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for number, volume in enumerate(self.variants):
@@ -80,7 +81,7 @@ class TrainingStack:
         about = {"name": self.name, "spacing_um": self.spacing_um}
         (partial / "stack.json").write_text(json.dumps(about), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        replace_path(partial, folder)
 
     @classmethod
     def load(cls, folder: Path) -> "TrainingStack":

@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ModelError
 
 DEFAULT_REGRESSOR = Path(__file__).parents[1] / "weights" / "regressor.safetensors"
@@ -169,8 +170,8 @@ def save(path: Path, weights: Mapping[str, NDArray[np.float32]], quantile: float
         "quantile": quantile,
         **told,
     }
-    path.write_bytes(content)
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, content)
+    write_atomically(path.with_suffix(".json"), f"{json.dumps(card, indent=2)}\n".encode())
     return ViabilityRegressor(dict(weights), quantile, digest)
 
 

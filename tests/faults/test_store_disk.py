@@ -14,6 +14,7 @@ from spheroidd.acquisition.store import ring_file as ring
 from spheroidd.acquisition.store.labels import LabelWriter, read_label
 from spheroidd.acquisition.store.stack_files import read_stack
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
+from spheroidd.protocols import durable
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex
@@ -68,9 +69,9 @@ class Refusing:
 
 CALLS = {
     "write": [(durable_file, "write_some")],
-    "sync": [(durable_file, "sync_data"), (ring, "sync_data")],
+    "sync": [(durable_file, "sync_data"), (durable, "sync_data"), (ring, "sync_data")],
     "ring-write": [(os, "pwritev")],
-    "rename": [(durable_file, "replace")],
+    "rename": [(durable_file, "replace_path")],
     "directory-sync": [(durable_file, "sync_directory")],
     "ring-read": [(os, "preadv")],
 }

@@ -15,6 +15,7 @@ from spheroidd.acquisition.store import ring_file as ring
 from spheroidd.acquisition.store.labels import LabelWriter, read_label
 from spheroidd.acquisition.store.stack_files import read_block, read_stack
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
+from spheroidd.protocols import durable
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex
@@ -116,7 +117,7 @@ def test_committed_label_survives(disk):
 
 def test_without_the_syncs_it_would_be_lost(disk, monkeypatch):
     """The test itself can fail: a store that only says it syncs loses what it reported."""
-    for module in (durable_file, ring):
+    for module in (durable_file, durable, ring):
         monkeypatch.setattr(module, "sync_data", lambda fd: None)
     monkeypatch.setattr(durable_file, "sync_directory", lambda path: None)
     _, told = write_until_the_power_fails(disk, 9)

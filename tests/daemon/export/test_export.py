@@ -447,7 +447,7 @@ def test_a_failure_leaves_the_file_of_the_last_export(
     with pytest.raises(StorageError, match="No space left"):
         export(data, tmp_path)
     assert (tmp_path / "wells.csv").read_bytes() == before
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_where_nothing_was_run_nothing_is_made(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard, read_card
 from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.inference.training import crossval
+from spheroidd.inference.training.checkpoint import Origin, save_checkpoint
 from spheroidd.inference.training.crossval import Case, cross_validate
 from spheroidd.inference.training.output_bias import balance
 from spheroidd.inference.training.search import tune
@@ -219,9 +220,9 @@ def test_a_file_that_holds_no_trials_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.partial").mkdir()
+    (tmp_path / CHECKPOINT_NAME).mkdir()
     with pytest.raises(StorageError, match="the checkpoint after step 1 cannot be written"):
-        train([balls(0)], [], dataclasses.replace(TINY, steps=2, every=1), tmp_path)
+        save_checkpoint(tmp_path / CHECKPOINT_NAME, Origin(TINY, "data"), {}, 1)
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
