@@ -79,6 +79,7 @@ def import_json(done: Import) -> str:
         "block": done.found.block,
         "blank_od": done.found.blank_od,
         "control_od": done.found.control_od,
+        "reference_nm": done.found.reference_nm,
         "blanks": done.found.n_blanks,
         "controls": done.found.n_controls,
         "references": known,
@@ -97,6 +98,8 @@ def import_words(done: Import) -> str:
         lines.append(
             f"Blank {found.blank_od:.4f} ({blank}), untreated {found.control_od:.4f} (median of {found.n_controls})"
         )
+    if found.reference_nm is not None:
+        lines.append(f"The reading at {found.reference_nm} nm, the reference wavelength, was subtracted in every well")
     if missing:
         told = ", ".join(f"{well}: {reason}" for well, reason in list(missing.items())[:8])
         lines.append(f"{len(missing)} wells have none: {told}{', ...' if len(missing) > 8 else ''}")

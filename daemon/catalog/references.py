@@ -61,6 +61,8 @@ def import_references(
             "unit": chosen.unit.value,
             "blank_od": found.blank_od,
             "control_od": found.control_od,
+            "wavelength_nm": chosen.wavelength_nm,
+            "reference_nm": chosen.reference_nm,
         }
         with catalog.transaction():
             event = put_references(catalog, name, found.references, facts, who=who)

@@ -10,13 +10,11 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.well import WellId
 
-MAX_BYTES = 1 << 26  # a 1536-well plate read a hundred times at ten wavelengths is 15 MB
 NOT_READ = "not in the file"
 _FRACTION = 2.0  # no assay reads untreated wells as low in percent, and none as high in parts of 1
 
@@ -30,12 +28,19 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReaderBlock:
-    """One table of a reader's file. `missing` holds the wells that it names without a number, and its word for it."""
+    """One table of a reader's file. `missing` holds the wells that it names without a number, and its word for it.
+
+    `wavelength_nm` is the absorbance's, where the file says it. `reference_nm` is a reference wavelength that was
+    subtracted from it here; the block stands beside `parts`, the names of the two that it was made of.
+    """
 
     name: str
     unit: Unit
     values: Mapping[WellId, float]
     missing: Mapping[WellId, str]
+    wavelength_nm: int | None = None
+    reference_nm: int | None = None
+    parts: tuple[str, ...] = ()
 
     def covers(self, wells: Iterable[WellId]) -> bool:
         """Whether it names every one of these wells, with a number or without."""
@@ -54,7 +59,10 @@ class MttReference:
 
 @dataclass(frozen=True, slots=True)
 class MttPlate:
-    """A plate's references and what they were computed with (None for percentages that came as such)."""
+    """A plate's references and what they were computed with (None for percentages that came as such).
+
+    `reference_nm` is the reference wavelength that was subtracted from every reading, in nanometres.
+    """
 
     block: str
     blank_od: float | None
@@ -62,6 +70,7 @@ class MttPlate:
     n_blanks: int
     n_controls: int
     references: tuple[MttReference, ...]
+    reference_nm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,44 +100,14 @@ class Blank:
         return cls(od=od)
 
 
-def number(text: str) -> float | None:
-    """A reading, with a point or a comma for decimals; None for what is no number.
-
-    >>> number(" -0.0871"), number("1,3864"), number("Error"), number("")
-    (-0.0871, 1.3864, None, None)
-    """
-    plain = text.strip()
-    try:
-        value = float(plain.replace(",", ".").replace("_", "?")) if plain else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def read_text(path: Path) -> str:
-    """A reader's text: UTF-16 or UTF-8 where it says so or is so, else latin-1. ConfigError where unreadable."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
-    if len(data) > MAX_BYTES or b"\0\0" in data[:64]:
-        raise ConfigError("no reader writes such a file", where=str(path), do="export the plate as text or CSV")
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ConfigError("its text is of no known encoding", where=str(path), do="export the plate again, as UTF-8")
-
-
 def choose_block(blocks: Iterable[ReaderBlock], plate_map: PlateMap, name: str | None, where: str) -> ReaderBlock:
     """The block of that name; without a name, the only one that covers every imaged well, or the file's only block.
 
+    Where a reference wavelength was subtracted, that block stands for the two that it was made of.
     ConfigError lists the blocks where none or several could be meant.
     """
     blocks = tuple(blocks)
-    known = ", ".join(f"{block.name!r} ({len(block.values)} wells)" for block in blocks) or "none"
+    known = _listed(f"{block.name!r} ({len(block.values)} wells)" for block in blocks) or "none"
     if name is not None:
         chosen = [block for block in blocks if block.name.lower() == name.strip().lower()]
         if len(chosen) != 1:
@@ -136,14 +115,22 @@ def choose_block(blocks: Iterable[ReaderBlock], plate_map: PlateMap, name: str |
         return chosen[0]
     wells = [entry.well for entry in plate_map.imaged()]
     fitting = [block for block in blocks if block.covers(wells)]
+    used = {part for block in fitting for part in block.parts}
+    fitting = [block for block in fitting if block.name not in used]
     if not fitting and len(blocks) == 1 and any(blocks[0].covers([well]) for well in wells):
         return blocks[0]  # part of the plate was read: nothing else can be meant, and each well that lacks is told
     if len(fitting) == 1:
         return fitting[0]
     what = f"{len(fitting) or 'no'} blocks cover the wells of plate {plate_map.name}"
-    fit = ", ".join(repr(block.name) for block in fitting)
+    fit = _listed(repr(block.name) for block in fitting)
     do = f"say which with --block: {fit}" if fitting else f"give --block, or the right file; the blocks are: {known}"
     raise ConfigError(what, where=where, do=do)
+
+
+def _listed(words: Iterable[str], longest: int = 16) -> str:
+    words = list(words)
+    more = f" and {len(words) - longest} more" if len(words) > longest else ""
+    return ", ".join(words[:longest]) + more
 
 
 def relate_to_controls(
@@ -175,7 +162,9 @@ def relate_to_controls(
         for well in wells
         for od in [block.values.get(well)]
     )
-    return MttPlate(block.name, blank_od, control_od, len(blanks), len(controls), _some(references, where))
+    return MttPlate(
+        block.name, blank_od, control_od, len(blanks), len(controls), _some(references, where), block.reference_nm
+    )
 
 
 def _controls(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId]) -> list[float]:
