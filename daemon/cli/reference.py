@@ -14,7 +14,9 @@ PlateOption = Annotated[str | None, typer.Option(help="The plate, where there ar
 @_group.command("import")
 def import_command(
     data: DataArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A plate reader's export (text, CSV, xlsx), or a table: well, od.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A plate reader's export (text, CSV, xlsx), or a table: well, od.")
+    ],
     plate: PlateOption = None,
     block: Annotated[str | None, typer.Option(help="Which block of the file, where several fit.")] = None,
     blank: Annotated[
