@@ -16,12 +16,13 @@ import numpy as np
 from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.inference.preprocessing.intensity import Histogram
 from spheroidd.inference.quality.control_statistics import control_figures
-from spheroidd.inference.quality.image_profile import StackInspector, StackProfile
+from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.quality.plate_series import WellValue
 from spheroidd.inference.quality.plate_verdict import judge_plate
 from spheroidd.inference.quality.stack_quality import StackEvidence, judge_stacks
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.ports import StackSource
+from spheroidd.protocols.results import StackProfile
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.plate import PlateDesign

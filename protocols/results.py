@@ -1,5 +1,6 @@
-"""What is measured of one stack, and what is said of one well."""
+"""What is measured of one stack, and what is said of one well. `result_columns` lists the columns of a row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +69,51 @@ class StackMeasurement:
         if self.n_live is None or self.n_dead is None or self.n_live + self.n_dead == 0:
             return None
         return self.n_live / (self.n_live + self.n_dead)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelProfile:
+    """One channel of one stack, in camera counts (ADU) or as parts of its pixels.
+
+    `sharpness` is None where the channel shows no structure above its noise, `contrast_adu` is then about 0.
+    """
+
+    mean_adu_by_z: tuple[float, ...]
+    floor_adu: float
+    contrast_adu: float
+    sharpness: float | None
+    saturated_share: float
+    hot_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class StackProfile:
+    """What a stack's images say of themselves. `drift_um` is the largest distance from the first slice, `jump_um` the
+    longest single move.
+
+    `jump_z` is the slice after that move; all three are None where no two slices could be registered.
+    """
+
+    channels: Mapping[str, ChannelProfile]
+    drift_um: float | None
+    jump_um: float | None
+    jump_z: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A measurement related to the plate's controls, in percent of their median.
+
+    `status` is PROVISIONAL while a control may still come or change, then FINAL. `reason` says why v_control (and
+    with it v_score) is None.
+    """
+
+    status: WellStatus
+    reason: str | None = None
+    v_control: float | None = None
+    v_score: float | None = None
+    v_score_lo: float | None = None
+    v_score_hi: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -426,6 +426,8 @@ Global___ListResultsResponse: _TypeAlias = ListResultsResponse  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
+    """One row; `protocols/result_columns.py` says what each field means."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PLATE_FIELD_NUMBER: _builtins.int
@@ -452,6 +454,10 @@ class Result(_message.Message):
     DOSE_UM_FIELD_NUMBER: _builtins.int
     PATIENT_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    EXCLUSION_REASON_FIELD_NUMBER: _builtins.int
+    EXCLUDED_BY_FIELD_NUMBER: _builtins.int
+    EXCLUDED_AT_UTC_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -464,9 +470,7 @@ class Result(_message.Message):
     n_live: _builtins.int
     n_dead: _builtins.int
     v_count: _builtins.float
-    """0 to 1"""
     v_control: _builtins.float
-    """percent of the untreated controls' median"""
     v_score: _builtins.float
     v_score_lo: _builtins.float
     v_score_hi: _builtins.float
@@ -478,7 +482,10 @@ class Result(_message.Message):
     dose_um: _builtins.float
     patient: _builtins.str
     precision: _builtins.str
-    """what the network computed in: fp32 or bf16; empty where that is not known"""
+    excluded: _builtins.bool
+    exclusion_reason: _builtins.str
+    excluded_by: _builtins.str
+    excluded_at_utc: _builtins.str
     def __init__(
         self,
         *,
@@ -506,15 +513,21 @@ class Result(_message.Message):
         dose_um: _builtins.float | None = ...,
         patient: _builtins.str = ...,
         precision: _builtins.str = ...,
+        excluded: _builtins.bool | None = ...,
+        exclusion_reason: _builtins.str = ...,
+        excluded_by: _builtins.str = ...,
+        excluded_at_utc: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "excluded", b"excluded", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_um3: _TypeAlias = _typing.Literal["dead_um3"]  # noqa: Y015
     _WhichOneofArgType__dead_um3: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3"]  # noqa: Y015
     _WhichOneofReturnType__dose_um: _TypeAlias = _typing.Literal["dose_um"]  # noqa: Y015
     _WhichOneofArgType__dose_um: _TypeAlias = _typing.Literal["_dose_um", b"_dose_um"]  # noqa: Y015
+    _WhichOneofReturnType__excluded: _TypeAlias = _typing.Literal["excluded"]  # noqa: Y015
+    _WhichOneofArgType__excluded: _TypeAlias = _typing.Literal["_excluded", b"_excluded"]  # noqa: Y015
     _WhichOneofReturnType__latency_s: _TypeAlias = _typing.Literal["latency_s"]  # noqa: Y015
     _WhichOneofArgType__latency_s: _TypeAlias = _typing.Literal["_latency_s", b"_latency_s"]  # noqa: Y015
     _WhichOneofReturnType__live_um3: _TypeAlias = _typing.Literal["live_um3"]  # noqa: Y015
@@ -543,6 +556,8 @@ class Result(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_um3) -> _WhichOneofReturnType__dead_um3 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dose_um) -> _WhichOneofReturnType__dose_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__excluded) -> _WhichOneofReturnType__excluded | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_s) -> _WhichOneofReturnType__latency_s | None: ...
     @_typing.overload

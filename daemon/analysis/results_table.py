@@ -3,10 +3,8 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -14,12 +12,11 @@ from rich.text import Text
 from spheroidd.daemon.catalog.rows import Exclusion, ResultRow
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
-from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.result_columns import ROW, Place, seen_in
+from spheroidd.protocols.results import WellStatus
 
 UNKNOWN = "—"
-_OF_RESULT = tuple(field.name for field in fields(WellResult))
-_OF_TREATMENT = ("role", "compound", "dose_um", "patient")
-COLUMNS = (*_OF_RESULT, *_OF_TREATMENT, "excluded", "exclusion_reason")
+COLUMNS = tuple(column.name for column in ROW)
 STYLES = {
     WellStatus.QUEUED: "dim",
     WellStatus.ACQUIRING: "cyan",
@@ -32,17 +29,9 @@ STYLES = {
 }
 
 
-def record(row: ResultRow) -> dict[str, Any]:
-    """A row as plain values by column, None for what is not known."""
-    values = {name: getattr(row.result, name) for name in _OF_RESULT}
-    values |= {name: getattr(row.treatment, name) for name in _OF_TREATMENT}
-    values |= {"excluded": row.exclusion is not None, "exclusion_reason": row.exclusion and row.exclusion.reason}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
-
-
 def to_json(rows: Sequence[ResultRow]) -> str:
     """A JSON list with one object for each row."""
-    return json.dumps([record(row) for row in rows], indent=1, allow_nan=False)
+    return json.dumps([row.values() for row in rows], indent=1, allow_nan=False)
 
 
 def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
@@ -51,7 +40,7 @@ def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(record(row) for row in rows)
+            writer.writerows(row.values() for row in rows)
     except OSError as error:
         do = "choose a file you may write to"
         raise StorageError(f"cannot write the results: {error.strerror}", where=str(path), do=do) from error
@@ -73,22 +62,18 @@ def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:
     return table
 
 
+_FIGURES = seen_in(Place.TABLE)
 _ALIGN: dict[str, Literal["left", "right"]] = {
     "well": "left",
     "stack": "right",
     "treatment": "left",
     "patient": "left",
     "slices": "right",
-    "live": "right",
-    "dead": "right",
-    "V count": "right",
-    "V control": "right",
-    "V score": "right",
-    "after": "right",
+    **{shown.heading: "left" if column.kind == "text" else "right" for column, shown in _FIGURES},
     "status": "left",
     "reason": "left",
 }
-_ALWAYS = ("well", "treatment", "slices", "V count", "V control", "status")
+_ALWAYS = ("well", "treatment", "slices", "status", *(shown.heading for _, shown in _FIGURES if shown.always))
 
 
 def _cells(row: ResultRow) -> dict[str, str | Text]:
@@ -99,12 +84,7 @@ def _cells(row: ResultRow) -> dict[str, str | Text]:
         "treatment": describe(row.treatment),
         "patient": row.treatment.patient or "",
         "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
-        "live": _number(result.n_live, "d"),
-        "dead": _number(result.n_dead, "d"),
-        "V count": _number(None if result.v_count is None else 100 * result.v_count, ".1f", " %"),
-        "V control": _number(result.v_control, ".1f", " %"),
-        "V score": _score(result),
-        "after": _number(result.latency_s, ".1f", " s"),
+        **{shown.heading: column.in_words(result, unknown=UNKNOWN) for column, shown in _FIGURES},
         "status": Text(result.status, style=STYLES[result.status]),
         "reason": Text("; ".join(filter(None, (excluded(row.exclusion), result.reason))), style="dim"),
     }
@@ -123,15 +103,3 @@ def describe(treatment: Treatment) -> str:
 
 
 _ROLES = {WellRole.NEGATIVE_CONTROL: "untreated", WellRole.POSITIVE_CONTROL: "killed", WellRole.EMPTY: "empty"}
-
-
-def _number(value: float | None, form: str, unit: str = "") -> str:
-    return UNKNOWN if value is None else f"{value:{form}}{unit}"
-
-
-def _score(result: WellResult) -> str:
-    if result.v_score is None:
-        return UNKNOWN
-    if result.v_score_lo is None or result.v_score_hi is None:
-        return f"{result.v_score:.0f} %"
-    return f"{result.v_score:.0f} % ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"

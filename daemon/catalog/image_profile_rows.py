@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spheroidd.daemon.catalog.rows import dump, parameters, stack_key
-from spheroidd.inference.quality.image_profile import ChannelProfile, StackProfile
+from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import SliceIndex, StackKey
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from spheroidd.daemon.catalog import result_rows
+from spheroidd.daemon.catalog import image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
 from spheroidd.daemon.catalog.rows import (
@@ -32,14 +32,12 @@ from spheroidd.daemon.catalog.sqlite_errors import translated
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.results import Limits, WellResult
+from spheroidd.protocols.results import Limits, StackProfile, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from spheroidd.inference.quality.image_profile import StackProfile
 
 Row = Mapping[str, Any]
 
@@ -205,19 +203,15 @@ class CatalogReader:
         with translated(self.path):
             return focus_rows.of_plate(self._connection, plate)
 
-    def stack_profiles(self, plate: str) -> "dict[StackKey, StackProfile]":
+    def stack_profiles(self, plate: str) -> dict[StackKey, StackProfile]:
         """What the images of a plate's stacks say of themselves; a stack that was not measured is not among them."""
-        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
-
         with translated(self.path):
-            return stack_quality_rows.profiles(self._connection, plate)
+            return image_profile_rows.profiles(self._connection, plate)
 
     def repeated_slices(self, plate: str) -> dict[StackKey, tuple[SliceIndex, ...]]:
         """The slices of a plate whose bytes are those of the slice below them or of the other channel."""
-        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
-
         with translated(self.path):
-            return stack_quality_rows.repeated(self._connection, plate)
+            return image_profile_rows.repeated(self._connection, plate)
 
     # The run
 

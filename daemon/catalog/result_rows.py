@@ -6,8 +6,10 @@
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
@@ -24,13 +26,12 @@ from spheroidd.daemon.catalog.rows import (
     treatment,
 )
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.results import Normalisation, Precision, StackMeasurement, WellResult, WellStatus
+from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, of, plain
+from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-    from spheroidd.inference.viability.related_viability import Related
 
 Row = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def put_measurement(
         return None
     row = {
         **parameters(key),
-        **_UNRELATED,
+        **_related_columns(Related(WellStatus.PROVISIONAL)),
         **new,
         "model_sha256": measurement.model_sha256,
         "cpu_s": measurement.cpu_s,
@@ -60,7 +61,7 @@ def put_measurement(
 
 
 def put_related(
-    tables: "Database", key: StackKey, model_sha256: str, related: "Related"
+    tables: "Database", key: StackKey, model_sha256: str, related: Related
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Write what a measurement is beside its controls inside the caller's transaction: the row before and after.
 
@@ -70,7 +71,7 @@ def put_related(
     if old is None:
         what = f"there is no result of model {model_sha256[:12]}"
         raise ConfigError(what, where=str(key), do="record its measurement first")
-    new = {**asdict(related), "status": related.status.value}
+    new = _related_columns(related)
     if all(old[name] == value for name, value in new.items()):
         return None
     tables.table("results").update((key.plate, str(key.well), key.stack, model_sha256), new)
@@ -125,40 +126,50 @@ def _row_of(tables: "Database", key: StackKey, model_sha256: str) -> dict[str, A
 def _columns(measurement: StackMeasurement) -> dict[str, Any]:
     """What makes two measurements the same: all but the time they took."""
     return {
-        "live_um3": measurement.live_um3,
-        "dead_um3": measurement.dead_um3,
-        "n_live": measurement.n_live,
-        "n_dead": measurement.n_dead,
-        "v_count": measurement.v_count,
+        **{column.name: plain(getattr(measurement, column.name)) for column in of(Origin.MEASURED)},
         "live_um3_by_z_json": dump(list(measurement.live_um3_by_z)),
         "limits_json": dump_limits(measurement.limits),
         "quantiles_json": dump(measurement.quantiles),
-        "normalisation": measurement.normalisation.value,
-        "precision": measurement.precision,
     }
 
 
-def _related(row: Row) -> "Related":
-    from spheroidd.inference.viability.related_viability import Related  # a table of results is printed without it
+def _related_columns(related: Related) -> dict[str, Any]:
+    return {column.name: plain(getattr(related, column.name)) for column in of(Origin.RELATED)}
 
-    figures = (row["v_control"], row["v_score"], row["v_score_lo"], row["v_score_hi"])
-    return Related(WellStatus(row["status"]), row["reason"], *figures)
+
+def _related(row: Row) -> Related:
+    return Related(**_loaded(Related, row, of(Origin.RELATED)))
 
 
 def _measurement(row: Row) -> StackMeasurement:
+    """A measured column that is no field is a property, which follows from the fields."""
+    own = {field.name for field in fields(StackMeasurement)}
     return StackMeasurement(
-        live_um3=row["live_um3"],
-        dead_um3=row["dead_um3"],
-        n_live=row["n_live"],
-        n_dead=row["n_dead"],
         live_um3_by_z=tuple(json.loads(row["live_um3_by_z_json"])),
         limits=load_limits(row["limits_json"]),
-        normalisation=Normalisation(row["normalisation"]),
         model_sha256=row["model_sha256"],
         cpu_s=row["cpu_s"],
         quantiles=json.loads(row["quantiles_json"]),
-        precision=None if row["precision"] is None else Precision(row["precision"]),
+        **_loaded(StackMeasurement, row, tuple(column for column in of(Origin.MEASURED) if column.name in own)),
     )
+
+
+def _loaded(noun: type, row: Row, columns: tuple[ResultColumn, ...]) -> dict[str, Any]:
+    """The columns of a row as the attributes of `noun`: a text that stands for an enumeration becomes its member."""
+    words = _enumerations(noun)
+    values = {column.name: row[column.name] for column in columns}
+    return {n: words[n](value) if n in words and value is not None else value for n, value in values.items()}
+
+
+@cache
+def _enumerations(noun: type) -> dict[str, type[Enum]]:
+    """The attributes of a noun that are of an enumeration, or of one or None."""
+    return {
+        name: kind
+        for name, hint in get_type_hints(noun).items()
+        for kind in (hint, *get_args(hint))
+        if isinstance(kind, type) and issubclass(kind, Enum)
+    }
 
 
 def _result(row: Row) -> WellResult:
@@ -172,7 +183,7 @@ def _result(row: Row) -> WellResult:
         reason=reason,
         n_slices_expected=row["n_slices"],
         n_slices_acked=row["n_acked"],
-        **{name: row[name] for name in _FIGURES},
+        **_loaded(WellResult, row, _FIGURES),
     )
 
 
@@ -201,31 +212,8 @@ _WAITING = {
     StackState.STORED: "waits for the model",
     StackState.SCORING: "the model is at work",
 }
-_FIGURES = (
-    "live_um3",
-    "dead_um3",
-    "n_live",
-    "n_dead",
-    "v_count",
-    "v_control",
-    "v_score",
-    "v_score_lo",
-    "v_score_hi",
-    "model_sha256",
-    "normalisation",
-    "precision",
-    "latency_s",
-)
+_FIGURES = tuple(column for column in STORED if column.name not in ("status", "reason"))  # those the stack may give
 _PRIMARY_KEY = ("plate", "well", "stack", "model_sha256")
-_UNRELATED: dict[str, object] = {
-    "status": "provisional",
-    "reason": None,
-    "v_control": None,
-    "v_score": None,
-    "v_score_lo": None,
-    "v_score_hi": None,
-}
-
 _MEASUREMENTS = """
 SELECT * FROM results JOIN wells USING (plate, well)
 WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
@@ -233,13 +221,12 @@ WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
 
 # A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
 # by name; a stack with missing slices never does.
-_RESULTS = """
+_RESULTS = f"""
 SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.reason AS stack_reason,
   stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
   (SELECT count(*) FROM slices
     WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
-  results.status, results.reason, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo,
-  v_score_hi, model_sha256, normalisation, precision, latency_s, excluded_at_utc, excluded_by, exclusion_reason
+  {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason
 FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
 LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack

@@ -4,15 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spheroidd.protocols.plate import Treatment, WellRole
-from spheroidd.protocols.results import Limits, StackMeasurement, WellResult
+from spheroidd.protocols.result_columns import ROW, Origin, plain
+from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
-
-if TYPE_CHECKING:
-    from spheroidd.inference.viability.related_viability import Related
 
 
 class StackState(StrEnum):
@@ -54,7 +52,7 @@ class MeasurementRow:
     key: StackKey
     treatment: Treatment
     measurement: StackMeasurement
-    related: "Related"
+    related: Related
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,18 @@ class ResultRow:
     result: WellResult
     treatment: Treatment
     exclusion: Exclusion | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The row as plain values by column, None for what is not known."""
+        out = self.exclusion
+        told = (out is not None, out and out.reason, out and out.who, out and out.at_utc)
+        exclusion = dict(zip(_EXCLUSION, told, strict=True))
+        return {
+            column.name: exclusion[column.name]
+            if column.origin is Origin.EXCLUSION
+            else plain(getattr(self.treatment if column.origin is Origin.TREATMENT else self.result, column.name))
+            for column in ROW
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +182,5 @@ def treatment(row: Mapping[str, Any]) -> Treatment:
 
 OF_STACK = "plate = :plate AND well = :well AND stack = :stack"
 """The rows of one stack, given `parameters`."""
+_EXCLUSION = ("excluded", "exclusion_reason", "excluded_by", "excluded_at_utc")
 _GEOMETRY = ("n_z", "height", "width", "pixel_um", "z_step_um", "dtype")

@@ -1,5 +1,7 @@
 """The catalog's tables, as numbered steps. A step that has shipped is never edited; a change is a new step.
 
+Two things are no steps: the columns of `results` that the list of result columns got since (they are added, NULL, where
+they are missing), and the views (they are made anew where their text is another).
 Tables are STRICT, so that a wrong type is refused at the door. Times are seconds since 1970.
 """
 
@@ -7,8 +9,9 @@ import re
 import sqlite3
 
 from spheroidd.daemon.catalog.transaction import transaction
-from spheroidd.daemon.catalog.views import FRAMES_VIEW, PRECISION, VIEWS
+from spheroidd.daemon.catalog.views import CURVE_FITS, VIEWS
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.result_columns import STORED, Kind, ResultColumn
 
 _PLATES = """
 CREATE TABLE plates (
@@ -261,15 +264,25 @@ MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
     _STACK_QUALITY,
-    VIEWS,
+    CURVE_FITS,
     _REFERENCES,
     _FOCUS,
-    FRAMES_VIEW,
-    PRECISION,
+    "",  # the view of frames
+    "",  # the column precision; `results` follows the list of columns, which an older program would leave as they were
 )
-
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
-_DROPPED = re.compile(r"DROP VIEW (\w+)")
+_SQL_TYPES: dict[Kind, str] = {"text": "TEXT", "integer": "INTEGER", "number": "REAL", "truth": "INTEGER"}
+_OF_RESULTS = {
+    "plate",
+    "well",
+    "stack",
+    "live_um3_by_z_json",
+    "limits_json",
+    "quantiles_json",
+    "cpu_s",
+    "measured_s",
+}
+"""The columns of `results` that are no result columns by themselves."""
 
 
 def migrate(connection: sqlite3.Connection, where: str) -> None:
@@ -281,6 +294,29 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
                 for statement in _statements(script):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
+    if _missing_columns(connection) or _other_views(connection):
+        with transaction(connection):
+            for column in _missing_columns(connection):
+                connection.execute(f"ALTER TABLE results ADD COLUMN {column.name} {_SQL_TYPES[column.kind]}")
+            for name, select in _other_views(connection).items():
+                connection.execute(f"DROP VIEW IF EXISTS {name}")
+                connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[ResultColumn]:
+    """Columns of the list that the table `results` has not got."""
+    known = _columns_of_results(connection)
+    return [column for column in STORED if column.name not in known]
+
+
+def _columns_of_results(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT name FROM pragma_table_info('results', 'main')")}
+
+
+def _other_views(connection: sqlite3.Connection) -> dict[str, str]:
+    """Views that the catalog has not got, or with another text."""
+    found = dict(connection.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'view'").fetchall())
+    return {name: select for name, select in VIEWS.items() if found.get(name) != f"CREATE VIEW {name} AS {select}"}
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -293,6 +329,10 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
     found = schema_version(connection)
     if found > len(MIGRATIONS):
         what = f"the catalog has schema {found}, this program knows up to {len(MIGRATIONS)}"
+        raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
+    unknown = _columns_of_results(connection) - _OF_RESULTS - {column.name for column in STORED}
+    if unknown:
+        what = f"results have columns that this program does not know: {', '.join(sorted(unknown))}"
         raise ConfigError(what, where=where, do="use the newer spheroidd that wrote it")
 
 
@@ -307,23 +347,24 @@ def make_readable(connection: sqlite3.Connection, where: str) -> None:
     if version == 0:
         do = "ask again in a moment; if no run goes on here, start it again"
         raise ConfigError("the catalog is being made and holds nothing yet", where=where, do=do)
-    later = MIGRATIONS[version:]
-    if later:
+    later, missing, views = MIGRATIONS[version:], _missing_columns(connection), _other_views(connection)
+    if later or missing or views:
         connection.execute("PRAGMA temp_store = MEMORY")
-    added: dict[str, list[str]] = {}
+    added = {"results": [column.name for column in missing]} if missing else {}
     for statement in (statement for step in later for statement in _statements(step)):
         if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
             connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
-        elif dropped := _DROPPED.match(statement):
-            connection.execute(f"DROP VIEW IF EXISTS temp.{dropped[1]}")
         elif column := _ADDED.match(statement):
             table = column[1]
             if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (table,)).fetchone() is None:
                 connection.execute(statement)
-                continue
-            added.setdefault(table, []).append(f"NULL AS {column[2]}")
-            connection.execute(f"DROP VIEW IF EXISTS temp.{table}")
-            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(added[table])} FROM main.{table}")
+            else:
+                added.setdefault(table, []).append(column[2])
+    for table, names in added.items():
+        nulls = ", ".join(f"NULL AS {name}" for name in names)
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {nulls} FROM main.{table}")
+    for name, select in views.items():
+        connection.execute(f"CREATE TEMP VIEW {name} AS {select}")
 
 
 def _statements(script: str) -> list[str]:

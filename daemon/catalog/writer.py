@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog import result_rows
+from spheroidd.daemon.catalog import image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
 from spheroidd.daemon.catalog.plate_rows import map_differences, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -38,14 +38,11 @@ from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, 
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.results import Limits, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-    from spheroidd.inference.quality.image_profile import StackProfile
-    from spheroidd.inference.viability.related_viability import Related
 
 __all__ = ["Catalog", "CatalogReader", "RunState", "StackState"]
 
@@ -242,7 +239,7 @@ class Catalog(CatalogReader):
             self.set_stack_state(key, StackState.SCORED)
             return rows is not None
 
-    def update_related(self, key: StackKey, model_sha256: str, related: "Related", reason: str) -> bool:
+    def update_related(self, key: StackKey, model_sha256: str, related: Related, reason: str) -> bool:
         """Write what a measurement is beside its controls; True where that changed the row. Every change is logged
         with `reason`. ConfigError where there is no such row.
         """
@@ -269,13 +266,11 @@ class Catalog(CatalogReader):
         with self.transaction():
             focus_rows.put(self._connection, found, self._now())
 
-    def put_stack_profile(self, key: StackKey, profile: "StackProfile") -> None:
+    def put_stack_profile(self, key: StackKey, profile: StackProfile) -> None:
         """Keep what a stack's images say of themselves; again is harmless. ConfigError where none was planned."""
-        from spheroidd.daemon.catalog import image_profile_rows as stack_quality_rows
-
         with self.transaction():
             self.plan(key)
-            stack_quality_rows.put(self._connection, key, profile, self._now())
+            image_profile_rows.put(self._connection, key, profile, self._now())
 
     def _log_change(self, key: StackKey, old: dict[str, Any] | None, new: dict[str, Any], reason: str) -> None:
         entry = ResultChange(self._now(), key, new["model_sha256"], old, new, reason)

@@ -6,12 +6,12 @@ None, which every format writes as its own "missing" and none as 0.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.result_columns import COLUMNS, Kind
 
-Kind = Literal["text", "integer", "number", "truth"]
 Row = dict[str, Any]
 UNITS = {"v_control": "percent", "v_score": "percent", "v_count": "fraction"}  # of each metric's responses
 
@@ -35,46 +35,7 @@ class Table:
     rows: tuple[Row, ...]
 
 
-WELLS = (
-    Column("plate", "text", "", "the plate's name"),
-    Column("well", "text", "", "row letter and column number, A01"),
-    Column("stack", "integer", "", "the well's stack, from 0"),
-    Column("role", "text", "", "sample, negative_control (untreated) or positive_control (killed)"),
-    Column("compound", "text", "", "the compound"),
-    Column("dose_um", "number", "uM", "its dose"),
-    Column("patient", "text", "", "whose cells"),
-    Column("status", "text", "", "queued, acquiring, stored, scoring, provisional, final, failed or incomplete"),
-    Column("reason", "text", "", "why a figure is missing, or what the well waits for"),
-    Column("excluded", "truth", "", "a person left the well out of curves, summaries and the control median"),
-    Column("exclusion_reason", "text", "", "why"),
-    Column("excluded_by", "text", "", "who"),
-    Column("excluded_at_utc", "text", "ISO 8601", "when"),
-    Column("n_slices_expected", "integer", "", "camera images that were promised, all channels together"),
-    Column("n_slices_acked", "integer", "", "camera images that are on disk and in the ledger"),
-    Column("live_um3", "number", "um3", "volume of the live mask"),
-    Column("dead_um3", "number", "um3", "volume of the dead mask"),
-    Column("n_live", "integer", "", "live cells"),
-    Column("n_dead", "integer", "", "dead cells"),
-    Column("v_count_fraction", "number", "fraction", "n_live / (n_live + n_dead), 0 to 1"),
-    Column(
-        "v_control_percent", "number", "percent", "live volume, percent of the plate's untreated median; may pass 100"
-    ),
-    Column("v_score_percent", "number", "percent", "estimate of an MTT assay, percent of the untreated"),
-    Column("v_score_lo_percent", "number", "percent", "lower end of its 90 % interval"),
-    Column("v_score_hi_percent", "number", "percent", "upper end of its 90 % interval"),
-    Column("normalisation", "text", "", "where the intensity limits come from: stack or plate"),
-    Column("precision", "text", "", "what the network computed in: fp32 or bf16"),
-    Column("model_sha256", "text", "", "digest of the network that made the figures"),
-    Column("latency_s", "number", "s", "from the last slice acknowledged to the row committed"),
-    Column("n_z", "integer", "", "slices of one channel"),
-    Column("height_px", "integer", "pixels", "height of a slice"),
-    Column("width_px", "integer", "pixels", "width of a slice"),
-    Column("pixel_um", "number", "um", "side of a pixel"),
-    Column("z_step_um", "number", "um", "distance of two slices"),
-    Column("opened_at_utc", "text", "ISO 8601", "when the stack was begun"),
-    Column("last_slice_at_utc", "text", "ISO 8601", "when its last slice was acknowledged"),
-    Column("measured_at_utc", "text", "ISO 8601", "when it was measured"),
-)
+WELLS = tuple(Column(column.export_name, column.kind, column.unit, column.meaning) for column in COLUMNS)
 
 CURVES = (
     Column("plate", "text", "", "the plate's name"),
@@ -122,7 +83,7 @@ CURVE_POINTS = (
     Column("exclusion_reason", "text", "", "why a person left it out"),
     Column("missing_reason", "text", "", "why it has no response"),
 )
-TABLES = {"wells": WELLS, "curves": CURVES, "curve_points": CURVE_POINTS}
+TABLES: dict[str, tuple[Column, ...]] = {"wells": WELLS, "curves": CURVES, "curve_points": CURVE_POINTS}
 
 
 def wells_table(catalog: CatalogReader, plates: Sequence[str]) -> Table:

@@ -201,7 +201,8 @@ def _table(block: TableBlock) -> Flowable:
             style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
             style.append(("LINEBELOW", (0, at - 1), (-1, at - 1), 0.25, HexColor("#ffffff")))
             style.append(("TOPPADDING", (0, at), (-1, at), 0))
-    widths = [column.width for column in block.columns]
+    narrower = min(1.0, COLUMN / sum(column.width for column in block.columns))
+    widths = [narrower * column.width for column in block.columns]
     widths[-1] += COLUMN - sum(widths)
     return Table(rows, colWidths=widths, repeatRows=1, style=style)
 

@@ -14,6 +14,7 @@ from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.inference.quality.plate_series import LIMITS, QualityLimits
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
+from spheroidd.protocols.result_columns import Place, seen_in
 from spheroidd.protocols.results import WellResult
 
 
@@ -186,21 +187,25 @@ def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, 
             yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
 
 
+_FIGURES = seen_in(Place.REPORT)
+_WIDTHS = {"text": 40.0, "integer": 28.0, "number": 36.0, "truth": 28.0}
+_WITH_INTERVAL = 58.0
 WELL_COLUMNS = (
     Column("Well", "text", 28),
     Column("Treatment", "name", 66),
     Column("Patient", "name", 40),
-    Column("Live, 10³ µm³", "number", 36),
-    Column("Dead, 10³ µm³", "number", 36),
-    Column("Cells live", "number", 28),
-    Column("Cells dead", "number", 28),
-    Column("Live, %", "number", 26),
-    Column("Viability, %", "number", 36),
-    Column("Score, %", "number", 58),
+    *(
+        Column(
+            shown.title,
+            "name" if column.kind == "text" else "number",
+            _WITH_INTERVAL if shown.ends else _WIDTHS[column.kind],
+        )
+        for column, shown in _FIGURES
+    ),
     Column("Slices", "number", 36),
     Column("State, reason, findings", "words", 64),
 )
-_MAY_BE_LEFT_OUT = ("Patient", "Dead, 10³ µm³", "Cells dead", "Score, %")
+_MAY_BE_LEFT_OUT = ("Patient", *(shown.title for _, shown in _FIGURES if not shown.always))
 
 
 def well_table(entries: Sequence[WellEntry]) -> TableBlock:
@@ -219,21 +224,12 @@ def well_table(entries: Sequence[WellEntry]) -> TableBlock:
 
 
 def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
-    volumes = (None if value is None else value / 1000 for value in (result.live_um3, result.dead_um3))
-    counts = (words.UNKNOWN if value is None else str(value) for value in (result.n_live, result.n_dead))
-    score = words.fixed(result.v_score, 0)
-    if result.v_score_lo is not None and result.v_score_hi is not None:
-        score += f" ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"
     slices = f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else words.UNKNOWN
     return (
         f"{entry.well}" + (f" ({result.stack + 1})" if len(entry.results) > 1 else ""),
         words.treatment(entry.treatment),
         entry.treatment.patient or words.UNKNOWN,
-        *(words.fixed(value, 1) for value in volumes),
-        *counts,
-        words.fixed(None if result.v_count is None else 100 * result.v_count),
-        words.fixed(result.v_control),
-        score,
+        *(column.in_words(result, unit=False, unknown=words.UNKNOWN) for column, _ in _FIGURES),
         slices,
         entry.state_in_words,
     )

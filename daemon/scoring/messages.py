@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.quality.image_profile import StackProfile
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement
+from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
 from spheroidd.protocols.stack import StackKey
 
 

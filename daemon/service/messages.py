@@ -11,6 +11,7 @@ from spheroidd.daemon.monitoring.status import Status
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.result_columns import ROW
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -53,10 +54,7 @@ def _fault(fault: Fault) -> wire.Fault:
 
 def result_message(row: ResultRow) -> wire.Result:
     """One line of the results."""
-    names = [field.name for field in wire.Result.DESCRIPTOR.fields]
-    values = {name: getattr(row.result, name, None) for name in names}
-    values |= {name: getattr(row.treatment, name) for name in ("role", "compound", "dose_um", "patient")}
-    return wire.Result(**_given(**values))
+    return wire.Result(**_given(**row.values()))
 
 
 def last_change(catalog: CatalogReader) -> int:
@@ -67,7 +65,7 @@ def last_change(catalog: CatalogReader) -> int:
 def changes_after(catalog: CatalogReader, after: int, most: int) -> list[wire.ResultChange]:
     """The next changes of results, each with the figures after it."""
     sql = "SELECT * FROM result_changes WHERE id > :after ORDER BY id LIMIT :most"
-    names = {field.name for field in wire.Result.DESCRIPTOR.fields}
+    names = {column.name for column in ROW}
     messages = []
     for row in catalog.query(sql, {"after": after, "most": most}):
         key = key_of(row)

@@ -1,4 +1,7 @@
-"""OpenAPI 3.1 of the REST side, made from the wire contract's descriptors and comments; nothing is written twice."""
+"""OpenAPI 3.1 of the REST side, made from the wire contract's descriptors and comments; nothing is written twice.
+
+What a column of a result row means is said by the list of columns.
+"""
 
 from collections.abc import Iterable
 from functools import cache
@@ -12,6 +15,8 @@ from spheroidd.daemon.service.tokens import Role
 from spheroidd.daemon.web import event_stream, problems
 from spheroidd.daemon.web.proto_comments import contract_comments
 from spheroidd.daemon.web.rest import Route, is_stream, largest, routes
+from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.result_columns import ROW
 
 JSON = dict[str, Any]
 _F = FieldDescriptor
@@ -117,7 +122,7 @@ def _add_message(schemas: JSON, message: Descriptor) -> None:
 def _object(fields: Iterable[FieldDescriptor], prefix: str) -> JSON:
     properties = {}
     for field in fields:
-        words = contract_comments().get(prefix + field.name)
+        words = _RESULT_TEXTS.get(prefix + field.name) or contract_comments().get(prefix + field.name)
         properties[field.name] = _schema(field) | ({"description": words} if words else {})
     return {"type": "object", "properties": properties}
 
@@ -155,6 +160,7 @@ def _meaning(enum: EnumDescriptor, value: str) -> str | None:
     return contract_comments().get(f"{enum.name}.{value}")
 
 
+_RESULT_TEXTS = {f"{wire.Result.DESCRIPTOR.name}.{column.name}": column.text for column in ROW}
 _PLAIN: dict[int, JSON] = {
     _F.TYPE_STRING: {"type": "string"},
     _F.TYPE_BOOL: {"type": "boolean"},

@@ -11,6 +11,7 @@ from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
+from spheroidd.protocols.result_columns import Place, seen_in
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -154,26 +155,9 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
 
 
 def _figures(result: WellResult) -> list[tuple[str, str]]:
-    """Name and value, as a person reads them."""
-    score = words.fixed(result.v_score, 1, " %")
-    if result.v_score_lo is not None and result.v_score_hi is not None:
-        score += f" ({result.v_score_lo:.0f} to {result.v_score_hi:.0f})"
-    count = None if result.v_count is None else 100 * result.v_count
-    volumes = [None if v is None else v / 1000 for v in (result.live_um3, result.dead_um3)]
-    return [
-        ("Viability, of untreated", words.fixed(result.v_control, 1, " %")),
-        ("Viability score", score),
-        ("Live cells", words.fixed(count, 1, " %")),
-        ("Live, dead cells", f"{_count(result.n_live)}, {_count(result.n_dead)}"),
-        ("Live, dead volume", ", ".join(words.number(volume) for volume in volumes) + " ×10³ µm³"),
-        ("Row after last slice", words.fixed(result.latency_s, 1, " s")),
-        ("Model", result.model_sha256[:12] if result.model_sha256 else words.UNKNOWN),
-        ("Precision", result.precision or words.UNKNOWN),
-    ]
-
-
-def _count(value: int | None) -> str:
-    return words.UNKNOWN if value is None else str(value)
+    """Name and value, as a person reads them; what is a share of a whole comes first."""
+    figures = sorted(seen_in(Place.PANEL), key=lambda seen: seen[1].unit != "%")
+    return [(shown.label, column.in_words(result, unknown=words.UNKNOWN)) for column, shown in figures]
 
 
 def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:

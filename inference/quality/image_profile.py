@@ -15,13 +15,13 @@ both only every micrometre of depth.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import Pixels, StackPlan
 
 if TYPE_CHECKING:
@@ -41,34 +41,6 @@ BAND_UM = (3.0, 12.0)  # what is registered: cells, not noise and not the sphero
 FAINT = 0.01  # of the highest correlation of two slices: below that there is only haze to register
 MIN_MATCH = 0.4  # correlation below which two slices say nothing about a move
 PILE = 10  # the highest value holds so many times what the values below it hold
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelProfile:
-    """One channel of one stack, in camera counts (ADU) or as parts of its pixels.
-
-    `sharpness` is None where the channel shows no structure above its noise, `contrast_adu` is then about 0.
-    """
-
-    mean_adu_by_z: tuple[float, ...]
-    floor_adu: float
-    contrast_adu: float
-    sharpness: float | None
-    saturated_share: float
-    hot_share: float
-
-
-@dataclass(frozen=True, slots=True)
-class StackProfile:
-    """One stack. `drift_um` is the largest distance from the first slice, `jump_um` the longest single move.
-
-    `jump_z` is the slice after that move; all three are None where no two slices could be registered.
-    """
-
-    channels: Mapping[str, ChannelProfile]
-    drift_um: float | None
-    jump_um: float | None
-    jump_z: int | None
 
 
 class StackInspector:

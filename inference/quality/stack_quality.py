@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spheroidd.inference.quality.control_statistics import robust_sd
-from spheroidd.inference.quality.image_profile import ChannelProfile, StackProfile
 from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import SliceIndex, StackKey
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.results import StackMeasurement, WellStatus
+from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
 
 NO_CONTROL_WELL = "the plate has no untreated control"
@@ -53,22 +53,6 @@ class PlateStack:
     settled: bool
     measurement: StackMeasurement | None = None
     excluded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Related:
-    """A measurement related to the plate's controls, in percent of their median.
-
-    `status` is PROVISIONAL while a control may still come or change, then FINAL. `reason` says why v_control (and
-    with it v_score) is None.
-    """
-
-    status: WellStatus
-    reason: str | None = None
-    v_control: float | None = None
-    v_score: float | None = None
-    v_score_lo: float | None = None
-    v_score_hi: float | None = None
 
 
 def v_count(n_live: int | None, n_dead: int | None) -> float | None:

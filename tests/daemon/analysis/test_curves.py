@@ -7,12 +7,11 @@ import pytest
 from spheroidd.daemon.analysis.curves import CurveOfPlate, curve_points, curves
 from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.daemon.scoring.exclusions import exclude_well
-from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import Treatment, WellRole
-from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates

@@ -16,13 +16,19 @@ from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.daemon.cli.console import app
-from spheroidd.inference.quality.image_profile import ChannelProfile, StackProfile
-from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.quality import Verdict
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.results import (
+    ChannelProfile,
+    Limits,
+    Normalisation,
+    Related,
+    StackMeasurement,
+    StackProfile,
+    WellStatus,
+)
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests.faults.plate_runs import run, spheroidd, write_config

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from spheroidd.daemon.catalog import schema
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
-from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

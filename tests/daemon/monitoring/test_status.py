@@ -20,11 +20,10 @@ from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
 from spheroidd.daemon.monitoring import status
 from spheroidd.daemon.monitoring.status import ATTENTION, HEALTHY, STOPPED, Status
 from spheroidd.daemon.system.lock import LOCK_NAME, acquire_lock, describe_holder, is_locked
-from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Normalisation, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

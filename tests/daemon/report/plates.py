@@ -11,10 +11,9 @@ import numpy as np
 from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.catalog.writer import Catalog, StackState
-from spheroidd.inference.viability.related_viability import Related
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from spheroidd.inference.preprocessing.intensity import Histogram
-from spheroidd.inference.quality.image_profile import ChannelProfile, StackInspector, StackProfile, saturated_share
+from spheroidd.inference.quality.image_profile import StackInspector, saturated_share
 from spheroidd.inference.quality.stack_quality import StackEvidence, judge_stacks, odd_slices
 from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator import camera

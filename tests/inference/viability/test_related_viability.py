@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.viability.related_viability import PlateStack, Related, relate, v_control, v_count, v_norm
+from spheroidd.inference.viability.related_viability import PlateStack, relate, v_control, v_count, v_norm
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.results import Normalisation, StackMeasurement, WellStatus
+from spheroidd.protocols.results import Normalisation, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 

@@ -1,0 +1,27 @@
+"""Writes the tables of columns into docs/schema.md: `python -m tests.daemon.export.schema_document` (`make docs`)."""
+
+import re
+
+from spheroidd.daemon.export.tables import TABLES, Column
+from tests.places import DOCS
+
+PATH = DOCS / "schema.md"
+
+
+def with_columns(text: str) -> str:
+    """The document with the first table under each heading "### wells", "### curves", ... made anew."""
+    for name, columns in TABLES.items():
+        pattern = re.compile(rf"(^### {name}\n.*?\n\n)((?:\|.*\n)+)", re.MULTILINE | re.DOTALL)
+        text, n = pattern.subn(lambda found, made=_table(columns): found[1] + made, text, count=1)
+        if not n:
+            raise ValueError(f"docs/schema.md has no table under the heading {name}")
+    return text
+
+
+def _table(columns: tuple[Column, ...]) -> str:
+    rows = (f"| `{column.name}` | {column.kind} | {column.unit} | {column.meaning} |\n" for column in columns)
+    return "| column | kind | unit | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+if __name__ == "__main__":
+    PATH.write_text(with_columns(PATH.read_text(encoding="utf-8")), encoding="utf-8")
