@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP  := $(VENV)/.stamp
 
-.PHONY: demo test lint bench proto clean
+.PHONY: demo test lint bench proto docs clean
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -24,6 +24,9 @@ bench: $(STAMP)-bench
 
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract
+
+docs: $(STAMP)-dev
+	$(BIN)/python -m tests.daemon.export.schema_document
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -116,7 +116,7 @@ function element(name, properties = {}, ...children) {
 }
 
 function pairs(list, rows) {
-  const made = rows.flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })]);
+  const made = rows.flatMap(([name, value, title = ""]) => [element("dt", { textContent: name, title }), element("dd", { textContent: value })]);
   list.replaceChildren(...made);
 }
 

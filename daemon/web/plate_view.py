@@ -154,10 +154,10 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
     }
 
 
-def _figures(result: WellResult) -> list[tuple[str, str]]:
-    """Name and value, as a person reads them; what is a share of a whole comes first."""
+def _figures(result: WellResult) -> list[tuple[str, str, str]]:
+    """Name, value and meaning, as a person reads them; what is a share of a whole comes first."""
     figures = sorted(seen_in(Place.PANEL), key=lambda seen: seen[1].unit != "%")
-    return [(shown.label, column.in_words(result, unknown=words.UNKNOWN)) for column, shown in figures]
+    return [(shown.label, column.in_words(result, unknown=words.UNKNOWN), column.meaning) for column, shown in figures]
 
 
 def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:

@@ -11,10 +11,10 @@ PATH = DOCS / "schema.md"
 def with_columns(text: str) -> str:
     """The document with the first table under each heading "### wells", "### curves", ... made anew."""
     for name, columns in TABLES.items():
-        pattern = re.compile(rf"(^### {name}\n.*?\n\n)((?:\|.*\n)+)", re.MULTILINE | re.DOTALL)
-        text, n = pattern.subn(lambda found, made=_table(columns): found[1] + made, text, count=1)
-        if not n:
+        found = re.search(rf"^### {name}$.*?\n\n((?:\|[^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
+        if found is None:
             raise ValueError(f"docs/schema.md has no table under the heading {name}")
+        text = text[: found.start(1)] + _table(columns) + text[found.end(1) :]
     return text
 
 
