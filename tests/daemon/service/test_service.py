@@ -107,6 +107,7 @@ def test_a_viability_of_zero_is_told_and_an_unknown_one_is_not(stub: SpheroiddSt
         "role": "sample",
         "compound": "drug",
         "doseUm": 0.0,
+        "excluded": False,
     }
 
 
