@@ -21,7 +21,7 @@ from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 NETWORK = UNetSettings(base=8, levels=4)
 ROWS: dict[str, UNetSettings] = {
     "3-D residual U-Net": NETWORK,
-    "2-D U-Net, slicewise": replace(NETWORK, dimensions=2),
+    "2-D U-Net, slicewise": replace(NETWORK, architecture="SlicewiseUNet"),
     "no residual skips": replace(NETWORK, residual=False),
     "no deep supervision": replace(NETWORK, deep_supervision=False),
     "no density branch": replace(NETWORK, density=False),

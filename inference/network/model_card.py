@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from spheroidd.protocols.errors import ModelError
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "emulator"
 
+DEFAULT_ARCHITECTURE = "ResidualUNet"
+
 _CARD_FORMAT = 1
+_BY_DIMENSIONS = {3: DEFAULT_ARCHITECTURE, 2: "SlicewiseUNet"}
 _MAX_CARD_BYTES = 1 << 20
 
 
@@ -23,8 +26,9 @@ class UNetSettings:
 
     Level i works at 1 / 2**i of the input's resolution with base * 2**i features, at most `max_features`. The density
     branch ends at `density_level`: a density has no edges, and its full-resolution half would double the time.
-    `residual`, `deep_supervision` and `density` switch those parts off; `dimensions` 2 is the slicewise 2-D U-Net,
-    which has none of them.
+    `architecture` names a network of `build.ARCHITECTURES`, which says what these numbers mean to it; the slicewise
+    2-D U-Net has none of the parts that `residual`, `deep_supervision` and `density` switch off. `dimensions` is how
+    files from before `architecture` chose between the first two.
     """
 
     base: int = 8
@@ -33,28 +37,24 @@ class UNetSettings:
     in_channels: int = 2
     max_features: int = 128
     density_level: int = 1
-    dimensions: int = 3
+    architecture: str = DEFAULT_ARCHITECTURE
     residual: bool = True
     deep_supervision: bool = True
     density: bool = True
+    dimensions: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, dimensions: int | None) -> None:
+        if dimensions is not None:
+            object.__setattr__(self, "architecture", _older_choice(dimensions, self.architecture))
         object.__setattr__(self, "spacing_um", tuple(float(v) for v in self.spacing_um))  # JSON knows lists only
         if self.base < 1 or not 2 <= self.levels <= 4 or not 0 <= self.density_level < self.levels - 1:
             what = f"a U-Net of base {self.base}, {self.levels} levels and density level {self.density_level}"
             raise ModelError(f"{what} cannot be built", do="use base >= 1, levels 2 to 4, density_level < levels - 1")
-        if self.dimensions not in (2, 3):
-            raise ModelError(f"a U-Net of {self.dimensions} dimensions cannot be built", do="use 2 or 3")
         if min(self.in_channels, self.max_features) < 1:
             what = f"a U-Net of {self.in_channels} channels and at most {self.max_features} features cannot be built"
             raise ModelError(what, do="use 1 or more of each")
         if len(self.spacing_um) != 3 or not all(0 < v < math.inf for v in self.spacing_um):
             raise ModelError(f"spacing_um is {self.spacing_um}", do="give three lengths in micrometres above 0")
-
-    @property
-    def architecture(self) -> str:
-        """What the card calls it."""
-        return "ResidualUNet" if self.dimensions == 3 else "SlicewiseUNet"
 
     @property
     def multiple(self) -> int:
@@ -65,6 +65,18 @@ class UNetSettings:
     def widths(self) -> tuple[int, ...]:
         """Features at each level, finest first."""
         return tuple(min(self.base * 2**level, self.max_features) for level in range(self.levels))
+
+
+def _older_choice(dimensions: int, architecture: str) -> str:
+    """The architecture that a file without one means; ModelError where it has one too, and another."""
+    if dimensions not in _BY_DIMENSIONS:
+        what = f"a U-Net of {dimensions} dimensions cannot be built"
+        raise ModelError(what, do="leave `dimensions` out and name the `architecture`")
+    chosen = _BY_DIMENSIONS[dimensions]
+    if architecture not in (DEFAULT_ARCHITECTURE, chosen):
+        what = f"`dimensions` {dimensions} means {chosen}, and `architecture` is {architecture}"
+        raise ModelError(what, do="leave `dimensions` out")
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +162,7 @@ def card_from(content: Mapping[str, Any], where: str) -> ModelCard:
 
 _SETTINGS_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("base", "levels", "in_channels", "max_features", "density_level", "dimensions"), (int,)),
+    "architecture": (str,),
     "spacing_um": (list, tuple),
 }
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.model_card import DEFAULT_ARCHITECTURE
 from spheroidd.inference.network.unet import UNet
 from spheroidd.protocols.errors import ConfigError
 
@@ -27,7 +28,11 @@ def widened(narrow: UNet, base: int, seed: int) -> UNet:
     wide = build_network(settings := replace(narrow.settings, base=base))
     levels = zip(settings.widths, narrow.settings.widths, strict=True)
     state, names = narrow.state_dict(), wide.state_dict().keys()
-    if settings.dimensions != 3 or any(many % few for many, few in levels) or state.keys() != names:
+    if (
+        settings.architecture != DEFAULT_ARCHITECTURE
+        or any(many % few for many, few in levels)
+        or state.keys() != names
+    ):
         what = f"a {settings.architecture} of widths {narrow.settings.widths} cannot be widened to {settings.widths}"
         raise ConfigError(what, where="training.network", do=f"give base = {narrow.settings.base}, or twice as many")
     generator = torch.Generator().manual_seed(seed)

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spheroidd.inference.agreement.overlap_metrics import agreement
-from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.build import build_network, check_architecture
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.widen import widened
@@ -152,6 +152,7 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
 def check_possible(settings: TrainSettings, out: Path, n_processes: int, device: str) -> None:
     """Refuse what `train` would end with, before anything is rendered; makes the folder `out`."""
     named_precision()
+    check_architecture(settings.network)
     if settings.batch % n_processes:
         what, do = f"a batch of {settings.batch} for {n_processes} processes", "give a multiple of their number"
         raise ConfigError(what, where="training.batch", do=do)

@@ -45,7 +45,7 @@ class KilledError(Exception):
 
 
 def test_an_ablation_keeps_finished_rows_and_takes_up_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {"all of it": TINY.network, "2-D": replace(TINY.network, dimensions=2)}
+    rows = {"all of it": TINY.network, "2-D": replace(TINY.network, architecture="SlicewiseUNet")}
     training, held_out = {"a": [balls(0)], "b": [balls(1)]}, {"c": [balls(2), balls(3)]}
     straight = ablation.ablation(rows, training, held_out, SHORT, tmp_path / "straight")
     assert list(straight) == list(rows)
@@ -81,7 +81,7 @@ def test_every_part_of_the_network_has_a_row() -> None:
         tuple(name for name in UNetSettings.__dataclass_fields__ if getattr(row, name) != getattr(whole, name))
         for row in ablation.ROWS.values()
     }
-    assert changed == {(), ("dimensions",), ("residual",), ("deep_supervision",), ("density",)}
+    assert changed == {(), ("architecture",), ("residual",), ("deep_supervision",), ("density",)}
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,9 @@ def test_every_shipped_card_loads_and_reads(path: Path) -> None:
     assert card_text(card).startswith(f"# {card.name}\n")
 
 
-@pytest.mark.parametrize("changes", [{}, {"dimensions": 2}, {"density": False}, {"residual": False}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"architecture": "SlicewiseUNet"}, {"density": False}, {"residual": False}], ids=str
+)
 def test_a_network_answers_as_its_card_says(tmp_path: Path, changes: dict[str, Any]) -> None:
     torch.manual_seed(1)
     settings = replace(SETTINGS, **changes)

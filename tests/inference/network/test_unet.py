@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.bioimageio import export_package, import_package
+from spheroidd.inference.network.build import ARCHITECTURES, build_network
 from spheroidd.inference.network.model_card import WEIGHTS_FOLDER, ModelCard, UNetSettings, read_card
 from spheroidd.inference.network.unet import ResidualUNet, UNet, fold_batchnorm
+from spheroidd.inference.network.unet2d import SlicewiseUNet
 from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.training.trainer import TrainSettings, check_possible
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Segmenter
 from tests.contracts.segmenter_contract import SegmenterContract, noise
@@ -75,7 +78,7 @@ SWITCHES = [
     {"deep_supervision": False},
     {"density": False},
     {"residual": False, "deep_supervision": False, "density": False},
-    {"dimensions": 2},
+    {"architecture": "SlicewiseUNet"},
 ]
 
 
@@ -90,7 +93,7 @@ def test_what_is_switched_off_is_not_there(switch: dict[str, bool]) -> None:
     model, full = switched(switch), switched({})
     out = model(torch.randn(2, 2, 8, 16, 16))
     assert out.merged.shape == (2, 2, 8, 16, 16)
-    plain = "dimensions" in switch
+    plain = "architecture" in switch
     assert bool(out.stages) == (switch.get("deep_supervision", True) and not plain)
     assert (out.density is not None) == (switch.get("density", True) and not plain)
     assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in full.parameters())
@@ -114,7 +117,7 @@ def test_without_its_skip_a_block_is_its_two_convolutions() -> None:
 
 @torch.no_grad()
 def test_the_2d_network_lets_nothing_pass_between_slices() -> None:
-    model = switched({"dimensions": 2})
+    model = switched({"architecture": "SlicewiseUNet"})
     x = torch.randn(1, 2, 8, 16, 16)
     moved = x.clone()
     moved[:, :, 3] += 5
@@ -127,7 +130,7 @@ def test_the_2d_network_lets_nothing_pass_between_slices() -> None:
 
 class TestSlicewiseSegmenter(SegmenterContract):
     def make_segmenter(self) -> Segmenter:
-        model = switched({"dimensions": 2})
+        model = switched({"architecture": "SlicewiseUNet"})
         return UNetSegmenter(model, ModelCard("slices", model.settings, 16, "0" * 64), "cpu")
 
 
@@ -142,7 +145,7 @@ def test_a_card_tells_which_network_it_is_of(tmp_path: Path, switch: dict[str, b
     model = switched(switch)
     save_model(model, tmp_path, ModelCard("one", model.settings, halo=16, sha256=""))
     content = json.loads((tmp_path / "one.json").read_text())
-    assert content["architecture"] == ("SlicewiseUNet" if "dimensions" in switch else "ResidualUNet")
+    assert content["architecture"] == ("SlicewiseUNet" if "architecture" in switch else "ResidualUNet")
     back, card = load_model(tmp_path / "one.safetensors")
     assert card.settings == model.settings
     x = torch.from_numpy(noise((8, 16, 16)))[None]
@@ -154,10 +157,53 @@ def test_a_card_tells_which_network_it_is_of(tmp_path: Path, switch: dict[str, b
         load_model(tmp_path / "one.safetensors")
 
 
+@pytest.mark.parametrize(("dimensions", "architecture"), [(2, "SlicewiseUNet"), (3, "ResidualUNet")])
+def test_a_card_from_before_the_architectures_name_is_read_by_its_dimensions(
+    tmp_path: Path, dimensions: int, architecture: str
+) -> None:
+    model = switched({"architecture": architecture})
+    save_model(model, tmp_path, ModelCard("older", model.settings, halo=16, sha256=""))
+    content = json.loads((tmp_path / "older.json").read_text())
+    del content["settings"]["architecture"]
+    content["settings"]["dimensions"] = dimensions
+    (tmp_path / "older.json").write_text(json.dumps(content))
+    back, card = load_model(tmp_path / "older.safetensors")
+    assert type(back) is type(model)
+    assert card.settings == model.settings
+    assert "dimensions" not in card.as_json()["settings"]
+
+
+class ThirdNetwork(SlicewiseUNet):
+    """Another architecture, as somebody would add it."""
+
+
+def test_a_third_architecture_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "ThirdNetwork", ThirdNetwork)
+    model = switched({"architecture": "ThirdNetwork"})
+    save_model(model, tmp_path, ModelCard("third", model.settings, halo=16, sha256=""))
+    back, card = load_model(tmp_path / "third.safetensors")
+    assert type(back) is ThirdNetwork
+    assert card.as_json()["architecture"] == "ThirdNetwork"
+    export_package(tmp_path / "third.safetensors", tmp_path / "third.zip")
+    assert import_package(tmp_path / "third.zip", tmp_path / "elsewhere").settings == model.settings
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="no network architecture 'ThirdNetwork'.*ResidualUNet, SlicewiseUNet"):
+        load_model(tmp_path / "third.safetensors")
+    with pytest.raises(ModelError, match="no network architecture 'ThirdNetwork'"):
+        import_package(tmp_path / "third.zip", tmp_path / "another")
+    assert list((tmp_path / "another").iterdir()) == []
+
+
+def test_a_training_of_an_unknown_architecture_is_refused_before_it_begins(tmp_path: Path) -> None:
+    settings = TrainSettings(network=UNetSettings(architecture="Transformer"))
+    with pytest.raises(ModelError, match="use one of: ResidualUNet, SlicewiseUNet"):
+        check_possible(settings, tmp_path, 1, "cpu")
+
+
 def test_a_card_from_before_the_switches_is_of_the_full_network(tmp_path: Path) -> None:
     path = saved(tmp_path)
     content = json.loads(path.with_suffix(".json").read_text())
-    for name in ("dimensions", "residual", "deep_supervision", "density"):
+    for name in ("architecture", "residual", "deep_supervision", "density"):
         del content["settings"][name]
     path.with_suffix(".json").write_text(json.dumps(content))
     _, card = load_model(path)
@@ -185,6 +231,7 @@ def test_inference_never_takes_the_slow_convolution_and_a_batch_changes_no_bit(b
         {"density_level": 2},
         {"spacing_um": (1.0, 0.0, 1.0)},
         {"dimensions": 4},
+        {"dimensions": 3, "architecture": "SlicewiseUNet"},
     ],
     ids=str,
 )

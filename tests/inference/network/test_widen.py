@@ -71,7 +71,7 @@ def test_the_seed_decides() -> None:
     [
         (UNetSettings(base=3), 8),
         (UNetSettings(base=4), 2),
-        (UNetSettings(base=3, dimensions=2), 6),
+        (UNetSettings(base=3, architecture="SlicewiseUNet"), 6),
         (UNetSettings(base=3, max_features=14), 6),
         (UNetSettings(base=3, max_features=12), 6),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.build import ARCHITECTURES, build_network
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.segmentation import precision
 from spheroidd.inference.segmentation.precision import VARIABLE, choose_precision, has_native_bf16, named_precision
@@ -41,9 +41,9 @@ def without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(True)
 
 
-def segmenter(precision: str, dimensions: int = 3) -> UNetSegmenter:
+def segmenter(precision: str, architecture: str = "ResidualUNet") -> UNetSegmenter:
     torch.manual_seed(3)
-    shape = UNetSettings(base=4, levels=3, dimensions=dimensions)
+    shape = UNetSettings(base=4, levels=3, architecture=architecture)
     return UNetSegmenter(build_network(shape).eval(), ModelCard("tiny", shape, 16, "0" * 64), "cpu", precision)
 
 
@@ -82,14 +82,14 @@ def test_a_wrong_word_is_refused_with_the_right_ones(word: str, monkeypatch: pyt
         segmenter(word)
 
 
-@pytest.mark.parametrize("dimensions", [3, 2], ids=["3-D", "2-D"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("onednn", [contextlib.nullcontext, without_onednn], ids=["as it is", "without oneDNN"])
 def test_bf16_gives_nearly_what_fp32_gives_on_any_processor(
-    dimensions: int, onednn: type[contextlib.AbstractContextManager[None]]
+    architecture: str, onednn: type[contextlib.AbstractContextManager[None]]
 ) -> None:
     region = noise((16, 24, 24))
     with onednn():
-        single, half = segmenter("fp32", dimensions).predict(region), segmenter("bf16", dimensions).predict(region)
+        single, half = segmenter("fp32", architecture).predict(region), segmenter("bf16", architecture).predict(region)
     for name, a, b in zip(single._fields, single, half, strict=True):
         assert b.dtype == np.float32, name
         assert np.abs(a - b).max() <= 0.02 * np.abs(a).max(), name  # bf16 has 8 bits: 0.4 % a rounding

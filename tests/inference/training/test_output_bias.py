@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import logit
 
-from spheroidd.inference.network.build import build_network
+from spheroidd.inference.network.build import ARCHITECTURES, build_network
 from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
@@ -61,18 +61,18 @@ def test_an_output_that_was_moved_away_from_the_truth_finds_its_way_back(
         assert np.allclose(logit(found[number]) - logit(skewed[number]), shifts[number], atol=2e-3)
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_without_stacks_nothing_is_moved(dimensions: int) -> None:
-    model = build_network(replace(TINY.network, dimensions=dimensions))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_without_stacks_nothing_is_moved(architecture: str) -> None:
+    model = build_network(replace(TINY.network, architecture=architecture))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert balance(model, [], ("live", "dead")) == (0.0, 0.0)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_every_network_says_where_its_merged_logits_are_moved(dimensions: int) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_network_says_where_its_merged_logits_are_moved(architecture: str) -> None:
     torch.manual_seed(0)
-    model = build_network(replace(TINY.network, dimensions=dimensions)).eval()
+    model = build_network(replace(TINY.network, architecture=architecture)).eval()
     volume = torch.randn(1, 2, 8, 16, 16)
     with torch.no_grad():
         before = model(volume).merged.clone()

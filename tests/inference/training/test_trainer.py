@@ -275,7 +275,9 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "switch", [{"residual": False}, {"deep_supervision": False}, {"density": False}, {"dimensions": 2}], ids=str
+    "switch",
+    [{"residual": False}, {"deep_supervision": False}, {"density": False}, {"architecture": "SlicewiseUNet"}],
+    ids=str,
 )
 def test_every_kind_of_network_learns(tmp_path: Path, switch: dict[str, object]) -> None:
     network = dataclasses.replace(TINY.network, **switch)
