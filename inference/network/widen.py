@@ -28,11 +28,8 @@ def widened(narrow: UNet, base: int, seed: int) -> UNet:
     wide = build_network(settings := replace(narrow.settings, base=base))
     levels = zip(settings.widths, narrow.settings.widths, strict=True)
     state, names = narrow.state_dict(), wide.state_dict().keys()
-    if (
-        settings.architecture != DEFAULT_ARCHITECTURE
-        or any(many % few for many, few in levels)
-        or state.keys() != names
-    ):
+    multiples = all(many % few == 0 for many, few in levels)
+    if settings.architecture != DEFAULT_ARCHITECTURE or not multiples or state.keys() != names:
         what = f"a {settings.architecture} of widths {narrow.settings.widths} cannot be widened to {settings.widths}"
         raise ConfigError(what, where="training.network", do=f"give base = {narrow.settings.base}, or twice as many")
     generator = torch.Generator().manual_seed(seed)

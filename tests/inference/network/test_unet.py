@@ -187,7 +187,7 @@ def test_a_third_architecture_is_one_row(tmp_path: Path, monkeypatch: pytest.Mon
     export_package(tmp_path / "third.safetensors", tmp_path / "third.zip")
     assert import_package(tmp_path / "third.zip", tmp_path / "elsewhere").settings == model.settings
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="no network architecture 'ThirdNetwork'.*ResidualUNet, SlicewiseUNet"):
+    with pytest.raises(ModelError, match=r"no network architecture 'ThirdNetwork'.*ResidualUNet, SlicewiseUNet"):
         load_model(tmp_path / "third.safetensors")
     with pytest.raises(ModelError, match="no network architecture 'ThirdNetwork'"):
         import_package(tmp_path / "third.zip", tmp_path / "another")
