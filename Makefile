@@ -42,4 +42,4 @@ $(STAMP)-bench: $(STAMP)-dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo-data
+	rm -rf $(VENV) build *.egg-info

@@ -33,6 +33,7 @@ class Action(StrEnum):
     """What can happen to a number."""
 
     TRAIL_STARTED = "trail started"
+    DEMO_STARTED = "demonstration started"  # in the first catalog of its directory: `spheroidd demo` may replace it
     PLATE_REGISTERED = "plate registered"
     PLATE_CHANGED = "plate registered again"  # with another configuration, or other voxel sizes
     RUN_STARTED = "run started"

@@ -114,7 +114,8 @@ class Catalog(CatalogReader):
     def register_plate(self, plate_map: PlateMap, config_json: str) -> None:
         """Write a plate and its wells down; again is harmless, and keeps the newest configuration and paths.
 
-        ConfigError where the name stands for a plate with other wells or treatments.
+        ConfigError where the name stands for a plate with other wells or treatments, or differs from another plate's
+        in upper and lower case only.
         """
         with self.transaction():
             known = plate_map.name in self.plates()
@@ -124,6 +125,7 @@ class Catalog(CatalogReader):
                 self._check_same_plate(plate_map)
                 self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
             else:
+                self._check_new_name(plate_map.name)
                 row = {"plate": plate_map.name, "created_s": self._now(), "config_json": config_json}
                 self._tables.table("plates").insert(row)
             rows = well_rows(plate_map)
@@ -134,6 +136,14 @@ class Catalog(CatalogReader):
                 was, now = audit.settings_changed(settings, config_json)
                 told = {**new, "wells": len(rows), **({"settings": now} if old else {})}
                 self.append_event(action, plate=plate_map.name, old=old and {**old, "settings": was}, new=told)
+
+    def _check_new_name(self, name: str) -> None:
+        """Two such names are one folder of images on Windows and macOS, and one plate to whoever reads them."""
+        alike = next((known for known in self.plates() if known.casefold() == name.casefold()), None)
+        if alike is not None:
+            what = f"plate {name} differs from plate {alike} of this directory in upper and lower case only"
+            do = f"call it {alike} to go on with that plate, or give another name or data directory"
+            raise ConfigError(what, where=str(self.path), do=do)
 
     def _check_same_plate(self, plate_map: PlateMap) -> None:
         differences = map_differences(self.plate_map(plate_map.name), plate_map)

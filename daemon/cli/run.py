@@ -1,5 +1,6 @@
 """Commands that run, replay, re-score and record plates."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,16 +14,30 @@ from spheroidd.protocols.errors import ConfigError
 def demo(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Where the demonstration writes.")] = Path("demo-data"),
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Go on with what is there instead of starting anew.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with the demonstration that is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier demonstration without asking; never anything else.")
+    ] = False,
 ) -> int:
     """Run an emulated plate, live, and compare its viability rows with the truth."""
-    from spheroidd.daemon.catalog.connection import CATALOG_NAME
+    from spheroidd.daemon.launch.demo_directory import clear, holds_demonstration
+
+    if holds_demonstration(data) and not keep:
+        if not force:
+            _ask_to_replace(data)
+        clear(data)
     from spheroidd.daemon.launch.demo import run_demo
 
-    if data.exists() and not (data.is_dir() and (not any(data.iterdir()) or (data / CATALOG_NAME).exists())):
-        do = "give --data a new directory: the demonstration replaces what is there"
-        raise ConfigError("something else than a data directory is there", where=str(data), do=do)
-    return run_demo(data, seed=seed, console=console(), keep=keep)
+    return run_demo(data, seed=seed, console=console())
+
+
+def _ask_to_replace(data: Path) -> None:
+    """ConfigError unless the person at the terminal says yes."""
+    what = "an earlier demonstration is there"
+    if not sys.stdin.isatty():
+        raise ConfigError(what, where=str(data), do="add --force to replace it, or --keep to go on with it")
+    if not typer.confirm(f"{data}: {what}, with its images and rows. Delete it and start anew?"):
+        raise ConfigError(f"{what}, and is kept", where=str(data), do="--keep goes on with it")
 
 
 @app.command()

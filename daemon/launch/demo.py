@@ -1,6 +1,5 @@
 """`spheroidd demo`: the main job on the emulator, and how near its answers come to the truth."""
 
-import shutil
 import statistics
 from pathlib import Path
 
@@ -11,19 +10,21 @@ from scipy import stats
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, build_config
 from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.daemon.launch.demo_directory import PLATE, REPORT_NAME, mark
 from spheroidd.daemon.launch.run import run_plate
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.source import EmulatorSource
 
-PLATE = "demo"
 DESIGN = {"compounds": 2, "doses": 6, "negative_controls": 6, "positive_controls": 6}  # fewer controls give no verdict
 
 
-def run_demo(data_dir: Path, *, seed: int, console: Console, keep: bool) -> int:
-    """Run the emulator's demonstration plate and compare it with its truth; `keep` takes up what `data_dir` holds."""
-    if data_dir.exists() and not keep:
-        shutil.rmtree(data_dir)
+def run_demo(data_dir: Path, *, seed: int, console: Console) -> int:
+    """Run the emulator's demonstration plate, or go on with it, and compare it with its truth.
+
+    ConfigError where `data_dir` holds anything else than a demonstration.
+    """
+    mark(data_dir)
     config = demo_config(data_dir, seed)
     console.print(
         f"A plate of emulated spheroids: imaged, stored, segmented and scored live into {data_dir}\n"
@@ -41,7 +42,7 @@ def run_demo(data_dir: Path, *, seed: int, console: Console, keep: bool) -> int:
 def _report(data_dir: Path, console: Console) -> None:
     from spheroidd.daemon.report.writer import write_report  # takes a second, which the run need not wait for
 
-    report = data_dir / "report.html"
+    report = data_dir / REPORT_NAME
     write_report(data_dir, report, command=f"spheroidd report {data_dir} -o {report}")
     console.print(f"Report: {report}  (open it in a browser; `spheroidd report` writes it as PDF too)")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -50,6 +51,7 @@ from spheroidd.protocols.well import WellId
 if TYPE_CHECKING:
     from spheroidd.daemon.service.server import Service
 
+_log = logging.getLogger(__name__)
 FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
 _BEGIN_AT = {"order": "BeginAt", "done": "the run begins at this well; those before it come last"}
 SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
@@ -88,6 +90,7 @@ def acquire_plate(
     data_dir = config.data.dir
     with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map, plans = source.plate_map, source.plans()
+        _tell_of_others(catalog, plate_map.name, console)
         catalog.register_plate(plate_map, config.model_dump_json())
         queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
         if isinstance(source, FocusRecalling):
@@ -119,6 +122,17 @@ def acquire_plate(
         inference = config.inference
         _run(catalog, plate_map, inference, events, threads, data_dir, console, context, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
+
+
+def _tell_of_others(catalog: Catalog, plate: str, console: Console) -> None:
+    """A new plate beside others is often a slip: a name typed otherwise, a data directory that was not changed."""
+    others = catalog.plates()
+    if not others or plate in others:
+        return
+    listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")
+    what = f"{catalog.path.parent} holds {listed} already: {plate} is a further plate with controls of its own"
+    _log.warning("%s", what)
+    console.print(f"Note: {what}. Stop now if it was meant to go on with that one.", highlight=False)
 
 
 @contextlib.contextmanager

@@ -282,6 +282,14 @@ def test_a_moved_recording_keeps_its_plate(catalog: Catalog, tmp_path: Path) -> 
     assert catalog.plate_inference("P1") == {"model": "default"}
 
 
+def test_names_that_differ_in_case_only_are_refused(catalog):
+    catalog.register_plate(MAP, "{}")
+    with pytest.raises(ConfigError, match=r"plate p1 differs from plate P1 .* in upper and lower case only") as refused:
+        catalog.register_plate(PlateMap("p1", MAP.wells), "{}")
+    assert "call it P1" in refused.value.do
+    assert catalog.plates() == ["P1"]
+
+
 def test_an_acknowledged_slice_never_changes(catalog: Catalog) -> None:
     catalog.expect(PLAN)
     event = durable(KEY, SliceIndex("488", 2))

@@ -291,21 +291,6 @@ def test_score_refuses_a_precision_that_there_is_none_of(
     assert "write auto, fp32, bf16" in result.stderr
 
 
-def test_demo_replaces_nothing_but_a_data_directory(
-    monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
-) -> None:
-    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.demo", "run_demo", 0)
-    home = tmp_path / "home"
-    home.mkdir()
-    assert spheroidd("demo", "--data", home).exit_code == 0
-    assert spheroidd("demo", "--data", data).exit_code == 0
-    (home / "thesis.tex").touch()
-    result = spheroidd("demo", "--data", home)
-    assert result.exit_code == 2
-    assert "replaces what is there" in result.stderr
-    assert len(calls) == 2
-
-
 # Recording and evaluating, through the real parts
 
 

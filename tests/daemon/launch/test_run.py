@@ -1,5 +1,6 @@
 """`spheroidd run` from a configuration to rows, in a real process, looked at as its users would."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,15 +11,19 @@ import pytest
 import tensorstore
 import yaozarrs
 import zarr
+from rich.console import Console
 
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.export.tables import wells_table
+from spheroidd.daemon.launch import run as launched
 from spheroidd.daemon.report.provenance import plate_facts
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.viability.regressor import ViabilityRegressor
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Precision, WellStatus
+from spheroidd.protocols.well import WellId
 from tests.faults.plate_runs import ledger, run, spheroidd, write_config
 
 ROW_KEYS = {
@@ -138,3 +143,16 @@ def test_the_other_precision_stands_in_every_row_and_changes_little(undisturbed:
     with Catalog.read_only(config.parent / "data") as catalog:
         assert dict(plate_facts(catalog, "P1"))["Model's precision"] == other
         assert {row["precision"] for row in wells_table(catalog, ["P1"]).rows} == {other}
+
+
+def test_a_second_plate_in_the_same_directory_is_told(tmp_path: Path) -> None:
+    """Once, when it is new there: whoever goes on with a plate reads nothing."""
+    wells = (PlateWell(WellId(0, 0), Treatment(WellRole.NEGATIVE_CONTROL)),)
+    told = io.StringIO()
+    with Catalog.create_or_open(tmp_path) as catalog:
+        for plate in ("P1", "P1", "P2"):
+            launched._tell_of_others(catalog, plate, Console(file=told, width=400))
+            catalog.register_plate(PlateMap(plate, wells), "{}")
+    text = told.getvalue()
+    assert text.count("\n") == 1
+    assert "holds P1 already: P2 is a further plate with controls of its own" in text
