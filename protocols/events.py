@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.results import StackMeasurement
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
@@ -68,7 +69,7 @@ class StackRejected:
 class FaultRaised:
     """Something a person must know of. The same `code` and `key` later with `cleared` ends it."""
 
-    code: str
+    code: FaultCode
     error: SpheroiddError
     key: StackKey | None = None
     cleared: bool = False

@@ -125,7 +125,7 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "status",
         "text",
         "",
-        "queued, acquiring, stored, scoring, provisional, final, failed or incomplete",
+        "queued, acquiring, stored, scoring, provisional, final, failed, incomplete, skipped, aborted or stopped",
         Origin.RELATED,
     ),
     ResultColumn("reason", "text", "", "why a figure is missing, or what the well waits for", Origin.RELATED),

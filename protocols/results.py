@@ -15,7 +15,25 @@ class WellStatus(StrEnum):
     PROVISIONAL = "provisional"  # scored; its controls may still change
     FINAL = "final"
     FAILED = "failed"
-    INCOMPLETE = "incomplete"
+    INCOMPLETE = "incomplete"  # the instrument gave fewer slices than it promised
+    SKIPPED = "skipped"  # a person left the well out
+    ABORTED = "aborted"  # a person ended the plate before it was whole
+    STOPPED = "stopped"  # the daemon was stopped in the middle of it; the next run goes on
+
+    @property
+    def went_wrong(self) -> bool:
+        """A person should look at it."""
+        return self in (WellStatus.FAILED, WellStatus.INCOMPLETE)
+
+    @property
+    def was_ordered(self) -> bool:
+        """A person wanted it so: it has no viability, and nothing is wrong."""
+        return self in (WellStatus.SKIPPED, WellStatus.ABORTED)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more comes of it by itself."""
+        return self is WellStatus.FINAL or self.went_wrong or self.was_ordered
 
 
 class Normalisation(StrEnum):
@@ -144,3 +162,10 @@ class WellResult:
     normalisation: str | None
     precision: str | None
     latency_s: float | None
+
+    @property
+    def standing(self) -> str:
+        """How the well stands and why: "failed: no light; open the shutter". Who left it out says so himself."""
+        if not self.reason:
+            return self.status.value
+        return self.reason if self.status.was_ordered else f"{self.status}: {self.reason}"

@@ -168,6 +168,7 @@ class Status(_message.Message):
     DISK_FREE_GB_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     ORDERS_WAITING_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """another one: the daemon was started again and counts from 1"""
@@ -202,9 +203,15 @@ class Status(_message.Message):
         """how many are "queued", "final", ..."""
 
     @_builtins.property
-    def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___WellFault]: ...
+    def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___WellFault]:
+        """failed or incomplete: a person should look"""
+
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]: ...
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___WellFault]:
+        """skipped or aborted: a person wanted it so"""
+
     @_builtins.property
     def control(self) -> Global___Control:
         """who has reserved the controls; absent where nobody has. Without the lease itself."""
@@ -237,11 +244,12 @@ class Status(_message.Message):
         disk_free_gb: _builtins.float | None = ...,
         verdict: _builtins.int | None = ...,
         orders_waiting: _builtins.int | None = ...,
+        left_out: _abc.Iterable[Global___WellFault] | None = ...,
         control: Global___Control | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disk_free_gb: _TypeAlias = _typing.Literal["disk_free_gb"]  # noqa: Y015
     _WhichOneofArgType__disk_free_gb: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb"]  # noqa: Y015
@@ -319,6 +327,7 @@ class WellFault(_message.Message):
     well: _builtins.str
     stack: _builtins.int
     status: _builtins.str
+    """"failed", "incomplete", "skipped", "aborted" """
     reason: _builtins.str
     def __init__(
         self,

@@ -15,6 +15,7 @@ from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap, PlateWell, read_plate_map
 from spheroidd.protocols.ports import Clock
@@ -112,7 +113,7 @@ class ReplaySource:
             return {}
         if why.where not in self._told_of:
             self._told_of.add(why.where)
-            self._tell(FaultRaised("recorded-facts", why))
+            self._tell(FaultRaised(FaultCode.RECORDED_FACTS, why))
         return {UNREAD: why.what[:MAX_LETTERS]}
 
     def _paced(self, order: Iterable[SliceIndex]) -> Iterator[SliceIndex]:

@@ -9,6 +9,7 @@ from spheroidd.acquisition.store.growing_stack import pixels_of
 from spheroidd.acquisition.store.shard import SLAB_Z, crc32c
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
 
@@ -50,7 +51,7 @@ class MemoryStackStore:
                 error = StackError(
                     what, where=str(frame.key), do="the first was kept; check what the instrument repeats"
                 )
-                self._emit(FaultRaised("duplicate-slice", error, frame.key))
+                self._emit(FaultRaised(FaultCode.DUPLICATE_SLICE, error, frame.key))
             return
         stack.sealed = False
         stack.crcs[frame.index], stack.pixels[frame.index] = crc, pixels

@@ -20,6 +20,7 @@ from spheroidd.acquisition.store.shard_queue import ShardTasks
 from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, read_block
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, StackSealed
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
 
@@ -112,7 +113,7 @@ class ZarrStackStore:
             self._share_disk()
         if shard is None:
             if held != crc:
-                self._emit(FaultRaised("duplicate-slice", _second(frame), frame.key))
+                self._emit(FaultRaised(FaultCode.DUPLICATE_SLICE, _second(frame), frame.key))
             return
         try:
             with storage_errors(stack.ring.path):
@@ -190,7 +191,7 @@ class ZarrStackStore:
         channels = stack.plan.channels
         for found in stack.files.recover(with_pyramid=self._with_pyramid):
             if isinstance(found, StorageError):
-                self._emit(FaultRaised("damaged-shard", found, stack.plan.key))
+                self._emit(FaultRaised(FaultCode.DAMAGED_SHARD, found, stack.plan.key))
                 continue
             channel, number, crcs = found
             stack.stored[channel, number] = crcs

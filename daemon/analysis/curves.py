@@ -20,7 +20,6 @@ from spheroidd.protocols.results import WellStatus
 METRICS = ("v_control", "v_count", "v_score")
 MODEL = "LL.4"
 _SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
-_ENDED = (WellStatus.FINAL, WellStatus.FAILED, WellStatus.INCOMPLETE)
 # What the plate's untreated wells are by definition; v_count is a fraction of its own, so there they are measured.
 _LEVEL_OF_CONTROLS = {"v_control": 100.0, "v_score": 100.0}
 
@@ -197,7 +196,7 @@ def _points(
         control_wells=tuple(well for well, _ in counted),
         excluded_controls=tuple(left_out),
         missing=tuple(_missing(rows, metric) for rows, value in seen if value is None),
-        provisional=any(row.result.status not in _ENDED for rows in in_use for row in rows),
+        provisional=any(not row.result.status.is_over for rows in in_use for row in rows),
     )
 
 
@@ -217,5 +216,5 @@ def _missing(rows: Sequence[ResultRow], metric: str) -> MissingWell:
     if result.status in _SCORED:
         reason = result.reason or f"no {metric}: its stack holds no cell, or lacks a channel"
     else:
-        reason = f"{result.status}: {result.reason}" if result.reason else result.status.value
+        reason = result.standing
     return MissingWell(result.well, treatment.dose_um or 0.0, reason, exclusion.reason if exclusion else None)

@@ -60,7 +60,13 @@ def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
     return flags
 
 
-_UNDER_WAY = (WellStatus.QUEUED, WellStatus.ACQUIRING, WellStatus.STORED, WellStatus.SCORING)
+_UNDER_WAY = (
+    WellStatus.QUEUED,
+    WellStatus.ACQUIRING,
+    WellStatus.STOPPED,
+    WellStatus.STORED,
+    WellStatus.SCORING,
+)
 
 
 def _scored(result: WellResult) -> bool:

@@ -26,6 +26,9 @@ STYLES = {
     WellStatus.FINAL: "green",
     WellStatus.FAILED: "bold red",
     WellStatus.INCOMPLETE: "bold red",
+    WellStatus.SKIPPED: "dim",
+    WellStatus.ABORTED: "dim",
+    WellStatus.STOPPED: "yellow",
 }
 
 

@@ -34,6 +34,7 @@ from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, StackProfile, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack_end import StackEnd
 
 if TYPE_CHECKING:
     import numpy as np
@@ -271,7 +272,9 @@ def _stack_row(row: Row) -> StackRow:
         key,
         load_plan(key, row["plan_json"]),
         StackState(row["state"]),
+        StackEnd(row["ended"]) if row["ended"] else None,
         row["reason"],
+        row["todo"],
         row["opened_s"],
         row["last_acked_s"],
         row["sealed_s"],

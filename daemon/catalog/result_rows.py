@@ -20,6 +20,7 @@ from spheroidd.daemon.catalog.rows import (
     StackState,
     dump,
     dump_limits,
+    in_words,
     load_limits,
     parameters,
     stack_key,
@@ -29,6 +30,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, of, plain
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import StackEnd
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -194,6 +196,8 @@ def _exclusion(row: Row) -> Exclusion | None:
 
 
 def _unmeasured(row: Row) -> tuple[str, str | None]:
+    if row["ended"]:
+        return StackEnd(row["ended"]).status, in_words(row["stack_reason"], row["todo"])
     state = StackState(row["state"] or StackState.QUEUED)
     if state is StackState.SCORED:  # by another model than the one asked for
         return WellStatus.STORED, "not scored by this model"
@@ -222,7 +226,8 @@ WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
 # A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
 # by name; a stack with missing slices never does.
 _RESULTS = f"""
-SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.reason AS stack_reason,
+SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.ended,
+  stacks.reason AS stack_reason, stacks.todo,
   stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
   (SELECT count(*) FROM slices
     WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,

@@ -10,6 +10,7 @@ from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Origin, plain
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 
 
@@ -27,12 +28,17 @@ class StackState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StackRow:
-    """A stack's plan and how far it has come. Times are seconds since 1970; attempts counts starts of scoring."""
+    """A stack's plan and how far it has come. Times are seconds since 1970; attempts counts starts of scoring.
+
+    `end` is None unless the state is failed or incomplete; `reason` is what happened, `todo` what to do about it.
+    """
 
     key: StackKey
     plan: StackPlan
     state: StackState
+    end: StackEnd | None
     reason: str | None
+    todo: str | None
     opened_s: float | None
     last_acked_s: float | None
     sealed_s: float | None
@@ -163,6 +169,15 @@ def dump_limits(limits: Mapping[str, Limits]) -> str:
 def load_limits(text: str) -> dict[str, Limits]:
     """The inverse of `dump_limits`."""
     return {channel: Limits(**value) for channel, value in json.loads(text).items()}
+
+
+STACK_STATUS = "CASE ended WHEN 'short' THEN 'incomplete' ELSE coalesce(ended, state) END"
+"""A stack's state as the results name it: skipped, aborted and stopped ones by their own word."""
+
+
+def in_words(reason: str | None, todo: str | None) -> str | None:
+    """What happened and what to do about it, in one sentence; None where there is nothing to say."""
+    return "; ".join(filter(None, (reason, todo))) or None
 
 
 def stack_key(row: Mapping[str, Any]) -> StackKey:

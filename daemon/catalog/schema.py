@@ -7,6 +7,7 @@ Tables are STRICT, so that a wrong type is refused at the door. Times are second
 
 import re
 import sqlite3
+from collections.abc import Mapping
 
 from spheroidd.daemon.catalog.transaction import transaction
 from spheroidd.daemon.catalog.views import CURVE_FITS, VIEWS
@@ -260,6 +261,28 @@ CREATE TABLE focus (
 ) STRICT, WITHOUT ROWID;
 """
 
+# How a stack ended was a sentence, what happened and what to do in one, and was recognised by its first words. This is
+# the last time: from here on it is a value, and the sentence may be worded as it likes.
+_SAID = """
+  SELECT *, CASE WHEN substr(reason, 1, length(name)) = name THEN substr(reason, length(name) + 1) ELSE reason END
+    AS said, state IN ('failed', 'incomplete') AS over
+  FROM (SELECT *, plate || '/' || well || '/' || stack || ': ' AS name FROM main.stacks)
+"""
+_ENDED = """CASE WHEN NOT over THEN NULL WHEN state = 'failed' THEN 'failed'
+    WHEN said LIKE 'skipped by %' THEN 'skipped' WHEN said LIKE 'the plate was aborted by %' THEN 'aborted'
+    WHEN said LIKE 'stopped in the middle%' THEN 'stopped' ELSE 'short' END"""
+_WHAT = "CASE WHEN over AND instr(said, '; ') > 0 THEN substr(said, 1, instr(said, '; ') - 1) ELSE said END"
+_TODO = "CASE WHEN over AND instr(said, '; ') > 0 THEN substr(said, instr(said, '; ') + 2) END"
+_STACK_ENDS = f"""
+ALTER TABLE stacks ADD COLUMN ended TEXT CHECK (ended IN ('skipped','aborted','stopped','short','failed'));
+ALTER TABLE stacks ADD COLUMN todo TEXT;
+UPDATE stacks SET ended = old.ended, reason = old.what, todo = old.todo
+FROM (SELECT plate, well, stack, {_ENDED} AS ended, {_WHAT} AS what, {_TODO} AS todo FROM ({_SAID}) WHERE over) AS old
+WHERE old.plate = stacks.plate AND old.well = stacks.well AND old.stack = stacks.stack;
+"""
+_STACKS_BY_END = f"""SELECT plate, well, stack, plan_json, n_slices, state, {_WHAT} AS reason, opened_s, last_acked_s,
+  sealed_s, attempts, {_ENDED} AS ended, {_TODO} AS todo FROM ({_SAID})"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -269,7 +292,10 @@ MIGRATIONS: tuple[str, ...] = (
     _FOCUS,
     "",  # the view of frames
     "",  # the column precision; `results` follows the list of columns, which an older program would leave as they were
+    _STACK_ENDS,
 )
+# Tables that a step fills from what was there: how a reader of an older catalog sees them.
+_REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
 _SQL_TYPES: dict[Kind, str] = {"text": "TEXT", "integer": "INTEGER", "number": "REAL", "truth": "INTEGER"}
 _OF_RESULTS = {
@@ -339,7 +365,8 @@ def check_version(connection: sqlite3.Connection, where: str) -> None:
 def make_readable(connection: sqlite3.Connection, where: str) -> None:
     """Give a reader of an older catalog what later steps brought, empty, and for its own connection alone.
 
-    A table that got more columns is hidden behind a view of the same name, in which they are NULL.
+    A table that got more columns is hidden behind a view of the same name, in which they are NULL, or what the step
+    would make of the older ones.
 
     ConfigError where its first table is not there yet: a daemon makes it at this moment, or was killed when it did.
     """
@@ -347,22 +374,26 @@ def make_readable(connection: sqlite3.Connection, where: str) -> None:
     if version == 0:
         do = "ask again in a moment; if no run goes on here, start it again"
         raise ConfigError("the catalog is being made and holds nothing yet", where=where, do=do)
-    later, missing, views = MIGRATIONS[version:], _missing_columns(connection), _other_views(connection)
+    later = dict(enumerate(MIGRATIONS))
+    later = {number: step for number, step in later.items() if number >= version}
+    missing, views = _missing_columns(connection), _other_views(connection)
+    sources = {table: f"({select})" for number in later for table, select in _REREAD.get(number, {}).items()}
     if later or missing or views:
         connection.execute("PRAGMA temp_store = MEMORY")
     added = {"results": [column.name for column in missing]} if missing else {}
-    for statement in (statement for step in later for statement in _statements(step)):
+    for statement in (statement for step in later.values() for statement in _statements(step)):
         if statement.startswith(("CREATE TABLE", "CREATE VIEW")):
             connection.execute(statement.replace("CREATE ", "CREATE TEMP ", 1))
-        elif column := _ADDED.match(statement):
+        elif (column := _ADDED.match(statement)) and column[1] not in sources:
             table = column[1]
             if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (table,)).fetchone() is None:
                 connection.execute(statement)
             else:
                 added.setdefault(table, []).append(column[2])
-    for table, names in added.items():
-        nulls = ", ".join(f"NULL AS {name}" for name in names)
-        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {nulls} FROM main.{table}")
+    for table in added.keys() | sources.keys():
+        columns = ", ".join(["*", *(f"NULL AS {name}" for name in added.get(table, ()))])
+        source = sources.get(table, f"main.{table}")
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM {source}")
     for name, select in views.items():
         connection.execute(f"CREATE TEMP VIEW {name} AS {select}")
 

@@ -36,8 +36,10 @@ CREATE INDEX curve_fits_of_plate ON curve_fits (plate, metric);
 
 _EXPRESSIONS = {
     "stack": "coalesce(stacks.stack, 0)",
-    "status": "coalesce(results.status, stacks.state, 'queued')",
-    "reason": """CASE WHEN results.status IS NOT NULL THEN results.reason ELSE coalesce(stacks.reason,
+    "status": """coalesce(results.status, CASE stacks.ended WHEN 'short' THEN 'incomplete' ELSE stacks.ended END,
+      stacks.state, 'queued')""",
+    "reason": """CASE WHEN results.status IS NOT NULL THEN results.reason
+      ELSE coalesce(stacks.reason || coalesce('; ' || stacks.todo, ''),
       CASE coalesce(stacks.state, 'queued') WHEN 'queued' THEN 'not imaged yet'
         WHEN 'acquiring' THEN 'its slices are arriving' WHEN 'stored' THEN 'waits for the model'
         WHEN 'scoring' THEN 'the model is at work' END) END""",

@@ -36,10 +36,12 @@ from spheroidd.daemon.catalog.sqlite_errors import translated
 from spheroidd.daemon.catalog.transaction import transaction
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -215,8 +217,11 @@ class Catalog(CatalogReader):
 
     def set_stack_state(self, key: StackKey, state: StackState, reason: str | None = None) -> None:
         """Write down how far a stack has come, and why. ACQUIRING sets opened_s, the end of acquisition sealed_s, and
-        SCORING counts an attempt. ConfigError for an unplanned stack, StackError for SCORED without a measurement.
+        SCORING counts an attempt. ConfigError for an unplanned stack, StackError for SCORED without a measurement and
+        for a state that says that it ended, but not how: that is `end_stack`'s.
         """
+        if state in (StackState.FAILED, StackState.INCOMPLETE):
+            raise StackError(f"it is not said how it ended as {state}", where=str(key), do="call end_stack")
         with self.transaction():
             row = self.stack(key)
             measured = self._rows(_MEASURED, parameters(key))
@@ -225,7 +230,20 @@ class Catalog(CatalogReader):
             if state is StackState.STORED and not row.complete:
                 missing = row.plan.n_slices - row.n_slices_acked
                 raise StackError(f"{missing} slices are missing", where=str(key), do="mark it incomplete")
-            self._write(_SET_STATE, {**parameters(key), "state": state, "reason": reason, "now": self._now()})
+            self._set_state(key, state, None, reason, None)
+
+    def end_stack(self, key: StackKey, ending: Ending) -> None:
+        """Write down that a stack has no viability, and how it ended. ConfigError for an unplanned stack."""
+        state = StackState.FAILED if ending.how is StackEnd.FAILED else StackState.INCOMPLETE
+        with self.transaction():
+            self.stack(key)
+            self._set_state(key, state, ending.how, ending.what, ending.do or None)
+
+    def _set_state(
+        self, key: StackKey, state: StackState, ended: StackEnd | None, reason: str | None, todo: str | None
+    ) -> None:
+        values = {"state": state, "ended": ended, "reason": reason, "todo": todo, "now": self._now()}
+        self._write(_SET_STATE, {**parameters(key), **values})
 
     # Results
 
@@ -295,7 +313,7 @@ class Catalog(CatalogReader):
 
     # The run
 
-    def raise_fault(self, code: str, error: SpheroiddError, key: StackKey | None = None) -> None:
+    def raise_fault(self, code: FaultCode, error: SpheroiddError, key: StackKey | None = None) -> None:
         """Write down what a person must know. A fault that stands keeps its time and takes the newest words."""
         values = {
             "code": code,
@@ -308,7 +326,7 @@ class Catalog(CatalogReader):
         }
         self._write(_RAISE_FAULT, values)
 
-    def clear_fault(self, code: str, key: StackKey | None = None) -> None:
+    def clear_fault(self, code: FaultCode, key: StackKey | None = None) -> None:
         """End a fault; harmless where none stands."""
         self._write(_CLEAR_FAULT, {"code": code, "key": str(key or ""), "now": self._now()})
 
@@ -334,7 +352,7 @@ INSERT INTO blocks (plate, well, stack, channel, z_start, z_stop)
 VALUES (:plate, :well, :stack, :channel, :z_start, :z_stop) ON CONFLICT DO NOTHING
 """
 _SET_STATE = f"""
-UPDATE stacks SET state = :state, reason = :reason,
+UPDATE stacks SET state = :state, ended = :ended, reason = :reason, todo = :todo,
   opened_s = CASE WHEN :state = 'acquiring' THEN coalesce(opened_s, :now) ELSE opened_s END,
   sealed_s = CASE WHEN :state IN ('stored', 'incomplete') THEN coalesce(sealed_s, :now) ELSE sealed_s END,
   attempts = attempts + (:state = 'scoring')

@@ -58,7 +58,8 @@ SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
 
 def run_plate(config: Config, *, console: Console, live: bool = True, from_well: WellId | None = None) -> int:
-    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row.
+    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row, or was
+    skipped by a person.
 
     With `from_well` it begins at that well; those before it come last. Raises ConfigError or ModelError before anything
     starts, InstrumentError where the instrument gave up.
@@ -328,10 +329,11 @@ def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> 
     console.print(results_table(rows, f"plate {plate}"))
     for row in rows:
         if row.result.status not in SCORED:
-            console.print(
-                f"{row.result.well} {row.result.status}: {row.result.reason}", style="yellow", highlight=False
-            )
+            style = None if row.result.status.was_ordered else "yellow"
+            console.print(f"{row.result.well} {row.result.standing}", style=style, highlight=False)
     done = sum(row.result.status in SCORED for row in rows)
+    skipped = sum(row.result.status is WellStatus.SKIPPED for row in rows)
     kept = sum(row.result.n_slices_acked for row in rows)
-    console.print(f"{done} of {len(rows)} wells have a row; {kept} slices are kept in {data_dir}", highlight=False)
-    return 0 if done == len(rows) else 1
+    wells = f"{done} of {len(rows)} wells have a row" + (f", {skipped} skipped" if skipped else "")
+    console.print(f"{wells}; {kept} slices are kept in {data_dir}", highlight=False)
+    return 0 if done + skipped == len(rows) else 1

@@ -20,10 +20,10 @@ from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.web.server import page_beside
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.well import WellId
 
 HEARTBEAT_S = 1.0
-FAULT = "plate-ended"
 
 
 def serve(
@@ -101,12 +101,12 @@ class Waiting:
                 ticket.answer(error)
                 return
             self._console.print(f"{type(error).__name__}: {error}", highlight=False)
-            self._catalog.raise_fault(FAULT, error)
+            self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
 
     def _start(self, order: StartPlate, ticket: Ticket) -> None:
         config = self._plans.load(order.plate)
         require(preflight(config, locked=True))
-        self._catalog.clear_fault(FAULT)
+        self._catalog.clear_fault(FaultCode.PLATE_ENDED)
         from_well, self._from_well = self._from_well, None  # of this plate alone: the next one may not have that well
         done = f"plate {order.plate} starts" + (f" at well {from_well}" if from_well else "")
         ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
@@ -125,7 +125,7 @@ class Waiting:
         self._check_stored(order)
         if order.wells:
             raise RefusedError("single wells are scored again while their plate is run", do="name no wells")
-        self._catalog.clear_fault(FAULT)
+        self._catalog.clear_fault(FaultCode.PLATE_ENDED)
         done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}

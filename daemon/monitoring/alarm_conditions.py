@@ -13,26 +13,20 @@ from typing import Any
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import RunState, StackState, stack_key
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.monitoring.alarms import (
-    DISK_SHORT,
-    FAILED,
-    INCOMPLETE,
-    QUALITY,
-    STALLED,
-    STOPPED,
-    UNDELIVERED,
-    Place,
-)
+from spheroidd.daemon.monitoring.alarms import UNDELIVERED, Place
 from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.faults import FaultCode, of_flag
 from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.stack_end import StackEnd
 
-CONTROL_FLAGS = frozenset(
-    {"bad-control", "constant-controls", "control-cv", "control-lost", "controls-not-separated", "z-prime"}
-)
 DISK_EASE = 1.02  # room by so much more than is needed ends the alarm, so that it does not come and go
 SLOW_PERIODS = 10.0  # a stack that is slow by its plan has stalled after so many slices' time
-_ORDERED = ("skipped by ", "the plate was aborted by ", "stopped in the middle")  # a person wanted it so
+_ENDED_BADLY: Mapping[str, FaultCode] = MappingProxyType(
+    {StackEnd.SHORT: FaultCode.STACK_INCOMPLETE, StackEnd.FAILED: FaultCode.STACK_FAILED}
+)
+_ORDERED = (StackEnd.SKIPPED, StackEnd.ABORTED)  # a person wanted it so
+_NO_SLICE_COMES = (FaultCode.STORAGE, FaultCode.STORAGE_CATALOG, FaultCode.INSTRUMENT)
 _AT_WORK = ("running", "pausing", "paused", "aborting")
 
 
@@ -72,16 +66,28 @@ def conditions(
         parts = [f"{len(left)} wells left to image: {_named(left)}"] if left else []
         parts += [f"{len(unscored)} stacks to score: {_named(unscored)}"] if unscored else []
         what = f"the plate has stopped with {' and '.join(parts)}"
-        found[STOPPED, None] = InstrumentError(what, where=plate, do="start the plate again to go on")
+        found[FaultCode.PLATE_STOPPED, None] = InstrumentError(what, where=plate, do="start the plate again to go on")
     if situation.acquiring and run.state in _AT_WORK:
         found |= _short_disk(catalog, plate, stacks, left, situation)
         if run.state == "running" and not _told_why(catalog):
             found |= _stall(stacks, left, run, settings, situation)
-    for flag in situation.flags:
-        under_way = not {*left, *unscored}.isdisjoint(flag.wells)  # what has no value yet may still get one
-        if flag.code in CONTROL_FLAGS and flag.verdict in (Verdict.WARN, Verdict.FAIL) and not under_way:
-            where = f"{plate} {' '.join(flag.wells[:8])}".strip()
-            found[QUALITY + flag.code, None] = StackError(flag.what, where=where, do=flag.do)
+    return found | _controls(plate, stacks, {*left, *unscored}, situation.flags)
+
+
+def _controls(
+    plate: str, stacks: list[dict[str, Any]], under_way: set[str], flags: tuple[QualityFlag, ...]
+) -> dict[Place, SpheroiddError]:
+    """Controls out of range, unless they may still get a value, or a person left them out."""
+    found: dict[Place, SpheroiddError] = {}
+    ordered = {row["well"] for row in stacks if row["ended"] in _ORDERED}
+    for flag in flags:
+        code = of_flag(flag.code)
+        if code is None or flag.verdict not in (Verdict.WARN, Verdict.FAIL) or not under_way.isdisjoint(flag.wells):
+            continue
+        if code is FaultCode.QUALITY_CONTROL_LOST and ordered.issuperset(flag.wells):
+            continue
+        where = f"{plate} {' '.join(flag.wells[:8])}".strip()
+        found[code, None] = StackError(flag.what, where=where, do=flag.do)
     return found
 
 
@@ -104,24 +110,19 @@ def _wells_left(catalog: CatalogReader, plate: str, stacks: list[dict[str, Any]]
     begun = {row["well"]: row["state"] for row in stacks}
     wells = [str(entry.well) for entry in catalog.plate_map(plate).imaged()]
     to_come = (StackState.QUEUED, StackState.ACQUIRING)
-    ended = {row["well"] for row in stacks if _stopped_short(row)}
-    return [well for well in wells if begun.get(well, StackState.QUEUED) in to_come or well in ended]
-
-
-def _stopped_short(row: Mapping[str, Any]) -> bool:
-    return row["state"] == StackState.INCOMPLETE and (row["reason"] or "").startswith("stopped in the middle")
+    stopped = {row["well"] for row in stacks if row["ended"] == StackEnd.STOPPED}
+    return [well for well in wells if begun.get(well, StackState.QUEUED) in to_come or well in stopped]
 
 
 def _short_stacks(stacks: list[dict[str, Any]]) -> dict[Place, SpheroiddError]:
+    """The stacks that ended badly, and that nobody ordered to end."""
     found: dict[Place, SpheroiddError] = {}
     for row in stacks:
-        reason = row["reason"] or "no reason is known"
-        if row["state"] not in (StackState.INCOMPLETE, StackState.FAILED) or reason.startswith(_ORDERED):
-            continue
-        key = stack_key(row)
-        what, _, do = reason.removeprefix(f"{key}: ").partition("; ")
-        code = FAILED if row["state"] == StackState.FAILED else INCOMPLETE
-        found[code, key] = StackError(what, where=str(key), do=do or "image the well again")
+        code = _ENDED_BADLY.get(row["ended"])
+        if code is not None:
+            key = stack_key(row)
+            what, do = row["reason"] or "no reason is known", row["todo"] or "image the well again"
+            found[code, key] = StackError(what, where=str(key), do=do)
     return found
 
 
@@ -138,12 +139,14 @@ def _short_disk(
     settings = json.loads(catalog.plate_config(plate))
     kept = 1e9 * float(settings.get("store", {}).get("min_free_gb", 0.0))
     need = DISK_BYTES_PER_RAW_BYTE * raw + kept
-    stands = catalog.query("SELECT 1 FROM faults WHERE code = :code AND cleared_s IS NULL", {"code": DISK_SHORT})
+    stands = catalog.query(
+        "SELECT 1 FROM faults WHERE code = :code AND cleared_s IS NULL", {"code": FaultCode.DISK_SHORT}
+    )
     if not left or situation.free_bytes >= need * (DISK_EASE if stands else 1.0):
         return {}
     what = f"{_gb(situation.free_bytes)} are free, and the rest of the plate needs up to {_gb(need)}"
     do = "make room before it is full; then no slice is taken until there is space again"
-    return {(DISK_SHORT, None): StorageError(what, where=plate, do=do)}
+    return {(FaultCode.DISK_SHORT, None): StorageError(what, where=plate, do=do)}
 
 
 def _raw_bytes(row: Mapping[str, Any]) -> int:
@@ -163,8 +166,8 @@ def _taken_bytes(catalog: CatalogReader, plate: str, stacks: list[dict[str, Any]
 
 def _told_why(catalog: CatalogReader) -> bool:
     """Whether a fault says already why no slice comes."""
-    codes = "('storage', 'storage-catalog', 'instrument')"
-    return bool(catalog.query(f"SELECT 1 FROM faults WHERE cleared_s IS NULL AND key = '' AND code IN {codes}"))
+    sql = "SELECT 1 FROM faults WHERE cleared_s IS NULL AND key = '' AND code IN (SELECT value FROM json_each(:codes))"
+    return bool(catalog.query(sql, {"codes": json.dumps(_NO_SLICE_COMES)}))
 
 
 def _stall(
@@ -181,11 +184,11 @@ def _stall(
             since = time.strftime("%H:%M:%S UTC", time.gmtime(situation.now_s - silent_s))
             what, key = f"no slice has come since {since}", stack_key(row)
             do = "look at the microscope and its software; a stack that goes on ends this alarm"
-            return {(STALLED, key): InstrumentError(what, where=str(key), do=do)}
+            return {(FaultCode.STALLED, key): InstrumentError(what, where=str(key), do=do)}
     elif left and silent_s > settings.between_s:
         since = time.strftime("%H:%M UTC", time.gmtime(situation.now_s - silent_s))
         what = f"no stack has begun since {since}, and {len(left)} wells are left"
-        return {(STALLED, None): InstrumentError(what, where=run.plate or "", do="look at the microscope")}
+        return {(FaultCode.STALLED, None): InstrumentError(what, where=run.plate or "", do="look at the microscope")}
     return {}
 
 

@@ -11,8 +11,9 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions, current_plate
-from spheroidd.daemon.monitoring.alarms import BLIND, Place
+from spheroidd.daemon.monitoring.alarms import Place
 from spheroidd.protocols.errors import SpheroiddError, StackError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.quality import QualityFlag
 
 LOOK_S = 2.0
@@ -75,7 +76,7 @@ class AlarmWatch:
                 _log.exception("alarms are not looked for")
                 what = f"alarms are not looked for: {error!r}"
                 broken = StackError(what, where="alarms", do="report this with a support bundle; the run goes on")
-                self.found = {**(self.found or {}), (BLIND, None): broken}
+                self.found = {**(self.found or {}), (FaultCode.ALARMS_BROKEN, None): broken}
 
     def _flags(self, catalog: CatalogReader, plate: str | None, now_s: float) -> tuple[QualityFlag, ...]:
         """What is wrong with the plate's controls."""

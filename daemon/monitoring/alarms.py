@@ -18,19 +18,16 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.status import full_disk
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.faults import EndedBy, FaultCode, Severity, known, severity
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
-STOPPED, STALLED, DISK_SHORT, KILLED = "plate-stopped", "stalled", "disk-short", "daemon-killed"
-RESTARTED, INCOMPLETE, FAILED = "worker-restarted", "stack-incomplete", "stack-failed"
-BLIND = "alarms-broken"
-UNDELIVERED = MappingProxyType({"webhook": "webhook-undelivered", "email": "email-undelivered"})
-QUALITY = "quality-"  # and the flag's own code
-CRITICAL = frozenset({STOPPED, STALLED, KILLED, "instrument", "plate-ended", "storage", "storage-catalog", "disk-full"})
+UNDELIVERED = MappingProxyType(
+    {"webhook": FaultCode.WEBHOOK_UNDELIVERED, "email": FaultCode.EMAIL_UNDELIVERED}
+)  # by receiver
 STEADY_S = 60.0  # a worker that has lived so long has come back
-_OWN = frozenset({BLIND, STOPPED, STALLED, DISK_SHORT, INCOMPLETE, FAILED, *UNDELIVERED.values()})
 
-Place = tuple[str, StackKey | None]  # a fault's code and key: one of them stands at a time
+Place = tuple[FaultCode, StackKey | None]  # a fault's code and key: one of them stands at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Alarm:
     id: int
     code: str
     key: str
-    severity: str
+    severity: Severity
     what: str
     where: str
     do: str
@@ -54,7 +51,7 @@ def open_alarms(catalog: CatalogReader) -> list[Alarm]:
         Alarm(r["id"], r["code"], r["key"], severity(r["code"]), r["what"], r["location"], r["todo"], r["raised_s"])
         for r in rows
     ]
-    return sorted(found, key=lambda alarm: alarm.severity != "critical")
+    return sorted(found, key=lambda alarm: alarm.severity is not Severity.CRITICAL)
 
 
 def alarms_now(data_dir: Path, catalog: CatalogReader) -> list[Alarm]:
@@ -66,40 +63,40 @@ def alarms_now(data_dir: Path, catalog: CatalogReader) -> list[Alarm]:
     return [*found, *open_alarms(catalog)]
 
 
-def severity(code: str) -> str:
-    """Critical where no more slices are taken; else warning."""
-    return "critical" if code in CRITICAL else "warning"
-
-
 def settle(catalog: Catalog, wanted: Mapping[Place, SpheroiddError], now_s: float) -> None:
     """Raise what is not open yet, and end what is over. Writes nothing where nothing changed."""
     stands = {(row["code"], row["key"]): row for row in catalog.query("SELECT * FROM faults WHERE cleared_s IS NULL")}
-    wanted_places = {(code, str(key or "")) for code, key in wanted}
+    wanted_places = {(str(code), str(key or "")) for code, key in wanted}
     with catalog.transaction():
         for (code, key), error in wanted.items():
             row = stands.get((code, str(key or "")))
             if row is None or (row["what"], row["location"], row["todo"]) != (error.what, error.where, error.do):
                 catalog.raise_fault(code, error, key)
         run = catalog.run_state()
-        for (code, name), row in stands.items():
-            own = code in _OWN or code.startswith(QUALITY)
-            if ((code, name) not in wanted_places) if own else _is_over(catalog, row, run, now_s):
-                catalog.clear_fault(code, _key(name))
+        for (text, name), row in stands.items():
+            row_code = known(text)
+            if row_code is None:  # a newer or an outside program's own
+                continue
+            gone = row_code.ended_by is EndedBy.LOOK and (text, name) not in wanted_places
+            if gone or (row_code.ended_by is EndedBy.EVENT and _is_over(catalog, row_code, row, run, now_s)):
+                catalog.clear_fault(row_code, _key(name))
 
 
-def _is_over(catalog: CatalogReader, row: Mapping[str, Any], run: RunState | None, now_s: float) -> bool:
+def _is_over(
+    catalog: CatalogReader, code: FaultCode, row: Mapping[str, Any], run: RunState | None, now_s: float
+) -> bool:
     """Whether a fault that was raised where it happened, and that nobody there can end, is over."""
     if run is None or run.state == "starting":
         return False
-    match row["code"]:
-        case "daemon-killed":
+    match code:
+        case FaultCode.DAEMON_KILLED:
             return True  # it runs again
-        case "worker-restarted":
+        case FaultCode.WORKER_RESTARTED:
             steady = run.worker != "starting" and now_s - float(row["raised_s"]) > STEADY_S
             return steady or run.state in ("stopped", "idle")
-        case "instrument" if row["key"]:
+        case FaultCode.INSTRUMENT if row["key"]:
             return catalog.stack(_stack(row["key"])).complete
-        case "no-plate-limits":
+        case FaultCode.NO_PLATE_LIMITS:
             return catalog.locked_limits(row["location"]) is not None
     return False
 

@@ -16,13 +16,14 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
-from spheroidd.daemon.monitoring.alarms import KILLED, RESTARTED, settle
+from spheroidd.daemon.monitoring.alarms import settle
 from spheroidd.daemon.monitoring.event_log import tell, tell_event
 from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
 from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.daemon.scoring.worker import WorkerLost
 from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.protocols.errors import SpheroiddError, StackError
+from spheroidd.protocols.faults import FaultCode
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class RunMonitor:
         if event.key is None:
             what = f"the inference worker died (exit code {event.exit_code}) and is started again"
             do = "look for lack of memory if it comes back; acquisition goes on meanwhile"
-            self._catalog.raise_fault(RESTARTED, StackError(what, where="worker", do=do))
+            self._catalog.raise_fault(FaultCode.WORKER_RESTARTED, StackError(what, where="worker", do=do))
 
     def after_commit(self, batch: Sequence[object]) -> None:
         """Log what was committed."""
@@ -132,7 +133,7 @@ class RunMonitor:
         what = f"the daemon (pid {before.pid}) ended without a word; its last sign of life was at "
         do = "look for lack of memory or a power cut; what was acknowledged is kept, and the run goes on"
         error = StackError(what + utc(before.heartbeat_s), where=str(self._data_dir), do=do)
-        self._catalog.raise_fault(KILLED, error)
+        self._catalog.raise_fault(FaultCode.DAEMON_KILLED, error)
 
     def _log_faults(self) -> None:
         any_came = False

@@ -15,9 +15,10 @@ from typing import Any
 
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.monitoring.alarms import UNDELIVERED, severity
+from spheroidd.daemon.monitoring.alarms import UNDELIVERED
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import SpheroiddError, StorageError
+from spheroidd.protocols.faults import FaultCode, severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,9 @@ def notice_without_catalog(
 ) -> Notification:
     """A notice that the catalog itself cannot be written: the one thing that cannot stand in it."""
     name = f"{_home(data_dir)}-catalog-{round(1000 * raised_s)}-{event}"
-    code = "storage-catalog"
+    code = FaultCode.STORAGE_CATALOG
     return Notification(
-        name, event, 0, code, severity(code), error.what, error.where or str(data_dir), error.do, at_s, raised_s
+        name, event, 0, code, code.severity, error.what, error.where or str(data_dir), error.do, at_s, raised_s
     )
 
 

@@ -16,13 +16,12 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.daemon.system.service_address import read_address
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 30.0  # the daemon beats once a second; a commit on a bad disk may take a while
 FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
-_ENDED_BADLY = (WellStatus.FAILED, WellStatus.INCOMPLETE)
-_ENDED = (*_ENDED_BADLY, WellStatus.FINAL, WellStatus.PROVISIONAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,7 @@ class Status:
     disk_free_gb: float
     faults: tuple[Fault, ...]
     excluded: tuple[Exclusion, ...] = ()
+    left_out: tuple[WellResult, ...] = ()  # skipped, aborted: a person wanted it so
     service: str | None = None  # where the daemon that runs can be asked over gRPC
     asked: str = "catalog"  # or "daemon": whose words these are
 
@@ -57,6 +57,7 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
     run, rows = catalog.run_state(), catalog.result_rows()
     results = [row.result for row in rows]
+    states = {result.status for result in results}
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:
@@ -70,11 +71,12 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         slice=(at_work.n_slices_acked, at_work.n_slices_expected) if running and at_work else None,
         slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
         wells=dict(Counter(result.status.value for result in results)),
-        failed=tuple(result for result in results if result.status in _ENDED_BADLY),
-        work_left=any(result.status not in _ENDED for result in results),
+        failed=tuple(result for result in results if result.status.went_wrong),
+        work_left=any(not (status.is_over or status is WellStatus.PROVISIONAL) for status in states),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
+        left_out=tuple(result for result in results if result.status.was_ordered),
         service=_service(data_dir) if running else None,
     )
 
@@ -89,7 +91,7 @@ def full_disk(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ..
     if not running or shutil.disk_usage(data_dir).free >= FULL_BYTES:
         return ()
     what, do = "the disk is full and no slice is acknowledged", "make room; the run goes on by itself"
-    return (Fault("disk-full", "", "StorageError", what, str(data_dir), do, now_s, None),)
+    return (Fault(FaultCode.DISK_FULL, "", "StorageError", what, str(data_dir), do, now_s, None),)
 
 
 def to_json(status: Status) -> str:
@@ -108,12 +110,21 @@ def to_screen(status: Status) -> RenderableType:
     parts += [Text(f"! {_of(fault)}{fault.what}; {fault.do}", style="red") for fault in status.faults]
     told = {fault.key for fault in status.faults}
     parts += [
-        Text(f"{result.well} {result.status}: {result.reason}", style="yellow")
+        Text(f"{result.well} {result.standing}", style="yellow")
         for result in status.failed
         if f"{result.plate}/{result.well}/{result.stack}" not in told
     ]
+    parts += [Text(f"{', '.join(wells)} {why}") for why, wells in _by_reason(status.left_out).items()]
     parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]
     return Group(*parts)
+
+
+def _by_reason(results: tuple[WellResult, ...]) -> dict[str, list[str]]:
+    """The wells that were left out, by how and why."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        found.setdefault(result.standing, []).append(result.well)
+    return found
 
 
 def _lines(status: Status) -> list[tuple[str, str | Text]]:

@@ -193,7 +193,7 @@ def _catalog(data_dir: Path) -> str:
         found = catalog.query("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
         tables = [row["name"] for row in found if row["type"] == "table"]
         counts = {name: catalog.query(f'SELECT count(*) AS n FROM "{name}"')[0]["n"] for name in tables}
-        states = catalog.query("SELECT plate, state, count(*) AS n FROM stacks GROUP BY plate, state")
+        states = catalog.query("SELECT plate, state, ended, count(*) AS n FROM stacks GROUP BY plate, state, ended")
         return json.dumps(
             {
                 "schema_version": catalog.query("PRAGMA user_version")[0]["user_version"],

@@ -24,6 +24,7 @@ from spheroidd.protocols.events import (
     StackRejected,
     ThreadDied,
 )
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.ports import FaultTelling, Interruptible, StackSource, StackStore
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -142,7 +143,7 @@ class AcquisitionThreads:
         except ChannelClosedError:
             pass  # stopped between two stacks
         except SpheroiddError as error:
-            self._emit(FaultRaised("instrument", error))
+            self._emit(FaultRaised(FaultCode.INSTRUMENT, error))
         finally:
             self._source.close()
             self._frames.close()
@@ -158,7 +159,7 @@ class AcquisitionThreads:
                 self._emit(StackRejected(plan.key, error))
                 break
             except InstrumentError as error:
-                self._emit(FaultRaised("instrument", error, plan.key))
+                self._emit(FaultRaised(FaultCode.INSTRUMENT, error, plan.key))
                 if attempt == self._attempts:
                     raise
             finally:
@@ -244,13 +245,13 @@ class AcquisitionThreads:
                 result = action()
             except StorageError as error:
                 if not told:
-                    self._emit(FaultRaised("storage", error))
+                    self._emit(FaultRaised(FaultCode.STORAGE, error))
                 told = True
                 if self._stop.wait(STORAGE_RETRY_S):
                     raise
             else:
                 if told:
-                    self._emit(FaultRaised("storage", StorageError("the disk takes data again"), cleared=True))
+                    self._emit(FaultRaised(FaultCode.STORAGE, StorageError("the disk takes data again"), cleared=True))
                 return result
 
     def _release_source(self) -> None:

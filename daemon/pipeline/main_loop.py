@@ -44,8 +44,10 @@ from spheroidd.protocols.events import (
     StackSealed,
     ThreadDied,
 )
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import Ending, StackEnd
 
 AnyEvent = Event | StackPlanned | StackHeld | SlicesCameTwice | ThreadDied | WorkerEvent
 _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them changes what can be scored
@@ -53,6 +55,7 @@ EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind
 BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
 TICK_S = 0.1
 HEARTBEAT_S = 1.0
+_STOPPED = Ending(StackEnd.STOPPED, "stopped in the middle", "`spheroidd run` goes on")
 
 
 class PlateRun:
@@ -182,8 +185,8 @@ class PlateRun:
                         if self._monitor:
                             self._monitor.record(acquiring=not self._scheduler.source_finished)
                     if refused:
-                        self._catalog.raise_fault("storage-catalog", refused)
-                        self._catalog.clear_fault("storage-catalog")
+                        self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, refused)
+                        self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
                 break
             except StorageError as error:
                 if not isinstance(error.__cause__, sqlite3.Error):
@@ -217,7 +220,7 @@ class PlateRun:
             case StackSealed(key):
                 self._sealed(key)
             case StackRejected(key, error):
-                self._catalog.set_stack_state(key, StackState.FAILED, str(error))
+                self._catalog.end_stack(key, Ending.of(error, key))
             case FaultRaised(code, error, key, cleared):
                 self._catalog.clear_fault(code, key) if cleared else self._catalog.raise_fault(code, error, key)
             case FocusFound():
@@ -239,7 +242,7 @@ class PlateRun:
         ledger = self._catalog.acknowledged(key)
         lost = {index: crc for index, crc in ledger.items() if event.found.get(index) != crc}
         self._catalog.set_stack_state(key, StackState.ACQUIRING)
-        for code in ("instrument", "storage"):  # an earlier run ended with it; now both are there again
+        for code in (FaultCode.INSTRUMENT, FaultCode.STORAGE):  # an earlier run ended with it; now both are there again
             self._catalog.clear_fault(code)
         if lost:
             index = min(lost)
@@ -260,8 +263,8 @@ class PlateRun:
             self._broken(event.key, error)  # other bytes than were acknowledged: this stack is never to be trusted
 
     def _broken(self, key: StackKey, error: StorageError) -> None:
-        self._catalog.raise_fault("slices-lost", error, key)
-        self._catalog.set_stack_state(key, StackState.FAILED, str(error))
+        self._catalog.raise_fault(FaultCode.SLICES_LOST, error, key)
+        self._catalog.end_stack(key, Ending.of(error, key))
 
     def _sealed(self, key: StackKey) -> None:
         row = self._catalog.stack(key)
@@ -273,19 +276,16 @@ class PlateRun:
                 self._catalog.set_stack_state(key, StackState.SCORED)
             return
         if self._stopping:
-            self._catalog.set_stack_state(key, StackState.INCOMPLETE, "stopped in the middle; `spheroidd run` goes on")
+            self._catalog.end_stack(key, _STOPPED)
             return
         if ordered := self._steering.why_short(key):
-            self._catalog.set_stack_state(key, StackState.INCOMPLETE, ordered)
+            self._catalog.end_stack(key, ordered)
             return
         acknowledged = self._catalog.acknowledged(key)
         missing = next(index for index in row.plan.indices() if index not in acknowledged)
         first = f"channel {missing.channel} z {missing.z}"
-        reason = (
-            f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {first}; "
-            "run the plate again to take the missing ones"
-        )
-        self._catalog.set_stack_state(key, StackState.INCOMPLETE, reason)
+        what = f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {first}"
+        self._catalog.end_stack(key, Ending(StackEnd.SHORT, what, "run the plate again to take the missing ones"))
 
     # -- after the commit: it happened ----------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class PlateRun:
                 self._scheduler.answered(event)
             case ThreadDied(name, error):
                 raise StackError(f"the {name} thread met an unforeseen error: {error!r}", do="report it") from error
-            case FaultRaised("instrument", error, None):
+            case FaultRaised(FaultCode.INSTRUMENT, error, None):
                 self._instrument_error = error
             case _:
                 pass

@@ -31,6 +31,7 @@ from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 from spheroidd.protocols.errors import MissingError, RefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.events import StackHeld
 from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 
 _TO_COME = (StackState.QUEUED, StackState.ACQUIRING)
@@ -56,8 +57,8 @@ class Steering:
         self._waiting: StackPlan | None = None  # planned while paused: decided on resume
         self._paused = self._held = False
         self._after_well = self._stopped = False
-        self._skipped: dict[WellId, str] = {}
-        self._aborted: str | None = None
+        self._skipped: dict[WellId, Ending] = {}
+        self._aborted: Ending | None = None
 
     @property
     def word(self) -> str:
@@ -85,17 +86,17 @@ class Steering:
             return
         row = self._catalog.stack(plan.key)
         whole = _whole(row)
-        reason = self._skipped.get(plan.key.well)
-        if reason is not None and not whole:
-            self._catalog.set_stack_state(plan.key, StackState.INCOMPLETE, reason)
-        self._threads.decide(plan, take=not whole and reason is None)
+        skipped = self._skipped.get(plan.key.well)
+        if skipped is not None and not whole:
+            self._catalog.end_stack(plan.key, skipped)
+        self._threads.decide(plan, take=not whole and skipped is None)
 
     def held(self, event: StackHeld) -> None:
         """The shutter is closed."""
         self._held = True
 
-    def why_short(self, key: StackKey) -> str | None:
-        """Why a stack was ended without all its slices; None where no order did it."""
+    def why_short(self, key: StackKey) -> Ending | None:
+        """How a stack was ended without all its slices; None where no order did it."""
         return self._skipped.get(key.well) or self._aborted
 
     # -- orders ----------------------------------------------------------------------------------------------------
@@ -166,12 +167,12 @@ class Steering:
 
     def _abort(self, order: Abort) -> str:
         threads = self._acquiring()
-        reason = _ended("the plate was aborted", order.who, order.reason)
+        aborted = _by_order(StackEnd.ABORTED, "the plate was aborted", order.who, order.reason)
         with self._catalog.transaction():
             for row in self._stacks():
                 if row.state is StackState.QUEUED:
-                    self._catalog.set_stack_state(row.key, StackState.INCOMPLETE, reason)
-        self._aborted = reason
+                    self._catalog.end_stack(row.key, aborted)
+        self._aborted = aborted
         threads.stop()
         return f"plate {self._plate} is aborted; what is stored is still scored"
 
@@ -181,12 +182,12 @@ class Steering:
         if rows and not self._awaited(well):
             raise RefusedError(f"well {well} is imaged already", do="exclude it from the results instead")
         self._known(well)
-        reason = _ended("skipped", order.who, order.reason)
+        skipped = _by_order(StackEnd.SKIPPED, "skipped", order.who, order.reason)
         with self._catalog.transaction():
             for row in rows:
                 if row.state is StackState.QUEUED:
-                    self._catalog.set_stack_state(row.key, StackState.INCOMPLETE, reason)
-        self._skipped[well] = reason
+                    self._catalog.end_stack(row.key, skipped)
+        self._skipped[well] = skipped
         for row in rows:
             if row.state is StackState.ACQUIRING:
                 threads.skip(row.key)
@@ -299,6 +300,6 @@ def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
     return done
 
 
-def _ended(what: str, who: str, reason: str) -> str:
+def _by_order(how: StackEnd, what: str, who: str, reason: str) -> Ending:
     why = f": {' '.join(reason.split())}" if reason.strip() else ""
-    return f"{what} by {who}{why}; {_AGAIN}"
+    return Ending(how, f"{what} by {who}{why}", _AGAIN)

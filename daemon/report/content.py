@@ -17,12 +17,11 @@ from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality
-from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 METRIC = "v_control"
-_ENDED = (WellStatus.FINAL, WellStatus.FAILED, WellStatus.INCOMPLETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_im
 def _provisional(data_dir: Path, imaged: Sequence[WellEntry]) -> str | None:
     """Why figures may still change; None where every well has come to its end."""
     states = Counter(result.status for entry in imaged for result in entry.results)
-    waiting = {state: n for state, n in states.items() if state not in _ENDED}
+    waiting = {state: n for state, n in states.items() if not state.is_over}
     if not waiting:
         return None
     counts = ", ".join(f"{n} {words.WELL_STATES[state]}" for state, n in waiting.items())

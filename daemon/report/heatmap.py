@@ -199,16 +199,29 @@ def _trust_map(grid: Grid, entries: Mapping[WellId, WellEntry]) -> list[Shape]:
     return shapes + _trust_legend(grid, [kind for kind in _KINDS if kind in seen])
 
 
-_KINDS = {"ready": "ready", "flagged": "flagged", "excluded": "excluded", "failed": "failed", "open": "to come"}
+_KINDS = {
+    "ready": "ready",
+    "flagged": "flagged",
+    "excluded": "excluded",
+    "failed": "failed",
+    "skipped": "skipped",
+    "aborted": "aborted",
+    "open": "to come",
+}
 
 
 def trust(entry: WellEntry) -> str:
-    """One word for a well: ready, flagged, excluded, failed, or open (its figures are still to come or may change)."""
+    """One word for a well: ready, flagged, excluded, failed, skipped or aborted (by a person), or open (its figures are
+    still to come or may change). Of several stacks, one that a person left out says nothing beside the others.
+    """
     if entry.excluded is not None:
         return "excluded"
     states = {result.status for result in entry.results}
-    if states & {WellStatus.FAILED, WellStatus.INCOMPLETE}:
+    if any(state.went_wrong for state in states):
         return "failed"
+    if states and all(state.was_ordered for state in states):
+        return "skipped" if WellStatus.SKIPPED in states else "aborted"
+    states = {state for state in states if not state.was_ordered}
     if states != {WellStatus.FINAL}:
         return "open"
     return "flagged" if entry.own_flags else "ready"
@@ -218,12 +231,15 @@ def _trust_cell(x: float, y: float, cell: float, kind: str, tip: str = "") -> li
     """A mark for each kind besides its colour."""
     inset = 0.04 * cell
     side, near, far = cell - 2 * inset, 0.3 * cell, 0.7 * cell
-    box = Box(x + inset, y + inset, side, side, fill=_FILLS[kind], ink=GREY if kind == "open" else None, tip=tip)
+    fill = _FILLS.get(kind)
+    box = Box(x + inset, y + inset, side, side, fill=fill or "#ffffff", ink=None if fill else GREY, tip=tip)
     middle = (x + cell / 2, y + cell / 2)
     width = max(0.5, 0.08 * cell)
     marks: list[Shape] = []
     if kind == "flagged":
         marks = [Dot(*middle, 0.14 * cell, fill=INK)]
+    if kind in ("skipped", "aborted"):
+        marks = [Line(x + near, middle[1], x + far, middle[1], GREY, width)]
     if kind in ("excluded", "failed"):
         ink = "#ffffff" if kind == "failed" else INK
         marks = [
@@ -233,7 +249,7 @@ def _trust_cell(x: float, y: float, cell: float, kind: str, tip: str = "") -> li
     return [box, *marks]
 
 
-_FILLS = {"ready": READY, "flagged": ORANGE, "excluded": RULE, "failed": VERMILLION, "open": "#ffffff"}
+_FILLS = {"ready": READY, "flagged": ORANGE, "excluded": RULE, "failed": VERMILLION}
 
 
 def _trust_legend(grid: Grid, kinds: list[str]) -> list[Shape]:

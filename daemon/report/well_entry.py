@@ -43,5 +43,6 @@ class WellEntry:
         parts = [f"excluded by {self.excluded.who}: {self.excluded.reason}"] if self.excluded else []
         for result in self.results:
             state = words.WELL_STATES[result.status]
-            parts.append(f"{state}: {result.reason}" if result.reason else state)
+            said = f"{state}: {result.reason}" if result.reason else state
+            parts.append(result.reason if result.reason and result.status.was_ordered else said)
         return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])

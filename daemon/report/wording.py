@@ -40,6 +40,9 @@ WELL_STATES = {
     WellStatus.FINAL: "final",
     WellStatus.FAILED: "failed",
     WellStatus.INCOMPLETE: "incomplete",
+    WellStatus.SKIPPED: "skipped",
+    WellStatus.ABORTED: "aborted",
+    WellStatus.STOPPED: "stopped",
 }
 
 

@@ -17,9 +17,11 @@ from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Wor
 from spheroidd.inference.preprocessing.intensity import plate_limits
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
 from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
 
 _CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
@@ -142,16 +144,16 @@ class ScoringScheduler:
             return
         latency_s = None if row.last_acked_s is None else time.time() - row.last_acked_s
         self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
-        self._catalog.clear_fault("storage-masks", answer.key)
-        self._catalog.clear_fault("worker-died", answer.key)
+        self._catalog.clear_fault(FaultCode.STORAGE_MASKS, answer.key)
+        self._catalog.clear_fault(FaultCode.WORKER_DIED, answer.key)
         self.record_relations()
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
         if isinstance(answer.error, StorageError):
-            self._catalog.raise_fault("storage-masks", answer.error, answer.key)
+            self._catalog.raise_fault(FaultCode.STORAGE_MASKS, answer.error, answer.key)
             return
-        self._catalog.set_stack_state(answer.key, StackState.FAILED, str(answer.error))
+        self._catalog.end_stack(answer.key, Ending.of(answer.error, answer.key))
         self.record_relations()
 
     def record_lost(self, event: WorkerLost) -> None:
@@ -162,9 +164,9 @@ class ScoringScheduler:
         what = f"the inference worker died (exit code {event.exit_code}) while scoring it, attempt {attempt}"
         do = "look for lack of memory; the raw stack is safe, and `spheroidd score` tries again"
         error = StackError(what, where=str(event.key), do=do)
-        self._catalog.raise_fault("worker-died", error, event.key)
+        self._catalog.raise_fault(FaultCode.WORKER_DIED, error, event.key)
         if attempt >= self._settings.max_attempts:
-            self._catalog.set_stack_state(event.key, StackState.FAILED, str(error))
+            self._catalog.end_stack(event.key, Ending.of(error, event.key))
             self.record_relations()
 
     def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
@@ -202,7 +204,9 @@ class ScoringScheduler:
             return
         self._nothing_to_lock = True
         what = "no control well could be stored, so every stack is normalised by its own limits"
-        self._catalog.raise_fault("no-plate-limits", StackError(what, where=self._plate, do="image a control again"))
+        self._catalog.raise_fault(
+            FaultCode.NO_PLATE_LIMITS, StackError(what, where=self._plate, do="image a control again")
+        )
 
     def record_relations(self) -> None:
         """Bring v_control, v_score and the status of every row of the plate up to date."""

@@ -12,6 +12,7 @@ from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.result_columns import ROW
+from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -34,17 +35,19 @@ def status_message(status: Status) -> wire.Status:
         disk_free_gb=status.disk_free_gb,
         verdict=status.exit_code,
     )
-    for result in status.failed:
-        failed = _given(reason=result.reason)
-        message.failed.add(
-            plate=result.plate, well=result.well, stack=result.stack, status=result.status.value, **failed
-        )
+    message.failed.extend(map(_without_value, status.failed))
+    message.left_out.extend(map(_without_value, status.left_out))
     if run:
         names = {field.name for field in wire.Status.DESCRIPTOR.fields} & set(run.__slots__)
         message.MergeFrom(wire.Status(**_given(**{name: getattr(run, name) for name in names})))
     if status.slice:
         message.stack_slices_done, message.stack_slices_total = status.slice
     return message
+
+
+def _without_value(result: WellResult) -> wire.WellFault:
+    names = ("plate", "well", "stack", "reason")
+    return wire.WellFault(**_given(**{name: getattr(result, name) for name in names}), status=result.status.value)
 
 
 def _fault(fault: Fault) -> wire.Fault:

@@ -54,8 +54,9 @@ def from_message(message: wire.Status, address: str) -> Status:
         slice=stack,
         slices=(message.slices_done, message.slices_total),
         wells=dict(message.wells),
-        failed=tuple(_failed(each) for each in message.failed),
-        work_left=any(message.wells[word] for word in ("queued", "acquiring", "stored", "scoring")),
+        failed=tuple(_result(each) for each in message.failed),
+        left_out=tuple(_result(each) for each in message.left_out),
+        work_left=any(message.wells[word] for word in ("queued", "acquiring", "stopped", "stored", "scoring")),
         disk_free_gb=message.disk_free_gb,
         faults=tuple(
             Fault(each.code, each.key, each.kind, each.what, each.where, each.do, each.raised_s, None)
@@ -66,7 +67,7 @@ def from_message(message: wire.Status, address: str) -> Status:
     )
 
 
-def _failed(given: wire.WellFault) -> WellResult:
+def _result(given: wire.WellFault) -> WellResult:
     known = {"plate": given.plate, "well": given.well, "stack": given.stack, "reason": given.reason}
     slices = {"n_slices_expected": 0, "n_slices_acked": 0}
     return WellResult(**{**_UNKNOWN, **slices, **known, "status": WellStatus(given.status)})

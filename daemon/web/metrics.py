@@ -17,7 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.rows import STACK_STATUS, StackState
+from spheroidd.protocols.stack_end import StackEnd
 
 # Seconds. A slice is durable within milliseconds; a row comes within seconds of its stack's last slice.
 ACK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -134,7 +135,7 @@ def _run(catalog: CatalogReader) -> Iterator[Metric]:
 
 def _plates(catalog: CatalogReader) -> Iterator[Metric]:
     stacks = GaugeMetricFamily("spheroidd_stacks", "Stacks by state", labels=["plate", "state"])
-    for row in catalog.query("SELECT plate, state, count(*) AS n FROM stacks GROUP BY plate, state"):
+    for row in catalog.query(f"SELECT plate, {STACK_STATUS} AS state, count(*) AS n FROM stacks GROUP BY 1, 2"):
         stacks.add_metric([row["plate"], row["state"]], row["n"])
     yield stacks
     (acked,) = catalog.query("SELECT count(*) AS n FROM slices")
@@ -150,8 +151,8 @@ def _plates(catalog: CatalogReader) -> Iterator[Metric]:
 def _missing(catalog: CatalogReader) -> int:
     sql = """SELECT coalesce(sum(n_slices - (SELECT count(*) FROM slices WHERE slices.plate = stacks.plate
         AND slices.well = stacks.well AND slices.stack = stacks.stack)), 0) AS n
-        FROM stacks WHERE state IN ('incomplete', 'failed')"""
-    return int(catalog.query(sql)[0]["n"])
+        FROM stacks WHERE ended IN (:short, :failed)"""
+    return int(catalog.query(sql, {"short": StackEnd.SHORT, "failed": StackEnd.FAILED})[0]["n"])
 
 
 def _dropped(catalog: CatalogReader) -> int:

@@ -7,8 +7,11 @@ const UNKNOWN = "—";
 const SILENT_MS = 12000; // the daemon says something each second while it runs
 const STATES = {
   queued: "to come", acquiring: "being imaged", stored: "waiting for the model", scoring: "being scored",
-  provisional: "provisional", final: "final", failed: "failed", incomplete: "incomplete",
+  stopped: "stopped", provisional: "provisional", final: "final", failed: "failed", incomplete: "incomplete",
+  skipped: "skipped", aborted: "aborted",
 };
+const BAD = ["failed", "incomplete"], LEFT_OUT = ["skipped", "aborted"]; // by themselves, and by a person
+const MARKS = { failed: "×", incomplete: "×", skipped: "–", aborted: "–" };
 let status = null, plate = null, me = { role: "none", viewers: [] }, chosenPlate = "", open = null;
 let lastHeard = Date.now(), connected = false;
 
@@ -177,7 +180,7 @@ function showOrders() {
   $("start").hidden = !may || state !== "idle" || !entry || !entry.submitted;
   const ours = open && status && status.plate === open.plate && RUNS.includes(state);
   const well = open && open.view ? open.view.state : "";
-  const untaken = well === "queued" || (well === "incomplete" && !stackShown()?.done); // to come, or skipped before it came
+  const untaken = well === "queued" || (["skipped", "incomplete"].includes(well) && !stackShown()?.done); // not one slice of it
   $("next").hidden = !may || !ours || !untaken;
   $("skip").hidden = !may || !ours || !["queued", "acquiring"].includes(well);
   $("repeat").hidden = !may || !ours || ["queued", "acquiring"].includes(well);
@@ -268,9 +271,9 @@ function showPlate() {
 }
 
 function showCell(cell, well, shown) {
-  const bad = well.state === "failed" || well.state === "incomplete";
-  const figure = shown === "state" || bad || well.excluded ? null : well[shown];
-  const text = well.excluded || bad ? "×" : figure ? figure[0] : "";
+  const mark = well.excluded ? "×" : MARKS[well.state];
+  const figure = shown === "state" || mark ? null : well[shown];
+  const text = mark || (figure ? figure[0] : "");
   if (cell.firstChild.data !== text) cell.firstChild.data = text;
   cell.dataset.state = well.state;
   cell.classList.toggle("known", Boolean(figure));
@@ -331,7 +334,7 @@ function showLegend(shown, states) {
   }
   for (const state of states) {
     if (shown !== "state" && ["final"].includes(state)) continue;
-    const mark = element("span", { className: "well", ariaHidden: "true" }, ["failed", "incomplete"].includes(state) ? "×" : "");
+    const mark = element("span", { className: "well", ariaHidden: "true" }, MARKS[state] || "");
     mark.dataset.state = state;
     if (state === "provisional") mark.classList.add("known");
     if (shown === "state" && ["final", "provisional"].includes(state)) mark.style.background = "var(--ready)";
@@ -435,7 +438,7 @@ function showWell() {
   $("well-words").textContent = `${STATES[stack ? stack.state : view.state]}${stack && stack.total ? `, ${stack.done} of ${stack.total} slices` : ""}`;
   const flags = view.flags.map((flag) => element("p", { className: "flag", textContent: `${flag.what} ${flag.do}` }));
   if (view.excluded) flags.unshift(element("p", { className: "flag", textContent: `Excluded: ${view.excluded}` }));
-  if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${["failed", "incomplete"].includes(stack.state) ? "bad" : ""}`, textContent: stack.reason }));
+  if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: stack.reason }));
   $("well-flags").replaceChildren(...flags);
   pairs($("figures"), stack ? stack.figures : []);
   $("history").replaceChildren(...(stack ? stack.history : []).map((one) => element("li", {},

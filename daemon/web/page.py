@@ -190,7 +190,8 @@ def _fingerprint(catalog: CatalogReader, plate: str) -> str:
     """Of all that a view is made of: rows, states with their reasons, exclusions."""
     sql = """SELECT (SELECT coalesce(max(id), 0) FROM result_changes WHERE plate = :plate) AS change,
         (SELECT coalesce(max(seq), 0) FROM audit WHERE plate = :plate) AS entry,
-        (SELECT group_concat(well || stack || state || coalesce(reason, ''))
+        (SELECT group_concat(well || stack || state || coalesce(ended, '') || coalesce(reason, '')
+          || coalesce(todo, ''))
           FROM stacks WHERE plate = :plate) AS states"""
     (row,) = catalog.query(sql, {"plate": plate})
     return f"{row['change']}-{row['entry']}-{zlib.crc32((row['states'] or '').encode()):08x}"

@@ -19,16 +19,19 @@ from spheroidd.protocols.well import WellId
 JSON = dict[str, Any]
 FULL_VIABILITY = 100.0  # percent of untreated: the scale's end stays, so that no colour changes as wells come in
 DARK = 0.6  # below this share of the scale the colour takes white figures
-# What a well with several stacks shows: whatever still moves, then whatever went wrong.
+# What a well with several stacks shows: whatever still moves, then whatever went wrong, and last what was left out.
 _FIRST = (
     WellStatus.ACQUIRING,
     WellStatus.SCORING,
     WellStatus.STORED,
     WellStatus.FAILED,
     WellStatus.INCOMPLETE,
+    WellStatus.STOPPED,
     WellStatus.QUEUED,
     WellStatus.PROVISIONAL,
     WellStatus.FINAL,
+    WellStatus.SKIPPED,
+    WellStatus.ABORTED,
 )
 _LETTERS = {WellRole.NEGATIVE_CONTROL: "U", WellRole.POSITIVE_CONTROL: "K"}
 _BAD = (Verdict.WARN, Verdict.FAIL)

@@ -20,6 +20,7 @@ from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError
 from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
@@ -166,7 +167,7 @@ class LeicaCamSource(WatchSource):
         if self._runs_on:
             self._runs_on = False
             stopped = InstrumentError("LAS X obeys again; what ran on was stopped")
-            self._tell(FaultRaised("leica-scan", stopped, cleared=True))
+            self._tell(FaultRaised(FaultCode.LEICA_SCAN, stopped, cleared=True))
 
     def _has_rested(self, key: StackKey, arrival: Arrival) -> bool:
         """Whether files of a scan that has ended would have come by now."""
@@ -214,7 +215,7 @@ class LeicaCamSource(WatchSource):
             self._scan.stop()
         except InstrumentError as error:
             self._runs_on = True
-            self._tell(FaultRaised("leica-scan", error))
+            self._tell(FaultRaised(FaultCode.LEICA_SCAN, error))
         except CamInterruptedError:
             pass
 
@@ -291,7 +292,7 @@ class LeicaCamSource(WatchSource):
         if (fault is not None) != self._is_lost:
             self._is_lost = fault is not None
             told = fault or InstrumentError("LAS X is connected again")
-            self._tell(FaultRaised("leica-cam", told, cleared=fault is None))
+            self._tell(FaultRaised(FaultCode.LEICA_CAM, told, cleared=fault is None))
 
     def _named(self, plan: StackPlan, error: SpheroiddError, left: Set[SliceIndex]) -> SpheroiddError:
         """The error with what it cost: which slices, of which stack."""

@@ -16,6 +16,7 @@ from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
 from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.events import FaultRaised
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
@@ -276,13 +277,13 @@ class WatchSource:
     def _tell_of_refused(self, arrival: Arrival) -> None:
         complaint = arrival.complaint(self._watch.root)
         fault = complaint or StackError("its files are whole", where=str(arrival.key))
-        self._tell(FaultRaised("quarantine", fault, arrival.key, cleared=complaint is None))
+        self._tell(FaultRaised(FaultCode.QUARANTINE, fault, arrival.key, cleared=complaint is None))
 
     def _tell_of_strangers(self) -> None:
         said = self._watch.strangers()
         if said != self._told:
             fault = StackError(said or "every image is used", where=str(self._watch.root), do="no file was touched")
-            self._tell(FaultRaised("watch-folder", fault, cleared=not said))
+            self._tell(FaultRaised(FaultCode.WATCH_FOLDER, fault, cleared=not said))
             self._told = said
 
 

@@ -13,6 +13,7 @@ from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 
@@ -97,7 +98,7 @@ def test_an_excluded_control_leaves_the_median_and_the_fit(data: Path) -> None:
 
 
 def test_a_well_without_a_figure_is_named_with_the_reason_and_is_no_zero(data: Path) -> None:
-    plates.set_state(data, "P1", WellId(0, 3), StackState.FAILED, "the shutter stuck")
+    plates.end_stack(data, "P1", WellId(0, 3), StackEnd.FAILED, "the shutter stuck")
     curve = found(data)["ann"]
     (missing,) = curve.missing
     assert (missing.well, missing.dose_um, missing.excluded) == ("A04", 1.0, None)

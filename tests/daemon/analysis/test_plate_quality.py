@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from spheroidd.daemon.analysis.plate_quality import plate_quality, stack_flags
-from spheroidd.daemon.catalog import schema
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.writer import Catalog, StackState
@@ -30,7 +29,9 @@ from spheroidd.protocols.results import (
     WellStatus,
 )
 from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
+from tests.daemon.catalog.older import make_older
 from tests.faults.plate_runs import run, spheroidd, write_config
 
 NEGATIVE, POSITIVE, SAMPLE = WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL, WellRole.SAMPLE
@@ -143,7 +144,7 @@ def test_controls_that_a_run_has_still_to_reach_are_not_lost(tmp_path: Path) -> 
         for key in (coming, begun, broken):
             catalog.expect(StackPlan(key, CHANNELS, N_Z, 8, 8, 0.4, 1.25))
         catalog.set_stack_state(begun, StackState.ACQUIRING)
-        catalog.set_stack_state(broken, StackState.FAILED, "the camera went")
+        catalog.end_stack(broken, Ending(StackEnd.FAILED, "the camera went"))
         lost = [flag.wells for flag in plate_quality(catalog, MAP.name).flags if flag.code == "control-lost"]
     assert lost == [(str(broken.well),)]
 
@@ -180,12 +181,11 @@ def test_stacks_that_nobody_looked_at_are_said(catalog: Catalog) -> None:
     assert "spheroidd score" in flag.do
 
 
-def test_a_catalog_of_before_is_read_as_one_without_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
-        with Catalog.create_or_open(tmp_path) as found:
-            found.register_plate(MAP, "{}")
-            put_stack(found, next(iter(MAP)), 100.0)
+def test_a_catalog_of_before_is_read_as_one_without_profiles(tmp_path: Path) -> None:
+    with Catalog.create_or_open(tmp_path) as found:
+        found.register_plate(MAP, "{}")
+        put_stack(found, next(iter(MAP)), 100.0)
+    make_older(tmp_path, 2)
     with Catalog.read_only(tmp_path) as found:
         assert [flag.code for flag in stack_flags(found, "P1")] == ["images-not-measured"]
     with Catalog.create_or_open(tmp_path) as found:

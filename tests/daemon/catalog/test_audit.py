@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog import schema
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent
 from spheroidd.daemon.catalog.audit_trail import events, head, record_files
 from spheroidd.daemon.catalog.audit_verification import AuditCheck, verify
@@ -27,6 +26,7 @@ from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
+from tests.daemon.catalog.older import make_older
 from tests.daemon.report import plates
 
 A01, A02, A03 = (WellId(0, column) for column in range(3))
@@ -365,25 +365,7 @@ def test_a_number_changed_behind_the_trails_back_is_named(data: Path, statement:
 def older(folder: Path, original: bytes) -> Path:
     """A catalog of the first schema, with a plate and results."""
     (folder / "catalog.sqlite").write_bytes(original)
-    connection = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
-    kinds = connection.execute("SELECT type, name FROM sqlite_master WHERE sql NOT NULL").fetchall()
-    first = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in schema._statements(schema.MIGRATIONS[0]):
-        first.execute(statement)
-    known = {row[0] for row in first.execute("SELECT name FROM sqlite_master")}
-    first.close()
-    for wanted in ("view", "trigger", "index", "table"):
-        for kind, name in kinds:
-            if kind == wanted and name not in known and not name.startswith("sqlite_"):
-                connection.execute(f"DROP {kind} IF EXISTS {name}")
-    connection.execute("ALTER TABLE results DROP COLUMN precision")
-    (fixed,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'result_changes_fixed'").fetchone()
-    connection.execute("DROP TRIGGER result_changes_fixed")
-    connection.execute("UPDATE result_changes SET new_json = json_remove(new_json, '$.precision')")
-    connection.execute(fixed)
-    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'audit'")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
+    make_older(folder, 1)
     return folder
 
 
@@ -422,6 +404,7 @@ _APPENDER = """
 import sys
 from pathlib import Path
 from spheroidd.daemon.catalog.audit_chain import Action
+from tests.daemon.catalog.older import make_older
 from spheroidd.daemon.catalog.writer import Catalog
 with Catalog.create_or_open(Path(sys.argv[1])) as catalog:
     for _ in range(40):

@@ -21,6 +21,7 @@ from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 
 A01, A02, A03 = (WellId(0, column) for column in range(3))
@@ -320,9 +321,10 @@ def test_states_carry_their_times_reasons_and_attempts(catalog: Catalog) -> None
     acknowledge_all(catalog)
     for state in (StackState.ACQUIRING, StackState.STORED, StackState.SCORING, StackState.SCORING):
         catalog.set_stack_state(KEY, state)
-    catalog.set_stack_state(KEY, StackState.FAILED, "the worker died twice")
+    catalog.end_stack(KEY, Ending(StackEnd.FAILED, "the worker died twice", "look for lack of memory"))
     row = catalog.stack(KEY)
-    assert (row.state, row.reason, row.attempts) == (StackState.FAILED, "the worker died twice", 2)
+    assert (row.state, row.end, row.attempts) == (StackState.FAILED, StackEnd.FAILED, 2)
+    assert (row.reason, row.todo) == ("the worker died twice", "look for lack of memory")
     assert row.complete
     assert row.last_acked_s == 23.0
     assert row.opened_s is not None
@@ -357,7 +359,7 @@ def test_a_reader_follows_blocks_by_its_cursor(catalog: Catalog, tmp_path: Path)
 
 def test_a_well_without_a_measurement_says_why_and_shows_no_figure(catalog: Catalog) -> None:
     acknowledge_all(catalog)
-    catalog.set_stack_state(KEY, StackState.INCOMPLETE, "the folder went quiet")
+    catalog.end_stack(KEY, Ending(StackEnd.SHORT, "the folder went quiet"))
     first, second = catalog.results()
     assert (first.well, first.status, first.reason) == ("A01", WellStatus.INCOMPLETE, "the folder went quiet")
     assert (second.well, second.status, second.n_slices_expected) == ("A02", WellStatus.QUEUED, 0)
@@ -422,7 +424,7 @@ def test_each_model_has_its_own_row_and_the_latest_is_shown(catalog: Catalog) ->
 
 def test_a_stack_that_failed_later_shows_no_old_figure(catalog: Catalog) -> None:
     scored(catalog)
-    catalog.set_stack_state(KEY, StackState.FAILED, "its bytes do not read back")
+    catalog.end_stack(KEY, Ending(StackEnd.FAILED, "its bytes do not read back"))
     assert (catalog.results()[0].status, catalog.results()[0].n_live) == (WellStatus.FAILED, None)
 
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from spheroidd.daemon.analysis.curves import CurvePoints, MissingWell
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.audit_verification import verify
-from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.export.prism import write_pzfx
 from spheroidd.daemon.export.tables import TABLES, WELLS
@@ -32,6 +32,7 @@ from spheroidd.daemon.export.writer import Format, export
 from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.export.schema_document import PATH, with_columns
 from tests.daemon.report import plates
@@ -72,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     waiting, failed = WellId(1, 16), WellId(1, 15)
     imaged = {entry.well: entry.treatment for entry in wells.imaged() if entry.well not in (waiting, failed)}
     plates.score(folder, wells, {well: live_um3(well, of) for well, of in imaged.items()})
-    plates.set_state(folder, "P1", failed, StackState.FAILED, "the shutter stuck")
+    plates.end_stack(folder, "P1", failed, StackEnd.FAILED, "the shutter stuck")
     exclude_well(folder, "B05", "a bubble", who="ann")
     return folder
 

@@ -15,10 +15,10 @@ from spheroidd.daemon.monitoring import status
 from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions
 from spheroidd.daemon.monitoring.alarms import alarms_now, open_alarms, settle
 from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
-from spheroidd.daemon.pipeline.steering import _ended
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError, StorageError
 from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from tests.daemon.monitoring.alarm_rig import A01, A02, A03, NOW_S, RAW_BYTES, acknowledge, plate, says
 
 SETTINGS = AlarmsConfig(stall_s=60.0, between_s=900.0)
@@ -104,22 +104,47 @@ def test_between_two_stacks_there_may_be_longer_silence(catalog: Catalog) -> Non
 
 
 def test_a_short_stack_stands_until_the_well_is_imaged_whole(catalog: Catalog) -> None:
-    reason = "3 of 8 slices came, the first missing is channel 561 z 1; run the plate again to take the missing ones"
-    catalog.set_stack_state(A01, StackState.INCOMPLETE, reason)
+    what, do = "3 of 8 slices came, the first missing is channel 561 z 1", "run the plate again; or not"
+    catalog.end_stack(A01, Ending(StackEnd.SHORT, what, do))
     assert look(catalog) == [("stack-incomplete", "P1/A01/0")]
     [alarm] = open_alarms(catalog)
-    assert (alarm.what, alarm.do) == tuple(reason.split("; "))
+    assert (alarm.what, alarm.do) == (what, do)
     catalog.expect(replace(catalog.plan(A01), key=replace(A01, stack=1)))
     assert look(catalog) == []
 
 
-def test_what_a_person_ordered_is_no_alarm(catalog: Catalog) -> None:
-    catalog.set_stack_state(A01, StackState.INCOMPLETE, _ended("skipped", "eve", "mould"))
-    catalog.set_stack_state(A02, StackState.INCOMPLETE, _ended("the plate was aborted", "eve", ""))
-    catalog.set_stack_state(A03, StackState.FAILED, str(StackError("black", where=str(A03), do="open the shutter")))
+@pytest.mark.parametrize(
+    "words", ["skipped by eve: mould", "3 of 8 slices came; image it again", "stopped in the middle", ""]
+)
+def test_what_a_person_ordered_is_no_alarm_however_it_is_worded(catalog: Catalog, words: str) -> None:
+    catalog.end_stack(A01, Ending(StackEnd.SKIPPED, words))
+    catalog.end_stack(A02, Ending(StackEnd.ABORTED, words))
+    catalog.end_stack(A03, Ending(StackEnd.FAILED, "black", "open the shutter"))
     assert look(catalog) == [("stack-failed", str(A03))]
     [alarm] = open_alarms(catalog)
     assert (alarm.what, alarm.do) == ("black", "open the shutter")
+
+
+@pytest.mark.parametrize("words", ["skipped by eve: mould", "the plate was aborted by eve", "the light went out"])
+@pytest.mark.parametrize(
+    ("how", "code"), [(StackEnd.SHORT, "stack-incomplete"), (StackEnd.FAILED, "stack-failed")], ids=str
+)
+def test_what_nobody_ordered_is_one_however_it_is_worded(
+    catalog: Catalog, how: StackEnd, code: str, words: str
+) -> None:
+    catalog.end_stack(A01, Ending(how, words))
+    assert look(catalog) == [(code, str(A01))]
+
+
+@pytest.mark.parametrize("words", ["stopped in the middle", "skipped by eve", "the daemon left"])
+def test_a_stack_that_was_stopped_is_left_to_image_however_it_is_worded(catalog: Catalog, words: str) -> None:
+    catalog.end_stack(A01, Ending(StackEnd.STOPPED, words))
+    for key in (A02, A03):
+        catalog.end_stack(key, Ending(StackEnd.SKIPPED, words))
+    assert look(catalog) == []
+    says(catalog, "stopped")
+    assert look(catalog) == [("plate-stopped", "")]
+    assert "1 wells left to image: A01" in open_alarms(catalog)[0].what
 
 
 @pytest.mark.parametrize("state", ["stopped", "idle"])
@@ -146,7 +171,7 @@ def test_a_disk_that_the_rest_of_the_plate_does_not_fit_on(tmp_path: Path) -> No
 
 
 def test_controls_out_of_range(catalog: Catalog) -> None:
-    catalog.set_stack_state(A01, StackState.FAILED, "skipped by eve")
+    catalog.end_stack(A01, Ending(StackEnd.SKIPPED, "mould"))
     flags = (
         QualityFlag("control-cv", Verdict.WARN, ("A01",), "CV 40 %", "look"),
         QualityFlag("outlier", Verdict.WARN, ("A02",), "far off", "look"),
@@ -162,8 +187,24 @@ def test_a_control_that_is_still_being_scored_is_not_lost(catalog: Catalog) -> N
     for state in (StackState.STORED, StackState.SCORING):
         catalog.set_stack_state(A01, state)
         assert look(catalog, situation) == []
-    catalog.set_stack_state(A01, StackState.FAILED, "black; mend it")
+    catalog.end_stack(A01, Ending(StackEnd.FAILED, "black", "mend it"))
     assert ("quality-control-lost", "") in look(catalog, situation)
+
+
+def test_a_control_that_a_person_skipped_is_no_alarm_and_another_is(catalog: Catalog) -> None:
+    def lost(*wells: str) -> Situation:
+        return replace(FINE, flags=(QualityFlag("control-lost", Verdict.WARN, wells, "no value", "image it"),))
+
+    catalog.end_stack(A01, Ending(StackEnd.SKIPPED, "mould"))
+    catalog.end_stack(A02, Ending(StackEnd.FAILED, "black", "mend it"))
+    assert look(catalog, lost("A01")) == [("stack-failed", str(A02))]
+    assert ("quality-control-lost", "") in look(catalog, lost("A01", "A02"))
+
+
+def test_a_fault_of_a_newer_program_stands_and_is_a_warning(catalog: Catalog) -> None:
+    catalog.raise_fault("laser-aged", InstrumentError("dim", do="replace it"))  # type: ignore[arg-type]
+    assert look(catalog) == [("laser-aged", "")]
+    assert open_alarms(catalog)[0].severity == "warning"
 
 
 def test_a_plate_that_stopped_before_it_was_scored(catalog: Catalog) -> None:
@@ -196,7 +237,7 @@ def test_faults_that_are_ended_by_what_came_after(catalog: Catalog) -> None:
 
 
 def test_looking_again_writes_nothing(catalog: Catalog) -> None:
-    catalog.set_stack_state(A01, StackState.FAILED, "black; mend it")
+    catalog.end_stack(A01, Ending(StackEnd.FAILED, "black", "mend it"))
     look(catalog)
     before = catalog._connection.total_changes
     look(catalog)
@@ -206,7 +247,7 @@ def test_looking_again_writes_nothing(catalog: Catalog) -> None:
 def test_status_says_each_once(catalog: Catalog, tmp_path: Path) -> None:
     from rich.console import Console
 
-    catalog.set_stack_state(A01, StackState.FAILED, "black; mend it")
+    catalog.end_stack(A01, Ending(StackEnd.FAILED, "black", "mend it"))
     look(catalog)
     console = Console(width=120)
     with console.capture() as captured:

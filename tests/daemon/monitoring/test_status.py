@@ -25,6 +25,7 @@ from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Normalisation, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 
 CONTROL, SAMPLE = WellId(0, 0), WellId(0, 1)
@@ -111,13 +112,33 @@ def test_an_open_fault(data: Path) -> None:
         assert seen(data).exit_code == HEALTHY
 
 
-@pytest.mark.parametrize("state", [StackState.FAILED, StackState.INCOMPLETE])
-def test_a_well_that_ended_badly(data: Path, state: StackState) -> None:
+@pytest.mark.parametrize(("how", "word"), [(StackEnd.FAILED, "failed"), (StackEnd.SHORT, "incomplete")])
+def test_a_well_that_ended_badly(data: Path, how: StackEnd, word: str) -> None:
     with Catalog.create_or_open(data) as catalog:
-        catalog.set_stack_state(StackKey("P1", SAMPLE), state, "the folder went quiet")
+        catalog.end_stack(StackKey("P1", SAMPLE), Ending(how, "the folder went quiet", "look at it"))
     found = seen(data)
-    assert (found.exit_code, found.work_left) == (ATTENTION, False)
-    assert f"A02 {state}: the folder went quiet" in shown(status.to_screen(found))
+    assert (found.exit_code, found.work_left, found.wells) == (ATTENTION, False, {"final": 1, word: 1})
+    assert f"A02 {word}: the folder went quiet; look at it" in shown(status.to_screen(found))
+
+
+@pytest.mark.parametrize("how", [StackEnd.SKIPPED, StackEnd.ABORTED], ids=str)
+def test_a_well_that_a_person_left_out_is_nothing_to_look_at(data: Path, how: StackEnd) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.end_stack(StackKey("P1", SAMPLE), Ending(how, "left out by eve: mould"))
+    found = seen(data)
+    assert (found.exit_code, found.work_left, found.failed) == (HEALTHY, False, ())
+    assert found.wells == {"final": 1, how.value: 1}
+    text = shown(status.to_screen(found))
+    assert "A02 left out by eve: mould" in text
+    assert "failed" not in text
+    assert [well["status"] for well in json.loads(status.to_json(found))["left_out"]] == [how.value]
+
+
+def test_a_well_that_was_stopped_is_work_left(data: Path) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.end_stack(StackKey("P1", SAMPLE), Ending(StackEnd.STOPPED, "stopped", "run it"))
+    found = seen(data)
+    assert (found.exit_code, found.work_left, found.failed) == (STOPPED, True, ())
 
 
 def test_status_as_json(data: Path) -> None:

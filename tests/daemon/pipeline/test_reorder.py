@@ -82,7 +82,9 @@ class Bench:
 
     def skip(self, key: StackKey) -> None:
         self.under_way = None
-        self.catalog.set_stack_state(key, StackState.INCOMPLETE, self.steering.why_short(key))
+        ending = self.steering.why_short(key)
+        assert ending is not None
+        self.catalog.end_stack(key, ending)
 
     def decide(self, one: StackPlan, *, take: bool) -> None:
         assert one is self._planned, "each stack that is planned is decided over once"
@@ -194,7 +196,7 @@ def test_a_well_that_was_to_be_skipped_is_imaged_after_all(bench: Bench) -> None
     begin(bench)
     bench.order(SkipWell(who="ann", well=WELLS[4], reason="fell off"))
     bench.order(reorder("B02"))
-    assert bench.catalog.stack(PLANS[4].key).reason is None
+    assert bench.catalog.stack(PLANS[4].key).end is None
     bench.to_the_end()
     assert bench.wells() == ["A01", "B02", "A02", "A03", "B01"]
 

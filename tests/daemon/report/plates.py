@@ -15,6 +15,7 @@ from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 
 MODEL = "5f" * 32
@@ -90,9 +91,14 @@ def score(data: Path, wells: PlateMap, live_um3: Figures, *, final: bool = True)
             catalog.update_related(key, MODEL, Related(status, reason, v_control), "controls")
 
 
-def set_state(data: Path, plate: str, well: WellId, state: StackState, reason: str | None = None) -> None:
+def set_state(data: Path, plate: str, well: WellId, state: StackState) -> None:
     with Catalog.create_or_open(data) as catalog:
-        catalog.set_stack_state(StackKey(plate, well), state, reason)
+        catalog.set_stack_state(StackKey(plate, well), state)
+
+
+def end_stack(data: Path, plate: str, well: WellId, how: StackEnd, what: str) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.end_stack(StackKey(plate, well), Ending(how, what))
 
 
 def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed: int = 0) -> None:

@@ -16,7 +16,7 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.daemon.catalog import audit_trail
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_verification import verify
-from spheroidd.daemon.catalog.writer import Catalog, StackState
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report import writer as report
 from spheroidd.daemon.report.images import choose
@@ -29,6 +29,7 @@ from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 
@@ -223,7 +224,7 @@ def spoilt(tmp_path_factory) -> Path:
     del live[FAILED]
     plates.register(data, wells)
     plates.score(data, wells, live)
-    plates.set_state(data, "P2", FAILED, StackState.FAILED, "the worker died three times on it")
+    plates.end_stack(data, "P2", FAILED, StackEnd.FAILED, "the worker died three times on it")
     exclude_well(data, str(EXCLUDED), "pipetting error <b>", plate="P2", who="Ada")
     return data
 

@@ -19,6 +19,7 @@ from spheroidd.daemon.web.plate_view import plate_view, well_view
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 from tests.daemon.web.rig import Client, asked
@@ -34,7 +35,7 @@ def fill_plate(folder: Path) -> None:
     plates.register(folder, wells)
     ordered = sorted(live)
     plates.score(folder, wells, {well: live[well] for well in ordered[:16]})
-    plates.set_state(folder, "P1", ordered[16], StackState.FAILED, "the worker ended <b>three</b> times")
+    plates.end_stack(folder, "P1", ordered[16], StackEnd.FAILED, "the worker ended <b>three</b> times")
     plates.set_state(folder, "P1", ordered[17], StackState.ACQUIRING)
     plates.store_images(folder, wells, plates.plan_of(StackKey("P1", IMAGED)), 0.7)
     with Catalog.create_or_open(folder) as catalog:
@@ -115,8 +116,8 @@ def test_a_view_is_made_anew_where_something_changed(tmp_path: Path) -> None:
     views, well = PlateViews(lambda: now_s[0]), min(live)
     changes = [
         lambda: plates.set_state(tmp_path, "P1", well, StackState.ACQUIRING),
-        lambda: plates.set_state(tmp_path, "P1", well, StackState.INCOMPLETE, "spilt"),
-        lambda: plates.set_state(tmp_path, "P1", well, StackState.INCOMPLETE, "skipped"),
+        lambda: plates.end_stack(tmp_path, "P1", well, StackEnd.SHORT, "spilt"),
+        lambda: plates.end_stack(tmp_path, "P1", well, StackEnd.SKIPPED, "mould"),
         lambda: plates.score(tmp_path, wells, live),
     ]
     with Catalog.read_only(tmp_path) as catalog:
