@@ -157,6 +157,8 @@ def _again(frame: Frame, how: str, do: str) -> StackError:
 class PushInlet:
     """Where one program at a time pushes stacks into one run."""
 
+    pushes = True  # that program decides what is imaged, and not the run
+
     def __init__(self) -> None:
         self._change = threading.Condition()
         self._session: PushSession | None = None

@@ -8,7 +8,7 @@ import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ import psutil
 from rich.console import Console
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.acquisition.sources.push import PushInlet, PushSource
+from spheroidd.acquisition.sources.push import PushSource
 from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.analysis.results_table import results_table
@@ -33,6 +33,7 @@ from spheroidd.daemon.monitoring.preflight import preflight, require
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.live_table import Progress
 from spheroidd.daemon.pipeline.main_loop import EVENTS_CAPACITY, AnyEvent, PlateRun
+from spheroidd.daemon.pipeline.run_context import Inlet, NoInlet, RunContext
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
@@ -44,7 +45,7 @@ from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.ports import FocusRecalling
+from spheroidd.protocols.ports import FocusRecalling, StackSource
 from spheroidd.protocols.results import Normalisation, WellStatus
 from spheroidd.protocols.well import WellId
 
@@ -73,18 +74,18 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         RunMonitor(data_dir, catalog, config.alarms) as monitor,
         _serving(data_dir, catalog, config.service, console) as service,
     ):
-        return acquire_plate(config, catalog, service, console=console, live=live, monitor=monitor, from_well=from_well)
+        context = RunContext(monitor=monitor) if service is None else RunContext(service.inbox, monitor=monitor)
+        return acquire_plate(config, catalog, service, context, console=console, live=live, from_well=from_well)
 
 
 def acquire_plate(
     config: Config,
     catalog: Catalog,
     service: "Service | None",
+    context: RunContext,
     *,
     console: Console,
     live: bool = True,
-    on_stop: Callable[[], None] = lambda: None,
-    monitor: RunMonitor | None = None,
     from_well: WellId | None = None,
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
@@ -119,9 +120,9 @@ def acquire_plate(
             frames_capacity=FRAMES_CAPACITY,
             attempts=config.inference.max_attempts,
         )
-        context = RunContext(service, source.inlet if isinstance(source, PushSource) else None, on_stop, monitor)
-        inference = config.inference
-        _run(catalog, plate_map, inference, events, threads, data_dir, console, context, live=live)
+        with _taking_pushes(service, plate_map.name, source) as inlet:
+            context = replace(context, inlet=inlet)
+            _run(catalog, plate_map, config.inference, events, threads, data_dir, console, context, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
 
 
@@ -156,29 +157,20 @@ def say_state(catalog: Catalog, state: str, started_s: float) -> None:
     catalog.set_run_state(RunState(version("spheroidd"), os.getpid(), state, started_s, time.time()))
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """Through what a run is context from outside: nothing at all, or a service and, for pushed slices, their inlet.
-
-    `on_stop` is called where a person stops the run, by a signal or an order; `monitor` tells of it meanwhile.
-    """
-
-    service: "Service | None" = None
-    inlet: PushInlet | None = None
-    on_stop: Callable[[], None] = lambda: None
-    monitor: RunMonitor | None = None
-
-    @contextlib.contextmanager
-    def door_open(self, plate: str) -> Iterator[None]:
-        """Let programs push as long as the run lasts."""
-        if self.service is None or self.inlet is None:
-            yield
-            return
-        self.service.door.open(plate, self.inlet)
-        try:
-            yield
-        finally:
-            self.service.door.close()
+@contextlib.contextmanager
+def _taking_pushes(service: "Service | None", plate: str, source: StackSource) -> Iterator[Inlet]:
+    """The inlet of a run; where slices are pushed, programs find it at the service as long as the run lasts."""
+    if not isinstance(source, PushSource):
+        yield NoInlet()
+        return
+    if service is None:
+        yield source.inlet
+        return
+    service.door.open(plate, source.inlet)
+    try:
+        yield source.inlet
+    finally:
+        service.door.close()
 
 
 def score_plate(
@@ -265,21 +257,9 @@ def _run(
         WorkerSettings(data_dir, model, inference.device, inference.threads, inference.precision), events.put
     )
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
-        orders = context.service.inbox if context.service else None
-        run = PlateRun(
-            catalog,
-            scheduler,
-            worker,
-            events,
-            pace,
-            progress,
-            orders=orders,
-            inlet=context.inlet,
-            on_stop=context.on_stop,
-            monitor=context.monitor,
-        )
-        with stopped_by_signals(run.stop, console), context.door_open(plate_map.name):
-            run.run(threads)
+        run = PlateRun(catalog, scheduler, worker, events, pace, progress, threads, context)
+        with stopped_by_signals(run.stop, console):
+            run.run()
 
 
 def _enter_start(

@@ -10,11 +10,12 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
-from spheroidd.daemon.launch.run import RunContext, acquire_plate, say_state, score_again, stopped_by_signals
+from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again, stopped_by_signals
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
 from spheroidd.daemon.pipeline.orders import Done, Order, Rescore, StartPlate, Stop, Ticket
+from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import audited
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.lock import acquire_lock
@@ -114,10 +115,9 @@ class Waiting:
             config,
             self._catalog,
             self._service,
+            self._context(),
             console=self._console,
             live=False,
-            on_stop=self.stop,
-            monitor=self._monitor,
             from_well=from_well,
         )
 
@@ -129,8 +129,10 @@ class Waiting:
         done = audited(self._catalog, order.plate, order, f"plate {order.plate} is scored again")
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
-        context = RunContext(self._service, None, self.stop, self._monitor)
-        score_again(self._catalog, order.plate, given, self._data_dir, self._console, context)
+        score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._context())
+
+    def _context(self) -> RunContext:
+        return RunContext(self._service.inbox, monitor=self._monitor, on_stop=self.stop)
 
     def _check_stored(self, order: Order) -> None:
         self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.acquisition.sources.push import PushInlet
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
-from spheroidd.daemon.pipeline.orders import Inbox
+from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.messages import Scored
@@ -61,8 +59,9 @@ _STOPPED = Ending(StackEnd.STOPPED, "stopped in the middle", "`spheroidd run` go
 class PlateRun:
     """Runs one plate until its source has nothing more to give and every stored stack is scored.
 
-    `shown` is called after each turn of the loop; it may draw, and must not block. `orders` are carried out between
-    turns; `inlet` is told what was committed, `on_stop` that a person stopped it, `monitor` what others must know.
+    Without `threads` it only scores what is stored. `shown` is called after each turn of the loop; it may draw, and
+    must not block. The orders of `context` are carried out between turns; its inlet and its monitor are told what was
+    committed.
     """
 
     def __init__(
@@ -73,36 +72,29 @@ class PlateRun:
         events: Channel[AnyEvent],
         pace: Throughput,
         shown: Callable[[], None],
-        *,
-        orders: Inbox | None = None,
-        inlet: PushInlet | None = None,
-        on_stop: Callable[[], None] = lambda: None,
-        monitor: RunMonitor | None = None,
+        threads: AcquisitionThreads | None,
+        context: RunContext,
     ) -> None:
-        self._monitor = monitor
+        self._context, self._monitor = context, context.monitor
         self._catalog, self._scheduler, self._worker, self._events = catalog, scheduler, worker, events
-        self._pace, self._shown, self._inlet, self._on_stop = pace, shown, inlet, on_stop
-        self._orders = orders if orders is not None else Inbox()  # an empty one is false
-        self._steering = self._steered_by(None)
-        self._threads: AcquisitionThreads | None = None
+        self._pace, self._shown, self._threads = pace, shown, threads
+        self._steering = Steering(catalog, scheduler, pace, threads, stop=self.stop, inlet=context.inlet)
         self._rejected: dict[StackKey, SpheroiddError] = {}
         self._stopping = False
         self._next_heartbeat_s = 0.0  # by the clock that never jumps
         self._instrument_error: SpheroiddError | None = None
 
-    def run(self, threads: AcquisitionThreads | None) -> None:
-        """Run to the end, or to a stop. Without `threads` it only scores what is stored.
+    def run(self) -> None:
+        """Run to the end, or to a stop.
 
         Raises InstrumentError where the instrument gave up (what was taken is scored first), ModelError where no
         worker can start, and whatever a thread died of.
         """
-        self._threads = threads
-        self._steering = self._steered_by(threads)
-        self._scheduler.source_finished = threads is None
+        self._scheduler.source_finished = self._threads is None
         self._pace.state = "running"
         self._worker.start()
-        if threads:
-            threads.start()
+        if self._threads:
+            self._threads.start()
         try:
             while not self._over():
                 self._turn()
@@ -114,7 +106,7 @@ class PlateRun:
     def stop(self) -> None:
         """Take no further frame; keep and commit what was taken; leave the scoring for the next run."""
         self._stopping = True
-        self._on_stop()
+        self._context.on_stop()
         self._pace.state = "stopping"
         if self._threads:
             self._threads.stop()
@@ -137,22 +129,17 @@ class PlateRun:
     def _turn(self) -> None:
         batch = self._take_batch()
         self._commit(batch)
-        if self._monitor:
-            self._monitor.after_commit(batch)
+        self._monitor.after_commit(batch)
         for event in batch:
             self._act(event)
-            if self._inlet:
-                self._inlet.told(event)
-        if self._steering.handle_orders(self._orders):
+            self._context.inlet.told(event)
+        if self._steering.handle_orders(self._context.orders):
             self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
         self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
             self._scheduler.dispatch(self._worker)
             self._pace.worker = self._scheduler.describe()
         self._shown()
-
-    def _steered_by(self, threads: AcquisitionThreads | None) -> Steering:
-        return Steering(self._catalog, self._scheduler, self._pace, threads, stop=self.stop, inlet=self._inlet)
 
     def _word(self) -> str:
         return "stopping" if self._stopping else self._steering.word
@@ -182,8 +169,7 @@ class PlateRun:
                     if beat:
                         excluded = self._scheduler.record_exclusions()
                         self._catalog.set_run_state(self._pace.run_state(now_s))
-                        if self._monitor:
-                            self._monitor.record(acquiring=not self._scheduler.source_finished)
+                        self._monitor.record(acquiring=not self._scheduler.source_finished)
                     if refused:
                         self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, refused)
                         self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
@@ -193,17 +179,15 @@ class PlateRun:
                     raise
                 refused, self._pace.state = error, "storage full"
                 self._shown()
-                if self._monitor:
-                    self._monitor.catalog_unwritable(error)
-                self._steering.handle_orders(self._orders)
+                self._monitor.catalog_unwritable(error)
+                self._steering.handle_orders(self._context.orders)
                 time.sleep(HEARTBEAT_S)
         if refused:
             self._pace.state = self._word()
         if beat:
             self._scheduler.related_without(excluded)
             self._next_heartbeat_s = started_s + HEARTBEAT_S
-            if self._monitor:
-                self._monitor.after_heartbeat(self._pace.state)
+            self._monitor.after_heartbeat(self._pace.state)
 
     # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------
 
@@ -231,8 +215,7 @@ class PlateRun:
                 self._scheduler.record_failed(event)
             case WorkerLost():
                 self._scheduler.record_lost(event)
-                if self._monitor:
-                    self._monitor.worker_lost(event)
+                self._monitor.worker_lost(event)
             case _:
                 pass  # said to main alone: nothing to keep
 

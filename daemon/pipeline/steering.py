@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spheroidd.acquisition.channel import ChannelClosedError
-from spheroidd.acquisition.sources.push import PushInlet
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
@@ -26,6 +25,7 @@ from spheroidd.daemon.pipeline.orders import (
     SkipWell,
     Stop,
 )
+from spheroidd.daemon.pipeline.run_context import Inlet
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 from spheroidd.protocols.errors import MissingError, RefusedError, SpheroiddError, StorageError
@@ -39,7 +39,7 @@ _AGAIN = "run the plate again, or repeat the well, to take it"
 
 
 class Steering:
-    """The will of the operators over one run. Without `threads` only the scoring can be context."""
+    """What operators want of one run. Without `threads` only its scoring can be steered."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Steering:
         threads: AcquisitionThreads | None,
         *,
         stop: Callable[[], None],
-        inlet: PushInlet | None,
+        inlet: Inlet,
     ) -> None:
         self._catalog, self._scheduler, self._pace, self._threads = catalog, scheduler, pace, threads
         self._plate = pace.plate or ""
@@ -196,7 +196,7 @@ class Steering:
     def _repeat(self, order: RepeatWell) -> str:
         threads, well = self._acquiring(), order.well
         self._known(well)
-        if self._inlet is not None:
+        if self._inlet.pushes:
             raise RefusedError("the program that pushes decides what is imaged", do="push the well as a further stack")
         rows = self._stacks(well)
         if not rows or self._awaited(well):
@@ -246,8 +246,6 @@ class Steering:
 
     def _finish_push(self) -> str:
         self._acquiring()
-        if self._inlet is None:
-            raise RefusedError("this plate's slices are not pushed", do="abort the plate to end it early")
         self._inlet.finish()
         return f"no more stacks of plate {self._plate} are awaited"
 

@@ -9,6 +9,7 @@ import pytest
 from spheroidd.acquisition.channel import Channel
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline import main_loop as pipeline
+from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.throughput import Throughput
 
 
@@ -30,7 +31,9 @@ def test_heartbeats_go_on_when_the_clock_jumps(tmp_path: Path, monkeypatch: pyte
     with Catalog.create_or_open(tmp_path) as catalog:
         events: Channel[Any] = Channel(capacity=1)
         nobody = cast(Any, None)
-        run = pipeline.PlateRun(catalog, cast(Any, Desk()), nobody, events, Throughput(0, 0), lambda: None)
+        run = pipeline.PlateRun(
+            catalog, cast(Any, Desk()), nobody, events, Throughput(0, 0), lambda: None, None, RunContext()
+        )
         beats = []
         for passed_s, jumps_s in ((0.0, 0.0), (0.5, 0.0), (0.6, jump_s), (0.5, 0.0), (0.6, 0.0)):
             clock.steady_s += passed_s

@@ -24,6 +24,7 @@ from spheroidd.daemon.pipeline.orders import (
     SkipWell,
     Ticket,
 )
+from spheroidd.daemon.pipeline.run_context import NoInlet
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
@@ -64,7 +65,12 @@ class Bench:
         scheduler = type("Desk", (), {"source_finished": False})()
         threads = cast(Any, self)
         self.steering = Steering(
-            self.catalog, cast(Any, scheduler), Throughput(0, 0, plate="P1"), threads, stop=lambda: None, inlet=None
+            self.catalog,
+            cast(Any, scheduler),
+            Throughput(0, 0, plate="P1"),
+            threads,
+            stop=lambda: None,
+            inlet=NoInlet(),
         )
 
     # What AcquisitionThreads does, one step at a time.
