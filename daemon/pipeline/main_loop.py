@@ -79,7 +79,6 @@ class PlateRun:
         self._catalog, self._scheduler, self._worker, self._events = catalog, scheduler, worker, events
         self._pace, self._shown, self._threads = pace, shown, threads
         self._steering = Steering(catalog, scheduler, pace, threads, stop=self.stop, inlet=context.inlet)
-        self._rejected: dict[StackKey, SpheroiddError] = {}
         self._stopping = False
         self._next_heartbeat_s = 0.0  # by the clock that never jumps
         self._instrument_error: SpheroiddError | None = None

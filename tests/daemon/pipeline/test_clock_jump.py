@@ -16,6 +16,8 @@ from spheroidd.daemon.pipeline.throughput import Throughput
 class Desk:
     """A scoring scheduler with nothing to score."""
 
+    source_finished = True
+
     def lock_when_ready(self) -> None: ...
     def record_exclusions(self) -> tuple[str, ...]:
         return ()
