@@ -13,6 +13,7 @@ import torch
 
 from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import UNet
+from spheroidd.inference.segmentation.precision import AUTO
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.stack import TrainingStack
 
@@ -21,14 +22,16 @@ OUTPUTS: tuple[Output, ...] = get_args(Output)
 THRESHOLDS = np.linspace(0.3, 0.7, 17)
 
 
-def balance(model: UNet, stacks: Sequence[TrainingStack], outputs: Collection[Output]) -> tuple[float, float]:
+def balance(
+    model: UNet, stacks: Sequence[TrainingStack], outputs: Collection[Output], precision: str = AUTO
+) -> tuple[float, float]:
     """Shift the live or the dead logits, or both, to where the Dice of all voxels of the stacks together is highest.
 
     At the model's spacing; of a stack under its plate's limits, which are the default, or under its own where it knows
     no others. Of thresholds with the same Dice the one nearest to 0.5 is taken. Returns the shifts, in logits: 0 for an
     output that is not asked for, or that no stack has a cell of, which tells nothing of where it should be.
     """
-    segmenter = UNetSegmenter(model, ModelCard("balance", model.settings, halo=0, sha256=""))
+    segmenter = UNetSegmenter(model, ModelCard("balance", model.settings, halo=0, sha256=""), precision=precision)
     both = np.zeros((2, len(THRESHOLDS)))  # voxels in mask and truth, by output and threshold
     either = np.zeros_like(both)  # voxels of the mask and of the truth, added
     for stack in stacks:

@@ -25,7 +25,7 @@ from spheroidd.inference.network.build import build_network, check_architecture
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.widen import widened
-from spheroidd.inference.segmentation.precision import named_precision
+from spheroidd.inference.segmentation.precision import AUTO, named_precision
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.checkpoint import Origin, resume, save_checkpoint, weights_digest
 from spheroidd.inference.training.history import CSV_NAME, Progress, write_csv
@@ -113,10 +113,10 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def validate(model: UNet, stacks: Sequence[TrainingStack]) -> dict[str, tuple[float, float]]:
+def validate(model: UNet, stacks: Sequence[TrainingStack], precision: str = AUTO) -> dict[str, tuple[float, float]]:
     """Live and dead Dice per stack and variant at the model's spacing, of probability 0.5 against half a voxel."""
     card = ModelCard("validation", model.settings, halo=0, sha256="")
-    segmenter = UNetSegmenter(model, card, str(next(model.parameters()).device))
+    segmenter = UNetSegmenter(model, card, str(next(model.parameters()).device), precision)
     found = {}
     for stack in stacks:
         truth = stack.fractions() >= 0.5
@@ -127,7 +127,7 @@ def validate(model: UNet, stacks: Sequence[TrainingStack]) -> dict[str, tuple[fl
     return found
 
 
-def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 8) -> float:
+def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 8, precision: str = AUTO) -> float:
     """How much the input varies around the flattest voxel that was taken for a cell: three quarters of it; at most 0.5.
 
     Around is within `reach` voxels, far less than a tile: a tile that varies less is background all the more. A
@@ -135,7 +135,7 @@ def background_bound(model: UNet, stacks: Sequence[TrainingStack], reach: int = 
     deviation is never skipped, however contrasted the cells of these stacks were. Of a large stack the middle is taken:
     a field of 50 um is 500 voxels wide where they are of 0.1 um.
     """
-    segmenter = UNetSegmenter(model, ModelCard("bound", model.settings, halo=0, sha256=""), "cpu")
+    segmenter = UNetSegmenter(model, ModelCard("bound", model.settings, halo=0, sha256=""), "cpu", precision)
     flattest, size = math.inf, 2 * reach + 1
     for stack in stacks:
         for variant in stack.variants:

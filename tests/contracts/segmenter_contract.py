@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spheroidd.protocols.ports import Prediction, Segmenter
+from spheroidd.protocols.results import Precision
 
 
 def noise(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.float32]:
@@ -36,6 +37,7 @@ class SegmenterContract:
         assert min(segmenter.spacing_um) > 0
         assert segmenter.halo >= 0
         assert segmenter.sha256
+        assert segmenter.precision in list(Precision)
 
     @pytest.mark.parametrize("shape", [(16, 16, 16), (8, 24, 16), (5, 19, 13), (1, 1, 1)], ids=str)
     def test_a_prediction_has_the_region_s_shape_and_lies_in_range(

@@ -131,13 +131,13 @@ def test_the_2d_network_lets_nothing_pass_between_slices() -> None:
 class TestSlicewiseSegmenter(SegmenterContract):
     def make_segmenter(self) -> Segmenter:
         model = switched({"architecture": "SlicewiseUNet"})
-        return UNetSegmenter(model, ModelCard("slices", model.settings, 16, "0" * 64), "cpu")
+        return UNetSegmenter(model, ModelCard("slices", model.settings, 16, "0" * 64), "cpu", "fp32")
 
 
 class TestNetworkWithoutBranches(SegmenterContract):
     def make_segmenter(self) -> Segmenter:
         model = switched({"residual": False, "deep_supervision": False, "density": False})
-        return UNetSegmenter(model, ModelCard("plain", model.settings, 16, "0" * 64), "cpu")
+        return UNetSegmenter(model, ModelCard("plain", model.settings, 16, "0" * 64), "cpu", "fp32")
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)

@@ -26,7 +26,7 @@ from spheroidd.inference.segmentation.segmenter import (
 from spheroidd.inference.segmentation.tiles import GRID, tile_axis
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Segmenter
-from spheroidd.protocols.results import Limits
+from spheroidd.protocols.results import Limits, Precision
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
@@ -34,16 +34,23 @@ from tests.contracts.segmenter_contract import SegmenterContract, noise
 from tests.contracts.source_contract import FakeClock
 
 
-def tiny(background: float | None = None, halo: int = 16) -> UNetSegmenter:
+def tiny(background: float | None = None, halo: int = 16, precision: str = "fp32") -> UNetSegmenter:
     torch.manual_seed(3)
     shape = UNetSettings(base=4, levels=3)
     model = ResidualUNet(shape).eval()
-    return UNetSegmenter(model, ModelCard("tiny", shape, halo, "0" * 64, background=background), "cpu")
+    return UNetSegmenter(model, ModelCard("tiny", shape, halo, "0" * 64, background=background), "cpu", precision)
 
 
 class TestUNetSegmenter(SegmenterContract):
     def make_segmenter(self) -> Segmenter:
         return tiny()
+
+
+class TestUNetSegmenterInBf16(SegmenterContract):
+    TILE_TOLERANCE = 1e-2  # a rounding of a logit moves a probability by 0.004 at most, and there are several
+
+    def make_segmenter(self) -> Segmenter:
+        return tiny(precision="bf16")
 
 
 class TestThresholdSegmenter(SegmenterContract):
@@ -251,6 +258,7 @@ def emulated() -> StreamingPreprocessor:
     return preprocessor
 
 
+@pytest.mark.parametrize("precision", list(Precision))
 class TestDefaultModelOnEmulatedData:
     """What must hold of the weights that ship, on data like those they were made for."""
 
@@ -259,8 +267,8 @@ class TestDefaultModelOnEmulatedData:
         slabs = streamed(StreamingSegmentation(keeping, segmenter, limits=KNOWN, tile_yx=tile_yx), keeping, [])
         return np.stack(joined(slabs, source.shape[0])[:2]) >= 0.5
 
-    def test_skipping_background_changes_no_mask(self, emulated: StreamingPreprocessor) -> None:
-        skipping, seeing = load_segmenter(device="cpu"), load_segmenter(device="cpu")
+    def test_skipping_background_changes_no_mask(self, emulated: StreamingPreprocessor, precision: Precision) -> None:
+        skipping, seeing = (load_segmenter(device="cpu", precision=precision) for _ in range(2))
         seeing.card = replace(seeing.card, background=None)
         assert skipping.card.background is not None
         volume = emulated.volume(0, emulated.shape[0], emulated.limits())
@@ -272,8 +280,8 @@ class TestDefaultModelOnEmulatedData:
         assert masks[0].mean() > 0.05
         assert np.array_equal(masks, self.masks(seeing, emulated, 48))
 
-    def test_the_card_s_halo_is_enough(self, emulated: StreamingPreprocessor) -> None:
-        segmenter = load_segmenter(device="cpu")
+    def test_the_card_s_halo_is_enough(self, emulated: StreamingPreprocessor, precision: Precision) -> None:
+        segmenter = load_segmenter(device="cpu", precision=precision)
         tiled, whole = (self.masks(segmenter, emulated, tile_yx) for tile_yx in (64, 160))
         for kind in range(2):
             assert agreement(tiled[kind], whole[kind]).dice > 0.995

@@ -25,7 +25,7 @@ def move(model: UNet, live: float, dead: float) -> None:
 
 
 def answers(model: UNet, stack: TrainingStack) -> np.ndarray:
-    segmenter = UNetSegmenter(model, ModelCard("t", model.settings, halo=0, sha256=""))
+    segmenter = UNetSegmenter(model, ModelCard("t", model.settings, halo=0, sha256=""), "cpu", "fp32")
     return np.stack(segmenter.predict(stack.variants[:2][-1].astype(np.float32))[:2])
 
 
@@ -49,7 +49,7 @@ def test_an_output_that_was_moved_away_from_the_truth_finds_its_way_back(
     model, stack = agreed
     move(model, *skew)
     skewed = answers(model, stack)
-    shifts = balance(model, [stack], outputs)
+    shifts = balance(model, [stack], outputs, "fp32")
     found = answers(model, stack)
     for number, name in enumerate(("live", "dead")):
         if name in outputs:
@@ -59,6 +59,12 @@ def test_an_output_that_was_moved_away_from_the_truth_finds_its_way_back(
         else:
             assert shifts[number] == 0
         assert np.allclose(logit(found[number]) - logit(skewed[number]), shifts[number], atol=2e-3)
+
+
+def test_in_bf16_the_way_back_is_found_too(agreed: tuple[UNet, TrainingStack]) -> None:
+    model, stack = agreed
+    move(model, 0.6, -0.5)
+    assert balance(model, [stack], ("live", "dead"), "bf16") == pytest.approx((-0.6, 0.5), abs=GRID)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -26,7 +26,7 @@ from spheroidd.inference.training.stack import TrainingStack, content_digest, pr
 from spheroidd.inference.training.trainer import background_bound, check_possible, learning_rate, train, validate
 from spheroidd.protocols.errors import ConfigError, ModelError, StackError, StorageError
 from spheroidd.protocols.ports import Prediction
-from spheroidd.protocols.results import Limits
+from spheroidd.protocols.results import Limits, Precision
 from tests.inference.training.rig import TINY, balls
 from tests.places import ROOT
 
@@ -111,11 +111,12 @@ def test_another_seed_gives_another_network(tmp_path: Path) -> None:
 def test_it_learns_to_find_bright_balls(tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, steps=60, every=60, patch=(16, 16, 16), ema_decay=0.9)
     model = train([balls(seed) for seed in range(4)], [], settings, tmp_path)
-    for live, dead in validate(model, [balls(9)]).values():
-        assert min(live, dead) > 0.8
-    bound = background_bound(model, [balls(9)])
+    for precision in Precision:
+        for live, dead in validate(model, [balls(9)], precision).values():
+            assert min(live, dead) > 0.8, precision
+    bound = background_bound(model, [balls(9)], precision="fp32")
     assert bound == 0.5, "the balls vary by more than it, and more is never skipped"
-    segmenter = UNetSegmenter(model, ModelCard("b", settings.network, 0, "", background=bound), "cpu")
+    segmenter = UNetSegmenter(model, ModelCard("b", settings.network, 0, "", background=bound), "cpu", "fp32")
     assert not segmenter.predict(np.full((2, 8, 8, 8), -0.6, np.float32)).live.any()
     assert segmenter.predict(balls(9).variants[0].astype(np.float32)).live.max() > 0.5
 
