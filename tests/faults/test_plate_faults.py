@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.plate_runs import kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
+from tests.faults.plate_runs import Ledger, kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
 
 SLOW = {"pace": "real", "slice_period_s": 0.05}
 
@@ -40,6 +40,19 @@ def workers(pid: int) -> list[psutil.Process]:
     return found
 
 
+def settled(config: Path, still_s: float = 2.0) -> Ledger:
+    """What the ledger holds once nothing has come for that long."""
+    last, since = ledger(config), time.monotonic()
+    deadline = since + 60.0
+    while time.monotonic() - since < still_s:
+        assert time.monotonic() < deadline, "slices go on coming"
+        time.sleep(0.1)
+        now = ledger(config)
+        if now.slices != last.slices:
+            last, since = now, time.monotonic()
+    return last
+
+
 def in_hand(config: Path) -> str:
     """What the worker does with which stack at this moment; "" where it has none in hand."""
     database = config.parent / "data" / "catalog.sqlite"
@@ -62,10 +75,11 @@ def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: 
         killed: set[int] = set()
         while len(killed) < 2:
             wait_for(lambda: any(worker.pid not in killed for worker in workers(process.pid)))
-            time.sleep(3.0)  # it has loaded its model and scores
+            wait_for(lambda: in_hand(config), 120)  # it has loaded its model and scores
             for worker in workers(process.pid):
                 worker.kill()
                 killed.add(worker.pid)
+            wait_for(lambda: not in_hand(config))
         assert process.wait(120) == 0, log_of(config)
     finally:
         kill(process)
@@ -100,7 +114,7 @@ def test_a_worker_does_not_outlive_its_daemon(tmp_path: Path) -> None:
     try:
         wait_for(lambda: workers(process.pid))
         orphans = workers(process.pid)
-        time.sleep(2.0)
+        wait_for(lambda: in_hand(config), 120)
     finally:
         kill(process)
     _, alive = psutil.wait_procs(orphans, timeout=20)
@@ -226,8 +240,7 @@ def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
         wait_for(lambda: len(ledger(config).slices) > 10)
         ballast = leave_free(small_disk, left)
         wait_for(lambda: json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"])
-        time.sleep(2.0)  # what was on its way has arrived
-        stuck = ledger(config)
+        stuck = settled(config)  # what was on its way has arrived
         time.sleep(3.0)
         assert process.poll() is None, log_of(config)
         assert ledger(config).slices == stuck.slices, "slices were acknowledged on a full disk"

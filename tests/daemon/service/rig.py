@@ -71,18 +71,29 @@ class Main(threading.Thread):
         super().__init__(daemon=True)
         self._inbox, self.refusal = inbox, refusal
         self.orders: list[Order] = []
-        self.busy = threading.Event()  # it looks at no order as long as this is set
-        self._over = threading.Event()
+        self._busy, self._resting, self._over = threading.Event(), threading.Event(), threading.Event()
 
     def run(self) -> None:
         while not self._over.is_set():
-            if self.busy.is_set():
+            if self._busy.is_set():
+                self._resting.set()
                 time.sleep(0.01)
                 continue
             ticket = self._inbox.take(0.02)
             if ticket is not None:
                 self.orders.append(ticket.order)
                 ticket.answer(self.refusal or Done("it is done", "paused"))
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """It looks at no order meanwhile."""
+        self._busy.set()
+        assert self._resting.wait(20), "main is stuck"
+        try:
+            yield
+        finally:
+            self._busy.clear()
+            self._resting.clear()
 
     def stop(self) -> None:
         self._over.set()

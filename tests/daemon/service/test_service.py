@@ -179,14 +179,24 @@ def test_what_main_refuses_is_told_in_full(
     assert [info.metadata[name] for name in ("what", "where", "do")] == [error.what, error.where, error.do]
 
 
-def test_an_order_past_its_deadline_is_not_carried_out_later(stub: SpheroiddStub, main: Main) -> None:
-    main.busy.set()
-    time.sleep(0.1)  # until it has looked for the last time
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.PausePlate(wire.PausePlateRequest(), timeout=0.5)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    time.sleep(0.2)
-    main.busy.clear()
+def test_an_order_past_its_deadline_is_not_carried_out_later(
+    stub: SpheroiddStub, served: tuple[Service, Main], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (service, main), withdrawn = served, threading.Event()
+    submit = service.inbox.submit
+
+    def noted(order: orders.Order, timeout_s: float) -> orders.Done:
+        try:
+            return submit(order, timeout_s)
+        finally:
+            withdrawn.set()
+
+    monkeypatch.setattr(service.inbox, "submit", noted)
+    with main.busy():
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.PausePlate(wire.PausePlateRequest(), timeout=1.0)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert withdrawn.wait(CALL_S)
     stub.ResumePlate(wire.ResumePlateRequest(), timeout=CALL_S)
     assert main.orders == [orders.Resume(who="local")]
 

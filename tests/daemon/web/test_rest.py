@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,12 +179,8 @@ def test_what_main_refuses_keeps_its_words(client: Client, main: Main, refusal: 
 
 
 def test_an_order_that_is_not_taken_in_time_is_withdrawn(client: Client, main: Main) -> None:
-    main.busy.set()
-    time.sleep(0.1)  # until it has looked for the last time
-    try:
+    with main.busy():
         answer = client.post("/v1/run:pause", prefer="wait=1")
-    finally:
-        main.busy.clear()
     assert answer.status == 504
     assert client.post("/v1/run:resume").status == 200
     assert main.orders == [orders.Resume(who="local")]

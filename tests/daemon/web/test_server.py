@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -108,7 +107,7 @@ def test_a_reader_that_does_not_read_keeps_nobody_waiting(data_dir: Path) -> Non
 
 
 def test_streams_end_with_the_daemon(data_dir: Path) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
     with asked(data_dir) as (client, _, _):
         connection = client.connect()
         connection.request("GET", "/v1/status:watch")
@@ -117,16 +116,14 @@ def test_streams_end_with_the_daemon(data_dir: Path) -> None:
         def read() -> None:
             try:
                 while answer.readline():
-                    pass
+                    begun.set()
             except (http.client.HTTPException, OSError):
                 pass
             ended.set()
 
         threading.Thread(target=read, daemon=True).start()
-        time.sleep(0.2)
-        begun_s = time.monotonic()
+        assert begun.wait(20)
     assert ended.wait(20)
-    assert time.monotonic() - begun_s < 20
     connection.close()
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 HANG_S = 120.0
-LASTING = ("stage raises", "get_image raises")  # the engine tries again: these fail until they are disarmed
+# the engine tries again: these fail until they are disarmed
+LASTING = ("stage raises", "get_image raises", "stage is under way")
 
 
 def arm(path: Path, kind: str = "", at: int = 0) -> None:
@@ -55,6 +56,11 @@ def attach_faulty(path: Path, core: Any) -> None:
     _faulty_camera(core, faults)
     _faulty_stages(core, faults)
     _faulty_engine(faults)
+
+
+def attach_hanging(core: Any) -> None:
+    """A core that is never loaded: it hangs before it can say that it is."""
+    time.sleep(HANG_S)
 
 
 def attach_painted(core: Any) -> None:
@@ -129,6 +135,7 @@ def _hang_with_the_lock() -> None:
 
 def _faulty_stages(core: Any, faults: Faults) -> None:
     set_z, get_x, set_config, set_xy = core.set_position, core.get_x_position, core.set_config, core.set_xy_position
+    busy = core.device_busy
 
     def moved(*given: Any) -> None:
         if faults.due("stage raises"):
@@ -143,6 +150,7 @@ def _faulty_stages(core: Any, faults: Faults) -> None:
     core.set_position, core.set_config = moved, configured
     core.get_x_position = lambda *_: get_x() + (50.0 if faults.due("xy drifts") else 0.0)
     core.set_xy_position = lambda *given: None if faults.due("xy stage stays") else set_xy(*given)
+    core.device_busy = lambda label: faults.due("stage is under way") or busy(label)
 
 
 def _faulty_engine(faults: Faults) -> None:

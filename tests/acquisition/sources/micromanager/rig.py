@@ -46,8 +46,8 @@ def settings(**changed: Any) -> MicroManagerSettings:
         "y_limits_um": (-100, 20000),
         "z_limits_um": (0, 200),
         "retract_z_um": 0.0,
-        "min_stall_s": 0.8,
-        "first_frame_s": 1.5,
+        "min_stall_s": 2.0,  # each test of something that hangs waits as long; a sound camera takes milliseconds
+        "first_frame_s": 4.0,
         "move_timeout_s": 5.0,
     }
     return MicroManagerSettings(**(given | changed))

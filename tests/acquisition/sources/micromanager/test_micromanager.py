@@ -43,7 +43,7 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
-from tests.acquisition.sources.micromanager.faults import attach_painted, fake_java, painted
+from tests.acquisition.sources.micromanager.faults import attach_hanging, attach_painted, fake_java, painted
 from tests.acquisition.sources.micromanager.rig import (
     DEMO_CFG,
     SEQUENCED,
@@ -178,8 +178,9 @@ def test_the_example_runs_to_final_rows(tmp_path: Path) -> None:
 
 @needs_core
 def test_a_core_that_does_not_load_in_time_is_ended() -> None:
+    hasty = settings(start_timeout_s=0.001)
     with (
-        closing(MicroManagerSource(settings(start_timeout_s=0.001), plate(), "rig", SystemClock())) as source,
+        closing(MicroManagerSource(hasty, plate(), "rig", SystemClock(), attach=attach_hanging)) as source,
         pytest.raises(InstrumentError, match=r"did not answer for 0\.001 s while starting, and was killed"),
     ):
         source.check()
