@@ -29,8 +29,8 @@ from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap
 from spheroidd.inference.training.stack import filter_stack
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.stack import Pixels
 from spheroidd.sim_emulator.camera import OFFSET_ADU
 from spheroidd.sim_emulator.plate import DrugMode
 from spheroidd.sim_emulator.presets import PRESETS, Preset

@@ -29,8 +29,9 @@ from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap,
 from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.inference.training.stack import TrainingStack
 from spheroidd.inference.training.trainer import CHECKPOINT_NAME, train
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import Preset
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.truth import Truth

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Precision
-from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackKey, StackPlan
 
 
 class Clock(Protocol):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.well import WellId
@@ -14,10 +14,7 @@ CHANNELS = (LIVE_CHANNEL, DEAD_CHANNEL)
 PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
+    from spheroidd.protocols.pixels import Pixels
 
 
 class SliceIndex(NamedTuple):
@@ -122,13 +119,3 @@ class Block:
     channel: str
     z_start: int
     z_stop: int
-
-
-def __getattr__(name: str) -> Any:
-    """Make the alias Pixels when it is first asked for: `spheroidd status` has no time to import numpy."""
-    if name != "Pixels":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import numpy as np
-    from numpy.typing import NDArray
-
-    return NDArray[np.unsignedinteger[Any]]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spheroidd.protocols.stack import Pixels, SliceIndex
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_tree import ScreenerField

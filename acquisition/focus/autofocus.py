@@ -16,7 +16,8 @@ from spheroidd.acquisition.focus.focus_map import FocusMap
 from spheroidd.acquisition.plates.plan_settings import Finite, Positive
 from spheroidd.protocols.errors import InstrumentError, StackError
 from spheroidd.protocols.focus import FocusFound, FocusStatus
-from spheroidd.protocols.stack import Pixels, StackKey
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import StackKey
 
 Take = Callable[[Sequence[float]], Iterable[Pixels]]
 ENOUGH_NEIGHBOURS = 3  # wells: fewer say nothing of the plate's tilt

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 Target = Literal["bottom", "peak"]
 MIDDLE = 1024  # pixels a side that are looked at: more say the same and take longer

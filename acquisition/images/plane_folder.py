@@ -16,7 +16,7 @@ from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.leica_names import leica_letters
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 TIFF_ENDINGS = (".tif", ".tiff")
 

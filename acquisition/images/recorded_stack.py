@@ -15,7 +15,8 @@ from spheroidd.acquisition.images.channel_names import _named, tell_apart
 from spheroidd.acquisition.images.layout import CheckedFile, FileLayout, GrowingFile, LedgerFile, StackFile
 from spheroidd.acquisition.images.open_stack import open_file
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.stack import CHANNELS, Pixels, SliceIndex
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import CHANNELS, SliceIndex
 
 
 class RecordedStack:

@@ -12,7 +12,8 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import ShardCodec, ShardHeader, check_planes
 from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
-from spheroidd.protocols.stack import Pixels, SliceIndex, StackKey
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import SliceIndex, StackKey
 from spheroidd.protocols.well import WellId
 
 HEADER_BYTES = 4096  # more than any shard's header

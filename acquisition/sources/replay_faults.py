@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Clock
-from spheroidd.protocols.stack import Pixels, SliceIndex, StackKey
+from spheroidd.protocols.stack import SliceIndex, StackKey
 from spheroidd.protocols.well import WellId
 
 DAMAGED_ROWS = 8

@@ -8,7 +8,8 @@ import numpy as np
 from spheroidd.acquisition.store.ring_file import Ring
 from spheroidd.acquisition.store.shard import Rows, halving_rows, merged_rows
 from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles
-from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackPlan
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackPlan
 
 Place = tuple[int, int]
 """(channel number, shard number)."""

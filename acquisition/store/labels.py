@@ -36,7 +36,8 @@ from spheroidd.acquisition.store.shard import (
 )
 from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StorageError
-from spheroidd.protocols.stack import Pixels, StackKey, StackPlan
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import StackKey, StackPlan
 
 
 class LabelWriter:

@@ -10,7 +10,8 @@ from spheroidd.acquisition.store.shard import SLAB_Z, crc32c
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.faults import FaultCode
-from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackKey, StackPlan
 
 
 @dataclass(slots=True)

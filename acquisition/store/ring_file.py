@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spheroidd.acquisition.disk.durable_file import make_directories, write_all, write_durably
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.protocols.durable import sync_data
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 PAGE = 4096
 _MAGIC = b"sphring1"

@@ -6,6 +6,7 @@ at it, says which planes are really there and what their crc32c is: a plane of z
 """
 
 import math
+import multiprocessing
 import struct
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from spheroidd.protocols.errors import StorageError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 SLAB_Z = 8  # planes: small enough to be written at once, large enough to compress and read well in 3-D
 TILE = 200  # pixels: a tile of 8 planes is then 640 kB, which stays in a core's cache
@@ -318,3 +319,20 @@ def halving_rows(rows: Rows, halving: Halving, half: Pixels) -> Rows:
         return strip
 
     return halved
+
+
+def lock_without_a_name() -> None:
+    """Let blosc make its lock now, and as one that has no name: for a process that may be killed.
+
+    By itself it makes a named semaphore, which a killed process leaves behind, and of which Python's resource tracker
+    then complains on the parent's stderr. Locks for forked processes have no name; nothing is forked here. On Windows
+    no lock has one that outlives its process.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return
+    theirs = blosc.multiprocessing  # what it takes its lock from, and nothing else; the program's own is left alone
+    blosc.multiprocessing = multiprocessing.get_context("fork")
+    try:
+        blosc.get_mutex()
+    finally:
+        blosc.multiprocessing = theirs

@@ -29,8 +29,9 @@ from spheroidd.acquisition.store.shard import (
 )
 from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.stack import Block, Pixels, StackKey, StackPlan
+from spheroidd.protocols.stack import Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 

@@ -21,8 +21,9 @@ from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, read_
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, StackSealed
 from spheroidd.protocols.faults import FaultCode
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.stack import Block, Frame, Pixels, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackKey, StackPlan
 
 MANY_PENDING = 8  # slices not yet durable: beyond these throughput counts, not how soon each one is
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
 from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment
 from spheroidd.protocols.ports import Clock
-from spheroidd.protocols.stack import Pixels
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

@@ -27,10 +27,11 @@ from spheroidd.inference.segmentation.segmenter import StreamingSegmentation
 from spheroidd.inference.training.stack import filter_stack
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
-from spheroidd.protocols.stack import CHANNELS, LIVE_CHANNEL, Pixels, StackKey, StackPlan
+from spheroidd.protocols.stack import CHANNELS, LIVE_CHANNEL, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import count_states, grow
 from spheroidd.sim_emulator.truth import Truth

@@ -15,7 +15,8 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.evaluation.plate import WellFigures
 from spheroidd.daemon.evaluation.truth import plate_truth
 from spheroidd.inference.annotations.volume import ClassNames
-from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, Pixels, StackKey
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey
 from spheroidd.protocols.well import WellId
 
 LEAST_PX = 460  # a panel's longer side, where the stack's is shorter

@@ -21,9 +21,10 @@ from spheroidd.daemon.report import drawing
 from spheroidd.daemon.report.drawing import Drawing, Picture, Shape, Text
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import StackMeasurement, WellStatus
-from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Pixels, StackPlan
+from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackPlan
 
 LEAST_PX = 200  # a picture's longer side has at least so many pixels, where the stack has them
 SIDE, GAP, TITLE, FOOT = 115.0, 2.0, 20.0, 11.0  # points: four pictures in a text column

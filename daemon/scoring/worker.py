@@ -155,10 +155,11 @@ def _worker_main(settings: WorkerSettings, link: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
     threading.Thread(target=_exit_with_parent, name="orphan-check", daemon=True).start()
     _yield_to_acquisition()
-    _lock_blosc_without_a_name()
+    from spheroidd.acquisition.store.shard import lock_without_a_name
     from spheroidd.daemon.scoring.score_stack import warm_up
     from spheroidd.inference.segmentation.segmenter import load_segmenter
 
+    lock_without_a_name()  # before anything decodes a shard
     try:
         segmenter = load_segmenter(settings.model, settings.device, settings.threads, settings.precision)
         warm_up(segmenter)
@@ -193,27 +194,6 @@ def _exit_with_parent() -> None:
     while parent is not None and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
         time.sleep(ORPHAN_CHECK_S)
     os._exit(1)
-
-
-def _lock_blosc_without_a_name() -> None:
-    """Let blosc, which decodes every shard, make its lock now, and as one that has no name.
-
-    It would make a named semaphore, which a worker that is killed leaves behind, and of which Python's resource tracker
-    then complains on the daemon's stderr. Locks for forked processes have no name; nothing is forked here. On Windows
-    no lock has one that outlives its process.
-    """
-    import numpy as np
-
-    from spheroidd.acquisition.store.shard import ShardCodec
-
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("fork", force=True)
-    try:
-        ShardCodec().encode(np.zeros((8, 8), np.uint16))
-    finally:
-        multiprocessing.set_start_method(before, force=True)
 
 
 def _yield_to_acquisition() -> None:

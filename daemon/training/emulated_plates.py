@@ -16,9 +16,10 @@ from spheroidd.inference.preprocessing.intensity import plate_limits
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.presets import PRESETS, Preset

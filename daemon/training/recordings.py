@@ -15,7 +15,7 @@ from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.preprocessing.stream import BACKGROUND
 from spheroidd.inference.training.stack import TrainingStack, prepare_stack
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 _HDF5 = (".h5", ".hdf5")
 _SCALED_TO = 4095  # of floats: as many levels as a camera of 12 bits has

@@ -35,8 +35,8 @@ from spheroidd.inference.training.output_bias import balance
 from spheroidd.inference.training.stack import TrainingStack, content_digest, filter_stack
 from spheroidd.inference.training.trainer import background_bound, check_possible, train
 from spheroidd.protocols.errors import ConfigError, ModelError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits, Normalisation
-from spheroidd.protocols.stack import Pixels
 from spheroidd.sim_emulator.truth import Truth
 
 HELD_OUT = {"demo": range(9000, 9002), "screen": range(9000, 9001), "whole": range(9000, 9001)}

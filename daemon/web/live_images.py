@@ -22,7 +22,8 @@ from spheroidd.acquisition.store.shard import ShardGrid, decode_shard
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackRow
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Pixels, StackKey
+from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackKey
 from spheroidd.protocols.well import WellId
 
 SIDE_PX = 480  # a picture's longer side, at least, where it is shown

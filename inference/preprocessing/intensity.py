@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.stack import CHANNELS
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 if TYPE_CHECKING:
     import torch

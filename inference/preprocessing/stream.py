@@ -21,8 +21,9 @@ from spheroidd.inference.preprocessing.resample import (
     resampling_axis,
 )
 from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.stack import CHANNELS
 
 BACKGROUND = -1.0  # stands for a channel that a stack does not have: about where empty field lies after the z-score
 QUANTILES = (0.02, 0.5, 0.98, 0.999)  # of the raw pixels, for quality control

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import ChannelProfile, StackProfile
-from spheroidd.protocols.stack import Pixels, StackPlan
+from spheroidd.protocols.stack import StackPlan
 
 if TYPE_CHECKING:
     from spheroidd.inference.preprocessing.intensity import (

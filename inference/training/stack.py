@@ -16,8 +16,9 @@ from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
 from spheroidd.protocols.durable import PARTIAL, replace_path
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS, Pixels
+from spheroidd.protocols.stack import CHANNELS
 
 _WHOLE = 255  # a voxel that lies wholly in a cell, in `TrainingStack.cells`
 _ARRAYS = ("cells", "live_points_um", "dead_points_um")

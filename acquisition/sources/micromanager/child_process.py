@@ -33,7 +33,7 @@ from spheroidd.acquisition.sources.micromanager.messages import (
     ToInstrument,
 )
 from spheroidd.protocols.errors import InstrumentError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 GRACE_S = 1.0  # the process's own timers come first: they know more about what went wrong
 ABORT_S = 0.7

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.protocols.errors import ConfigError, InstrumentError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 MAX_SLOTS = 64
 

@@ -41,7 +41,7 @@ from spheroidd.acquisition.sources.micromanager.messages import (
 )
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
-from spheroidd.protocols.stack import Pixels
+from spheroidd.protocols.pixels import Pixels
 
 Attach = Callable[[Any], None]
 WAIT_S = 0.05  # how soon an abort is noticed

@@ -22,9 +22,10 @@ from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
-from spheroidd.protocols.stack import Frame, Pixels, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 
 class SweepInterruptedError(Exception):

@@ -29,9 +29,10 @@ from spheroidd.daemon.emulation.emulated_camera import (
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import InstrumentError, StackError
 from spheroidd.protocols.focus import FocusFound, FocusStatus
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.ports import FaultTelling, FocusRecalling, Interruptible
-from spheroidd.protocols.stack import Pixels, StackKey, StackPlan
+from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.scene import Scene
 from tests.acquisition.sources.micromanager.rig import needs_core, plate

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,3 +120,20 @@ def shard_bytes(tmp_path_factory):
     header = ShardHeader(bytes(16), 6, 3, {6 + z: crc32c(plane) for z, plane in enumerate(pixels)})
     content = b"".join(encode_shard(grid, ShardCodec(), header, rows_of(pixels)))
     return content, grid, header, pixels, tmp_path_factory.mktemp("shard") / "shard"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows no lock outlives its process")
+@pytest.mark.parametrize(("call", "named"), [("shard.lock_without_a_name()", False), ("pass", True)])
+def test_a_killed_process_leaves_no_lock_behind_where_it_asked_for_one_without_a_name(call: str, named: bool) -> None:
+    script = f"""
+import multiprocessing
+from multiprocessing import resource_tracker
+import numpy as np
+from spheroidd.acquisition.store import shard
+multiprocessing.set_start_method("spawn")
+{call}
+shard.ShardCodec().encode(np.zeros((8, 8), np.uint16))
+print(resource_tracker._resource_tracker._pid is not None, multiprocessing.get_start_method())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == [str(named), "spawn"]
