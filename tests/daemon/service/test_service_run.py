@@ -211,6 +211,15 @@ def acquired(config: Path, well: str) -> int:
         return int(connection.execute("SELECT count(*) FROM slices WHERE well = ?", (well,)).fetchone()[0])
 
 
+def at_rest(config: Path, well: str) -> int:
+    """How many slices of a well are there once none is on its way any more."""
+    last = -1
+    while (now := acquired(config, well)) != last:
+        last = now
+        time.sleep(0.5)
+    return now
+
+
 @pytest.fixture
 def plate(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A plate that is run at a slow pace, in the middle of its first well."""
@@ -235,9 +244,10 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.P
         return done.stdout
 
     with DaemonClient.of(config.parent / "data") as client:
-        order("pause", data)
+        client.call(client.stub.PausePlate, wire.PausePlateRequest())  # the well would be whole before a command starts
         until(lambda: state(client) == "paused", "it is paused")
-        before = acquired(config, "A01")
+        order("pause", data)
+        before = at_rest(config, "A01")
         assert "A03 is skipped" in order("skip", "A03", data, "--reason", "fell off")
         with pytest.raises(RefusedError, match="still to be imaged"):
             client.call(client.stub.RepeatWell, wire.RepeatWellRequest(well="A01"))
@@ -255,7 +265,7 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.P
     with Catalog.read_only(config.parent / "data") as catalog:
         trail = catalog.query("SELECT who, well, reason, new_json FROM audit WHERE action = 'ordered' ORDER BY seq")
     ordered = [(event["who"], event["well"], json.loads(event["new_json"])["order"]) for event in trail]
-    names = ("Pause", "SkipWell", "Resume", "RepeatWell", "Pause", "Abort")
+    names = ("Pause", "Pause", "SkipWell", "Resume", "RepeatWell", "Pause", "Abort")
     assert ordered == [("local", {"SkipWell": "A03", "RepeatWell": "A01"}.get(name), name) for name in names]
     found = ledger(config)
     assert "skipped by local: fell off" in str(found.states["A03"][1])

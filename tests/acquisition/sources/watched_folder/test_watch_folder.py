@@ -30,7 +30,7 @@ PIXELS = {
     for n, (well, channel) in enumerate(itertools.product(WELLS, ("488", "561")))
 }
 LENGTHS = {"pixel_um": 0.5, "z_step_um": 1.0}
-FAST = {"poll_s": 0.05, "settle_s": 1.0, "end_after_s": 2.0}
+PATIENT = {"poll_s": 0.05, "settle_s": 30.0, "end_after_s": 60.0}  # whatever else the machine does while a test writes
 
 
 def plate(*wells):
@@ -226,7 +226,7 @@ def test_slices_written_live_come_exactly(tmp_path, write, file_system):
     folder = tmp_path / "watched"
     folder.mkdir()
     writer = threading.Thread(target=write, args=(folder,))
-    with closing(slices_source(folder, SystemClock(), file_system=file_system, **FAST)) as source:
+    with closing(slices_source(folder, SystemClock(), file_system=file_system, **PATIENT)) as source:
         source.check()
         writer.start()
         assert_exact(everything(source))
@@ -235,7 +235,7 @@ def test_slices_written_live_come_exactly(tmp_path, write, file_system):
 
 def test_a_slice_flows_before_the_next_is_written(tmp_path):
     """The stack is live: nothing waits for its end."""
-    with closing(slices_source(tmp_path, SystemClock(), "A01", **FAST)) as source:
+    with closing(slices_source(tmp_path, SystemClock(), "A01", **PATIENT)) as source:
         write_slice(tmp_path, "A01", "488", 0)
         plan = next(source.plans())
         wanted = list(plan.indices())
@@ -458,7 +458,7 @@ def test_a_zarr_that_grows_gives_its_slices_as_their_chunks_come(tmp_path, trees
     growing = tmp_path / "plate.ome.zarr"
     chunks = sorted(path for path in whole.rglob("*") if path.is_file() and path.name != "zarr.json")
     shutil.copytree(whole, growing, ignore=lambda folder, names: {n for n in names if Path(folder, n) in set(chunks)})
-    settings = WatchSettings(folder=tmp_path, pattern="plate.ome.zarr/{row}/{column}/0", **FAST)
+    settings = WatchSettings(folder=tmp_path, pattern="plate.ome.zarr/{row}/{column}/0", **PATIENT)
     with closing(WatchSource(settings, EMULATOR.plate_map, "plate", SystemClock())) as source:
         plan = next(iter(source.plans()))
         place = growing / plan.key.well.row_name / plan.key.well.column_name
@@ -525,7 +525,9 @@ def write_two_planes_a_file(folder, well):
 )
 def test_stacks_in_other_forms_come_live_and_exactly(tmp_path, write, settings):
     writer = threading.Thread(target=lambda: [write(tmp_path, well) for well in WELLS])
-    with closing(WatchSource(WatchSettings(folder=tmp_path, **FAST, **settings), plate(), "plate", SystemClock())) as s:
+    with closing(
+        WatchSource(WatchSettings(folder=tmp_path, **PATIENT, **settings), plate(), "plate", SystemClock())
+    ) as s:
         writer.start()
         assert_exact(everything(s))
     writer.join()
