@@ -165,7 +165,8 @@ class WellResult:
 
     @property
     def standing(self) -> str:
-        """How the well stands and why: "failed: no light; open the shutter". Who left it out says so himself."""
+        """How the well stands and why: "failed: no light; open the shutter", "skipped by eve: mould"."""
         if not self.reason:
             return self.status.value
-        return self.reason if self.status.was_ordered else f"{self.status}: {self.reason}"
+        said_already = self.status.was_ordered and self.status.value in self.reason
+        return self.reason if said_already else f"{self.status}: {self.reason}"

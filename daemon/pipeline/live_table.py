@@ -76,7 +76,8 @@ class Progress:
 
 def _window(rows: list[ResultRow]) -> list[ResultRow]:
     """The rows around the first well that is not done, where the plate is longer than the screen."""
-    done = (WellStatus.FINAL, WellStatus.PROVISIONAL)
-    at = next((i for i, row in enumerate(rows) if row.result.status not in done), len(rows))
+    states = [row.result.status for row in rows]
+    done = [state.is_over or state is WellStatus.PROVISIONAL for state in states]
+    at = done.index(False) if False in done else len(rows)
     start = max(0, min(at - MAX_ROWS // 2, len(rows) - MAX_ROWS))
     return rows[start : start + MAX_ROWS]

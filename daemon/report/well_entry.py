@@ -44,5 +44,5 @@ class WellEntry:
         for result in self.results:
             state = words.WELL_STATES[result.status]
             said = f"{state}: {result.reason}" if result.reason else state
-            parts.append(result.reason if result.reason and result.status.was_ordered else said)
+            parts.append(result.standing if result.status.was_ordered else said)
         return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])

@@ -109,24 +109,26 @@ class Ledger:
     results: dict[str, list[tuple[Any, ...]]]  # well -> its result rows
     states: dict[str, tuple[str, str | None]]  # well -> state and reason
     changes: int
+    ends: dict[str, str | None]  # well -> how its stack ended
 
 
 def ledger(config: Path) -> Ledger:
     """Read the catalog of a configuration's data directory; empty where there is none yet."""
     path = config.parent / "data" / "catalog.sqlite"
     if not path.exists():
-        return Ledger({}, {}, {}, 0)
+        return Ledger({}, {}, {}, 0, {})
     connection = sqlite3.connect(path, timeout=30)
     try:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'slices'").fetchone():
-            return Ledger({}, {}, {}, 0)
+        if not connection.execute("SELECT 1 FROM pragma_table_info('stacks') WHERE name = 'ended'").fetchone():
+            return Ledger({}, {}, {}, 0, {})
         rows = connection.execute("SELECT well, stack, channel, z, crc32c FROM slices").fetchall()
         results: dict[str, list[tuple[Any, ...]]] = {}
         for row in connection.execute(f"SELECT well, {FIGURES} FROM results ORDER BY well"):
             results.setdefault(row[0], []).append(tuple(row[1:]))
         states = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT well, state, reason FROM stacks")}
+        ends = dict(connection.execute("SELECT well, ended FROM stacks").fetchall())
         changes = connection.execute("SELECT count(*) FROM result_changes").fetchone()[0]
-        return Ledger({tuple(row[:4]): row[4] for row in rows}, results, states, changes)
+        return Ledger({tuple(row[:4]): row[4] for row in rows}, results, states, changes, ends)
     finally:
         connection.close()
 

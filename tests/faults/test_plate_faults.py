@@ -199,10 +199,12 @@ def test_ctrl_c_keeps_what_is_in_flight_and_a_second_run_goes_on(tmp_path: Path)
     finally:
         kill(process)
     assert "slices are kept" in log_of(config)
+    assert set(ledger(config).ends.values()) == {None, "stopped"}
     kept = ledger(config).slices
     assert unreadable(config, kept) == []
     assert run(config) == 0, log_of(config)
     assert kept.items() <= ledger(config).slices.items()
+    assert set(ledger(config).ends.values()) == {None}
 
 
 @pytest.fixture

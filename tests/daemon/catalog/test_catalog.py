@@ -23,6 +23,7 @@ from spheroidd.protocols.results import Limits, Normalisation, Precision, Relate
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
+from tests.daemon.catalog.older import make_older
 
 A01, A02, A03 = (WellId(0, column) for column in range(3))
 MAP = PlateMap(
@@ -505,6 +506,59 @@ def test_an_older_catalog_is_brought_up_to_date_step_by_step(
     assert not catalog._rows("SELECT name FROM sqlite_master WHERE name = 'x'")
     assert catalog._rows("SELECT note FROM plates") == [{"note": None}]
     assert catalog.results() == before
+
+
+OLD_ENDS = [
+    ("incomplete", "skipped by eve: mould; run the plate again", "skipped", "skipped by eve: mould"),
+    ("incomplete", "the plate was aborted by bob; run the plate again", "aborted", "the plate was aborted by bob"),
+    ("incomplete", "stopped in the middle; `spheroidd run` goes on", "stopped", "stopped in the middle"),
+    ("incomplete", "7 of 8 slices came; run the plate again", "short", "7 of 8 slices came"),
+    ("incomplete", "the folder went quiet", "short", "the folder went quiet"),
+    ("failed", "P1/A01/0: the worker died; look for lack of memory", "failed", "the worker died"),
+    ("stored", "waits; for the plate's limits", None, "waits; for the plate's limits"),
+]
+
+
+@pytest.mark.parametrize(("state", "sentence", "end", "what"), OLD_ENDS, ids=[one[1][:20] for one in OLD_ENDS])
+def test_how_an_older_catalogs_stack_ended_is_read_from_its_sentence_once(
+    catalog: Catalog, tmp_path: Path, state: str, sentence: str, end: str | None, what: str
+) -> None:
+    catalog.expect(PLAN)
+    catalog.close()
+    make_older(tmp_path, 8)
+    connection = sqlite3.connect(tmp_path / "catalog.sqlite")
+    with connection:
+        connection.execute("UPDATE stacks SET state = ?, reason = ?", (state, sentence))
+    connection.close()
+    word = {"short": "incomplete", None: state}.get(end, end)
+    todo = None if end is None else sentence.partition("; ")[2] or None
+    for opened in (Catalog.read_only, Catalog.create_or_open):  # a reader changes nothing; the writer upgrades
+        with opened(tmp_path) as older:
+            row = older.stack(KEY)
+            assert (row.end, row.reason, row.todo) == (end, what, todo)
+            assert (older.results()[0].status, older.results()[0].reason) == (word, older_words(sentence))
+            assert older.query("SELECT status, reason FROM wells_view WHERE well = 'A01'") == [
+                {"status": word, "reason": older_words(sentence)}
+            ]
+
+
+def older_words(sentence: str) -> str:
+    return sentence.removeprefix("P1/A01/0: ")
+
+
+@pytest.mark.parametrize("state", [StackState.FAILED, StackState.INCOMPLETE])
+def test_a_stack_does_not_end_without_saying_how(catalog: Catalog, state: StackState) -> None:
+    catalog.expect(PLAN)
+    with pytest.raises(StackError, match="call end_stack"):
+        catalog.set_stack_state(KEY, state, "skipped by eve")
+
+
+def test_a_stack_that_is_taken_up_again_has_not_ended(catalog: Catalog) -> None:
+    catalog.expect(PLAN)
+    catalog.end_stack(KEY, Ending(StackEnd.SKIPPED, "mould", "run it"))
+    catalog.set_stack_state(KEY, StackState.ACQUIRING)
+    row = catalog.stack(KEY)
+    assert (row.end, row.reason, row.todo) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Precision, WellStatus
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 from tests.faults.plate_runs import ledger, run, spheroidd, write_config
 
@@ -114,6 +116,25 @@ def test_running_it_again_changes_nothing(finished: Path) -> None:
     before = ledger(finished)
     assert run(finished) == 0
     assert ledger(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [(StackEnd.SKIPPED, 0, "4 of 5 wells have a row, 1 skipped"), (StackEnd.SHORT, 1, "4 of 5 wells have a row;")],
+    ids=str,
+)
+def test_a_well_that_a_person_skipped_does_not_fail_a_plate_and_a_short_one_does(
+    undisturbed: Path, tmp_path: Path, how: StackEnd, code: int, words: str
+) -> None:
+    config = copied(undisturbed, tmp_path)
+    sample = next(well for well, row in rows(config).items() if row["role"] == "sample")
+    with Catalog.create_or_open(tmp_path / "data") as catalog:
+        catalog.end_stack(StackKey("P1", WellId.parse(sample)), Ending(how, "it fell off"))
+    done = spheroidd("score", str(tmp_path / "data"))
+    assert (done.returncode, words in " ".join(done.stdout.split())) == (code, True), done.stdout
+    assert ("failed" in done.stdout, f"{sample} incomplete" in done.stdout) == (False, how is StackEnd.SHORT)
+    assert rows(config)[sample]["status"] == how.status
+    assert spheroidd("status", str(tmp_path / "data")).returncode == code
 
 
 def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_well_that_a_person_left_out_is_nothing_to_look_at(data: Path, how: St
     assert (found.exit_code, found.work_left, found.failed) == (HEALTHY, False, ())
     assert found.wells == {"final": 1, how.value: 1}
     text = shown(status.to_screen(found))
-    assert "A02 left out by eve: mould" in text
+    assert f"A02 {how}: left out by eve: mould" in text
     assert "failed" not in text
     assert [well["status"] for well in json.loads(status.to_json(found))["left_out"]] == [how.value]
 

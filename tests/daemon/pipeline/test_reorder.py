@@ -34,6 +34,7 @@ from spheroidd.protocols.errors import ConfigError, MissingError, RefusedError, 
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.service.test_service_run import acquired, state, until
 from tests.faults.plate_runs import kill, ledger, run, spheroidd, start, write_config
@@ -205,6 +206,21 @@ def test_a_well_that_was_to_be_skipped_is_imaged_after_all(bench: Bench) -> None
     assert bench.catalog.stack(PLANS[4].key).end is None
     bench.to_the_end()
     assert bench.wells() == ["A01", "B02", "A02", "A03", "B01"]
+
+
+@pytest.mark.parametrize(
+    ("order", "how"),
+    [(SkipWell(who="ann", well=WELLS[4], reason="fell off"), StackEnd.SKIPPED), (Abort(who="ann"), StackEnd.ABORTED)],
+    ids=["skip", "abort"],
+)
+def test_what_an_order_ends_is_kept_as_a_value_and_who_and_why_in_words(
+    bench: Bench, order: Order, how: StackEnd
+) -> None:
+    bench.order(order)
+    row = bench.catalog.stack(PLANS[4].key)
+    assert (row.state, row.end) == (StackState.INCOMPLETE, how)
+    assert "by ann" in str(row.reason)
+    assert row.todo
 
 
 def test_a_skipped_well_cannot_be_repeated_before_its_turn(bench: Bench) -> None:

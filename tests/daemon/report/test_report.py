@@ -252,6 +252,34 @@ def test_a_failed_and_an_excluded_well_say_why_and_are_no_zero(spoilt):
     assert "1 well without a figure" in page.text
 
 
+@pytest.mark.parametrize("how", [StackEnd.SKIPPED, StackEnd.ABORTED], ids=str)
+def test_a_well_that_a_person_left_out_is_no_failed_one(tmp_path, how):
+    data = tmp_path / "data"
+    wells, live = plates.screen_plate("P3", 4, 6, {"drug": 1.0})
+    left_out = live.popitem()[0]
+    plates.register(data, wells)
+    plates.score(data, wells, live)
+    plates.end_stack(data, "P3", left_out, how, "left out by Ada: mould")
+    text = written(data).text
+    assert "left out by Ada: mould" in text
+    assert f"23 final, 1 {how}" in text
+    assert re.search(rf"{left_out} [^—]+(— ){{6,}}0/16 {how}: left out by Ada", text)
+    assert "failed" not in text
+    assert "may still change" not in text  # nothing more is to come
+
+
+def test_a_well_that_was_stopped_is_still_to_come(tmp_path):
+    data = tmp_path / "data"
+    wells, live = plates.screen_plate("P3", 4, 6, {"drug": 1.0})
+    stopped = live.popitem()[0]
+    plates.register(data, wells)
+    plates.score(data, wells, live)
+    plates.end_stack(data, "P3", stopped, StackEnd.STOPPED, "stopped in the middle")
+    text = written(data).text
+    assert "of 24 wells 1 stopped. Every figure here may still change." in text
+    assert "failed" not in text
+
+
 # What may be missing
 
 

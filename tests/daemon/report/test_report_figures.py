@@ -207,6 +207,9 @@ PLATE_WIDE = QualityFlag("edge-effect", Verdict.WARN, ("A01", "A02"), "edges dif
         ({"flags": [OUTLIER]}, "flagged"),
         ({"status": WellStatus.FAILED, "value": None}, "failed"),
         ({"status": WellStatus.INCOMPLETE, "value": None}, "failed"),
+        ({"status": WellStatus.SKIPPED, "value": None}, "skipped"),
+        ({"status": WellStatus.ABORTED, "value": None}, "aborted"),
+        ({"status": WellStatus.STOPPED, "value": None}, "open"),
         ({"status": WellStatus.PROVISIONAL}, "open"),
         ({"status": WellStatus.QUEUED, "value": None}, "open"),
         ({"flags": [OUTLIER], "excluded": Exclusion("A01", "spilt", "Ada", "2026")}, "excluded"),
@@ -215,6 +218,20 @@ PLATE_WIDE = QualityFlag("edge-effect", Verdict.WARN, ("A01", "A02"), "edges dif
 )
 def test_one_word_says_how_a_well_stands(made, kind):
     assert report_heatmap.trust(entry(WellId(0, 0), **made)) == kind
+
+
+def test_a_well_that_was_skipped_first_and_then_imaged_is_ready():
+    well = WellId(0, 0)
+    both = (result(well, WellStatus.SKIPPED, None), result(well, WellStatus.FINAL, 50.0))
+    assert report_heatmap.trust(WellEntry(well, plates.sample(NAME, 1.0), both)) == "ready"
+
+
+def test_only_a_failed_well_has_the_colour_of_failure():
+    wells = {WellId(0, n): status for n, status in enumerate(WellStatus)}
+    sheets = report_heatmap.plate_maps({well: entry(well, status, None) for well, status in wells.items()})
+    boxes = [shape for sheet in sheets for shape in sheet.shapes if isinstance(shape, drawing.Box) and shape.tip]
+    red = {box.tip.partition(",")[0] for box in boxes if box.fill == drawing.VERMILLION}
+    assert red == {str(well) for well, status in wells.items() if status.went_wrong}
 
 
 @pytest.mark.parametrize("last", ["B03", "C04", "D06", "F08", "H12", "P24", "AF48"])

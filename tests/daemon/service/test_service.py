@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -21,13 +22,16 @@ from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.pipeline import orders
 from spheroidd.daemon.service.authorization import least_roles, needed_role
 from spheroidd.daemon.service.server import Service
+from spheroidd.daemon.service.status_remote import from_message
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
-from tests.daemon.service.rig import MODEL, Main, beat, fill, many_changes, refusal, running
+from tests.daemon.service.rig import MODEL, PLAN, Main, beat, fill, many_changes, refusal, running
 
 CALL_S = 20.0
 METHODS = [method.name for method in wire.DESCRIPTOR.services_by_name["Spheroidd"].methods]
@@ -77,6 +81,23 @@ def test_the_status_is_that_of_the_catalog(stub: SpheroiddStub, data_dir: Path) 
     assert found.slices_done == 0
     assert found.data_dir == str(data_dir)
     assert found.sequence >= 1
+
+
+def test_a_well_that_a_person_skipped_is_told_as_left_out_and_not_as_failed(
+    channel: grpc.Channel, data_dir: Path
+) -> None:
+    with Catalog.create_or_open(data_dir) as catalog:
+        key = StackKey("P1", WellId(0, 1))
+        catalog.expect(replace(PLAN, key=key))
+        catalog.end_stack(key, Ending(StackEnd.SKIPPED, "mould"))
+        beat(catalog, 8)
+    told = SpheroiddStub(channel).WatchStatus(wire.WatchStatusRequest(), timeout=CALL_S)
+    found = next(one for one in told if one.slices_done == 8)
+    assert [(one.well, one.status, one.reason) for one in found.left_out] == [("A02", "skipped", "mould")]
+    assert list(found.failed) == []
+    again = from_message(found, "here")
+    assert [(one.well, one.status) for one in again.left_out] == [("A02", "skipped")]
+    assert (again.failed, again.exit_code) == ((), 0)
 
 
 def test_a_watcher_that_comes_back_gets_only_what_is_newer(stub: SpheroiddStub, data_dir: Path) -> None:

@@ -268,8 +268,9 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.P
     names = ("Pause", "Pause", "SkipWell", "Resume", "RepeatWell", "Pause", "Abort")
     assert ordered == [("local", {"SkipWell": "A03", "RepeatWell": "A01"}.get(name), name) for name in names]
     found = ledger(config)
-    assert "skipped by local: fell off" in str(found.states["A03"][1])
-    assert "aborted by local: spilt" in str(found.states["B02"][1])
+    assert (found.ends["A03"], found.ends["B02"]) == ("skipped", "aborted")
+    assert "by local: fell off" in str(found.states["A03"][1])
+    assert "by local: spilt" in str(found.states["B02"][1])
     assert unreadable(config, found.slices) == []
     assert "no daemon runs here" in spheroidd("pause", data).stderr
 

@@ -18,6 +18,7 @@ from spheroidd.daemon.web.page import PlateViews
 from spheroidd.daemon.web.plate_view import plate_view, well_view
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
@@ -30,13 +31,14 @@ IMAGED = WellId(1, 1)
 
 
 def fill_plate(folder: Path) -> None:
-    """A plate of which a part is scored, one well failed, one is being imaged, and one has images on the disk."""
+    """A plate of which a part is scored; a well failed, one is being imaged, one was skipped, one has images."""
     wells, live = plates.screen_plate("P1", N_ROWS, N_COLUMNS, {"drug": 1.0})
     plates.register(folder, wells)
     ordered = sorted(live)
     plates.score(folder, wells, {well: live[well] for well in ordered[:16]})
     plates.end_stack(folder, "P1", ordered[16], StackEnd.FAILED, "the worker ended <b>three</b> times")
     plates.set_state(folder, "P1", ordered[17], StackState.ACQUIRING)
+    plates.end_stack(folder, "P1", ordered[18], StackEnd.SKIPPED, "skipped by Ada: mould")
     plates.store_images(folder, wells, plates.plan_of(StackKey("P1", IMAGED)), 0.7)
     with Catalog.create_or_open(folder) as catalog:
         now_s = time.time()
@@ -85,6 +87,16 @@ def test_every_element_that_the_script_names_is_there(client: Client) -> None:
 # -- the plate
 
 
+def test_the_page_has_a_word_and_a_look_for_every_state(client: Client) -> None:
+    script, style = client.get("/page.js").body.decode(), client.get("/page.css").body.decode()
+    words = re.search(r"const STATES = \{(.*?)\};", script, re.DOTALL)
+    assert words is not None
+    assert set(re.findall(r"(\w+): \"", words[1])) == set(WellStatus)
+    red = re.search(r"([^}]*)\{ background: #c14a00", style)
+    assert red is not None
+    assert set(re.findall(r'data-state="(\w+)"', red[1])) == {state for state in WellStatus if state.went_wrong}
+
+
 def test_the_plate_as_it_is_drawn(client: Client) -> None:
     found = client.get("/page/plate?plate=P1").json
     assert (found["rows"], found["columns"]) == (["A", "B", "C", "D"], N_COLUMNS)
@@ -97,6 +109,9 @@ def test_the_plate_as_it_is_drawn(client: Client) -> None:
     failed = next(cell for cell in found["wells"] if cell["state"] == "failed")
     assert failed["viability"] is None
     assert "<b>three</b>" in failed["words"]
+    skipped = next(cell for cell in found["wells"] if cell["state"] == "skipped")
+    assert (skipped["viability"], skipped["flagged"]) == (None, False)
+    assert skipped["words"].endswith("skipped by Ada: mould")
     assert {cell["letter"] for cell in found["wells"]} == {"", "U", "K"}
 
 

@@ -242,6 +242,22 @@ def test_words_of_others_are_words(page: "playwright.Page", served: tuple[Client
     assert page.locator("#well-flags b").count() == 0
 
 
+def test_a_skipped_well_is_not_as_red_as_a_failed_one(
+    page: "playwright.Page", served: tuple[Client, Main, Path]
+) -> None:
+    client, _, _ = served
+    visit(page, client)
+    colour = "cell => getComputedStyle(cell).backgroundColor"
+    skipped, failed = (page.locator(f'.grid .well[data-state="{state}"]') for state in ("skipped", "failed"))
+    assert failed.evaluate(colour) == "rgb(193, 74, 0)"
+    assert skipped.evaluate(colour) == "rgba(0, 0, 0, 0)"
+    playwright.expect(skipped).to_have_text(re.compile("^–"))
+    skipped.click()
+    playwright.expect(page.locator("#well-words")).to_contain_text("skipped")
+    playwright.expect(page.locator("#well-flags")).to_contain_text("skipped by Ada: mould")
+    assert page.locator("#well-flags .bad").count() == 0
+
+
 def test_it_fits_a_laboratory_screen(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
     client, _, _ = served
     for width, height in ((1366, 640), (1920, 950)):
