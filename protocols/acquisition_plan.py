@@ -105,9 +105,9 @@ class AcquisitionPlan:
         return way
 
     def xy_um(self, well: WellId, field: int = 0) -> Point:
-        """Where the stage stands over a field of a well."""
+        """Where the stage stands over a field of a well; a well that is imaged again counts on from its last field."""
         x_um, y_um = self.plate.centre_um(well)
-        dx_um, dy_um = self.fields_um[field]
+        dx_um, dy_um = self.fields_um[field % len(self.fields_um)]
         return self.calibration.stage_um(x_um + dx_um, y_um + dy_um)
 
     def site_at(self, x_um: float, y_um: float, tolerance_um: float) -> tuple[WellId, int] | None:

@@ -201,7 +201,7 @@ def _points(
 
 
 def _response(rows: Sequence[ResultRow], metric: str) -> float | None:
-    """A well's figure: the median of its stacks."""
+    """A well's figure: the median of its fields."""
     values: list[float] = []
     for row in rows:
         value = getattr(row.result, metric)

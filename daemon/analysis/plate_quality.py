@@ -34,7 +34,7 @@ def plate_quality(
     if metric not in METRICS:
         raise ConfigError(f"there is no metric {metric!r}", do=f"use one of {', '.join(METRICS)}")
     wells = well_values(catalog, plate, metric, model_sha256)
-    given = catalog.excluded_wells(plate) if excluded is None else excluded
+    given = catalog.wells_left_out(plate) if excluded is None else excluded
     names = frozenset(str(WellId.parse(well)) for well in given)
     flags = stack_flags(catalog, plate)
     return judge_plate(plate, metric, wells, excluded=names, limits=limits, stack_flags=flags)
@@ -43,7 +43,8 @@ def plate_quality(
 def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
     """What the images of a plate's stacks say of themselves: out of focus, bleached, clipped, moved, dark, repeated."""
     repeated = catalog.repeated_slices(plate)
-    profiles = catalog.stack_profiles(plate)
+    current = catalog.current_stacks(plate)
+    profiles = {key: profile for key, profile in catalog.stack_profiles(plate).items() if key in current}
     plans = {row.key: row.plan for row in catalog.stacks(plate)}
     flags = judge_stacks(
         [
@@ -74,7 +75,7 @@ def _scored(result: WellResult) -> bool:
 
 
 def well_values(catalog: CatalogReader, plate: str, metric: str, model_sha256: str | None = None) -> list[WellValue]:
-    """One value for each imaged well: the median of its stacks. Their order is that in which acquisition began."""
+    """One value for each imaged well: the median of its fields. Their order is that in which acquisition began."""
     catalog.plate_map(plate)  # ConfigError for a plate there is not
     opened = [(row.opened_s, row.key.well) for row in catalog.stacks(plate) if row.opened_s is not None]
     order = {well: turn for turn, well in reversed(list(enumerate(dict.fromkeys(well for _, well in sorted(opened)))))}

@@ -31,7 +31,7 @@ def rows(catalog: CatalogReader, plate: str | None) -> list[ReferenceRow]:
     found = []
     for name in plates:
         treatments = {str(entry.well): entry.treatment for entry in catalog.plate_map(name)}
-        scores = {row.result.well: row.result.v_score for row in catalog.result_rows(name) if row.result.stack == 0}
+        scores = {row.result.well: row.result.v_score for row in reversed(catalog.result_rows(name))}
         for well, reference in references_of(catalog, name).items():
             found.append(ReferenceRow(name, reference, treatments[well], scores.get(well)))
     return found

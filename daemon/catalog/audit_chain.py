@@ -44,6 +44,10 @@ class Action(StrEnum):
     RESULT_CHANGED = "result changed"
     WELL_EXCLUDED = "well excluded"
     WELL_INCLUDED = "well included"
+    STACK_EXCLUDED = "stack excluded"  # of a well that was imaged more than once
+    STACK_INCLUDED = "stack included"
+    STACK_CHOSEN = "stack chosen"  # counts, though a newer one is there
+    PLATE_RELABELLED = "plate relabelled"
     REFERENCES_IMPORTED = "references imported"
     EXPORT_WRITTEN = "export written"
     REPORT_WRITTEN = "report written"

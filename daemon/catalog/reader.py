@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from spheroidd.daemon.catalog import image_profile_rows, result_rows
+from spheroidd.daemon.catalog import current_stacks, image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
 from spheroidd.daemon.catalog.rows import (
@@ -154,10 +154,13 @@ class CatalogReader:
 
     # Results
 
-    def measurements(self, plate: str, model_sha256: str) -> list[MeasurementRow]:
-        """Every measurement of a plate by one model, in the map's order of wells: what controls are computed from."""
+    def measurements(self, plate: str, model_sha256: str, *, all_stacks: bool = False) -> list[MeasurementRow]:
+        """The measurements of a plate by one model that count, in the map's order of wells; see `current_stacks`.
+
+        `all_stacks` gives those of earlier and excluded stacks of a well too.
+        """
         with translated(self.path):
-            return result_rows.measurements(self._connection, plate, model_sha256)
+            return result_rows.measurements(self._connection, plate, model_sha256, all_stacks=all_stacks)
 
     def models(self, plate: str | None = None) -> list[str]:
         """The digests of the models that have rows, the latest used first."""
@@ -165,17 +168,42 @@ class CatalogReader:
                  GROUP BY model_sha256 ORDER BY max(measured_s) DESC, model_sha256"""
         return [row["model_sha256"] for row in self._rows(sql, {"plate": plate})]
 
-    def results(self, plate: str | None = None, model_sha256: str | None = None) -> list[WellResult]:
-        """One result for each planned stack of every imaged well; see `result_rows`."""
-        return [row.result for row in self.result_rows(plate, model_sha256)]
+    def results(
+        self, plate: str | None = None, model_sha256: str | None = None, *, all_stacks: bool = False
+    ) -> list[WellResult]:
+        """One result for each current stack of every imaged well; see `result_rows`."""
+        return [row.result for row in self.result_rows(plate, model_sha256, all_stacks=all_stacks)]
 
-    def result_rows(self, plate: str | None = None, model_sha256: str | None = None) -> list[ResultRow]:
-        """One row for each planned stack of every imaged well, in the map's order, by one model or each stack's latest.
+    def result_rows(
+        self, plate: str | None = None, model_sha256: str | None = None, *, all_stacks: bool = False
+    ) -> list[ResultRow]:
+        """One row for each current stack of every imaged well, in the map's order, by one model or the stack's latest.
 
         Where there is no measurement the state of the stack stands with its reason, and every figure is None.
+        `all_stacks` gives a row for each planned stack; which of them are current, `current_stacks` says.
         """
         with translated(self.path):
-            return result_rows.results(self._connection, plate, model_sha256)
+            return result_rows.results(self._connection, plate, model_sha256, all_stacks=all_stacks)
+
+    def current_stacks(self, plate: str | None = None) -> set[StackKey]:
+        """The stacks that count, of a plate or of all: one of those of each place that was imaged more than once."""
+        with translated(self.path):
+            return current_stacks.current(self._connection, plate)
+
+    def excluded_stacks(self, plate: str | None = None) -> dict[StackKey, Exclusion]:
+        """The stacks that a person excluded, of a plate or of all."""
+        with translated(self.path):
+            return current_stacks.excluded(self._connection, plate)
+
+    def wells_left_out(self, plate: str) -> dict[str, Exclusion]:
+        """The wells of a plate that enter no figure, by name: excluded themselves, or with every stack that counts."""
+        with translated(self.path):
+            return current_stacks.wells_without(self._connection, plate) | self.excluded_wells(plate)
+
+    def n_fields(self, plate: str) -> int:
+        """How many places of a well are imaged: its stacks from this number on are the same places again."""
+        rows = self._rows("SELECT n_fields FROM plates WHERE plate = :plate", {"plate": plate})
+        return max(1, rows[0]["n_fields"] or 1) if rows else 1
 
     def excluded_wells(self, plate: str) -> dict[str, Exclusion]:
         """The wells of a plate that a person excluded, by name ("B03")."""

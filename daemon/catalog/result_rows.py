@@ -11,6 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from spheroidd.daemon.catalog.current_stacks import current, excluded
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
     Exclusion,
@@ -94,16 +95,28 @@ def put_change(tables: "Database", change: ResultChange) -> int:
     return int(tables.execute("SELECT max(id) FROM result_changes").fetchone()[0])
 
 
-def measurements(connection: sqlite3.Connection, plate: str, model_sha256: str) -> list[MeasurementRow]:
+def measurements(
+    connection: sqlite3.Connection, plate: str, model_sha256: str, *, all_stacks: bool
+) -> list[MeasurementRow]:
     """See `CatalogReader.measurements`."""
     rows = connection.execute(_MEASUREMENTS, {"plate": plate, "model": model_sha256})
-    return [MeasurementRow(stack_key(row), treatment(row), _measurement(row), _related(row)) for row in rows]
+    found = [MeasurementRow(stack_key(row), treatment(row), _measurement(row), _related(row)) for row in rows]
+    kept = None if all_stacks else current(connection, plate) - excluded(connection, plate).keys()
+    return [row for row in found if kept is None or row.key in kept]
 
 
-def results(connection: sqlite3.Connection, plate: str | None, model_sha256: str | None) -> list[ResultRow]:
+def results(
+    connection: sqlite3.Connection, plate: str | None, model_sha256: str | None, *, all_stacks: bool
+) -> list[ResultRow]:
     """See `CatalogReader.result_rows`."""
-    rows = connection.execute(_RESULTS, {"plate": plate, "model": model_sha256})
-    return [ResultRow(_result(row), treatment(row), _exclusion(row)) for row in rows]
+    rows = connection.execute(_RESULTS, {"plate": plate, "model": model_sha256}).fetchall()
+    kept = None if all_stacks else current(connection, plate)
+    out = excluded(connection, plate)
+    return [
+        ResultRow(_result(row), treatment(row), _exclusion(row) or out.get(stack_key(row)))
+        for row in rows
+        if kept is None or row["state"] is None or stack_key(row) in kept
+    ]
 
 
 def excluded_wells(connection: sqlite3.Connection, plate: str) -> dict[str, Exclusion]:

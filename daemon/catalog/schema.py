@@ -283,6 +283,11 @@ WHERE old.plate = stacks.plate AND old.well = stacks.well AND old.stack = stacks
 _STACKS_BY_END = f"""SELECT plate, well, stack, plan_json, n_slices, state, {_WHAT} AS reason, opened_s, last_acked_s,
   sealed_s, attempts, {_ENDED} AS ended, {_TODO} AS todo FROM ({_SAID})"""
 
+# How many stacks of a well are different places in it, its fields; further stacks are the same places again.
+_FIELDS = """
+ALTER TABLE plates ADD COLUMN n_fields INTEGER;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -293,6 +298,7 @@ MIGRATIONS: tuple[str, ...] = (
     "",  # the view of frames
     "",  # the column precision; `results` follows the list of columns, which an older program would leave as they were
     _STACK_ENDS,
+    _FIELDS,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}

@@ -5,6 +5,7 @@ what it fitted, and `curves_view` says where a later result or exclusion has mad
 the schema: it is made anew wherever a catalog has another text of it.
 """
 
+from spheroidd.daemon.catalog.current_stacks import VIEWS as CURRENT_STACKS
 from spheroidd.protocols.result_columns import COLUMNS, STORED, ResultColumn
 
 CURVE_FITS = """
@@ -73,7 +74,8 @@ VIEWS: dict[str, str] = {
     ic50_rel_um, ic50_rel_lo_um, ic50_rel_hi_um, ic50_abs_um, ic50_abs_lo_um, ic50_abs_hi_um, hill, top, bottom, auc,
     e_max, n, p_effect, audit.at_utc AS fitted_at_utc,
     EXISTS (SELECT 1 FROM audit AS later WHERE later.plate = curve_fits.plate AND later.seq > curve_fits.audit_seq
-      AND later.action IN ('result new', 'result changed', 'well excluded', 'well included')) AS outdated
+      AND later.action IN ('result new', 'result changed', 'well excluded', 'well included',
+        'stack excluded', 'stack included', 'stack chosen', 'plate relabelled')) AS outdated
   FROM curve_fits LEFT JOIN audit ON audit.seq = curve_fits.audit_seq""",
     "wells_view": f"""
   SELECT {", ".join(map(_selected, COLUMNS))}
@@ -89,7 +91,9 @@ VIEWS: dict[str, str] = {
   SELECT plate, patient, compound, dose_um, count(v_control_percent) AS n_with_v_control,
     avg(v_control_percent) AS mean_v_control_percent, min(v_control_percent) AS min_v_control_percent,
     max(v_control_percent) AS max_v_control_percent, avg(v_count_fraction) AS mean_v_count_fraction
-  FROM wells_view WHERE role = 'sample' AND NOT excluded GROUP BY plate, patient, compound, dose_um""",
+  FROM wells_view WHERE role = 'sample' AND NOT excluded
+    AND (plate, well, stack) NOT IN (SELECT plate, well, stack FROM uncounted_stacks)
+  GROUP BY plate, patient, compound, dose_um""",
     "plates_view": """
   SELECT plate, strftime('%Y-%m-%dT%H:%M:%fZ', created_s, 'unixepoch') AS registered_at_utc,
     (SELECT count(*) FROM wells WHERE wells.plate = plates.plate AND role <> 'empty') AS n_wells,
@@ -115,4 +119,5 @@ VIEWS: dict[str, str] = {
     crc32c, metadata_json
   FROM slices""",
 }
+VIEWS |= CURRENT_STACKS
 """Each view's SELECT by its name."""

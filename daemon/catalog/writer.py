@@ -113,8 +113,10 @@ class Catalog(CatalogReader):
 
     # Plates
 
-    def register_plate(self, plate_map: PlateMap, config_json: str) -> None:
+    def register_plate(self, plate_map: PlateMap, config_json: str, *, n_fields: int = 1) -> None:
         """Write a plate and its wells down; again is harmless, and keeps the newest configuration and paths.
+
+        `n_fields` is how many places of a well are imaged: further stacks of a well are those places again.
 
         ConfigError where the name stands for a plate with other wells or treatments, or differs from another plate's
         in upper and lower case only.
@@ -125,10 +127,15 @@ class Catalog(CatalogReader):
             settings = self.plate_config(plate_map.name) if known else config_json
             if known:
                 self._check_same_plate(plate_map)
-                self._tables.table("plates").update(plate_map.name, {"config_json": config_json})
+                self._tables.table("plates").update(plate_map.name, {"config_json": config_json, "n_fields": n_fields})
             else:
                 self._check_new_name(plate_map.name)
-                row = {"plate": plate_map.name, "created_s": self._now(), "config_json": config_json}
+                row = {
+                    "plate": plate_map.name,
+                    "created_s": self._now(),
+                    "config_json": config_json,
+                    "n_fields": n_fields,
+                }
                 self._tables.table("plates").insert(row)
             rows = well_rows(plate_map)
             self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from spheroidd.daemon.cli.app import DataArgument, JsonOption, app, console, sub_app
+from spheroidd.protocols.errors import ConfigError
 
 audit_app = sub_app("audit", "Who did what to the numbers, when and why.")
 
@@ -15,33 +16,65 @@ PlateOption = Annotated[str | None, typer.Option(help="The plate, where there ar
 WhoOption = Annotated[str | None, typer.Option(help="Who decides; without it $SPHEROIDD_USER or this account.")]
 
 
+StackOption = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Only this stack of a well that was imaged more than once.")
+]
+
+
 @app.command()
 def exclude(
-    data: DataArgument, well: WellOption, reason: ReasonOption, plate: PlateOption = None, who: WhoOption = None
+    data: DataArgument,
+    well: WellOption,
+    reason: ReasonOption,
+    stack: StackOption = None,
+    plate: PlateOption = None,
+    who: WhoOption = None,
 ) -> int:
-    """Leave a well out of curves, summaries and the control median. It stays visible, with the reason."""
+    """Leave a well, or one of its stacks, out of curves, summaries and the control median. It stays visible."""
+    from spheroidd.daemon.catalog.audit_chain import Action
     from spheroidd.daemon.scoring.exclusions import exclude_well
+    from spheroidd.daemon.scoring.stack_choice import decide_on_stack
 
-    decision = exclude_well(data, well, reason, plate=plate, who=who)
-    _say(decision.event.well, "excluded", decision.related)
+    if stack is None:
+        decision = exclude_well(data, well, reason, plate=plate, who=who)
+    else:
+        decision = decide_on_stack(data, Action.STACK_EXCLUDED, well, stack, reason, plate=plate, who=who)
+    _say(decision.event.well, "excluded", decision.related, stack)
     return 0
 
 
 @app.command()
 def include(
-    data: DataArgument, well: WellOption, reason: ReasonOption, plate: PlateOption = None, who: WhoOption = None
+    data: DataArgument,
+    well: WellOption,
+    reason: ReasonOption,
+    stack: StackOption = None,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="With --stack: this one counts, though a newer one is there.")
+    ] = False,
+    plate: PlateOption = None,
+    who: WhoOption = None,
 ) -> int:
-    """Take an excluded well in again."""
+    """Take an excluded well or stack in again; with --choose, say which stack of a well counts."""
+    from spheroidd.daemon.catalog.audit_chain import Action
     from spheroidd.daemon.scoring.exclusions import include_well
+    from spheroidd.daemon.scoring.stack_choice import decide_on_stack
 
-    decision = include_well(data, well, reason, plate=plate, who=who)
-    _say(decision.event.well, "included again", decision.related)
+    if stack is not None:
+        action = Action.STACK_CHOSEN if choose else Action.STACK_INCLUDED
+        decision = decide_on_stack(data, action, well, stack, reason, plate=plate, who=who)
+    elif choose:
+        raise ConfigError("--choose says which stack counts", where="--stack", do="add --stack N")
+    else:
+        decision = include_well(data, well, reason, plate=plate, who=who)
+    _say(decision.event.well, "chosen" if choose else "included again", decision.related, stack)
     return 0
 
 
-def _say(well: str | None, what: str, related: bool) -> None:
+def _say(well: str | None, what: str, related: bool, stack: int | None = None) -> None:
     then = "the plate's rows are up to date" if related else "the running daemon will bring the plate's rows up to date"
-    typer.echo(f"{well} {what}; {then}")
+    named = f"{well}, stack {stack}," if stack is not None else well
+    typer.echo(f"{named} {what}; {then}")
 
 
 @audit_app.command("show")

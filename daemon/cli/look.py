@@ -49,6 +49,9 @@ def results(
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV.")] = None,
     plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model's rows (the start of its sha256).")] = None,
+    all_stacks: Annotated[
+        bool, typer.Option("--all-stacks", help="Earlier and excluded stacks of a well too, which count nowhere.")
+    ] = False,
 ) -> int:
     """Print a row for every imaged well: viability where there is one, and why where there is none."""
     from spheroidd.daemon.analysis import results_table as rows_out
@@ -58,7 +61,7 @@ def results(
         if plate is not None and plate not in catalog.plates():
             known = ", ".join(catalog.plates()) or "none"
             raise ConfigError(f"there is no plate {plate!r}", where=str(data), do=f"the plates are: {known}")
-        rows = catalog.result_rows(plate, _model_digest(model, catalog.models(plate)))
+        rows = catalog.result_rows(plate, _model_digest(model, catalog.models(plate)), all_stacks=all_stacks)
     if as_json:
         typer.echo(rows_out.to_json(rows))
     if csv is not None:

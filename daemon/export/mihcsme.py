@@ -212,7 +212,7 @@ def _conditions(
 ) -> list[list[str | float | None]]:
     """A row for each well that is not empty."""
     plans = {row.key.well: row.plan for row in reversed(stacks)}
-    excluded = catalog.excluded_wells(plate_map.name)
+    excluded = catalog.wells_left_out(plate_map.name)
     states = {result.well: result.status.value for result in reversed(catalog.results(plate_map.name))}
     rows: list[list[str | float | None]] = []
     for entry in plate_map:

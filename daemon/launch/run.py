@@ -93,7 +93,7 @@ def acquire_plate(
     with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map, plans = source.plate_map, source.plans()
         _tell_of_others(catalog, plate_map.name, console)
-        catalog.register_plate(plate_map, config.model_dump_json())
+        catalog.register_plate(plate_map, config.model_dump_json(), n_fields=_n_fields(config, plans))
         queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
         if isinstance(source, FocusRecalling):
             source.restore_focus_map(catalog.focus_map(plate_map.name))
@@ -124,6 +124,14 @@ def acquire_plate(
             context = replace(context, inlet=inlet)
             _run(catalog, plate_map, config.inference, events, threads, data_dir, console, context, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
+
+
+def _n_fields(config: Config, plans: object) -> int:
+    """How many stacks of a well the source takes in one go."""
+    said = getattr(config.source, "n_stacks", None)  # a folder's names say it
+    if isinstance(said, int):
+        return said
+    return 1 + max((plan.key.stack for plan in plans), default=0) if isinstance(plans, Sequence) else 1
 
 
 def _tell_of_others(catalog: Catalog, plate: str, console: Console) -> None:

@@ -201,16 +201,19 @@ class Steering:
         rows = self._stacks(well)
         if not rows or self._awaited(well):
             raise RefusedError(f"well {well} is still to be imaged", do="repeat it once it was imaged")
-        last = rows[-1]
-        plan = replace(last.plan, key=StackKey(self._plate, well, last.key.stack + 1))
+        n_fields = self._catalog.n_fields(self._plate)
+        first = (rows[-1].key.stack // n_fields + 1) * n_fields
+        plans = [replace(row.plan, key=StackKey(self._plate, well, first + n)) for n, row in enumerate(rows[:n_fields])]
         try:
             with self._catalog.transaction():
-                self._catalog.expect(plan)
-                threads.repeat(plan)
+                for plan in plans:
+                    self._catalog.expect(plan)
+                    threads.repeat(plan)
         except ChannelClosedError:
             raise RefusedError("the instrument has finished this plate", do="start the plate again") from None
         self._skipped.pop(well, None)
-        return f"well {well} will be imaged again as stack {plan.key.stack}"
+        named = f"stack {first}" if len(plans) == 1 else f"stacks {first} to {plans[-1].key.stack}"
+        return f"well {well} will be imaged again as {named}, which will count instead of what is there"
 
     def _reorder(self, order: ReorderWells) -> str:
         threads, wells = self._acquiring(), tuple(dict.fromkeys(order.wells))

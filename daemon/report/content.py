@@ -60,7 +60,7 @@ class PlateContent:
 def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True) -> PlateContent:
     """Everything a report says of one plate; ConfigError for a plate there is not."""
     plate_map = catalog.plate_map(plate)
-    excluded = catalog.excluded_wells(plate)
+    excluded = catalog.wells_left_out(plate)
     quality = plate_quality(catalog, plate, METRIC, excluded=frozenset(excluded))
     results: dict[str, list[WellResult]] = {}
     for row in catalog.result_rows(plate):

@@ -11,9 +11,10 @@ lock keeps apart from the daemon's, which sees it with its next heartbeat and re
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.lookup import the_plate, the_well
@@ -23,6 +24,9 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.system.lock import acquire_lock, is_locked
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Normalisation, WellStatus
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 
 PATIENCE_S = 10.0  # a running daemon beats once a second; a bad disk may hold a commit up for longer
 _LOOK_AGAIN_S = 0.1
@@ -61,18 +65,23 @@ def include_well(
 def _decide(data_dir: Path, action: Action, well: str, reason: str, plate: str | None, who: str | None) -> Decision:
     Catalog.read_only(data_dir).close()  # says so where nothing was ever run here: opening to write would make one
     with contextlib.ExitStack() as held:
-        alone = _alone(held, data_dir)
+        is_alone = alone(held, data_dir)
         catalog = held.enter_context(Catalog.create_or_open(data_dir))
         plate = the_plate(catalog, plate)
+        before = catalog.excluded_wells(plate)
+
+        def relate() -> None:
+            _relate(catalog, plate, before)
+
         with catalog.transaction():
             before = catalog.excluded_wells(plate)
             event = record_decision(catalog, action, plate=plate, well=well, reason=reason, who=who)
-            if alone:
-                _relate(catalog, plate, before)
-        return Decision(event, alone or _taken_up(data_dir, catalog, plate, before))
+            if is_alone:
+                relate()
+        return Decision(event, is_alone or taken_up(data_dir, catalog, plate, relate))
 
 
-def _alone(held: contextlib.ExitStack, data_dir: Path) -> bool:
+def alone(held: contextlib.ExitStack, data_dir: Path) -> bool:
     """Take the data directory's lock; False where a daemon has it. ConfigError where the lock cannot be had at all."""
     try:
         held.enter_context(acquire_lock(data_dir))
@@ -105,23 +114,30 @@ def record_decision(
 
 def _relate(catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> None:
     """Relate the plate's rows to the controls that are left, with the code that a run relates them with."""
+    scheduler = relating(catalog, plate)
+    if scheduler is not None:
+        scheduler.related_without(before)
+        scheduler.record_exclusions()
+
+
+def relating(catalog: Catalog, plate: str) -> "ScoringScheduler | None":
+    """What relates a plate's rows while no run does; None where nothing was measured yet."""
     from spheroidd.daemon.config.model import InferenceConfig
     from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
     from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 
     models = catalog.models(plate)
     if not models:
-        return
+        return None
     settings = ScoringSettings(models[0], Normalisation.STACK, limits=None, tolerance=0.0, max_attempts=1)
     inference = InferenceConfig.model_validate(catalog.plate_inference(plate))
     scheduler = ScoringScheduler(catalog, catalog.plate_map(plate), settings, chosen_regressor(inference))
     # Rows that were final stay so: whoever wrote them knew that the source had nothing more to give.
     scheduler.source_finished = any(result.status is WellStatus.FINAL for result in catalog.results(plate))
-    scheduler.related_without(before)
-    scheduler.record_exclusions()
+    return scheduler
 
 
-def _taken_up(data_dir: Path, catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> bool:
+def taken_up(data_dir: Path, catalog: Catalog, plate: str, relate: Callable[[], None]) -> bool:
     """Wait until the daemon that runs this plate has seen the event; where it does not run this plate, relate here."""
     written_s = time.time()
     while time.time() < written_s + PATIENCE_S:
@@ -131,7 +147,7 @@ def _taken_up(data_dir: Path, catalog: Catalog, plate: str, before: Mapping[str,
             if ended or state is None or state.plate != plate:
                 # It waits for orders or runs another plate. Should it start this one now, it relates it once more.
                 with catalog.transaction():
-                    _relate(catalog, plate, before)
+                    relate()
             return True
         time.sleep(_LOOK_AGAIN_S)
     return False

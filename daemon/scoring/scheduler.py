@@ -55,6 +55,7 @@ class ScoringScheduler:
         self._again: set[StackKey] = self._scored() if settings.again else set()
         self._nothing_to_lock = not self._n_controls
         self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
+        self._counted = self._counting()  # asked again at every heartbeat
         self.source_finished = False
         self.ready = False
         if settings.limits:
@@ -108,7 +109,7 @@ class ScoringScheduler:
         return f"{'measuring limits of' if self._running.histograms_only else 'scoring'} {self._running.key}"
 
     def _scored(self) -> set[StackKey]:
-        return {row.key for row in self._catalog.measurements(self._plate, self._model)}
+        return {row.key for row in self._catalog.measurements(self._plate, self._model, all_stacks=True)}
 
     def _left(self) -> list[StackRow]:
         done = self._scored() - self._again
@@ -197,8 +198,9 @@ class ScoringScheduler:
         counts = {row.key: self._catalog.histograms(row.key) for row in controls}
         if any(not counts[row.key] and row.state not in _OVER for row in controls):
             return
-        excluded = self._catalog.excluded_wells(self._plate)
-        pooled = [found for key, found in counts.items() if found and str(key.well) not in excluded]
+        excluded = self._catalog.wells_left_out(self._plate)
+        current = self._catalog.current_stacks(self._plate)
+        pooled = [found for key, found in counts.items() if found and key in current and str(key.well) not in excluded]
         if pooled:
             self._catalog.lock_limits(self._plate, plate_limits(pooled))
             return
@@ -212,10 +214,22 @@ class ScoringScheduler:
         """Bring v_control, v_score and the status of every row of the plate up to date."""
         self._relate(self._model)
 
-    def _relate(self, model_sha256: str) -> None:
+    def relate_again(self, reason: str) -> None:
+        """Relate every model's rows anew, after a person changed which stack counts or what a well holds."""
+        for model_sha256 in self._catalog.models(self._plate):
+            self._relate(model_sha256, reason)
+
+    def _counting(self) -> frozenset[StackKey]:
+        """The stacks that count; see `current_stacks`."""
+        current = self._catalog.current_stacks(self._plate)
+        return frozenset(current - self._catalog.excluded_stacks(self._plate).keys())
+
+    def _relate(self, model_sha256: str, reason: str = "") -> None:
         excluded = self._catalog.excluded_wells(self._plate)
+        counts = self._counting()
         stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
-        measured = {row.key: row.measurement for row in self._catalog.measurements(self._plate, model_sha256)}
+        measurements = self._catalog.measurements(self._plate, model_sha256, all_stacks=True)
+        measured = {row.key: row.measurement for row in measurements}
         given = [
             PlateStack(
                 key,
@@ -223,7 +237,9 @@ class ScoringScheduler:
                 row.plan.z_step_um,
                 self._is_settled(row),
                 measured.get(key),
-                excluded=str(key.well) in excluded,
+                # A repeat that is still to come may count: as long as it does not, the rows are provisional.
+                excluded=str(key.well) in excluded
+                or (key not in counts and (key in measured or self._is_settled(row))),
             )
             for key, row in stacks.items()
         ]
@@ -232,7 +248,7 @@ class ScoringScheduler:
             if key not in stacks and not self.source_finished:
                 out = str(entry.well) in excluded
                 given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
-        reason = self._why(excluded)
+        reason = reason or self._why(excluded)
         for key, related in relate(given, self._regressor).items():
             self._catalog.update_related(key, model_sha256, related, reason)
 
@@ -245,6 +261,11 @@ class ScoringScheduler:
         if excluded != self._excluded:
             for model_sha256 in self._catalog.models(self._plate):
                 self._relate(model_sha256)
+        counts = self._counting()
+        if counts != self._counted:
+            others = sorted(str(key) for key in counts - self._counted) or sorted(map(str, self._counted - counts))
+            self.relate_again(f"{_RELATED}; which stacks count has changed: {', '.join(others[:5])}")
+            self._counted = counts
         return excluded
 
     def related_without(self, excluded: Mapping[str, Exclusion]) -> None:

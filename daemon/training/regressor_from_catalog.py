@@ -61,7 +61,7 @@ def learning_wells(data_dirs: Sequence[Path], plates: Sequence[str] = ()) -> Lea
 
 
 def _of_plate(catalog: CatalogReader, plate: str) -> list[tuple[RegressorRow, str | None]]:
-    references, excluded = known_references(catalog, plate), catalog.excluded_wells(plate)
+    references, excluded = known_references(catalog, plate), catalog.wells_left_out(plate)
     models = catalog.models(plate)
     measured = catalog.measurements(plate, models[0]) if models else []
     usable = [row for row in measured if str(row.key.well) not in excluded and row.measurement.live_um3 is not None]

@@ -40,7 +40,7 @@ _BAD = (Verdict.WARN, Verdict.FAIL)
 def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] = ()) -> dict[WellId, WellEntry]:
     """Every well of a plate's map with its results, flags and exclusion; ConfigError for a plate there is not."""
     plate_map = catalog.plate_map(plate)
-    excluded = catalog.excluded_wells(plate)
+    excluded = catalog.wells_left_out(plate)
     results: dict[str, list[WellResult]] = {}
     for row in catalog.result_rows(plate):
         results.setdefault(row.result.well, []).append(row.result)

@@ -134,9 +134,13 @@ def test_controls_of_another_patient_are_not_borrowed(tmp_path: Path) -> None:
     assert found(tmp_path)["bob"].control_responses == ()
 
 
-def test_a_well_is_the_median_of_its_stacks(data: Path) -> None:
+@pytest.mark.parametrize(("n_fields", "share_of_new"), [(2, 0.5), (1, 1.0)], ids=["fields", "a repeat"])
+def test_a_well_is_the_median_of_its_fields_and_a_repeat_replaces(
+    data: Path, n_fields: int, share_of_new: float
+) -> None:
     key, before = StackKey("P1", WellId(0, 1), 1), found(data)["ann"]
     with Catalog.create_or_open(data) as catalog, catalog.transaction():
+        catalog.connection.execute("UPDATE plates SET n_fields = ?", (n_fields,))
         plan = plates.plan_of(key)
         catalog.expect(plan)
         for z, index in enumerate(plan.indices()):
@@ -147,7 +151,7 @@ def test_a_well_is_the_median_of_its_stacks(data: Path) -> None:
     after = found(data)["ann"]
     place = after.wells.index("A02")
     assert after.wells == before.wells
-    assert after.responses[place] == pytest.approx((before.responses[place] + 10.0) / 2)
+    assert after.responses[place] == pytest.approx((1 - share_of_new) * before.responses[place] + share_of_new * 10.0)
 
 
 def test_other_metrics_are_in_their_own_unit(data: Path) -> None:

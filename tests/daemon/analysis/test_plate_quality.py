@@ -92,7 +92,8 @@ def test_a_plate_is_judged_by_any_metric_in_its_own_unit(catalog: Catalog, metri
     assert quality.flags == ()
 
 
-def test_a_well_with_several_stacks_counts_once_by_their_median(catalog: Catalog) -> None:
+def test_a_well_with_several_fields_counts_once_by_their_median(catalog: Catalog) -> None:
+    catalog.register_plate(MAP, "{}", n_fields=3)
     first = next(iter(MAP))
     before = plate_quality(catalog, "P1")
     for stack, percent in ((1, 101.0), (2, 300.0)):

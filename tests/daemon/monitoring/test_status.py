@@ -277,6 +277,6 @@ def test_a_row_of_another_stack_is_told_apart(data: Path) -> None:
     with Catalog.create_or_open(data) as catalog:
         plan = catalog.plan(StackKey("P1", CONTROL))
         catalog.expect(replace(plan, key=StackKey("P1", CONTROL, 1)))
-        text = shown(results.results_table(catalog.result_rows()))
+        text = shown(results.results_table(catalog.result_rows(all_stacks=True)))
     assert "stack" in text.splitlines()[0]
     assert len(text.splitlines()) == 4
