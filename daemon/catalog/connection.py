@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog.schema import check_version, make_readable, migrate
-from spheroidd.daemon.catalog.sqlite_errors import translated
+from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 CATALOG_NAME = "catalog.sqlite"

@@ -28,7 +28,7 @@ from spheroidd.daemon.catalog.rows import (
     parameters,
     stack_key,
 )
-from spheroidd.daemon.catalog.sqlite_errors import translated
+from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap

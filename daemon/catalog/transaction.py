@@ -1,8 +1,11 @@
-"""A transaction of SQLite: all writes inside become durable together, or none does."""
+"""SQLite as the catalog uses it: a transaction in which all is durable or nothing, and errors that say what to do."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from spheroidd.protocols.errors import StorageError
 
 
 @contextmanager
@@ -22,3 +25,31 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 _SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 _OUTERMOST = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise StorageError for every error of SQLite inside."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        for prefix, (what, do) in _WORDS.items():
+            if name.startswith(prefix):
+                raise StorageError(what, where=str(path), do=do) from error
+        raise StorageError(f"SQLite: {error} {name}".strip(), where=str(path), do="see `spheroidd doctor`") from error
+
+
+_WORDS = {
+    "SQLITE_FULL": ("the disk is full: nothing was acknowledged", "free some space; the run goes on by itself"),
+    "SQLITE_BUSY": ("another process holds the catalog", "close what has it open (a database browser, a backup)"),
+    "SQLITE_LOCKED": ("another process holds the catalog", "close what has it open (a database browser, a backup)"),
+    "SQLITE_IOERR": ("the disk fails", "check the disk and its cable; see `spheroidd doctor`"),
+    "SQLITE_CANTOPEN": ("the catalog cannot be opened", "check the rights of the directory and of the file"),
+    "SQLITE_READONLY": ("the catalog cannot be written", "check the rights of the directory and of the file"),
+    "SQLITE_PERM": ("the catalog cannot be written", "check the rights of the directory and of the file"),
+    "SQLITE_NOTADB": ("the file is no SQLite database", "restore it from a copy, or use another data directory"),
+    "SQLITE_CORRUPT": ("the catalog is damaged", "restore it from a copy; the slices in Zarr are not touched"),
+    "SQLITE_CONSTRAINT_FOREIGNKEY": ("a row belongs to a plate, well or stack that is unknown", "plan the stack first"),
+    "SQLITE_CONSTRAINT": ("the catalog refuses a row that breaks its rules", "report it with this message"),
+}

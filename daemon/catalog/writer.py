@@ -32,8 +32,7 @@ from spheroidd.daemon.catalog.rows import (
     geometry_differences,
     parameters,
 )
-from spheroidd.daemon.catalog.sqlite_errors import translated
-from spheroidd.daemon.catalog.transaction import transaction
+from spheroidd.daemon.catalog.transaction import transaction, translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.faults import FaultCode

@@ -16,10 +16,6 @@ SUBJECTS = (
     "fit",
     "report",
     "audit",
-    "quality",
-    "focus",
-    "export",
-    "frames",
     "control",
     "logs",
     "service",
@@ -28,7 +24,6 @@ SUBJECTS = (
     "study",
     "reference",
     "model",
-    "regressor",
 )
 
 for _subject in SUBJECTS:

@@ -1,4 +1,4 @@
-"""Commands that look at what is there: status, results, the preflight."""
+"""Commands that look at what is there: status, results, quality, focus, images, and the preflight."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -135,3 +135,94 @@ def _watch(data: Path, catalog: Any) -> Any:
             time.sleep(1.0)
             found = looking.look(data, catalog)
     return found
+
+
+@app.command()
+def quality(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    metric: Annotated[str, typer.Option(help="v_control, v_count or v_score.")] = "v_control",
+) -> int:
+    """Judge each plate and its images. Exit code 0: passes, 1: look at it (warn, unknown), 3: fails."""
+    from spheroidd.daemon.analysis import quality_table as quality_screen
+    from spheroidd.daemon.analysis.plate_quality import plate_quality
+    from spheroidd.daemon.catalog.writer import Catalog
+
+    with Catalog.read_only(data) as catalog:
+        names = catalog.plates() if plate is None else [plate]
+        if not names:
+            raise ConfigError("no plate was ever run here", where=str(data), do="give the directory of a run")
+        found = [plate_quality(catalog, name, metric) for name in names]
+    if as_json:
+        typer.echo(quality_screen.to_json(found))
+    else:
+        for one in found:
+            console().print(quality_screen.to_screen(one))
+    return quality_screen.exit_code(found)
+
+
+@app.command("focus-map")
+def focus_map(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+) -> int:
+    """Show where each stack's focus was found. Exit code 1: look, a focus was not found or does not fit the others."""
+    from spheroidd.daemon.analysis import focus_table as focus_screen
+    from spheroidd.daemon.catalog.reader import CatalogReader
+
+    with CatalogReader.read_only(data) as catalog:
+        names = catalog.plates() if plate is None else [plate]
+        found = [one for name in names for one in catalog.focus_map(name)]
+    if not found:
+        do = "write [source.autofocus] (a Micro-Manager source), and run the plate"
+        raise ConfigError("no focus was looked for here", where=str(data), do=do)
+    if as_json:
+        typer.echo(focus_screen.to_json(found))
+    else:
+        console().print(focus_screen.to_screen(found))
+    return focus_screen.exit_code(found)
+
+
+@app.command()
+def frames(
+    data: DataArgument = DEFAULT_DATA,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    well: Annotated[str | None, typer.Option(help='Only this well, such as "A01".')] = None,
+    stack: Annotated[int | None, typer.Option(help="Only this stack of each well, from 0.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Print a row for every camera image: stage position, exposure, channel, times; docs/schema.md explains them.
+
+    CSV, or with --json an object a line with all that the source said.
+    """
+    import csv
+    import json
+    import sys
+
+    from spheroidd.daemon.catalog.reader import CatalogReader
+    from spheroidd.protocols.well import WellId
+
+    asked = {"plate": plate, "well": str(WellId.parse(well)) if well else None, "stack": stack}
+    with CatalogReader.read_only(data) as catalog:
+        rows = catalog.query(_FRAMES, asked)
+    if not rows:
+        given = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None) or "any plate"
+        raise ConfigError(f"no image of {given} is in the ledger", where=str(data), do="see `spheroidd results`")
+    if as_json:
+        for row in rows:
+            said = json.loads(row.pop("metadata_json"))
+            typer.echo(json.dumps({**row, "metadata": said}, allow_nan=False))
+        return 0
+    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return 0
+
+
+_FRAMES = """
+SELECT frames_view.* FROM frames_view JOIN plates USING (plate) JOIN wells USING (plate, well)
+WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
+ORDER BY plates.created_s, plate, wells.ordinal, stack, z, channel
+"""

@@ -16,8 +16,8 @@ def page(
     """Open the page of the daemon that runs on a data directory."""
     import webbrowser
 
+    from spheroidd.daemon.system.address_files import read_page
     from spheroidd.daemon.system.lock import is_locked
-    from spheroidd.daemon.system.page_address import read_page
 
     url = read_page(data) if data.is_dir() and is_locked(data) is not False else None
     if url is None:

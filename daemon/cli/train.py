@@ -17,8 +17,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:0, instead of the file's.")] = None,
 ) -> int:
     """Train a network on emulated plates or annotated stacks. An interrupted training is taken up where it stopped."""
-    from spheroidd.daemon.training.config import load_training_config
-    from spheroidd.daemon.training.presets import training_preset
+    from spheroidd.daemon.training.config import load_training_config, training_preset
     from spheroidd.daemon.training.run import run_training
 
     if (config is None) == (preset is None):

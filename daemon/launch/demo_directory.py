@@ -15,9 +15,8 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.event_log import FOLDER as LOGS_NAME
 from spheroidd.daemon.service.tokens import TOKENS_NAME
+from spheroidd.daemon.system.address_files import ADDRESS_NAME, PAGE_NAME
 from spheroidd.daemon.system.lock import LOCK_NAME, PID_NAME, acquire_lock
-from spheroidd.daemon.system.page_address import PAGE_NAME
-from spheroidd.daemon.system.service_address import ADDRESS_NAME
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 PLATE = "demo"

@@ -15,8 +15,8 @@ from rich.text import Text
 from spheroidd.daemon.analysis.results_table import STYLES, UNKNOWN
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.system.address_files import read_address
 from spheroidd.daemon.system.lock import is_locked
-from spheroidd.daemon.system.service_address import read_address
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey

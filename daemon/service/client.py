@@ -10,8 +10,8 @@ import grpc
 
 from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.service.tls import client_credentials
+from spheroidd.daemon.system.address_files import ServiceAddress, read_address
 from spheroidd.daemon.system.lock import is_locked
-from spheroidd.daemon.system.service_address import ServiceAddress, read_address
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 from spheroidd.protocols.errors import RefusedError

@@ -26,7 +26,7 @@ from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.service.tls import server_credentials
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import MAX_VIEWERS, Viewers
-from spheroidd.daemon.system.service_address import ServiceAddress, remove_address, write_address
+from spheroidd.daemon.system.address_files import ServiceAddress, remove_address, write_address
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 from spheroidd.protocols.errors import ConfigError

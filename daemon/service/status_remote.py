@@ -12,7 +12,7 @@ from spheroidd.daemon.catalog.rows import Fault, RunState
 from spheroidd.daemon.monitoring.status import STOPPED, Status
 from spheroidd.daemon.service.client import CALL_S, DaemonClient
 from spheroidd.daemon.service.errors import from_call
-from spheroidd.daemon.system.service_address import ServiceAddress
+from spheroidd.daemon.system.address_files import ServiceAddress
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.results import WellResult, WellStatus
 

@@ -20,7 +20,7 @@ from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.tls import read_pem
 from spheroidd.daemon.service.tokens import Role, TokenFile
-from spheroidd.daemon.system.page_address import remove_page, write_page
+from spheroidd.daemon.system.address_files import remove_page, write_page
 from spheroidd.protocols.errors import ConfigError
 
 if TYPE_CHECKING:

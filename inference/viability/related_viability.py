@@ -72,15 +72,6 @@ def v_control(live_um3: float, controls_um3: Sequence[float]) -> float | None:
     return percent if math.isfinite(percent) else None
 
 
-def v_norm(live_um3: float, untreated_um3: Sequence[float], killed_um3: Sequence[float]) -> float | None:
-    """Percent of the span from the killed to the untreated controls' median; None where that span is not above 0."""
-    if not untreated_um3 or not killed_um3:
-        return None
-    killed = statistics.median(killed_um3)
-    span = statistics.median(untreated_um3) - killed
-    return 100 * (live_um3 - killed) / span if span > 0 else None
-
-
 def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
     """Relate every scored stack to the untreated controls of the plate that the same model scored.
 

@@ -255,14 +255,6 @@ class LeicaCam:
         """End the scan."""
         self.tell(CamCommand.of("stopscan"), limit_s)
 
-    def pause_scan(self) -> None:
-        """Pause the scan, or let a paused one go on: LAS X has one command for both."""
-        self.tell(CamCommand.of("pausescan"))
-
-    def autofocus_scan(self) -> None:
-        """Run the template's autofocus; `n_finished` counts its end too."""
-        self.tell(CamCommand.of("autofocusscan"))
-
     def delete_list(self) -> None:
         """Empty the CAM list."""
         self.tell(CamCommand.of("deletelist"))

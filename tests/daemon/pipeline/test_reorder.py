@@ -29,7 +29,7 @@ from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.service.client import DaemonClient
-from spheroidd.daemon.system.service_address import ADDRESS_NAME
+from spheroidd.daemon.system.address_files import ADDRESS_NAME
 from spheroidd.protocols.errors import ConfigError, MissingError, RefusedError, SpheroiddError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole

@@ -18,7 +18,7 @@ import pytest
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.service.client import DaemonClient
 from spheroidd.daemon.service.push_client import push_stack
-from spheroidd.daemon.system.service_address import ADDRESS_NAME
+from spheroidd.daemon.system.address_files import ADDRESS_NAME
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan

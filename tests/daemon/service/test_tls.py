@@ -16,7 +16,7 @@ from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.service_settings import read_settings
 from spheroidd.daemon.service.client import CERTIFICATE_VARIABLE, KEY_VARIABLE, DaemonClient
 from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
-from spheroidd.daemon.system.service_address import ServiceAddress, read_address
+from spheroidd.daemon.system.address_files import ServiceAddress, read_address
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, RefusedError
 from tests.daemon.service.rig import fill, running

@@ -17,10 +17,15 @@ from typer.testing import CliRunner
 
 from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.evaluation.held_out import segment_stack
-from spheroidd.daemon.training.config import Recording, build_training_config, load_training_config
+from spheroidd.daemon.training.config import (
+    PRESETS,
+    Recording,
+    build_training_config,
+    load_training_config,
+    training_preset,
+)
 from spheroidd.daemon.training.emulated_plates import FIELDS, TrainingPlate, cached_stacks
 from spheroidd.daemon.training.joint_viability import viability_wells
-from spheroidd.daemon.training.presets import PRESETS, training_preset
 from spheroidd.daemon.training.recordings import recorded_stack
 from spheroidd.daemon.training.run import run_training
 from spheroidd.inference.segmentation.segmenter import load_segmenter

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.tokens import Role, TokenFile
-from spheroidd.daemon.system.page_address import read_page
+from spheroidd.daemon.system.address_files import read_page
 from spheroidd.daemon.web.request_guard import known_hosts
 from spheroidd.daemon.web.server import WebServer
 from spheroidd.protocols.errors import ConfigError

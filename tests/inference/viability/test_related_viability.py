@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.viability.related_viability import PlateStack, relate, v_control, v_count, v_norm
+from spheroidd.inference.viability.related_viability import PlateStack, relate, v_control, v_count
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Normalisation, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
@@ -58,14 +58,6 @@ def test_v_count(n_live, n_dead, v):
 )
 def test_v_control(live, controls, v):
     assert v_control(live, controls) == v
-
-
-@pytest.mark.parametrize(
-    ("live", "untreated", "killed", "v"),
-    [(60, [110], [10], 50.0), (5, [110], [10], -5.0), (5, [], [1], None), (5, [1], [], None), (5, [10], [10], None)],
-)
-def test_v_norm(live, untreated, killed, v):
-    assert v_norm(live, untreated, killed) == v
 
 
 def test_wells_are_percent_of_the_controls_median_the_controls_too():

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from spheroidd.acquisition.sources.leica.cam_client import NOTICE_S, CamInterruptedError, LeicaCam
+from spheroidd.acquisition.sources.leica.cam_messages import CamCommand
 from spheroidd.acquisition.sources.leica.scan import STOP_S
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.well import WellId
@@ -170,9 +171,9 @@ def test_the_commands_are_what_las_x_reads(tmp_path) -> None:
         cam.enable_all(False)
         cam.enable(well, 0, 1)
         cam.enable(well, 0, 1, value=False)
-        cam.pause_scan()
-        cam.pause_scan()
-        cam.autofocus_scan()
+        cam.tell(CamCommand.of("pausescan"))
+        cam.tell(CamCommand.of("pausescan"))
+        cam.tell(CamCommand.of("autofocusscan"))
         cam.delete_list()
         cam.add_to_list("Job8", well, 0, 0)
         cam.start_cam_scan(60, 60)
@@ -207,7 +208,7 @@ def test_the_wire_may_cut_and_join_as_it_likes(tmp_path, packets: str, line_end:
             cam.connect()
             for column in range(8):
                 cam.enable(WellId(0, column), 0, 0)
-            cam.autofocus_scan()
+            cam.tell(CamCommand.of("autofocusscan"))
             while cam.n_finished < 1:
                 cam.poll(0.1)
             assert cam.n_started == 1
@@ -218,10 +219,10 @@ def test_one_command_pauses_a_scan_and_lets_it_go_on(tmp_path) -> None:
         cam.connect()
         cam.enable_all()
         cam.start_scan()
-        cam.pause_scan()
+        cam.tell(CamCommand.of("pausescan"))
         for _ in range(10):
             cam.poll(0.05)  # the scan takes less when nobody pauses it
         assert (cam.n_started, cam.n_finished) == (1, 0)
-        cam.pause_scan()
+        cam.tell(CamCommand.of("pausescan"))
         while not cam.n_finished:
             cam.poll(0.1)

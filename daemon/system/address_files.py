@@ -1,4 +1,7 @@
-"""Where a running daemon can be asked: a small file in its data directory. Needs no gRPC to be read."""
+"""Where a running daemon and its page can be reached: two small files in its data directory.
+
+To read them takes neither gRPC nor a web server.
+"""
 
 import contextlib
 import json
@@ -37,3 +40,26 @@ def read_address(data_dir: Path) -> ServiceAddress | None:
         return ServiceAddress(**json.loads((data_dir / ADDRESS_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+PAGE_NAME = "page.json"
+
+
+def write_page(data_dir: Path, url: str) -> None:
+    """Say where the page is."""
+    write_atomically(data_dir / PAGE_NAME, json.dumps({"url": url}).encode())
+
+
+def remove_page(data_dir: Path) -> None:
+    """The page is gone."""
+    with contextlib.suppress(OSError):  # it says nothing that the daemon's lock does not say better
+        (data_dir / PAGE_NAME).unlink()
+
+
+def read_page(data_dir: Path) -> str | None:
+    """Where the page is, or was when its daemon was killed; None where there is none."""
+    try:
+        url = json.loads((data_dir / PAGE_NAME).read_text(encoding="utf-8"))["url"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None
