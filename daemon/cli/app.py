@@ -1,7 +1,7 @@
 """The command line's frame: the app, how a failure becomes words and an exit code, options that commands share.
 
-The commands themselves stand beside it, one file a subject (`console.SUBJECTS`). A command imports what it needs when it is
-called, so that `status` and `--help` answer at once.
+The commands themselves stand beside it, one file a subject (`console.SUBJECTS`). A command imports what it needs when
+it is called, so that `status` and `--help` answer at once.
 """
 
 import errno
