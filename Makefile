@@ -27,6 +27,7 @@ proto: $(STAMP)-dev
 
 docs: $(STAMP)-dev
 	$(BIN)/python -m tests.daemon.export.schema_document
+	$(BIN)/python -m tests.protocols.fault_document
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -180,10 +180,11 @@ function showOrders() {
   $("start").hidden = !may || state !== "idle" || !entry || !entry.submitted;
   const ours = open && status && status.plate === open.plate && RUNS.includes(state);
   const well = open && open.view ? open.view.state : "";
-  const untaken = well === "queued" || (["skipped", "incomplete"].includes(well) && !stackShown()?.done); // not one slice of it
+  const toCome = ["queued", "stopped", "acquiring"].includes(well);
+  const untaken = well === "queued" || (["skipped", "stopped", "incomplete"].includes(well) && !stackShown()?.done); // not one slice of it
   $("next").hidden = !may || !ours || !untaken;
-  $("skip").hidden = !may || !ours || !["queued", "acquiring"].includes(well);
-  $("repeat").hidden = !may || !ours || ["queued", "acquiring"].includes(well);
+  $("skip").hidden = !may || !ours || !toCome;
+  $("repeat").hidden = !may || !ours || toCome;
 }
 
 function showAlarms() {

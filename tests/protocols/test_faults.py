@@ -8,17 +8,16 @@ import pytest
 
 from spheroidd.inference.quality import plate_verdict, well_flags
 from spheroidd.protocols.faults import EndedBy, FaultCode, Severity, known, of_flag, severity
+from tests.places import ROOT
+from tests.protocols.fault_document import PATH, with_faults
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator")
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path.name != "faults.py"]
 
 
 def test_the_documentation_shows_the_table() -> None:
-    rows = [f"| `{code}` | {code.severity} | {code.ended_by} | {code.meaning} |" for code in FaultCode]
-    table = "\n".join(["| code | severity | ended by | stands when |", "|---|---|---|---|", *rows])
-    text = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
-    assert table in text, f"docs/service.md must hold:\n{table}"
+    text = PATH.read_text(encoding="utf-8")
+    assert with_faults(text) == text, "`make docs` writes it"
     assert all(f"`{one}`" in text for one in EndedBy), "it says what `ended by` means"
 
 
