@@ -11,15 +11,15 @@ from spheroidd.inference.dose_response.patient_curve import PatientCurve
 from spheroidd.protocols.dose import CurveStatus
 
 COLUMNS = (
-    Column("Rank", "range", 52),
-    Column("Compound", "name", 84),
+    Column("Rank", "range", 44),
+    Column("Compound", "name", 76),
     Column("IC50, mean", "range", 58),
     Column("95 %, µM", "range", 66),
     Column("Next patient, µM", "range", 72),
     Column("Spread", "range", 38),
     Column("Patients", "range", 40),
     Column("To the first", "range", 48),
-    Column("p (Holm)", "range", 24),
+    Column("p (Holm)", "range", 40),
 )
 
 

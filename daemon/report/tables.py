@@ -160,9 +160,9 @@ def _said(curve: CurveOfPlate) -> str:
 
 
 FINDING_COLUMNS = (
-    Column("Finding", "name", 66),
+    Column("Finding", "name", 74),
     Column("Weight", "text", 38),
-    Column("Wells", "name", 90),
+    Column("Wells", "name", 82),
     Column("What was found", "text", 160),
     Column("What to do", "words", 128),
 )

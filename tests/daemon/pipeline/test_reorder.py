@@ -24,7 +24,7 @@ from spheroidd.daemon.pipeline.orders import (
     SkipWell,
     Ticket,
 )
-from spheroidd.daemon.pipeline.run_context import NoInlet
+from spheroidd.daemon.pipeline.run_context import Inlet, NoInlet
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
@@ -54,7 +54,7 @@ PLANS = [plan(well) for well in WELLS]
 class Bench:
     """A run without threads: the real orders, queue and catalog; a source that takes a stack when it is told to."""
 
-    def __init__(self, folder: Path, queue: PlanQueue | None = None) -> None:
+    def __init__(self, folder: Path, queue: PlanQueue | None = None, inlet: Inlet | None = None) -> None:
         self.catalog = Catalog.create_or_open(folder)
         self.catalog.register_plate(PLATE, "{}")
         for one in PLANS:
@@ -71,7 +71,7 @@ class Bench:
             Throughput(0, 0, plate="P1"),
             threads,
             stop=lambda: None,
-            inlet=NoInlet(),
+            inlet=inlet or NoInlet(),
         )
 
     # What AcquisitionThreads does, one step at a time.
