@@ -47,7 +47,8 @@ class Action(StrEnum):
     STACK_EXCLUDED = "stack excluded"  # of a well that was imaged more than once
     STACK_INCLUDED = "stack included"
     STACK_CHOSEN = "stack chosen"  # counts, though a newer one is there
-    PLATE_RELABELLED = "plate relabelled"
+    PLATE_RELABELLED = "plate relabelled"  # its map was corrected after the run
+    WELL_RELABELLED = "well relabelled"
     REFERENCES_IMPORTED = "references imported"
     EXPORT_WRITTEN = "export written"
     REPORT_WRITTEN = "report written"

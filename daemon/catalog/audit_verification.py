@@ -168,7 +168,7 @@ def _plates(catalog: CatalogReader, trail: list[AuditEvent], start: Mapping[str,
     """Each plate's map, configuration and limits are those of the newest event about them."""
     told: dict[str, dict[str, Any]] = {plate: dict(state) for plate, state in start.get("plates", {}).items()}
     for event in trail:
-        if event.plate and event.action in (Action.PLATE_REGISTERED, Action.PLATE_CHANGED, Action.LIMITS_LOCKED):
+        if event.plate and event.action in _OF_PLATE:
             state = {name: value for name, value in _new(event).items() if name in _WORDS}
             told.setdefault(event.plate, {}).update(state)
     found = {plate: audit.plate_state(catalog.connection, plate) for plate in catalog.plates()}
@@ -183,6 +183,7 @@ def _plates(catalog: CatalogReader, trail: list[AuditEvent], start: Mapping[str,
                 yield f"plate {plate}: {word} not those that the trail tells of"
 
 
+_OF_PLATE = (Action.PLATE_REGISTERED, Action.PLATE_CHANGED, Action.PLATE_RELABELLED, Action.LIMITS_LOCKED)
 _WORDS = {
     "map_sha256": "the wells of its map are",
     "config_sha256": "the settings of its configuration are",

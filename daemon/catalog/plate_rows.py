@@ -13,7 +13,7 @@ from spheroidd.protocols.well import WellId
 
 def well_rows(plate_map: PlateMap) -> list[dict[str, object]]:
     """A map as rows, which keep its order; paths become absolute."""
-    return [_well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
+    return [well_row(plate_map.name, ordinal, entry) for ordinal, entry in enumerate(plate_map)]
 
 
 def plate_well(row: Mapping[str, Any]) -> PlateWell:
@@ -37,7 +37,8 @@ def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
     return differences
 
 
-def _well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
+def well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
+    """One of them."""
     return {
         "plate": plate,
         "well": str(entry.well),

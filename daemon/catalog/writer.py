@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
-from spheroidd.daemon.catalog.plate_rows import map_differences, well_rows
+from spheroidd.daemon.catalog.plate_rows import map_differences, well_row, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
@@ -37,7 +37,7 @@ from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, 
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
@@ -144,6 +144,36 @@ class Catalog(CatalogReader):
                 was, now = audit.settings_changed(settings, config_json)
                 told = {**new, "wells": len(rows), **({"settings": now} if old else {})}
                 self.append_event(action, plate=plate_map.name, old=old and {**old, "settings": was}, new=told)
+
+    def relabel_wells(self, plate_map: PlateMap, reason: str, who: str | None = None) -> audit.AuditEvent:
+        """Give the wells of a registered plate the treatments of another map, and the order in it.
+
+        An event for each well whose treatment changes keeps the old one. Paths and voxel sizes stay as they were.
+        """
+        plate = plate_map.name
+        with self.transaction():
+            known = {entry.well: entry for entry in self.plate_map(plate)}
+            old = audit.plate_state(self._connection, plate)
+            for row, entry in zip(well_rows(plate_map), plate_map, strict=True):
+                before = known.get(entry.well)
+                if before is not None:
+                    kept = PlateWell(entry.well, entry.treatment, before.paths, before.pixel_um, before.z_step_um)
+                    row = {**well_row(plate, 0, kept), "ordinal": row["ordinal"]}
+                self._tables.table("wells").upsert(row, pk=("plate", "well"))
+                if before is None or before.treatment != entry.treatment:
+                    self.append_event(
+                        audit.Action.WELL_RELABELLED,
+                        plate=plate,
+                        well=str(entry.well),
+                        old=asdict(before.treatment) if before else None,
+                        new=asdict(entry.treatment),
+                        reason=reason,
+                        who=who,
+                    )
+            new = {**audit.plate_state(self._connection, plate), "wells": len(plate_map)}
+            return self.append_event(
+                audit.Action.PLATE_RELABELLED, plate=plate, old=old, new=new, reason=reason, who=who
+            )
 
     def _check_new_name(self, name: str) -> None:
         """Two such names are one folder of images on Windows and macOS, and one plate to whoever reads them."""

@@ -71,6 +71,28 @@ def include(
     return 0
 
 
+@app.command()
+def relabel(
+    data: DataArgument,
+    plate_map: Annotated[Path, typer.Argument(metavar="MAP", help="The corrected plate map, all wells of it.")],
+    reason: ReasonOption,
+    plate: PlateOption = None,
+    who: WhoOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+) -> int:
+    """Correct a plate map after the run: rows, curves and controls follow, old labels stay in the audit trail."""
+    from spheroidd.daemon.scoring.relabelling import relabel as relabel_plate
+
+    done = relabel_plate(data, plate_map, reason, plate=plate, who=who, dry_run=dry_run)
+    for change in done.changes:
+        typer.echo(change)
+    for note in done.notes:
+        typer.echo(f"Note: {note}.")
+    ends = "nothing is changed" if done.event is None else f"audit event {done.event.seq}; its rows are up to date"
+    typer.echo(f"Plate {done.plate}: {len(done.changes)} changes; {ends}")
+    return 0
+
+
 def _say(well: str | None, what: str, related: bool, stack: int | None = None) -> None:
     then = "the plate's rows are up to date" if related else "the running daemon will bring the plate's rows up to date"
     named = f"{well}, stack {stack}," if stack is not None else well

@@ -1,0 +1,147 @@
+"""A plate map that was wrong, corrected after the run: `spheroidd relabel`.
+
+What a well holds (role, compound, dose, patient) is changed in the catalog, with an event for each well that keeps the
+old label, and every row is related anew to the controls as they are labelled now; curves, quality and reports follow,
+because they are read from there. Images, measurements and the limits they were made with stay as they are.
+"""
+
+import contextlib
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.lookup import the_plate
+from spheroidd.daemon.catalog.plate_rows import map_differences
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.references import put_references, references_of
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.exclusions import alone, relating
+from spheroidd.inference.viability.mtt import MttReference, Unit
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap, WellRole, read_plate_map
+
+_CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
+IMPORT_AGAIN = "the plate was relabelled since: import the plate reader's file again"
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """What was changed, in words; what a person should know; and the event (None for a look without a change)."""
+
+    plate: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    event: AuditEvent | None
+
+
+def relabel(
+    data_dir: Path,
+    map_file: Path,
+    reason: str,
+    *,
+    plate: str | None = None,
+    who: str | None = None,
+    dry_run: bool = False,
+) -> Relabelled:
+    """Give a plate's wells the labels of a corrected map and relate its rows anew; all of it in one transaction.
+
+    ConfigError where the map leaves wells out or changes nothing, there is no reason, or a daemon has the directory.
+    """
+    CatalogReader.read_only(data_dir).close()  # says so where nothing was ever run here: opening to write makes one
+    why = given_reason(reason)
+    with contextlib.ExitStack() as held:
+        if not alone(held, data_dir):
+            do = "stop it first: it relates rows to the map that it began with"
+            raise ConfigError("a daemon runs on this data directory", where=str(data_dir), do=do)
+        catalog = held.enter_context(Catalog.create_or_open(data_dir))
+        name = the_plate(catalog, plate)
+        old, new = catalog.plate_map(name), read_plate_map(map_file, name)
+        changes = _changes(old, new, str(map_file))
+        notes = tuple(_notes(catalog, old, new))
+        if dry_run:
+            return Relabelled(name, changes, notes, None)
+        with catalog.transaction():
+            event = catalog.relabel_wells(new, why, who=who)
+            _relate_references(catalog, name, old, new, who)
+            scheduler = relating(catalog, name)
+            if scheduler is not None:
+                scheduler.relate_again(f"plate relabelled: {why}")
+        return Relabelled(name, changes, notes, event)
+
+
+def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:
+    gone = sorted({entry.well for entry in old} - {entry.well for entry in new})
+    if gone:
+        listed = ", ".join(map(str, gone[:8])) + (", ..." if gone[8:] else "")
+        do = "give the whole map; a well that holds nothing has the role empty"
+        raise ConfigError(f"it leaves out wells of plate {old.name}: {listed}", where=where, do=do)
+    changes = map_differences(old, new)
+    if not changes:
+        do = "check that this is the corrected file: nothing was changed"
+        raise ConfigError(f"it says of every well what plate {old.name} says already", where=where, do=do)
+    return tuple(changes)
+
+
+def _notes(catalog: CatalogReader, old: PlateMap, new: PlateMap) -> list[str]:
+    """What does not follow by itself."""
+    notes = []
+    if catalog.locked_limits(old.name) and _wells(old, *_CONTROLS) != _wells(new, *_CONTROLS):
+        said = "the intensity limits stay those that were locked from the control wells as they were labelled"
+        notes.append(f"{said}; run the images again under another plate name (spheroidd replay) for others")
+    if references_of(catalog, old.name) and not _blank_is_known(old, new):
+        notes.append(f"the MTT references rest on other blanks now: {IMPORT_AGAIN}")
+    return notes
+
+
+def _wells(plate_map: PlateMap, *roles: WellRole) -> set[str]:
+    return {str(entry.well) for entry in plate_map if entry.treatment.role in roles}
+
+
+def _blank_is_known(old: PlateMap, new: PlateMap) -> bool:
+    return _wells(old, WellRole.EMPTY) == _wells(new, WellRole.EMPTY)
+
+
+def _relate_references(catalog: Catalog, plate: str, old: PlateMap, new: PlateMap, who: str | None) -> None:
+    """MTT references are percent of the untreated wells too. Where the blank may be another one, none is known."""
+    found = references_of(catalog, plate)
+    facts = _import_of(catalog, plate)
+    if not found or facts.get("unit") != Unit.OD.value:
+        return
+    if not _blank_is_known(old, new):
+        related = tuple(_unknown(one) for one in found.values())
+    elif _wells(old, WellRole.NEGATIVE_CONTROL) == _wells(new, WellRole.NEGATIVE_CONTROL):
+        return
+    else:
+        out = catalog.wells_left_out(plate)
+        controls = [
+            one.od
+            for well in sorted(_wells(new, WellRole.NEGATIVE_CONTROL) - out.keys())
+            if (one := found.get(well)) is not None and one.od is not None
+        ]
+        blank = float(facts["blank_od"])
+        span = statistics.median(controls) - blank if controls else 0.0
+        related = tuple(_percent(one, blank, span) if span > 0 else _unknown(one) for one in found.values())
+        facts = {**facts, "control_od": statistics.median(controls) if controls else None}
+    put_references(catalog, plate, related, {**facts, "relabelled": True}, who=who)
+
+
+def _import_of(catalog: CatalogReader, plate: str) -> Mapping[str, Any]:
+    """What the newest import of references said of its file."""
+    told = [event for event in events(catalog, plate=plate) if event.action == Action.REFERENCES_IMPORTED]
+    new = json.loads(told[-1].new_json or "{}") if told else {}
+    return {name: value for name, value in new.items() if name not in ("references", "references_sha256")}
+
+
+def _percent(one: MttReference, blank: float, span: float) -> MttReference:
+    if one.od is None:
+        return one
+    return MttReference(one.well, one.od, 100 * (one.od - blank) / span, None)
+
+
+def _unknown(one: MttReference) -> MttReference:
+    return MttReference(one.well, one.od, None, one.reason or IMPORT_AGAIN)
