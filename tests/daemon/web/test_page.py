@@ -271,7 +271,8 @@ def test_metrics_are_those_of_the_catalog(client: Client) -> None:
     values = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
     assert values["spheroidd_stacks", "P1", "scored"] == 16
     assert values["spheroidd_slices_acknowledged_total",] == 16 * 16
-    assert values["spheroidd_slices_missing",] == 16
+    assert values["spheroidd_stacks", "P1", "skipped"] == 1
+    assert values["spheroidd_slices_missing",] == 16  # of the failed stack; nobody misses those of the skipped one
     assert values["spheroidd_stage_seconds_count", "score"] == 16
     assert values["spheroidd_stage_seconds_bucket", "2.5", "score"] == 16
     assert values["spheroidd_stage_seconds_bucket", "1.0", "score"] == 0
