@@ -40,6 +40,7 @@ class Action(StrEnum):
     RUN_RESUMED = "run resumed"
     RESCORE_STARTED = "re-score started"
     LIMITS_LOCKED = "limits locked"
+    LIMITS_MOVED = "limits moved"  # a well was brighter than those before it
     RESULT_NEW = "result new"
     RESULT_CHANGED = "result changed"
     WELL_EXCLUDED = "well excluded"

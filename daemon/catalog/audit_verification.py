@@ -183,7 +183,13 @@ def _plates(catalog: CatalogReader, trail: list[AuditEvent], start: Mapping[str,
                 yield f"plate {plate}: {word} not those that the trail tells of"
 
 
-_OF_PLATE = (Action.PLATE_REGISTERED, Action.PLATE_CHANGED, Action.PLATE_RELABELLED, Action.LIMITS_LOCKED)
+_OF_PLATE = (
+    Action.PLATE_REGISTERED,
+    Action.PLATE_CHANGED,
+    Action.PLATE_RELABELLED,
+    Action.LIMITS_LOCKED,
+    Action.LIMITS_MOVED,
+)
 _WORDS = {
     "map_sha256": "the wells of its map are",
     "config_sha256": "the settings of its configuration are",

@@ -3,14 +3,13 @@
 import json
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from spheroidd.daemon.catalog import current_stacks, image_profile_rows, result_rows
+from spheroidd.daemon.catalog import current_stacks, evidence_rows, image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
 from spheroidd.daemon.catalog.rows import (
@@ -30,15 +29,12 @@ from spheroidd.daemon.catalog.rows import (
 )
 from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.results import Limits, StackProfile, WellResult
+from spheroidd.protocols.results import Limits, Normalisation, StackProfile, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Row = Mapping[str, Any]
 
@@ -215,15 +211,23 @@ class CatalogReader:
         with translated(self.path):
             return result_rows.changes(self._connection, key)
 
-    def histograms(self, key: StackKey) -> "dict[str, NDArray[np.int64]]":
-        """A stack's raw intensity counts per channel, for pooling plate limits; empty where none were put."""
-        import numpy as np  # 0.1 s that `spheroidd status` does not have
-
-        rows = self._rows(f"SELECT channel, counts FROM histograms WHERE {OF_STACK}", parameters(key))
+    def limits_used(self, plate: str, model_sha256: str) -> dict[StackKey, dict[str, Limits] | None]:
+        """The plate limits that each stack was scored with by one model; None where those were the stack's own."""
+        sql = "SELECT * FROM results WHERE plate = :plate AND model_sha256 = :model"
         return {
-            row["channel"]: np.frombuffer(zlib.decompress(row["counts"]), "<i8").astype(np.int64, copy=False)
-            for row in rows
+            stack_key(row): load_limits(row["limits_json"]) if row["normalisation"] == Normalisation.PLATE else None
+            for row in self._rows(sql, {"plate": plate, "model": model_sha256})
         }
+
+    def stack_lights(self, plate: str) -> dict[StackKey, StackLight]:
+        """How bright each stack of a plate is; one that was not measured is not among them."""
+        with translated(self.path):
+            return evidence_rows.lights(self._connection, plate)
+
+    def mask_evidence(self, plate: str, model_sha256: str) -> dict[StackKey, MaskEvidence]:
+        """What one model's masks of a plate's stacks look like; of rows of an older version nothing is known."""
+        with translated(self.path):
+            return evidence_rows.masks(self._connection, plate, model_sha256)
 
     def focus_map(self, plate: str) -> list[FocusFound]:
         """Where the focus of a plate's stacks was found, in the order in which it was looked for."""

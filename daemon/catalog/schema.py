@@ -288,6 +288,30 @@ _FIELDS = """
 ALTER TABLE plates ADD COLUMN n_fields INTEGER;
 """
 
+# How bright each stack is, for the plate's limits, and what a network's masks of it look like. As JSON: only rules read
+# it, all of it at once.
+_EVIDENCE = """
+CREATE TABLE stack_light (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  light_json TEXT NOT NULL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+CREATE TABLE mask_evidence (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  evidence_json TEXT NOT NULL,
+  measured_s REAL NOT NULL,
+  PRIMARY KEY (plate, well, stack, model_sha256),
+  FOREIGN KEY (plate, well, stack) REFERENCES stacks
+) STRICT, WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -299,6 +323,7 @@ MIGRATIONS: tuple[str, ...] = (
     "",  # the column precision; `results` follows the list of columns, which an older program would leave as they were
     _STACK_ENDS,
     _FIELDS,
+    _EVIDENCE,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}

@@ -6,18 +6,14 @@ Every write may be given again; the same facts in any order make the same rows.
 
 import sqlite3
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog import image_profile_rows, result_rows
+from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
 from spheroidd.daemon.catalog.plate_rows import map_differences, well_row, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -35,6 +31,7 @@ from spheroidd.daemon.catalog.rows import (
 from spheroidd.daemon.catalog.transaction import transaction, translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap, PlateWell
@@ -191,7 +188,7 @@ class Catalog(CatalogReader):
             raise ConfigError(what, where=str(self.path), do="restore the map, or give the plate another name")
 
     def lock_limits(self, plate: str, limits: Mapping[str, Limits]) -> None:
-        """Fix the plate's intensity limits for good; ConfigError where others are locked already."""
+        """Fix the plate's intensity limits; ConfigError where others are locked already."""
         with self.transaction():
             locked = self.locked_limits(plate)
             if locked is not None and locked != dict(limits):
@@ -202,11 +199,26 @@ class Catalog(CatalogReader):
             if not self._write("UPDATE plates SET limits_json = :limits WHERE plate = :plate", values):
                 raise ConfigError(f"there is no plate {plate!r}", where=str(self.path), do="register it first")
             if locked is None:
-                new = {channel: asdict(value) for channel, value in limits.items()}
+                self.append_event(audit.Action.LIMITS_LOCKED, plate=plate, new=_limits_told(limits))
+
+    def move_limits(self, plate: str, limits: Mapping[str, Limits], reason: str) -> None:
+        """Replace the plate's limits, which the wells measured since have moved; the same again changes nothing.
+
+        Rows that were scored with other limits have to be scored again. ConfigError where none are locked.
+        """
+        with self.transaction():
+            old = self.locked_limits(plate)
+            if old is None:
+                raise ConfigError(f"plate {plate} has no intensity limits", where=str(self.path), do="lock them first")
+            if old != dict(limits):
+                values = {"plate": plate, "limits": dump_limits(limits)}
+                self._write("UPDATE plates SET limits_json = :limits WHERE plate = :plate", values)
                 self.append_event(
-                    audit.Action.LIMITS_LOCKED,
+                    audit.Action.LIMITS_MOVED,
                     plate=plate,
-                    new={"limits": new, "limits_sha256": audit.sha256_of(values["limits"])},
+                    old=_limits_told(old),
+                    new=_limits_told(limits),
+                    reason=reason,
                 )
 
     # Stacks and their ledger
@@ -315,13 +327,17 @@ class Catalog(CatalogReader):
                 self._log_change(key, *rows, reason)
             return rows is not None
 
-    def put_histograms(self, key: StackKey, counts: Mapping[str, NDArray[np.integer[Any]]]) -> None:
-        """Keep a stack's raw intensity counts per channel (one count for each grey value); again replaces them."""
+    def put_stack_light(self, key: StackKey, light: StackLight) -> None:
+        """Keep how bright a stack is; again replaces it. ConfigError where none was planned."""
         with self.transaction():
-            for channel, values in counts.items():
-                blob = zlib.compress(np.ascontiguousarray(values, "<i8").tobytes(), level=1)
-                row = {**parameters(key), "channel": channel, "counts": blob}
-                self._tables.table("histograms").upsert(row, pk=("plate", "well", "stack", "channel"))
+            self.plan(key)
+            evidence_rows.put_light(self._connection, key, light, self._now())
+
+    def put_mask_evidence(self, key: StackKey, model_sha256: str, found: MaskEvidence) -> None:
+        """Keep what one model's masks of a stack look like; again replaces it. ConfigError where none was planned."""
+        with self.transaction():
+            self.plan(key)
+            evidence_rows.put_masks(self._connection, key, model_sha256, found, self._now())
 
     def put_focus(self, found: FocusFound) -> None:
         """Keep where a stack's focus was found; a later search replaces an earlier one."""
@@ -371,6 +387,12 @@ class Catalog(CatalogReader):
         names = [field.name for field in fields(RunState)]
         columns, slots = ", ".join(names), ", ".join(f":{name}" for name in names)
         self._write(f"REPLACE INTO run_state (id, {columns}) VALUES (1, {slots})", asdict(state))
+
+
+def _limits_told(limits: Mapping[str, Limits]) -> dict[str, Any]:
+    """Limits as the audit trail names them."""
+    new = {channel: asdict(value) for channel, value in limits.items()}
+    return {"limits": new, "limits_sha256": audit.sha256_of(dump_limits(limits))}
 
 
 _EXPECT = """

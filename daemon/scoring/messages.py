@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
 from spheroidd.protocols.stack import StackKey
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreJob:
-    """One stack to score. Normalisation PLATE without limits means: only take the histograms to lock them from."""
+    """One stack to score. Normalisation PLATE without limits means: only measure its light, to find them from."""
 
     key: StackKey
     normalisation: Normalisation
@@ -20,18 +18,19 @@ class ScoreJob:
     tolerance: float
 
     @property
-    def histograms_only(self) -> bool:
+    def light_only(self) -> bool:
         """A control well, before its plate's limits are known."""
         return self.normalisation is Normalisation.PLATE and self.limits is None
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a job gave: histograms of the filtered data per channel, what the images say of themselves, and the
-    measurement unless only those were asked.
+    """What a job gave: the stack's light, what the images say of themselves, and the measurement with what its masks
+    look like, unless only those were asked.
     """
 
     key: StackKey
-    histograms: dict[str, NDArray[np.int64]]
+    light: StackLight
     profile: StackProfile
     measurement: StackMeasurement | None
+    masks: MaskEvidence | None = None

@@ -1,4 +1,8 @@
-"""Decides what the worker scores next, when a plate's limits are locked, and what a new measurement changes.
+"""Decides what the worker scores next, when a plate's limits are found or move, and what a new measurement changes.
+
+A plate's limits follow from the light of its wells so far (`plate_limits`). Controls are measured first; a well that is
+brighter than those before it moves the limits, and what was scored with others is scored again when nothing new is
+left. When the plate is done every row was scored with the same limits.
 
 Only `main` calls it. What is left to score follows from the catalog alone, so a restart goes on where a crash was.
 Methods called `record_...` write rows inside main's transaction and may run again; the others follow the commit.
@@ -6,7 +10,7 @@ Methods called `record_...` write rows inside main's transaction and may run aga
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog.audit_chain import Action
@@ -14,7 +18,7 @@ from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
-from spheroidd.inference.preprocessing.intensity import plate_limits
+from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.faults import FaultCode
@@ -26,6 +30,7 @@ from spheroidd.protocols.well import WellId
 
 _CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 _OVER = (StackState.FAILED, StackState.INCOMPLETE)
+_SETTLED = (*_OVER, StackState.SCORED)
 _RELATED = "related to the plate's controls"
 RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
 
@@ -52,10 +57,13 @@ class ScoringScheduler:
         self._running: ScoreJob | None = None
         self._attempts: Counter[StackKey] = Counter()
         self._not_before_s: dict[StackKey, float] = {}
-        self._again: set[StackKey] = self._scored() if settings.again else set()
+        self._again: set[StackKey] = (
+            set(catalog.limits_used(plate_map.name, settings.model_sha256)) if settings.again else set()
+        )
         self._nothing_to_lock = not self._n_controls
         self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
         self._counted = self._counting()  # asked again at every heartbeat
+        self._related_early = True  # an earlier run may have ended before a plate's limits were final
         self.source_finished = False
         self.ready = False
         if settings.limits:
@@ -64,10 +72,11 @@ class ScoringScheduler:
     # -- what to do next ------------------------------------------------------------------------------------------
 
     def dispatch(self, worker: Worker) -> None:
-        """Give an idle worker its next job: stored stacks before the one that still grows."""
+        """Give an idle worker its next job: stored stacks, then the one that still grows, then those scored before."""
         if self._running is not None or not self.ready:
             return
-        for row in sorted(self._left(), key=lambda row: row.state is StackState.ACQUIRING):
+        measured = self._measured()
+        for row in sorted(self._left(), key=lambda row: (row.key in measured, row.state is StackState.ACQUIRING)):
             job = self._job(row)
             if job is not None and time.monotonic() >= self._not_before_s.get(row.key, 0.0):
                 self._running = job
@@ -106,13 +115,10 @@ class ScoringScheduler:
             return "starting"
         if self._running is None:
             return "idle"
-        return f"{'measuring limits of' if self._running.histograms_only else 'scoring'} {self._running.key}"
-
-    def _scored(self) -> set[StackKey]:
-        return {row.key for row in self._catalog.measurements(self._plate, self._model, all_stacks=True)}
+        return f"{'measuring limits of' if self._running.light_only else 'scoring'} {self._running.key}"
 
     def _left(self) -> list[StackRow]:
-        done = self._scored() - self._again
+        done = self._measured().keys() - self._again - self._outdated(self._model)
         states = (*_OVER, StackState.QUEUED)
         return [row for row in self._catalog.stacks(self._plate) if row.key not in done and row.state not in states]
 
@@ -121,7 +127,7 @@ class ScoringScheduler:
         if kind is Normalisation.PLATE and limits is None:
             if self._nothing_to_lock:
                 kind = Normalisation.STACK  # said in the row's normalisation
-            elif not self._is_control(row.key) or self._catalog.histograms(row.key):
+            elif not self._is_control(row.key) or row.key in self._catalog.stack_lights(self._plate):
                 return None
         return ScoreJob(row.key, kind, limits if kind is Normalisation.PLATE else None, self._settings.tolerance)
 
@@ -134,9 +140,8 @@ class ScoringScheduler:
     # -- what came of it -------------------------------------------------------------------------------------------
 
     def record_scored(self, answer: Scored) -> None:
-        """Keep a control's histograms, write the measurement down, and relate the plate anew."""
-        if self._is_control(answer.key):
-            self._catalog.put_histograms(answer.key, answer.histograms)
+        """Keep the stack's light, write the measurement down, move the limits where it does, relate the plate anew."""
+        self._catalog.put_stack_light(answer.key, answer.light)
         self._catalog.put_stack_profile(answer.key, answer.profile)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
@@ -145,9 +150,12 @@ class ScoringScheduler:
             return
         latency_s = None if row.last_acked_s is None else time.time() - row.last_acked_s
         self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
+        if answer.masks is not None:
+            self._catalog.put_mask_evidence(answer.key, answer.measurement.model_sha256, answer.masks)
         self._catalog.clear_fault(FaultCode.STORAGE_MASKS, answer.key)
         self._catalog.clear_fault(FaultCode.WORKER_DIED, answer.key)
-        self.record_relations()
+        self._record_moved_limits(answer.key)
+        self._relate(self._model, done=answer.key)
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
@@ -195,20 +203,70 @@ class ScoringScheduler:
         controls = [row for row in self._catalog.stacks(self._plate) if self._is_control(row.key)]
         if len(controls) < self._n_controls and not self.source_finished:
             return
-        counts = {row.key: self._catalog.histograms(row.key) for row in controls}
-        if any(not counts[row.key] and row.state not in _OVER for row in controls):
+        lights = self._catalog.stack_lights(self._plate)
+        if any(row.key not in lights and row.state not in _OVER for row in controls):
             return
-        excluded = self._catalog.wells_left_out(self._plate)
-        current = self._catalog.current_stacks(self._plate)
-        pooled = [found for key, found in counts.items() if found and key in current and str(key.well) not in excluded]
-        if pooled:
-            self._catalog.lock_limits(self._plate, plate_limits(pooled))
+        limits = self._limits_now()
+        if limits:
+            self._catalog.lock_limits(self._plate, limits)
             return
         self._nothing_to_lock = True
         what = "no control well could be stored, so every stack is normalised by its own limits"
         self._catalog.raise_fault(
             FaultCode.NO_PLATE_LIMITS, StackError(what, where=self._plate, do="image a control again")
         )
+
+    def _limits_now(self) -> dict[str, Limits]:
+        """What the light of the plate's wells says, those left out that a person excluded; empty without any."""
+        excluded, current = self._catalog.wells_left_out(self._plate), self._catalog.current_stacks(self._plate)
+        lights = self._catalog.stack_lights(self._plate)
+        return plate_limits(
+            WellLight(self._role(key), light)
+            for key, light in lights.items()
+            if key in current and str(key.well) not in excluded
+        )
+
+    def _record_moved_limits(self, key: StackKey) -> None:
+        """Move the plate's limits where this stack is brighter than those before it.
+
+        Not those that the settings give, and not those of an older catalog as long as a control's light is unknown.
+        """
+        old = self._catalog.locked_limits(self._plate)
+        if old is None or self._settings.limits or self._settings.normalisation is not Normalisation.PLATE:
+            return
+        lights = self._catalog.stack_lights(self._plate)
+        measured = [row for row in self._catalog.stacks(self._plate) if row.state is StackState.SCORED]
+        if any(self._is_control(row.key) and row.key not in lights for row in measured):
+            return
+        new = self._limits_now()
+        if new.keys() >= old.keys():
+            self._catalog.move_limits(self._plate, new, f"the light of {key} moved them")
+
+    def _measured(self) -> dict[StackKey, dict[str, Limits] | None]:
+        return self._catalog.limits_used(self._plate, self._model)
+
+    def _outdated(self, model_sha256: str) -> set[StackKey]:
+        """What was scored with other plate limits than the plate has now."""
+        limits = self._catalog.locked_limits(self._plate)
+        used_by = self._catalog.limits_used(self._plate, model_sha256)
+        return {
+            key
+            for key, used in used_by.items()
+            if limits is not None and used is not None and any(limits.get(name) != one for name, one in used.items())
+        }
+
+    def _limits_may_move(self, stacks: Iterable[StackRow] | None = None) -> bool:
+        """Whether a well that is still to come may be brighter than all before: on a plate without killed wells.
+
+        With killed wells the brightest has been seen; should another be brighter all the same, its rows, final or not,
+        are provisional until they are scored again.
+        """
+        if self._settings.limits or self._settings.normalisation is not Normalisation.PLATE or self._nothing_to_lock:
+            return False
+        if any(entry.treatment.role is WellRole.POSITIVE_CONTROL for entry in self._map):
+            return False
+        found = self._catalog.stacks(self._plate) if stacks is None else stacks
+        return not self.source_finished or any(row.state not in _SETTLED for row in found)
 
     def record_relations(self) -> None:
         """Bring v_control, v_score and the status of every row of the plate up to date."""
@@ -224,22 +282,26 @@ class ScoringScheduler:
         current = self._catalog.current_stacks(self._plate)
         return frozenset(current - self._catalog.excluded_stacks(self._plate).keys())
 
-    def _relate(self, model_sha256: str, reason: str = "") -> None:
+    def _relate(self, model_sha256: str, reason: str = "", done: StackKey | None = None) -> None:
+        """Relate the rows of one model; `done` is the stack whose new measurement is the occasion."""
         excluded = self._catalog.excluded_wells(self._plate)
         counts = self._counting()
         stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
         measurements = self._catalog.measurements(self._plate, model_sha256, all_stacks=True)
         measured = {row.key: row.measurement for row in measurements}
+        again = (self._again - {done}) | self._outdated(model_sha256)
+        open_limits = self._limits_may_move(stacks.values())
+        self._related_early |= open_limits
         given = [
             PlateStack(
                 key,
                 self._role(key),
                 row.plan.z_step_um,
-                self._is_settled(row),
+                not open_limits and key not in again and row.state in _SETTLED,
                 measured.get(key),
                 # A repeat that is still to come may count: as long as it does not, the rows are provisional.
                 excluded=str(key.well) in excluded
-                or (key not in counts and (key in measured or self._is_settled(row))),
+                or (key not in counts and (key in measured or row.state in _SETTLED)),
             )
             for key, row in stacks.items()
         ]
@@ -253,12 +315,12 @@ class ScoringScheduler:
             self._catalog.update_related(key, model_sha256, related, reason)
 
     def record_exclusions(self) -> Mapping[str, Exclusion]:
-        """Relate every model's rows anew where a person excluded a well or took one in again.
+        """Relate every model's rows anew where a person excluded a well or took one in again, or the limits are final.
 
         The exclusions as they are now; give them to `related_without` once this is committed.
         """
         excluded = self._catalog.excluded_wells(self._plate)
-        if excluded != self._excluded:
+        if excluded != self._excluded or (self._related_early and not self._limits_may_move()):
             for model_sha256 in self._catalog.models(self._plate):
                 self._relate(model_sha256)
         counts = self._counting()
@@ -271,6 +333,7 @@ class ScoringScheduler:
     def related_without(self, excluded: Mapping[str, Exclusion]) -> None:
         """The plate's rows are related without these wells, and that is committed."""
         self._excluded = excluded
+        self._related_early = self._limits_may_move()
 
     def _why(self, excluded: Mapping[str, Exclusion]) -> str:
         """Why the plate is related: its excluded controls, where they are others than before, else its controls."""
@@ -279,6 +342,3 @@ class ScoringScheduler:
         back = [well for well in self._excluded if well in controls and well not in excluded]
         words = [f"control {found.well} excluded: {found.reason}" for found in out]
         return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
-
-    def _is_settled(self, row: StackRow) -> bool:
-        return row.state in (*_OVER, StackState.SCORED) and row.key not in self._again

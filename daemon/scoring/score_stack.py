@@ -17,6 +17,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
@@ -35,7 +36,8 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
     plan = catalog.plan(job.key)
     cpu_start_s = time.process_time()
     preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
-    output = None if job.histograms_only else _StackOutput(plan, data_dir, preprocessor.shape, segmenter)
+    coarse = CoarseStack(plan)
+    output = None if job.light_only else _StackOutput(plan, data_dir, preprocessor.shape, segmenter, coarse)
     try:
         limits = job.limits if job.normalisation is Normalisation.PLATE else None
         segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
@@ -44,18 +46,19 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             pixels = read_block(data_dir, block)
             preprocessor.feed(block.channel, block.z_start, pixels)
             inspector.feed(block.channel, block.z_start, pixels)
+            coarse.feed(block.channel, block.z_start, pixels)
             fed[block.channel] = block.z_stop
             if output:
                 output.take(segmentation.advance())
             else:
-                preprocessor.discard(preprocessor.shape[0])  # the histograms have it; nobody will ask for pixels
+                preprocessor.discard(preprocessor.shape[0])  # its light is measured; nobody will ask for pixels
         if min(fed.values()) < plan.n_z:
             return None
         preprocessor.finish()
-        histograms = {channel: histogram.counts for channel, histogram in preprocessor.histograms().items()}
         profile = inspector.profile(preprocessor.raw_histograms())
+        light = coarse.light(preprocessor.histograms(), preprocessor.raw_histograms())
         if output is None:
-            return Scored(job.key, histograms, profile, None)
+            return Scored(job.key, light, profile, None)
         output.take(segmentation.finish())
         measurement = output.finish().measure(
             limits=limits or preprocessor.limits(),
@@ -65,7 +68,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             quantiles=preprocessor.quantiles(),
             cpu_s=time.process_time() - cpu_start_s,
         )
-        return Scored(job.key, histograms, profile, measurement)
+        return Scored(job.key, light, profile, measurement, coarse.masks())
     finally:
         if output:
             output.abandon()
@@ -114,8 +117,14 @@ class _StackOutput:
     """Where a stack's slabs go: masks at the stack's own sampling into labels, volumes and counts into the counter."""
 
     def __init__(
-        self, plan: StackPlan, data_dir: Path, model_shape: tuple[int, int, int], segmenter: Segmenter
+        self,
+        plan: StackPlan,
+        data_dir: Path,
+        model_shape: tuple[int, int, int],
+        segmenter: Segmenter,
+        coarse: CoarseStack,
     ) -> None:
+        self._coarse = coarse
         self._resampler = MaskResampler(
             model_shape=model_shape,
             model_spacing_um=segmenter.spacing_um,
@@ -151,6 +160,7 @@ class _StackOutput:
     def _write(self, slabs: Iterable[NativeMasks]) -> None:
         for z_start, live, dead in slabs:
             self._counter.add_masks(z_start, live, dead)
+            self._coarse.feed_masks(z_start, live, dead)
             for name, mask in (("live", live), ("dead", dead)):
                 if name in self._labels:
                     self._labels[name].append(z_start, mask)

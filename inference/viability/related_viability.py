@@ -42,9 +42,9 @@ class Regressor(Protocol):
 class PlateStack:
     """What is known of one stack of the plate.
 
-    `settled` says that nothing more will come: it is scored, failed or incomplete. `measurement` is None until it is
-    scored, and for good where it never will be. `excluded` says that a person took the well out: it is related to the
-    controls like any other, but is none itself.
+    `settled` says that nothing more will come: it is scored, failed or incomplete, and not to be scored again.
+    `measurement` is None until it is scored, and for good where it never will be. `excluded` says that a person took
+    the well out: it is related to the controls like any other, but is none itself.
     """
 
     key: StackKey
@@ -98,7 +98,7 @@ def _relate(
     without: str,
     regressor: Regressor | None,
 ) -> Related:
-    status = WellStatus.FINAL if settled else WellStatus.PROVISIONAL
+    status = WellStatus.FINAL if settled and stack.settled else WellStatus.PROVISIONAL
     if measurement.live_um3 is None:
         return Related(status, NO_LIVE_CHANNEL)
     comparable = [

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spheroidd.daemon.catalog import schema
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.audit_trail import events
+from spheroidd.daemon.catalog.audit_verification import verify
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
@@ -36,6 +39,7 @@ MAP = PlateMap(
 )
 KEY = StackKey("P1", A01)
 PLAN = StackPlan(KEY, CHANNELS, 4, 8, 8, 0.125, 0.5, slice_period_s=1.2)
+LIGHT = StackLight({"488": ChannelLight(100.0, 900.0, 1200.0, 0.0)}, 0.125)
 MODEL = "ab" * 32
 MEASUREMENT = StackMeasurement(
     live_um3=1000.5,
@@ -82,7 +86,7 @@ def all_rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table that facts make; a block's cursor tells the order of arrival, so it is left out."""
     columns = {"blocks": "plate, well, stack, channel, z_start, z_stop"}
     with sqlite3.connect(path) as connection:
-        tables = ("plates", "wells", "stacks", "slices", "blocks", "results", "histograms")
+        tables = ("plates", "wells", "stacks", "slices", "blocks", "results", "stack_light")
         found = {
             name: sorted(connection.execute(f"SELECT {columns.get(name, '*')} FROM {name}"), key=repr)
             for name in tables
@@ -113,7 +117,7 @@ def facts() -> list[Callable[[Catalog], object]]:
         for channel, z in itertools.product(CHANNELS, (0, 2)):
             block = Block(plan.key, channel, z, z + 2)
             calls.append(lambda catalog, block=block: catalog.block_stored(block))
-        calls.append(lambda catalog, key=plan.key: catalog.put_histograms(key, {"488": np.arange(16)}))
+        calls.append(lambda catalog, key=plan.key: catalog.put_stack_light(key, LIGHT))
     return calls
 
 
@@ -154,6 +158,7 @@ import sys
 from pathlib import Path
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -439,11 +444,32 @@ def test_locked_limits_stay(catalog: Catalog) -> None:
         catalog.lock_limits("P1", {"488": Limits(1.0, 9.0, 1.5, 0.25)})
 
 
-def test_histograms_come_back(catalog: Catalog) -> None:
+def test_limits_that_moved_take_the_place_of_the_locked_ones_and_are_in_the_trail(catalog: Catalog) -> None:
+    one, other = {"561": Limits(1.0, 2.5, 1.5, 0.25)}, {"561": Limits(1.0, 9.0, 2.5, 1.5)}
+    with pytest.raises(ConfigError, match="lock them first"):
+        catalog.move_limits("P1", one, "early")
+    catalog.lock_limits("P1", one)
+    catalog.move_limits("P1", other, "B03 is brighter")
+    catalog.move_limits("P1", other, "again")
+    assert catalog.locked_limits("P1") == other
+    moved = [event for event in events(catalog) if event.action == Action.LIMITS_MOVED]
+    assert [event.reason for event in moved] == ["B03 is brighter"]
+    assert verify(catalog).problems == ()
+
+
+def test_a_stacks_light_comes_back(catalog: Catalog) -> None:
     catalog.expect(PLAN)
-    counts = np.random.default_rng(0).integers(0, 2**40, 65536)
-    catalog.put_histograms(KEY, {"488": counts})
-    np.testing.assert_array_equal(catalog.histograms(KEY)["488"], counts)
+    catalog.put_stack_light(KEY, LIGHT)
+    assert catalog.stack_lights("P1") == {KEY: LIGHT}
+
+
+def test_what_masks_look_like_is_kept_for_each_model(catalog: Catalog) -> None:
+    catalog.expect(PLAN)
+    shape = MaskShape(chord_z_um=5.0, chord_x_um=None, inside={"488": 300.0, "561": None})
+    found = MaskEvidence({"488": shape}, {"488": 120.0})
+    catalog.put_mask_evidence(KEY, MODEL, found)
+    assert catalog.mask_evidence("P1", MODEL) == {KEY: found}
+    assert catalog.mask_evidence("P1", "cd" * 32) == {}
 
 
 # The run, and the file itself
