@@ -6,11 +6,12 @@ A new figure is a row here, a field of `WellResult` and of `StackMeasurement` or
 through every place.
 """
 
+import json
 from dataclasses import dataclass
 from enum import Enum, Flag, StrEnum, auto
 from typing import Any, Literal
 
-Kind = Literal["text", "integer", "number", "truth"]
+Kind = Literal["text", "integer", "number", "truth", "list"]  # a list of texts
 
 
 class Origin(StrEnum):
@@ -40,8 +41,8 @@ class Shown:
     """How people see a column: `heading` in the terminal, `label` on the page and in the report.
 
     A number is multiplied by `scale` and gets `places` decimals and the shown `unit`; `ends` names the columns with the
-    ends of its interval; a text is cut to `letters`. A column that is not `always` there is left out of a table where
-    nothing is known of it.
+    ends of its interval; a text is cut to `letters`; `unset` stands where a row that was scored has no value. A column
+    that is not `always` there is left out of a table where nothing is known of it.
     """
 
     heading: str
@@ -51,6 +52,7 @@ class Shown:
     places: int = 1
     ends: tuple[str, str] | None = None
     letters: int | None = None
+    unset: str = ""
     where: Place = Place.EVERYWHERE
     always: bool = False
 
@@ -87,9 +89,12 @@ class ResultColumn:
         value = getattr(row, self.name)
         shown = self.shown or Shown(self.name, self.name, self.unit)
         if value is None:
-            return unknown
+            scored = getattr(row, "model_sha256", None) is not None
+            return (scored and shown.unset) or unknown
         if self.kind == "text":
             return str(plain(value))[: shown.letters]
+        if self.kind == "list":
+            return ", ".join(value) or unknown
         text = _number(value, self.kind, shown)
         text += f" {shown.unit}" if unit and shown.unit else ""
         ends = [getattr(row, name) for name in shown.ends or ()]
@@ -104,8 +109,21 @@ def _number(value: float, kind: Kind, shown: Shown) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as a database, JSON and the wire take it: an enumeration is its text."""
+    """A value as JSON and the wire take it: an enumeration is its text, a tuple a list."""
+    if isinstance(value, tuple):
+        return [plain(one) for one in value]
     return value.value if isinstance(value, Enum) else value
+
+
+def stored(value: Any) -> Any:
+    """A value as the catalog and a cell of a table keep it: a list is its JSON."""
+    found = plain(value)
+    return json.dumps(found) if isinstance(found, list) else found
+
+
+def from_stored(kind: Kind, value: Any) -> Any:
+    """The inverse of `stored`, with plain values."""
+    return json.loads(value) if kind == "list" and value is not None else value
 
 
 _ON_PAPER = Place.PANEL | Place.REPORT
@@ -129,6 +147,21 @@ COLUMNS: tuple[ResultColumn, ...] = (
         Origin.RELATED,
     ),
     ResultColumn("reason", "text", "", "why a figure is missing, or what the well waits for", Origin.RELATED),
+    ResultColumn(
+        "trust",
+        "text",
+        "",
+        "ok, check (somebody should look) or fail (the images carry no number); missing where nobody judged the row",
+        Origin.RELATED,
+        shown=Shown("trust", "Trust", unset="not judged", always=True),
+    ),
+    ResultColumn(
+        "trust_flags",
+        "list",
+        "",
+        "what was found: a JSON list of flags (docs/schema.md explains them)",
+        Origin.RELATED,
+    ),
     ResultColumn(
         "excluded",
         "truth",
@@ -165,7 +198,7 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "v_count",
         "number",
         "fraction",
-        "n_live / (n_live + n_dead), 0 to 1",
+        "n_live / (n_live + n_dead), 0 to 1; missing where the images failed",
         Origin.MEASURED,
         exported="v_count_fraction",
         shown=Shown("V count", "Live share", "%", scale=100.0, always=True),

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spheroidd.protocols.trust import Trust
+
 
 class WellStatus(StrEnum):
     """How far a well has come."""
@@ -123,7 +125,8 @@ class Related:
     """A measurement related to the plate's controls, in percent of their median.
 
     `status` is PROVISIONAL while a control may still come or change, then FINAL. `reason` says why v_control (and
-    with it v_score) is None.
+    with it v_score) is None. `trust` and the codes of `trust_flags` are None where nobody judged the row; of a row
+    that failed, the viabilities are None.
     """
 
     status: WellStatus
@@ -132,6 +135,8 @@ class Related:
     v_score: float | None = None
     v_score_lo: float | None = None
     v_score_hi: float | None = None
+    trust: Trust | None = None
+    trust_flags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,8 @@ class WellResult:
     normalisation: str | None
     precision: str | None
     latency_s: float | None
+    trust: Trust | None = None
+    trust_flags: tuple[str, ...] | None = None
 
     @property
     def standing(self) -> str:

@@ -169,6 +169,7 @@ class Status(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     ORDERS_WAITING_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    DOUBTFUL_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """another one: the daemon was started again and counts from 1"""
@@ -213,6 +214,10 @@ class Status(_message.Message):
         """skipped or aborted: a person wanted it so"""
 
     @_builtins.property
+    def doubtful(self) -> _containers.RepeatedCompositeFieldContainer[Global___DoubtfulWell]:
+        """scored, and somebody should look at it"""
+
+    @_builtins.property
     def control(self) -> Global___Control:
         """who has reserved the controls; absent where nobody has. Without the lease itself."""
 
@@ -245,11 +250,12 @@ class Status(_message.Message):
         verdict: _builtins.int | None = ...,
         orders_waiting: _builtins.int | None = ...,
         left_out: _abc.Iterable[Global___WellFault] | None = ...,
+        doubtful: _abc.Iterable[Global___DoubtfulWell] | None = ...,
         control: Global___Control | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "doubtful", b"doubtful", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disk_free_gb: _TypeAlias = _typing.Literal["disk_free_gb"]  # noqa: Y015
     _WhichOneofArgType__disk_free_gb: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb"]  # noqa: Y015
@@ -347,6 +353,44 @@ class WellFault(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stack) -> _WhichOneofReturnType__stack | None: ...
 
 Global___WellFault: _TypeAlias = WellFault  # noqa: Y015
+
+@_typing.final
+class DoubtfulWell(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    TRUST_FLAGS_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    well: _builtins.str
+    stack: _builtins.int
+    status: _builtins.str
+    trust: _builtins.str
+    """"check" or "fail" """
+    @_builtins.property
+    def trust_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        well: _builtins.str = ...,
+        stack: _builtins.int | None = ...,
+        status: _builtins.str = ...,
+        trust: _builtins.str = ...,
+        trust_flags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stack", b"_stack", "stack", b"stack"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stack", b"_stack", "plate", b"plate", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "well", b"well"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stack: _TypeAlias = _typing.Literal["stack"]  # noqa: Y015
+    _WhichOneofArgType__stack: _TypeAlias = _typing.Literal["_stack", b"_stack"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stack) -> _WhichOneofReturnType__stack | None: ...
+
+Global___DoubtfulWell: _TypeAlias = DoubtfulWell  # noqa: Y015
 
 @_typing.final
 class Fault(_message.Message):
@@ -467,6 +511,8 @@ class Result(_message.Message):
     EXCLUSION_REASON_FIELD_NUMBER: _builtins.int
     EXCLUDED_BY_FIELD_NUMBER: _builtins.int
     EXCLUDED_AT_UTC_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    TRUST_FLAGS_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -495,6 +541,9 @@ class Result(_message.Message):
     exclusion_reason: _builtins.str
     excluded_by: _builtins.str
     excluded_at_utc: _builtins.str
+    trust: _builtins.str
+    @_builtins.property
+    def trust_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -526,10 +575,12 @@ class Result(_message.Message):
         exclusion_reason: _builtins.str = ...,
         excluded_by: _builtins.str = ...,
         excluded_at_utc: _builtins.str = ...,
+        trust: _builtins.str = ...,
+        trust_flags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "excluded", b"excluded", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "compound", b"compound", "dead_um3", b"dead_um3", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_um3: _TypeAlias = _typing.Literal["dead_um3"]  # noqa: Y015
     _WhichOneofArgType__dead_um3: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3"]  # noqa: Y015

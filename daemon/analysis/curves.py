@@ -3,12 +3,13 @@
 A curve is one compound on the cells of one patient on one plate: plates and patients are never pooled here. A well is
 one point, the median of its stacks. Untreated wells of the same plate and the same patient (or of no named patient,
 where that patient has none of their own) stand at dose 0. Wells that a person excluded are kept beside the points that
-are fitted; wells without a figure are named with the reason, and are never a 0.
+are fitted; wells without a figure are named with the reason, and are never a 0. Wells whose images failed (`trust`
+`fail`) have no figure, treated or untreated; the curve's warnings count and name them.
 """
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import ResultRow
@@ -16,9 +17,11 @@ from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.trust import Trust, failed_reason
 
 METRICS = ("v_control", "v_count", "v_score")
 MODEL = "LL.4"
+_NAMED = 8  # wells that a warning names
 _SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 # What the plate's untreated wells are by definition; v_count is a fraction of its own, so there they are measured.
 _LEVEL_OF_CONTROLS = {"v_control": 100.0, "v_score": 100.0}
@@ -35,13 +38,22 @@ class MissingWell:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedWell:
+    """A well, treated or untreated, that takes no part in a curve because its images failed."""
+
+    well: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CurvePoints:
     """The data of one curve, before any fit.
 
     `doses_um`, `responses`, `wells` and `excluded` run in parallel, by rising dose, one entry a treated well that has
     a figure; `excluded` holds a person's reason, and None for the wells that are fitted. Responses are in the metric's
     unit: v_control and v_score percent of the untreated median, v_count 0 to 1. `excluded_controls` are (well,
-    response, reason), `missing` the treated wells without a figure. `provisional` says that a figure here may still
+    response, reason), `missing` the treated wells without a figure, `failed` those of all wells whose images failed and
+    that nobody excluded. `provisional` says that a figure here may still
     change.
     """
 
@@ -58,11 +70,22 @@ class CurvePoints:
     excluded_controls: tuple[tuple[str, float, str], ...]
     missing: tuple[MissingWell, ...]
     provisional: bool
+    failed: tuple[FailedWell, ...] = field(default=(), kw_only=True)
 
     @property
     def name(self) -> str:
         """ "P1 / pt7 / drug", without the patient where none is named."""
         return " / ".join(part for part in (self.plate, self.patient, self.compound) if part)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the curve must know of its wells, before any fit."""
+        if not self.failed:
+            return ()
+        n, names = len(self.failed), ", ".join(one.well for one in self.failed[:_NAMED])
+        more = f" and {n - _NAMED} more" if n > _NAMED else ""
+        reasons = "; ".join(dict.fromkeys(one.reason for one in self.failed))
+        return (f"{n} {'well' if n == 1 else 'wells'} left out ({names}{more}): {reasons}",)
 
     @property
     def full_response(self) -> float | None:
@@ -116,7 +139,8 @@ def fit_points(points: Iterable[CurvePoints], model: str = MODEL) -> list[CurveO
         data = [Curve(one.name, *one.fitted(), control=one.full_response) for one in mine]
         fits = fit_many(data, model=model)
         values = [{f.name: getattr(one, f.name) for f in fields(CurvePoints)} for one in mine]
-        found += [CurveOfPlate(**kept, fit=fit) for kept, fit in zip(values, fits, strict=True)]
+        told = [replace(fit, warnings=(*fit.warnings, *one.warnings)) for one, fit in zip(mine, fits, strict=True)]
+        found += [CurveOfPlate(**kept, fit=fit) for kept, fit in zip(values, told, strict=True)]
     return found
 
 
@@ -196,6 +220,7 @@ def _points(
         control_wells=tuple(well for well, _ in counted),
         excluded_controls=tuple(left_out),
         missing=tuple(_missing(rows, metric) for rows, value in seen if value is None),
+        failed=tuple(one for rows in (*treated, *untreated) for one in _failed(rows, metric)),
         provisional=any(not row.result.status.is_over for rows in in_use for row in rows),
     )
 
@@ -208,6 +233,13 @@ def _response(rows: Sequence[ResultRow], metric: str) -> float | None:
         if value is not None and row.result.status in _SCORED:
             values.append(value)
     return statistics.median(values) if values else None
+
+
+def _failed(rows: Sequence[ResultRow], metric: str) -> Iterator[FailedWell]:
+    """A well without a figure because its images failed; one that a person excluded is told with the excluded ones."""
+    failed = [row.result for row in rows if row.result.trust is Trust.FAIL]
+    if failed and rows[0].exclusion is None and _response(rows, metric) is None:
+        yield FailedWell(failed[0].well, failed_reason(failed[0].trust_flags or ()))
 
 
 def _missing(rows: Sequence[ResultRow], metric: str) -> MissingWell:

@@ -12,11 +12,13 @@ from rich.text import Text
 from spheroidd.daemon.catalog.rows import Exclusion, ResultRow
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
-from spheroidd.protocols.result_columns import ROW, Place, seen_in
+from spheroidd.protocols.result_columns import ROW, Place, seen_in, stored
 from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.trust import Trust, doubts
 
 UNKNOWN = "—"
 COLUMNS = tuple(column.name for column in ROW)
+TRUST_STYLES: dict[Trust | None, str] = {Trust.CHECK: "yellow", Trust.FAIL: "bold red"}
 STYLES = {
     WellStatus.QUEUED: "dim",
     WellStatus.ACQUIRING: "cyan",
@@ -43,7 +45,7 @@ def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(row.values() for row in rows)
+            writer.writerows({name: stored(value) for name, value in row.values().items()} for row in rows)
     except OSError as error:
         do = "choose a file you may write to"
         raise StorageError(f"cannot write the results: {error.strerror}", where=str(path), do=do) from error
@@ -65,7 +67,8 @@ def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:
     return table
 
 
-_FIGURES = seen_in(Place.TABLE)
+(_TRUST,) = (column for column, _ in seen_in(Place.TABLE) if column.name == "trust")  # coloured, beside the status
+_FIGURES = tuple((column, shown) for column, shown in seen_in(Place.TABLE) if column is not _TRUST)
 _ALIGN: dict[str, Literal["left", "right"]] = {
     "well": "left",
     "stack": "right",
@@ -73,14 +76,16 @@ _ALIGN: dict[str, Literal["left", "right"]] = {
     "patient": "left",
     "slices": "right",
     **{shown.heading: "left" if column.kind == "text" else "right" for column, shown in _FIGURES},
+    "trust": "left",
     "status": "left",
     "reason": "left",
 }
-_ALWAYS = ("well", "treatment", "slices", "status", *(shown.heading for _, shown in _FIGURES if shown.always))
+_ALWAYS = ("well", "treatment", "slices", "trust", "status", *(shown.heading for _, shown in _FIGURES if shown.always))
 
 
 def _cells(row: ResultRow) -> dict[str, str | Text]:
     result = row.result
+    reasons = (excluded(row.exclusion), result.reason, *doubts(result.trust_flags))
     return {
         "well": result.well,
         "stack": str(result.stack or ""),
@@ -88,8 +93,9 @@ def _cells(row: ResultRow) -> dict[str, str | Text]:
         "patient": row.treatment.patient or "",
         "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
         **{shown.heading: column.in_words(result, unknown=UNKNOWN) for column, shown in _FIGURES},
+        "trust": Text(_TRUST.in_words(result, unknown=UNKNOWN), style=TRUST_STYLES.get(result.trust, "")),
         "status": Text(result.status, style=STYLES[result.status]),
-        "reason": Text("; ".join(filter(None, (excluded(row.exclusion), result.reason))), style="dim"),
+        "reason": Text("; ".join(filter(None, reasons)), style="dim"),
     }
 
 

@@ -28,10 +28,11 @@ from spheroidd.daemon.catalog.rows import (
     treatment,
 )
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, of, plain
+from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, from_stored, of, stored
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import StackEnd
+from spheroidd.protocols.trust import Trust
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -48,7 +49,7 @@ def put_measurement(
     """
     old = _row_of(tables, key, measurement.model_sha256)
     new = _columns(measurement)
-    if old is not None and all(old[name] == value for name, value in new.items()):
+    if old is not None and all(old[name] == value for name, value in new.items() if name not in _FOLLOWING):
         return None
     row = {
         **parameters(key),
@@ -74,7 +75,9 @@ def put_related(
     if old is None:
         what = f"there is no result of model {model_sha256[:12]}"
         raise ConfigError(what, where=str(key), do="record its measurement first")
-    new = _related_columns(related)
+    withheld = related.trust is Trust.FAIL
+    measured = _measurement(old)
+    new = _related_columns(related) | {name: None if withheld else getattr(measured, name) for name in _FOLLOWING}
     if all(old[name] == value for name, value in new.items()):
         return None
     tables.table("results").update((key.plate, str(key.well), key.stack, model_sha256), new)
@@ -139,9 +142,9 @@ def _row_of(tables: "Database", key: StackKey, model_sha256: str) -> dict[str, A
 
 
 def _columns(measurement: StackMeasurement) -> dict[str, Any]:
-    """What makes two measurements the same: all but the time they took."""
+    """A measurement but for the time it took."""
     return {
-        **{column.name: plain(getattr(measurement, column.name)) for column in of(Origin.MEASURED)},
+        **{column.name: stored(getattr(measurement, column.name)) for column in of(Origin.MEASURED)},
         "live_um3_by_z_json": dump(list(measurement.live_um3_by_z)),
         "limits_json": dump_limits(measurement.limits),
         "quantiles_json": dump(measurement.quantiles),
@@ -149,7 +152,7 @@ def _columns(measurement: StackMeasurement) -> dict[str, Any]:
 
 
 def _related_columns(related: Related) -> dict[str, Any]:
-    return {column.name: plain(getattr(related, column.name)) for column in of(Origin.RELATED)}
+    return {column.name: stored(getattr(related, column.name)) for column in of(Origin.RELATED)}
 
 
 def _related(row: Row) -> Related:
@@ -157,22 +160,21 @@ def _related(row: Row) -> Related:
 
 
 def _measurement(row: Row) -> StackMeasurement:
-    """A measured column that is no field is a property, which follows from the fields."""
-    own = {field.name for field in fields(StackMeasurement)}
     return StackMeasurement(
         live_um3_by_z=tuple(json.loads(row["live_um3_by_z_json"])),
         limits=load_limits(row["limits_json"]),
         model_sha256=row["model_sha256"],
         cpu_s=row["cpu_s"],
         quantiles=json.loads(row["quantiles_json"]),
-        **_loaded(StackMeasurement, row, tuple(column for column in of(Origin.MEASURED) if column.name in own)),
+        **_loaded(StackMeasurement, row, tuple(c for c in of(Origin.MEASURED) if c.name not in _FOLLOWING)),
     )
 
 
 def _loaded(noun: type, row: Row, columns: tuple[ResultColumn, ...]) -> dict[str, Any]:
     """The columns of a row as the attributes of `noun`: a text that stands for an enumeration becomes its member."""
     words = _enumerations(noun)
-    values = {column.name: row[column.name] for column in columns}
+    values = {column.name: from_stored(column.kind, row[column.name]) for column in columns}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return {n: words[n](value) if n in words and value is not None else value for n, value in values.items()}
 
 
@@ -230,6 +232,8 @@ _WAITING = {
     StackState.SCORING: "the model is at work",
 }
 _FIGURES = tuple(column for column in STORED if column.name not in ("status", "reason"))  # those the stack may give
+_FOLLOWING = {column.name for column in of(Origin.MEASURED)} - {field.name for field in fields(StackMeasurement)}
+"""Measured columns that are properties: they follow from the fields, and are withheld where the images failed."""
 _PRIMARY_KEY = ("plate", "well", "stack", "model_sha256")
 _MEASUREMENTS = """
 SELECT * FROM results JOIN wells USING (plate, well)

@@ -11,6 +11,7 @@ from spheroidd.protocols.result_columns import ROW, Origin, plain
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
+from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 
 
@@ -79,6 +80,11 @@ class ResultRow:
     result: WellResult
     treatment: Treatment
     exclusion: Exclusion | None = None
+
+    @property
+    def to_look_at(self) -> bool:
+        """Somebody must look at it: its images are doubtful or failed, and nobody took the well out."""
+        return self.exclusion is None and self.result.trust in (Trust.CHECK, Trust.FAIL)
 
     def values(self) -> dict[str, Any]:
         """The row as plain values by column, None for what is not known."""

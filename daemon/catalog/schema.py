@@ -328,7 +328,13 @@ MIGRATIONS: tuple[str, ...] = (
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
-_SQL_TYPES: dict[Kind, str] = {"text": "TEXT", "integer": "INTEGER", "number": "REAL", "truth": "INTEGER"}
+_SQL_TYPES: dict[Kind, str] = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "number": "REAL",
+    "truth": "INTEGER",
+    "list": "TEXT",
+}
 _OF_RESULTS = {
     "plate",
     "well",

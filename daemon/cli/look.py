@@ -53,7 +53,10 @@ def results(
         bool, typer.Option("--all-stacks", help="Earlier and excluded stacks of a well too, which count nowhere.")
     ] = False,
 ) -> int:
-    """Print a row for every imaged well: viability where there is one, and why where there is none."""
+    """Print a row for every imaged well: viability where there is one, and why where there is none.
+
+    Exit code 1 where somebody should look at a well: its trust is check or fail, and nobody excluded it.
+    """
     from spheroidd.daemon.analysis import results_table as rows_out
     from spheroidd.daemon.catalog.reader import CatalogReader
 
@@ -70,7 +73,7 @@ def results(
         screen = console()
         for name in dict.fromkeys(row.result.plate for row in rows):
             screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
-    return 0
+    return 1 if any(row.to_look_at for row in rows) else 0
 
 
 @app.command()

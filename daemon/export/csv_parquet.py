@@ -32,6 +32,7 @@ def write_parquet(table: Table, path: Path, facts: Mapping[str, str]) -> None:
         "integer": pyarrow.int64(),
         "number": pyarrow.float64(),
         "truth": pyarrow.bool_(),
+        "list": pyarrow.string(),
     }
     fields = [
         pyarrow.field(column.name, kinds[column.kind], metadata={"unit": column.unit, "meaning": column.meaning})

@@ -65,6 +65,7 @@ CURVES = (
     Column("n_controls", "integer", "", "untreated wells in the fit"),
     Column("n_excluded", "integer", "", "wells that a person left out"),
     Column("n_missing", "integer", "", "treated wells without a figure"),
+    Column("n_failed", "integer", "", "wells left out because their images failed, treated and untreated"),
     Column("provisional", "truth", "", "a figure behind the curve may still change"),
     Column("warnings", "text", "", "what a person should know, separated by semicolons"),
 )
@@ -126,6 +127,7 @@ def _curve_row(curve: CurveOfPlate) -> Row:
         "n_controls": len(curve.control_responses),
         "n_excluded": len(curve.excluded_controls) + sum(reason is not None for reason in curve.excluded),
         "n_missing": len(curve.missing),
+        "n_failed": len(curve.failed),
         "provisional": curve.provisional,
         "warnings": "; ".join(fit.warnings) or None,
     }

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.analysis.results_table import STYLES, UNKNOWN
+from spheroidd.daemon.analysis.results_table import STYLES, TRUST_STYLES, UNKNOWN
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
 from spheroidd.daemon.system.address_files import read_address
@@ -20,6 +20,7 @@ from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import meaning
 from spheroidd.protocols.well import WellId
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
@@ -39,6 +40,7 @@ class Status:
     slices: tuple[int, int]  # the same of all planned stacks
     wells: dict[str, int]
     failed: tuple[WellResult, ...]
+    doubtful: tuple[WellResult, ...]  # scored, to be looked at: trust is check or fail
     work_left: bool
     disk_free_gb: float
     faults: tuple[Fault, ...]
@@ -53,7 +55,7 @@ class Status:
         if not self.running and self.work_left:
             return STOPPED
         hung = self.silent_s is not None and self.silent_s > SILENT_S
-        return ATTENTION if self.faults or self.failed or hung else HEALTHY
+        return ATTENTION if self.faults or self.failed or self.doubtful or hung else HEALTHY
 
 
 def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
@@ -75,6 +77,7 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
         wells=dict(Counter(result.status.value for result in results)),
         failed=tuple(result for result in results if result.status.went_wrong),
+        doubtful=tuple(row.result for row in rows if row.to_look_at and _is_news(row.result, current)),
         work_left=any(_is_to_come(result) for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
@@ -133,6 +136,11 @@ def to_screen(status: Status) -> RenderableType:
         Text(f"{result.well} {result.standing}", style="yellow")
         for result in status.failed
         if f"{result.plate}/{result.well}/{result.stack}" not in told
+    ]
+    parts += [
+        Text(f"{one.well} trust {one.trust}: {each.sentence}", style=TRUST_STYLES.get(one.trust, ""))
+        for one in status.doubtful
+        for each in map(meaning, one.trust_flags or ())
     ]
     parts += [Text(f"{', '.join(wells)} {why}") for why, wells in _by_reason(status.left_out).items()]
     parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]

@@ -23,6 +23,7 @@ from spheroidd.daemon.report.drawing import (
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 
 # Rows and columns of the standard plates (ANSI/SLAS)
@@ -217,14 +218,14 @@ def trust(entry: WellEntry) -> str:
     if entry.excluded is not None:
         return "excluded"
     states = {result.status for result in entry.results}
-    if any(state.went_wrong for state in states):
+    if any(state.went_wrong for state in states) or entry.trust is Trust.FAIL:
         return "failed"
     if states and all(state.was_ordered for state in states):
         return "skipped" if WellStatus.SKIPPED in states else "aborted"
     states = {state for state in states if not state.was_ordered}
     if states != {WellStatus.FINAL}:
         return "open"
-    return "flagged" if entry.own_flags else "ready"
+    return "flagged" if entry.own_flags or entry.trust is Trust.CHECK else "ready"
 
 
 def _trust_cell(x: float, y: float, cell: float, kind: str, tip: str = "") -> list[Shape]:

@@ -9,6 +9,7 @@ from spheroidd.daemon.report import wording as words
 from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult
+from spheroidd.protocols.trust import Trust, doubts
 from spheroidd.protocols.well import WellId
 
 
@@ -38,6 +39,12 @@ class WellEntry:
         return tuple(flag for flag in self.flags if len(flag.wells) == 1 and flag.verdict in weighty)
 
     @property
+    def trust(self) -> Trust | None:
+        """The gravest of the well's stacks; None where none was judged."""
+        found = {result.trust for result in self.results}
+        return next((trust for trust in (Trust.FAIL, Trust.CHECK, Trust.OK) if trust in found), None)
+
+    @property
     def state_in_words(self) -> str:
         """How the well stands, and why."""
         parts = [f"excluded by {self.excluded.who}: {self.excluded.reason}"] if self.excluded else []
@@ -45,4 +52,5 @@ class WellEntry:
             state = words.WELL_STATES[result.status]
             said = f"{state}: {result.reason}" if result.reason else state
             parts.append(result.standing if result.status.was_ordered else said)
+            parts += [f"check: {doubt}" for doubt in doubts(result.trust_flags)]
         return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])

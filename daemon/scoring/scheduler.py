@@ -19,7 +19,8 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
-from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
+from spheroidd.inference.quality.row_trust import relate_judged
+from spheroidd.inference.viability.related_viability import PlateStack, Regressor
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, WellRole
@@ -269,7 +270,7 @@ class ScoringScheduler:
         return not self.source_finished or any(row.state not in _SETTLED for row in found)
 
     def record_relations(self) -> None:
-        """Bring v_control, v_score and the status of every row of the plate up to date."""
+        """Bring v_control, v_score, the trust and the status of every row of the plate up to date."""
         self._relate(self._model)
 
     def relate_again(self, reason: str) -> None:
@@ -311,7 +312,7 @@ class ScoringScheduler:
                 out = str(entry.well) in excluded
                 given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
         reason = reason or self._why(excluded)
-        for key, related in relate(given, self._regressor).items():
+        for key, related in relate_judged(given, self._regressor).items():
             self._catalog.update_related(key, model_sha256, related, reason)
 
     def record_exclusions(self) -> Mapping[str, Exclusion]:

@@ -11,7 +11,7 @@ from spheroidd.daemon.monitoring.status import Status
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import check_plate_name
-from spheroidd.protocols.result_columns import ROW
+from spheroidd.protocols.result_columns import ROW, from_stored
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -37,6 +37,11 @@ def status_message(status: Status) -> wire.Status:
     )
     message.failed.extend(map(_without_value, status.failed))
     message.left_out.extend(map(_without_value, status.left_out))
+    for one in status.doubtful:
+        flags = list(one.trust_flags or ())
+        message.doubtful.add(
+            plate=one.plate, well=one.well, stack=one.stack, status=one.status, trust=one.trust, trust_flags=flags
+        )
     if run:
         names = {field.name for field in wire.Status.DESCRIPTOR.fields} & set(run.__slots__)
         message.MergeFrom(wire.Status(**_given(**{name: getattr(run, name) for name in names})))
@@ -68,11 +73,12 @@ def last_change(catalog: CatalogReader) -> int:
 def changes_after(catalog: CatalogReader, after: int, most: int) -> list[wire.ResultChange]:
     """The next changes of results, each with the figures after it."""
     sql = "SELECT * FROM result_changes WHERE id > :after ORDER BY id LIMIT :most"
-    names = {column.name for column in ROW}
+    kinds = {column.name: column.kind for column in ROW}
     messages = []
     for row in catalog.query(sql, {"after": after, "most": most}):
         key = key_of(row)
-        figures = {name: value for name, value in json.loads(row["new_json"]).items() if name in names}
+        new = json.loads(row["new_json"])
+        figures = {name: from_stored(kinds[name], value) for name, value in new.items() if name in kinds}
         figures |= {"plate": key.plate, "well": str(key.well), "stack": key.stack}
         result = wire.Result(**_given(**figures))
         messages.append(

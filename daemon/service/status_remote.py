@@ -15,6 +15,7 @@ from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.system.address_files import ServiceAddress
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.results import WellResult, WellStatus
+from spheroidd.protocols.trust import Trust
 
 _UNKNOWN: dict[str, Any] = {
     field.name: None for field in fields(WellResult) if field.name in wire.Result.DESCRIPTOR.fields_by_name
@@ -54,8 +55,11 @@ def from_message(message: wire.Status, address: str) -> Status:
         slice=stack,
         slices=(message.slices_done, message.slices_total),
         wells=dict(message.wells),
-        failed=tuple(_result(each) for each in message.failed),
-        left_out=tuple(_result(each) for each in message.left_out),
+        failed=tuple(_row(each, reason=each.reason) for each in message.failed),
+        doubtful=tuple(
+            _row(each, trust=Trust(each.trust), trust_flags=tuple(each.trust_flags)) for each in message.doubtful
+        ),
+        left_out=tuple(_row(each, reason=each.reason) for each in message.left_out),
         work_left=any(message.wells[word] for word in ("queued", "acquiring", "stopped", "stored", "scoring")),
         disk_free_gb=message.disk_free_gb,
         faults=tuple(
@@ -67,7 +71,8 @@ def from_message(message: wire.Status, address: str) -> Status:
     )
 
 
-def _result(given: wire.WellFault) -> WellResult:
-    known = {"plate": given.plate, "well": given.well, "stack": given.stack, "reason": given.reason}
+def _row(told: wire.WellFault | wire.DoubtfulWell, **more: Any) -> WellResult:
+    """What is told of one well; the figures are not."""
+    known = {"plate": told.plate, "well": told.well, "stack": told.stack, "status": WellStatus(told.status)}
     slices = {"n_slices_expected": 0, "n_slices_acked": 0}
-    return WellResult(**{**_UNKNOWN, **slices, **known, "status": WellStatus(given.status)})
+    return WellResult(**{**_UNKNOWN, **slices, **known, **more})

@@ -272,7 +272,7 @@ function showPlate() {
 }
 
 function showCell(cell, well, shown) {
-  const mark = well.excluded ? "×" : MARKS[well.state];
+  const mark = well.excluded ? "×" : MARKS[well.state] || (well.trust === "fail" ? "!" : "");
   const figure = shown === "state" || mark ? null : well[shown];
   const text = mark || (figure ? figure[0] : "");
   if (cell.firstChild.data !== text) cell.firstChild.data = text;
@@ -324,7 +324,8 @@ function layOut() {
 }
 
 function showLegend(shown, states) {
-  const key = `${shown}/${states}/${plate.tops[shown]}`;
+  const marks = plate.wells.map((well) => [well.flagged, well.trust === "fail"]);
+  const key = `${shown}/${states}/${plate.tops[shown]}/${marks.some(([flagged]) => flagged)}/${marks.some(([, fail]) => fail)}`;
   if ($("legend").dataset.key === key) return;
   $("legend").dataset.key = key;
   const made = [];
@@ -342,6 +343,7 @@ function showLegend(shown, states) {
     made.push(element("span", { className: "one" }, mark, STATES[state]));
   }
   if (plate.wells.some((well) => well.flagged)) made.push(element("span", { className: "one" }, element("span", { className: "well flagged" }), "look at it"));
+  if (plate.wells.some((well) => well.trust === "fail")) made.push(element("span", { className: "one" }, "! images failed, no viability"));
   if (plate.wells.some((well) => well.letter)) made.push(element("span", { className: "one" }, "U untreated, K killed"));
   $("legend").replaceChildren(...made);
 }
@@ -437,7 +439,7 @@ function showWell() {
   const view = open.view, stack = stackShown();
   $("well-title").textContent = `${view.well}  ${view.treatment}${view.patient ? `, ${view.patient}` : ""}`;
   $("well-words").textContent = `${STATES[stack ? stack.state : view.state]}${stack && stack.total ? `, ${stack.done} of ${stack.total} slices` : ""}`;
-  const flags = view.flags.map((flag) => element("p", { className: "flag", textContent: `${flag.what} ${flag.do}` }));
+  const flags = [...(stack ? stack.flags : []), ...view.flags].map((flag) => element("p", { className: "flag", textContent: `${flag.what} ${flag.do}` }));
   if (view.excluded) flags.unshift(element("p", { className: "flag", textContent: `Excluded: ${view.excluded}` }));
   if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: stack.reason }));
   $("well-flags").replaceChildren(...flags);

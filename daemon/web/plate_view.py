@@ -14,6 +14,7 @@ from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.result_columns import Place, seen_in
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import Trust, meaning
 from spheroidd.protocols.well import WellId
 
 JSON = dict[str, Any]
@@ -83,13 +84,15 @@ def plate_view(catalog: CatalogReader, plate: str, quality: PlateQuality | None)
 def _cell(entry: WellEntry, top_um3: float) -> JSON:
     state = state_of(entry)
     bad = [flag for flag in entry.own_flags if flag.verdict in _BAD]
+    trust = entry.trust
     return {
         "well": str(entry.well),
         "row": entry.well.row,
         "column": entry.well.column,
         "letter": _LETTERS.get(entry.treatment.role, ""),
         "state": state.value if state else "queued",
-        "flagged": bool(bad),
+        "flagged": bool(bad) or trust in (Trust.CHECK, Trust.FAIL),
+        "trust": trust.value if trust else "",
         "excluded": entry.excluded is not None,
         "viability": _figure(entry.figure("v_control"), FULL_VIABILITY, 1.0),
         "volume": _figure(entry.figure("live_um3"), top_um3, 1e-3),
@@ -139,6 +142,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
                 "done": result.n_slices_acked,
                 "total": result.n_slices_expected,
                 "figures": _figures(result),
+                "flags": [_finding(one.meaning, one.do) for one in map(meaning, result.trust_flags or ())],
                 "opened": words.moment(row.opened_s) if row else words.UNKNOWN,
                 "history": _history(catalog, StackKey(plate, well, result.stack)),
                 "n_z": row.plan.n_z if row else 0,
@@ -152,9 +156,13 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
         "patient": found.treatment.patient,
         "state": (state_of(found) or WellStatus.QUEUED).value,
         "excluded": f"{found.excluded.reason} ({found.excluded.who})" if found.excluded else None,
-        "flags": [{"what": words.sentence(flag.what), "do": words.sentence(flag.do)} for flag in found.own_flags],
+        "flags": [_finding(flag.what, flag.do) for flag in found.own_flags],
         "stacks": stacks,
     }
+
+
+def _finding(what: str, do: str) -> JSON:
+    return {"what": words.sentence(what), "do": words.sentence(do)}
 
 
 def _figures(result: WellResult) -> list[tuple[str, str, str]]:

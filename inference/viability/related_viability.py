@@ -14,16 +14,18 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import Trust, TrustFlag, failed_reason, trust_of
 
 NO_CONTROL_WELL = "the plate has no untreated control"
 NO_CONTROL_YET = "no untreated control of the plate is scored yet"
 NO_CONTROL_LEFT = "no untreated control of the plate could be scored"
 NO_CONTROL_INCLUDED = "every untreated control of the plate is excluded"
+NO_CONTROL_TRUSTED = "the images of every untreated control of the plate failed"
 NO_LIVE_CONTROL = "no live volume in the plate's controls"
 NO_LIVE_CHANNEL = "the stack has no live channel"
 
@@ -44,7 +46,8 @@ class PlateStack:
 
     `settled` says that nothing more will come: it is scored, failed or incomplete, and not to be scored again.
     `measurement` is None until it is scored, and for good where it never will be. `excluded` says that a person took
-    the well out: it is related to the controls like any other, but is none itself.
+    the well out: it is related to the controls like any other, but is none itself. `flags` are what its images were
+    judged to be, None where they were not: a stack that failed is no control and has no viability.
     """
 
     key: StackKey
@@ -53,6 +56,12 @@ class PlateStack:
     settled: bool
     measurement: StackMeasurement | None = None
     excluded: bool = False
+    flags: tuple[TrustFlag, ...] | None = None
+
+    @property
+    def trust(self) -> Trust | None:
+        """What the flags come to."""
+        return None if self.flags is None else trust_of(self.flags)
 
 
 def v_count(n_live: int | None, n_dead: int | None) -> float | None:
@@ -72,6 +81,11 @@ def v_control(live_um3: float, controls_um3: Sequence[float]) -> float | None:
     return percent if math.isfinite(percent) else None
 
 
+class _Judged(TypedDict):
+    trust: Trust | None
+    trust_flags: tuple[TrustFlag, ...] | None
+
+
 def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
     """Relate every scored stack to the untreated controls of the plate that the same model scored.
 
@@ -80,9 +94,10 @@ def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> 
     """
     stacks = tuple(stacks)
     untreated = [stack for stack in stacks if stack.role is WellRole.NEGATIVE_CONTROL]
-    controls = [stack for stack in untreated if not stack.excluded]
-    settled = all(stack.settled for stack in controls)
-    without = NO_CONTROL_INCLUDED if untreated else NO_CONTROL_WELL
+    included = [stack for stack in untreated if not stack.excluded]
+    controls = [stack for stack in included if stack.trust is not Trust.FAIL]
+    settled = all(stack.settled for stack in included)  # one that failed may be scored again
+    without = NO_CONTROL_TRUSTED if included else NO_CONTROL_INCLUDED if untreated else NO_CONTROL_WELL
     return {
         stack.key: _relate(stack, stack.measurement, controls, settled, without, regressor)
         for stack in stacks
@@ -99,8 +114,11 @@ def _relate(
     regressor: Regressor | None,
 ) -> Related:
     status = WellStatus.FINAL if settled and stack.settled else WellStatus.PROVISIONAL
+    judged: _Judged = {"trust": stack.trust, "trust_flags": stack.flags}
+    if stack.flags is not None and stack.trust is Trust.FAIL:
+        return Related(status, failed_reason(stack.flags), **judged)
     if measurement.live_um3 is None:
-        return Related(status, NO_LIVE_CHANNEL)
+        return Related(status, NO_LIVE_CHANNEL, **judged)
     comparable = [
         control.measurement
         for control in controls
@@ -110,11 +128,11 @@ def _relate(
     ]
     if not comparable:
         missing = NO_CONTROL_LEFT if settled else NO_CONTROL_YET
-        return Related(status, missing if controls else without)
+        return Related(status, missing if controls else without, **judged)
     percent = v_control(measurement.live_um3, [c.live_um3 for c in comparable if c.live_um3 is not None])
     if percent is None:
-        return Related(status, NO_LIVE_CONTROL)
+        return Related(status, NO_LIVE_CONTROL, **judged)
     score = regressor and regressor.predict(
         measurement.live_um3_by_z, stack.z_step_um, [control.live_um3_by_z for control in comparable]
     )
-    return Related(status, None, percent, *(score or (None, None, None)))
+    return Related(status, None, percent, *(score or (None, None, None)), **judged)

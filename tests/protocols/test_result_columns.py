@@ -34,12 +34,15 @@ from spheroidd.protocols.result_columns import (
     Place,
     ResultColumn,
     Shown,
+    from_stored,
     of,
     plain,
     seen_in,
+    stored,
 )
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 from tests.daemon.export.schema_document import PATH
 from tests.daemon.report import plates
@@ -50,6 +53,7 @@ WIRE_TYPES = {
     "integer": {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64},
     "number": {FieldDescriptor.TYPE_DOUBLE},
     "truth": {FieldDescriptor.TYPE_BOOL},
+    "list": {FieldDescriptor.TYPE_STRING},
 }
 every_column = pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 every_row_column = pytest.mark.parametrize("column", ROW, ids=lambda column: column.name)
@@ -61,6 +65,8 @@ def sample_value(noun: type, name: str, seed: int) -> Any:
     kinds = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type)]
     if enumeration := next((kind for kind in kinds if issubclass(kind, Enum)), None):
         return list(enumeration)[-1]
+    if any(getattr(kind, "__origin__", None) is tuple for kind in (hint, *get_args(hint))):
+        return ("clipped", "drift")
     return {float: 10.25 + seed, int: 10 + seed, str: f"text {seed}"}[kinds[0]]
 
 
@@ -82,7 +88,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = StackMeasurement(
         **filled(StackMeasurement, Origin.MEASURED, **{name: getattr(base, name) for name in kept})
     )
-    related = Related(**filled(Related, Origin.RELATED) | {"status": plates.WellStatus.FINAL})
+    decided = {"status": plates.WellStatus.FINAL, "trust": Trust.CHECK}
+    related = Related(**filled(Related, Origin.RELATED) | decided)
     key = StackKey("P1", WELL)
     exclude_well(folder, str(WELL), "a bubble", who="ann")
     with Catalog.create_or_open(folder) as catalog:
@@ -150,7 +157,7 @@ def test_the_view_the_export_and_the_document_have_it(data: Path, column: Result
     assert exported[column.export_name] == viewed[column.export_name]
     assert viewed[column.export_name] is not None
     if column in ROW:
-        assert exported[column.export_name] == result.values()[column.name]
+        assert from_stored(column.kind, exported[column.export_name]) == result.values()[column.name]
     (told,) = [one for one in WELLS if one.name == column.export_name]
     assert (told.kind, told.unit, told.meaning) == (column.kind, column.unit, column.meaning)
     line = f"| `{column.export_name}` | {column.kind} | {column.unit} | {column.meaning} |"
@@ -168,9 +175,9 @@ def test_json_csv_and_the_wire_have_it(row: ResultRow, tmp_path: Path, column: R
     results_table.write_csv([row], tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
         (line,) = csv.DictReader(file)
-    assert line[column.name] == str(value)
-    message = result_message(row)
-    assert getattr(message, column.name) == value
+    assert line[column.name] == str(stored(value))
+    told = getattr(result_message(row), column.name)
+    assert (list(told) if column.kind == "list" else told) == value
     assert wire.Result.DESCRIPTOR.fields_by_name[column.name].type in WIRE_TYPES[column.kind]
     assert openapi()["components"]["schemas"]["Result"]["properties"][column.name]["description"] == column.text
 
@@ -186,7 +193,7 @@ def test_the_wire_has_nothing_else() -> None:
 def test_the_results_table_shows_it(row: ResultRow, column: ResultColumn, shown: Shown) -> None:
     table = results_table.results_table([row])
     cells = {str(head.header): list(head.cells) for head in table.columns}
-    assert cells[shown.heading] == [column.in_words(row.result)]
+    assert [str(cell) for cell in cells[shown.heading]] == [column.in_words(row.result)]
 
 
 @pytest.mark.parametrize(("column", "shown"), seen_in(Place.PANEL), ids=lambda value: getattr(value, "name", ""))

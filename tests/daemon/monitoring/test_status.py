@@ -180,12 +180,28 @@ def test_a_csv_that_cannot_be_written_says_so(data: Path) -> None:
 
 def test_the_table_shows_a_dash_and_a_reason_never_a_zero(data: Path) -> None:
     with Catalog.read_only(data) as catalog:
-        text = shown(results.results_table(catalog.result_rows()), width=100)
+        text = shown(results.results_table(catalog.result_rows()), width=120)
     header, first, second = (line.split() for line in text.splitlines())
     assert header[0] == "well"
     assert "score" not in header  # no row has one
     assert first[:3] == ["A01", "untreated", "3/3"]
-    assert second == ["A02", "drug", "1.5", "uM", "pt7", "0/3", "—", "—", "—", "—", "queued", "not", "imaged", "yet"]
+    assert second == [
+        "A02",
+        "drug",
+        "1.5",
+        "uM",
+        "pt7",
+        "0/3",
+        "—",
+        "—",
+        "—",
+        "—",
+        "—",
+        "queued",
+        "not",
+        "imaged",
+        "yet",
+    ]
 
 
 # Somebody who may only read
