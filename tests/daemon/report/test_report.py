@@ -313,7 +313,7 @@ def test_no_controls_and_no_compounds(tmp_path):
     page = written(data, pdf=tmp_path / "r.pdf")
     assert "No well of this plate holds a compound at a dose." in page.text
     assert "the plate has no untreated control" in page.text
-    assert "A01 sample 100.0 43.0 100 210 32.3 — 16/16" in page.text  # its viability is not known
+    assert "A01 sample 100.0 43.0 100 210 32.3 — not judged 16/16" in page.text  # its viability is not known
 
 
 def test_two_plates_two_patients_and_names_that_would_break_it(tmp_path):
