@@ -184,7 +184,7 @@ def _unheld(model: LogLogistic, s: Floats, rest: Floats, ds: Floats, weight: Flo
         c = _per(mean, frame[0], columns[0])
         d = c + span
     slopes = (d - c)[:, None] * ds * weight
-    return _State(np.einsum("nd,nd->n", residual, residual), residual, _clear(slopes, frame), c, d)
+    return _state(residual, slopes, frame, c, d)
 
 
 def _passing(
@@ -198,39 +198,42 @@ def _passing(
 ) -> _State:
     """The curve through the crossing, whose s is the last column of `s`.
 
-    With a free c: y = d - (d - level) t, t = (1 - s) / (1 - s'); with c held: y = c + (level - c) s / s'.
+    With c held: y = c + (level - c) s / s'. With d held: y = d - (d - level) t, t = (1 - s) / (1 - s'). With both free
+    level = offset + share d, and y = base + a k: base = offset / (1 - share) is where the curve is flat, and
+    k = 1 / (1 - share) - t. Written with d in place of a, y loses its digits where t is huge, and the sum of squares of
+    a curve 1e20 beside the data comes out as 0.
     """
     s_held, rest_held, ds_held = s[:, -1:], rest[:, -1:], ds[..., -1:]
     s_held, rest_held = np.maximum(s_held, _TINY), np.maximum(rest_held, _TINY)
     s, rest, ds = s[:, :-1], rest[:, :-1], ds[..., :-1]
-    frame: list[Floats] = []
-    level = crossing.offset[:, None]
-    share = crossing.share[:, None]
+    offset, share = crossing.offset[:, None], crossing.share[:, None]
     if model.bottom is not None:
+        level = offset - model.bottom
         v = s / s_held
-        fit = model.bottom + (level - model.bottom) * v
-        slopes = (level - model.bottom) * (ds / s_held - v * ds_held / s_held)
-        residual = weight * (y - fit)
+        residual = weight * (y - model.bottom - level * v)
+        slopes = level * (ds / s_held - v * ds_held / s_held) * weight
         c = np.full(len(s), model.bottom)
-        d = c + (level - model.bottom)[:, 0] / s_held[:, 0]
-    else:
-        t = rest / rest_held
-        dt = (t * ds_held - ds) / rest_held
-        if model.top is not None:
-            d = np.full(len(s), model.top)
-            level = level + share * model.top
-            residual = weight * (y - d[:, None] + (d[:, None] - level) * t)
-        else:
-            column = weight * (1 - (1 - share) * t)
-            frame = _orthonormal([column])
-            target = weight * (y - level * t)
-            found = np.einsum("nd,nd->n", frame[0], target)
-            residual = target - found[:, None] * frame[0]
-            d = _per(found, frame[0], column)
-            level = level + share * d[:, None]
-        slopes = -(d[:, None] - level) * dt
-        c = d - (d - level[:, 0]) / rest_held[:, 0]
-    return _State(np.einsum("nd,nd->n", residual, residual), residual, _clear(slopes * weight, frame), c, d)
+        return _state(residual, slopes, [], c, c + level[:, 0] / s_held[:, 0])
+    t = rest / rest_held
+    dt = (t * ds_held - ds) / rest_held
+    if model.top is not None:
+        drop = model.top * (1 - share) - offset
+        residual = weight * (y - model.top + drop * t)
+        d = np.full(len(s), model.top)
+        return _state(residual, -drop * dt * weight, [], d - drop[:, 0] / rest_held[:, 0], d)
+    base, whole = offset / (1 - share), 1 / (1 - share)
+    column = weight * (whole - t)
+    frame = _orthonormal([column])
+    target = weight * (y - base)
+    found = np.einsum("nd,nd->n", frame[0], target)
+    drop = _per(found, frame[0], column)[:, None]  # d - level
+    residual = target - found[:, None] * frame[0]
+    d = (base + drop * whole)[:, 0]
+    return _state(residual, -drop * dt * weight, frame, d - drop[:, 0] / rest_held[:, 0], d)
+
+
+def _state(residual: Floats, slopes: Floats, frame: list[Floats], c: Floats, d: Floats) -> _State:
+    return _State(np.einsum("nd,nd->n", residual, residual), residual, _clear(slopes, frame), c, d)
 
 
 def _orthonormal(columns: list[Floats]) -> list[Floats]:
