@@ -23,7 +23,7 @@ from spheroidd.protocols.dose import DoseResponseFit
 
 Floats = NDArray[np.float64]
 DOSES_UM = np.array([0.0025, 0.008, 0.025, 0.08, 0.25, 0.8, 2.53, 8.0])
-NOISES = (3.0, 7.0, 12.0)  # medians, % of the control
+NOISES = (3.0, 7.0, 12.0, 18.0)
 SPREAD = 0.45  # of ln noise between curves: quartiles at 3/4 and 4/3 of the median
 TOP_SPREAD = 4.0  # % of the control: a plate's own controls miss 100 by so much
 NEAR = 60.0  # % left at the highest dose

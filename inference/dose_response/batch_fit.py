@@ -9,12 +9,13 @@ from scipy import stats
 from spheroidd.inference.dose_response import log_logistic
 from spheroidd.inference.dose_response.log_logistic import Floats, LogLogistic
 from spheroidd.inference.dose_response.observations import Observations
-from spheroidd.inference.dose_response.variable_projection import Descent, Points, Until, descend
+from spheroidd.inference.dose_response.variable_projection import Box, Descent, Points, Until, descend
 
 SLOPE_STARTS = (0.4, 1.0, 2.0, 5.0, 12.0)
 ASYMMETRY_STARTS = (0.3, 1.0, 3.0)
 MIDPOINT_STARTS = 14  # over the doses and a little beyond
 DESCENTS = 5  # of the starts, the best at different midpoints
+PATIENCE = Until(iterations=400)  # along a curved valley a step gains little, and yet the minimum is far
 HUBER = 1.345  # 95 % as efficient as least squares on normal noise
 ROUNDS = 40  # of reweighting
 LEAST_LIMIT = 1e-3  # of the largest residual, where more than half of the points lie on the curve
@@ -24,7 +25,11 @@ Covariance = tuple[tuple[float, ...], ...]
 
 @dataclass(slots=True)
 class CurveBatch:
-    """C fitted curves. `variance` and `df` (C,) are the residuals' and may be replaced by pooled ones."""
+    """C fitted curves. `variance` and `df` (C,) are the residuals' and may be replaced by pooled ones.
+
+    `runaway` (C,) are those whose least squares want a plateau further outside of the data than the data's own span:
+    their `best` is the least within it (`Points.least`, `Points.most`), and the relative IC50 of such a fit is no fact.
+    """
 
     model: LogLogistic
     observations: Sequence[Observations]
@@ -34,6 +39,7 @@ class CurveBatch:
     variance: Floats
     df: Floats
     constant_rss: Floats
+    runaway: np.ndarray
 
     @classmethod
     def fitted(cls, model: LogLogistic, observations: Sequence[Observations], *, robust: bool) -> "CurveBatch":
@@ -43,9 +49,10 @@ class CurveBatch:
         best = _best_of_starts(model, points)
         if robust:
             weights, points, best = _reweighted(model, observations, best)
+        best, runaway = _within_the_box(model, points, best)
         df = np.array([float(len(each.doses_um) - len(model.free)) for each in observations])
         scale = [float(np.ptp(each.responses)) for each in observations]
-        found = cls(model, observations, weights, points, best, best.rss / df, df, np.zeros(len(df)))
+        found = cls(model, observations, weights, points, best, best.rss / df, df, np.zeros(len(df)), runaway)
         if robust:
             found.variance = np.array([found._huber_variance(i) for i in range(len(df))])
         found.variance = np.maximum(found.variance, (1e-8 * np.array(scale)) ** 2)
@@ -163,29 +170,52 @@ def gather(observations: Sequence[Observations], weights: Sequence[Floats]) -> P
         log_dose[i, : len(doses)] = log_logistic.log_dose(doses)
         root_weight[i, : len(doses)], response[i, : len(doses)] = np.sqrt(total), mean
     low, high = np.log(np.array([each.range_um for each in observations])).T
-    return Points(log_dose, root_weight, response, scatter, low, high)
+    used = root_weight > 0
+    lowest, highest = np.where(used, response, np.inf).min(axis=1), np.where(used, response, -np.inf).max(axis=1)
+    span = highest - lowest
+    return Points(log_dose, root_weight, response, scatter, low, high, lowest - span, highest + span)
 
 
-def _best_of_starts(model: LogLogistic, points: Points) -> Descent:
-    """Look at a grid of shapes, descend from the best ones at different midpoints, keep the deepest."""
-    count = len(points.scatter)
+def _within_the_box(model: LogLogistic, points: Points, best: Descent) -> tuple[Descent, np.ndarray]:
+    """The best fits, those with a runaway plateau done again within the points' box, and which those are."""
+    if model.holds_a_plateau:
+        return best, np.zeros(len(best.rss), bool)
+    runaway = Box(points.least, points.most).outside(best.c, best.d)
+    if runaway.any():
+        which = np.flatnonzero(runaway)
+        for whole, found in zip(best, _best_of_starts(model, points, which, boxed=True), strict=True):
+            whole[which] = found
+    return best, runaway
+
+
+def _best_of_starts(
+    model: LogLogistic, points: Points, chosen: np.ndarray | None = None, *, boxed: bool = False
+) -> Descent:
+    """Look at a grid of shapes, descend from the best ones at different midpoints, keep the deepest.
+
+    For the curves `chosen` (C,), or all of them.
+    """
+    chosen = np.arange(len(points.scatter)) if chosen is None else chosen
+    count = len(chosen)
     shares = np.linspace(-0.15, 1.15, MIDPOINT_STARTS)
     asymmetries = ASYMMETRY_STARTS if model.asymmetric else (1.0,)
     others = np.array([(np.log(b), np.log(f)) for b in SLOPE_STARTS for f in asymmetries])
-    midpoints = points.low[:, None] + shares * (points.high - points.low)[:, None]
+    low, high = points.low[chosen], points.high[chosen]
+    midpoints = low[:, None] + shares * (high - low)[:, None]
     grid = np.empty((count, len(shares), len(others), 3))
     grid[..., 1] = midpoints[:, :, None]
     grid[..., 0], grid[..., 2] = others[:, 0], others[:, 1]
-    which = np.repeat(np.arange(count), len(shares) * len(others))
-    looked = descend(model, points, which, grid.reshape(-1, 3), until=Until(iterations=0)).rss.reshape(grid.shape[:3])
+    which = np.repeat(chosen, len(shares) * len(others))
+    looked = descend(model, points, which, grid.reshape(-1, 3), boxed=boxed, until=Until(iterations=0)).rss
+    looked = looked.reshape(grid.shape[:3])
     best_other = looked.argmin(axis=2)
     rss = np.take_along_axis(looked, best_other[..., None], axis=2)[..., 0]
-    chosen = np.argsort(rss, axis=1)[:, :DESCENTS]
+    first = np.argsort(rss, axis=1)[:, :DESCENTS]
     rows = np.arange(count)[:, None]
-    starts = grid[rows, chosen, best_other[rows, chosen]].reshape(-1, 3)
-    found = descend(model, points, np.repeat(np.arange(count), DESCENTS), starts)
+    starts = grid[rows, first, best_other[rows, first]].reshape(-1, 3)
+    found = descend(model, points, np.repeat(chosen, DESCENTS), starts, boxed=boxed)
     deepest = found.rss.reshape(count, DESCENTS).argmin(axis=1) + DESCENTS * np.arange(count)
-    return Descent(*(values[deepest] for values in found))
+    return descend(model, points, chosen, found.q[deepest], boxed=boxed, until=PATIENCE)
 
 
 def _reweighted(

@@ -55,6 +55,11 @@ class LogLogistic:
         return self.name == "LL.5"
 
     @property
+    def holds_a_plateau(self) -> bool:
+        """Whether c or d is not estimated."""
+        return self.bottom is not None or self.top is not None
+
+    @property
     def sign(self) -> float:
         """Of b: 1 where the response falls with the dose."""
         return -1.0 if self.increasing else 1.0

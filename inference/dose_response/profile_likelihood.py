@@ -78,7 +78,7 @@ def crossing_limits(
         until: Until,
     ) -> Descent:
         crossing = Crossing(dose, offset[curves], share[curves])
-        return descend(model, points, curves, start, crossing=crossing, until=until)
+        return descend(model, points, curves, start, crossing=crossing, boxed=True, until=until)
 
     return _limits(held, points, best, estimate, threshold, which)
 

@@ -110,7 +110,7 @@ def _level(batch: CurveBatch) -> _Level:
 
 def _relative(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect]) -> list[Interval]:
     estimate = batch.best.q[:, 1]
-    inside = open_ones & (estimate >= batch.points.low) & (estimate <= batch.points.high)
+    inside = open_ones & ~batch.runaway & (estimate >= batch.points.low) & (estimate <= batch.points.high)
     strict = np.array([curve_status.strict_level(effect, relative=True) for effect in effects])
     asked = inside & (strict > 0)
     limits = _midpoint_limits(batch, inside, np.full(len(effects), LEVEL))

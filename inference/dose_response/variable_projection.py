@@ -18,6 +18,7 @@ ASYMMETRIES = (0.05, 20.0)
 OUTSIDE = 100.0  # how many-fold beyond the doses a midpoint is looked for
 SETTLED = 1e-13  # relative fall of the sum of squares
 _TINY = 1e-100  # a fraction whose reciprocal can still be squared
+_LEVEL = 1e-9  # where c hardly depends on how far d lies above the response that is held
 STUCK = 1e9  # a damping at which no step moves anything
 HOPELESS = 1e-3  # a step that gains less of what is missing will not be followed by one that gains it all
 
@@ -28,6 +29,8 @@ class Points:
 
     All arrays are (C, D); curves with fewer doses have columns of weight 0. `scatter` (C,) is the weighted sum of
     squares of the replicates around their means, which no curve can fit. `low`, `high` (C,): ln of the doses above 0.
+    `least`, `most` (C,) are how far a plateau may lie outside of the means: as far again as the means' own span. A curve
+    whose midpoint is among its doses has shown half of its way, so its plateaus are no further.
     """
 
     log_dose: Floats
@@ -36,6 +39,8 @@ class Points:
     scatter: Floats
     low: Floats
     high: Floats
+    least: Floats
+    most: Floats
 
     def bounds(self, which: np.ndarray) -> tuple[Floats, Floats]:
         """Lowest and highest (ln |b|, ln midpoint, ln f), each (N, 3)."""
@@ -58,6 +63,21 @@ class Crossing(NamedTuple):
     def take(self, lanes: np.ndarray) -> "Crossing":
         """Some of the lanes."""
         return Crossing(self.log_dose[lanes], self.offset[lanes], self.share[lanes])
+
+
+class Box(NamedTuple):
+    """The least and the most that the plateaus of each lane may be where both are free, (N,)."""
+
+    least: Floats
+    most: Floats
+
+    def take(self, lanes: np.ndarray) -> "Box":
+        """Some of the lanes."""
+        return Box(self.least[lanes], self.most[lanes])
+
+    def outside(self, c: Floats, d: Floats) -> np.ndarray:
+        """Which lanes have a plateau that is not within it."""
+        return np.asarray((np.minimum(c, d) < self.least) | (np.maximum(c, d) > self.most))
 
 
 class Until(NamedTuple):
@@ -101,19 +121,22 @@ def descend(
     *,
     hold_midpoint: bool = False,
     crossing: Crossing | None = None,
+    boxed: bool = False,
     until: "Until | None" = None,
 ) -> Descent:
     """Minimise every lane's sum of squares. `which` (N,) names its curve, `start` (N, 3) its shape.
 
-    With `hold_midpoint` the midpoint stays where it starts; with a `crossing` the curve keeps passing through it.
+    With `hold_midpoint` the midpoint stays where it starts; with a `crossing` the curve keeps passing through it;
+    `boxed` keeps free plateaus between the points' `least` and `most`.
     """
     until = until or Until()
+    box = Box(points.least[which], points.most[which]) if boxed and not (hold_midpoint or model.holds_a_plateau) else None
     free = [i for i in model.free_shape if not (hold_midpoint and i == 1)]
     lowest, highest = points.bounds(which)
     if hold_midpoint:
         lowest[:, 1] = highest[:, 1] = start[:, 1]
     q = start.clip(lowest, highest)
-    state = _evaluate(model, points, which, q, crossing)
+    state = _evaluate(model, points, which, q, crossing, box)
     damping = np.full(len(q), 1e-3)
     moving = np.arange(len(q))
     for _ in range(until.iterations):
@@ -121,7 +144,8 @@ def descend(
         trial = q[moving]
         trial[:, free] += step.clip(-2, 2)
         trial = trial.clip(lowest[moving], highest[moving])
-        tried = _evaluate(model, points, which[moving], trial, crossing and crossing.take(moving))
+        there = (limit and limit.take(moving) for limit in (crossing, box))
+        tried = _evaluate(model, points, which[moving], trial, *there)
         fall = state.rss[moving] - tried.rss
         better = fall > 0
         q[moving[better]] = trial[better]
@@ -151,40 +175,68 @@ def _step(slopes: Floats, residual: Floats, damping: Floats) -> Floats:
     return np.asarray(np.linalg.solve(normal, np.einsum("knd,nd->nk", slopes, residual)[..., None])[..., 0])
 
 
-def _evaluate(model: LogLogistic, points: Points, which: np.ndarray, q: Floats, crossing: Crossing | None) -> _State:
+def _evaluate(
+    model: LogLogistic, points: Points, which: np.ndarray, q: Floats, crossing: Crossing | None, box: Box | None
+) -> _State:
     u, weight, y = points.log_dose[which], points.root_weight[which], points.response[which]
-    if crossing is None:
-        s, rest, ds = shape(model, q, u)
-        return _unheld(model, s, rest, ds, weight, y)
-    everywhere = np.concatenate((u, crossing.log_dose[:, None]), axis=1)
-    return _passing(model, *shape(model, q, everywhere), weight, y, crossing)
+    if crossing is not None:
+        everywhere = np.concatenate((u, crossing.log_dose[:, None]), axis=1)
+        return _passing(model, *shape(model, q, everywhere), weight, y, crossing, box)
+    s, rest, ds = shape(model, q, u)
+    state = _unheld(model.bottom, model.top, s, rest, ds, weight, y)
+    if box is not None and len(out := np.flatnonzero(box.outside(state.c, state.d))):
+        inside = state.c[out], state.d[out], box.take(out), s[out], rest[out], ds[:, out], weight[out], y[out]
+        _replace(state, _at_the_box(*inside), out, np.full(len(out), True))
+    return state
 
 
-def _unheld(model: LogLogistic, s: Floats, rest: Floats, ds: Floats, weight: Floats, y: Floats) -> _State:
-    """y = c (1 - s) + d s, with the free ones of c and d at their best."""
-    if model.bottom is not None:
-        columns, offset = [weight * s], model.bottom * rest
-    elif model.top is not None:
-        columns, offset = [weight * rest], model.top * s
-    else:
-        columns, offset = [weight, weight * s], np.zeros_like(s)
+def _unheld(
+    bottom: Floats | float | None,
+    top: Floats | float | None,
+    s: Floats,
+    rest: Floats,
+    ds: Floats,
+    weight: Floats,
+    y: Floats,
+) -> _State:
+    """y = c (1 - s) + d s, with the free ones of c and d at their best; what is held may be one for each lane."""
+    held = (np.zeros((len(s), 1)) if end is None else np.reshape(end, (-1, 1)) for end in (bottom, top))
+    offset = sum(end * part for end, part in zip(held, (rest, s), strict=True))
+    columns = [weight, weight * s] if bottom is None and top is None else []
+    if (bottom is None) != (top is None):
+        columns = [weight * (s if top is None else rest)]
     frame = _orthonormal(columns)
     target = weight * (y - offset)
     found = [np.einsum("nd,nd->n", q, target) for q in frame]
-    residual = target - sum(a[:, None] * q for a, q in zip(found, frame, strict=True))
-    if model.bottom is not None:
-        d = _per(found[0], frame[0], columns[0])
-        c = np.full_like(d, model.bottom)
-    elif model.top is not None:
-        c = _per(found[0], frame[0], columns[0])
-        d = np.full_like(c, model.top)
-    else:
+    residual = target - sum((a[:, None] * q for a, q in zip(found, frame, strict=True)), np.zeros_like(target))
+    if columns[1:]:
         span = _per(found[1], frame[1], columns[1])
         mean = np.einsum("nd,nd->n", frame[0], target - span[:, None] * columns[1])
         c = _per(mean, frame[0], columns[0])
         d = c + span
-    slopes = (d - c)[:, None] * ds * weight
-    return _state(residual, slopes, frame, c, d)
+    else:
+        c, d = (
+            _per(found[0], frame[0], columns[0]) if end is None else np.broadcast_to(end, len(s)).astype(float)
+            for end in (bottom, top)
+        )
+    return _state(residual, (d - c)[:, None] * ds * weight, frame, c, d)
+
+
+def _at_the_box(
+    c: Floats, d: Floats, box: Box, s: Floats, rest: Floats, ds: Floats, weight: Floats, y: Floats
+) -> _State:
+    """The best plateaus within the box of lanes whose free ones, c and d, are not: one of those outside is at a side."""
+    parts = s, rest, ds, weight, y
+    c, d = c.clip(*box), d.clip(*box)
+    by_c, by_d = _unheld(c, None, *parts), _unheld(None, d, *parts)
+    every = np.arange(len(c))
+    for found, of_both in (
+        (by_c, _unheld(c, by_c.d.clip(*box), *parts)),
+        (by_d, _unheld(by_d.c.clip(*box), d, *parts)),
+    ):
+        _replace(found, of_both, every, box.outside(found.c, found.d))
+    _replace(by_c, by_d, every, by_d.rss < by_c.rss)
+    return by_c
 
 
 def _passing(
@@ -195,6 +247,7 @@ def _passing(
     weight: Floats,
     y: Floats,
     crossing: Crossing,
+    box: Box | None,
 ) -> _State:
     """The curve through the crossing, whose s is the last column of `s`.
 
@@ -228,8 +281,33 @@ def _passing(
     found = np.einsum("nd,nd->n", frame[0], target)
     drop = _per(found, frame[0], column)[:, None]  # d - level
     residual = target - found[:, None] * frame[0]
+    slopes = -drop * dt * weight
+    if box is not None:
+        a, da = _drop_within(box, drop, base, whole, rest_held, ds_held)
+        out = np.flatnonzero(a[:, 0] != drop[:, 0])
+        drop, residual[out], frame[0][out] = a, target[out] - a[out] * column[out], 0.0
+        slopes[:, out] = -a[out] * dt[:, out] * weight[out] + da[:, out] * column[out]
     d = (base + drop * whole)[:, 0]
-    return _state(residual, -drop * dt * weight, frame, d - drop[:, 0] / rest_held[:, 0], d)
+    return _state(residual, slopes, frame, d - drop[:, 0] / rest_held[:, 0], d)
+
+
+def _drop_within(
+    box: Box, drop: Floats, base: Floats, whole: Floats, rest_held: Floats, ds_held: Floats
+) -> tuple[Floats, Floats]:
+    """The `drop` (N, 1) nearest to its best that keeps both plateaus in the box, and its derivative (3, N, 1).
+
+    d = base + whole drop, and c = base + h drop / rest', h = whole rest' - 1.
+    """
+    sides = np.stack(box, axis=1) - base
+    h = whole * rest_held - 1
+    h = np.where(np.abs(h) < _LEVEL, _LEVEL, h)
+    of_d, of_c = sides / whole, sides * rest_held / h
+    lowest = np.maximum(of_d.min(axis=1), of_c.min(axis=1))[:, None]
+    highest = np.minimum(of_d.max(axis=1), of_c.max(axis=1))[:, None]
+    a = np.minimum(np.maximum(drop, lowest), highest)
+    moved, by_least, by_most = a != drop, a == of_c[:, :1], a == of_c[:, 1:]
+    side = np.where(by_least, sides[:, :1], sides[:, 1:])
+    return a, np.where(moved & (by_least | by_most), side / h**2 * ds_held, 0.0)
 
 
 def _state(residual: Floats, slopes: Floats, frame: list[Floats], c: Floats, d: Floats) -> _State:
