@@ -10,6 +10,7 @@ from typing import Any
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.dose import STATUS_WORDS
 from spheroidd.protocols.result_columns import COLUMNS, Kind
 
 Row = dict[str, Any]
@@ -43,7 +44,7 @@ CURVES = (
     Column("compound", "text", "", "the compound"),
     Column("metric", "text", "", "what the responses are: v_control, v_score or v_count"),
     Column("unit", "text", "", "of top, bottom, auc and e_max: percent (of the untreated) or fraction"),
-    Column("status", "text", "", "ok, approximate, inactive, all_dead, censored_low, censored_high or failed"),
+    Column("status", "text", "", ", ".join(STATUS_WORDS) + "; docs/dose-response.md says when"),
     Column("reason", "text", "", "the status in a sentence"),
     Column("model", "text", "", "LL.3, LL.4 or LL.5 as in R drc; missing where nothing was fitted"),
     Column("ic50_rel_um", "number", "uM", "dose halfway between the plateaus (EC50)"),

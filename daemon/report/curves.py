@@ -62,7 +62,7 @@ def _second_line(curve: CurveOfPlate, doses: tuple[float, ...]) -> str:
     if found is not None:
         return f"IC50 {said}, {words.interval(found.low_um, found.high_um)}"
     outside = (CurveStatus.CENSORED_LOW, CurveStatus.CENSORED_HIGH, CurveStatus.ALL_DEAD)
-    status = words.STATUSES[curve.fit.status]
+    status = curve.fit.words.said
     return f"IC50 {said}: {status}" if curve.fit.status in outside else words.shortened(status, 44)
 
 

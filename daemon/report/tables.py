@@ -147,7 +147,7 @@ def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:
 def _said(curve: CurveOfPlate) -> str:
     fit = curve.fit
     plain = fit.status is CurveStatus.OK and fit.ic50_rel is not None
-    head = words.STATUSES[fit.status] if plain or not fit.reason else fit.reason
+    head = fit.words.said if plain or not fit.reason else fit.reason
     excluded = sum(out is not None for out in curve.excluded)
     parts = (
         head,

@@ -16,15 +16,6 @@ VERDICTS = {
     Verdict.FAIL: "Fail",
     Verdict.UNKNOWN: "Not judged",
 }
-STATUSES = {
-    CurveStatus.OK: "IC50 known",
-    CurveStatus.APPROXIMATE: "approximate: the interval is wider than tenfold",
-    CurveStatus.INACTIVE: "inactive: no effect that could be placed",
-    CurveStatus.ALL_DEAD: "dead at every dose",
-    CurveStatus.CENSORED_LOW: "below the lowest dose",
-    CurveStatus.CENSORED_HIGH: "above the highest dose",
-    CurveStatus.FAILED: "no curve could be fitted",
-}
 METRICS = {
     "v_control": "viability, % of untreated",
     "v_count": "live cells, fraction",
@@ -136,11 +127,11 @@ def ic50(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
 
 def censored(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
     """What is known where there is no IC50."""
-    if doses_um and fit.status in (CurveStatus.CENSORED_LOW, CurveStatus.ALL_DEAD):
-        return f"< {dose(min(doses_um))}"
-    if doses_um and fit.status is CurveStatus.CENSORED_HIGH:
-        return f"> {dose(max(doses_um))}"
-    return "no effect" if fit.status is CurveStatus.INACTIVE else "not known"
+    instead = fit.words.instead or "not known"
+    if instead in "<>":
+        bound = min if instead == "<" else max
+        return f"{instead} {dose(bound(doses_um))}" if doses_um else "not known"
+    return instead
 
 
 def moment(seconds: float | None) -> str:

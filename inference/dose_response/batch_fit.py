@@ -64,6 +64,18 @@ class CurveBatch:
         best = self.best
         return log_logistic.natural(self.model, best.q[i], float(best.c[i]), float(best.d[i]))
 
+    def ends(self, i: int) -> tuple[float, float]:
+        """The lower and the upper plateau of a curve."""
+        c, d = float(self.best.c[i]), float(self.best.d[i])
+        return min(c, d), max(c, d)
+
+    def at_the_box(self, i: int) -> tuple[bool, bool]:
+        """Whether the upper and the lower plateau lie as far outside of the data as these span, or further."""
+        lower, upper = self.ends(i)
+        least, most = self.points.least[i], self.points.most[i]
+        near = 1e-6 * (most - least)
+        return bool(upper >= most - near), bool(lower <= least + near)
+
     def residuals(self, i: int) -> Floats:
         """Of every observation of a curve, in the unit of the data."""
         each = self.observations[i]

@@ -19,7 +19,8 @@ class Curve:
 
     Untreated wells have dose 0. `responses` may be NaN where a well is missing. `weights` multiply squared residuals: a
     mean of n wells has weight n. `control` is the response that counts as 100 %: of an untreated well (100 for
-    V_control), or of the full effect where the curve rises. None takes the fitted upper plateau for it.
+    V_control), or of the full effect where the curve rises. None takes the fitted upper plateau for it. `dose_unit` is
+    for what is said of the doses; None where nobody knows it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Curve:
     responses: ArrayLike
     weights: ArrayLike | None = None
     control: float | None = None
+    dose_unit: str | None = "uM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Observations:
     weights: Floats
     control: float | None
     missing: int
+    dose_unit: str | None = "uM"
 
     @classmethod
     def of(cls, curve: Curve) -> "Observations":
@@ -61,7 +64,8 @@ class Observations:
             raise ConfigError(f"a response is {np.nanmax(np.abs(responses)):g}", where=where, do="check its unit")
         usable = np.isfinite(doses) & np.isfinite(responses) & (weights > 0)
         missing = int((~usable).sum())
-        return cls(curve.name, doses[usable], responses[usable], weights[usable], curve.control, missing)
+        kept = doses[usable], responses[usable], weights[usable]
+        return cls(curve.name, *kept, curve.control, missing, curve.dose_unit)
 
     @property
     def dosed_um(self) -> Floats:

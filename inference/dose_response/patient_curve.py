@@ -45,10 +45,12 @@ def evidence_of(curve: PatientCurve, which: Which = "rel") -> Evidence | None:
     - A number: its estimate and its profile limits.
     - Censored: the estimate that the fit draws, or the outermost dose where that lies beyond, known from inside only.
     - All dead: below the lowest dose. Inactive: above the highest, which for the relative IC50 is a convention.
-    - Nothing: failed, or an effect of which any dose may be the IC50.
+    - Nothing: failed, or an effect without a place, or one that is there and gives no IC50.
     """
     fit = curve.fit
-    if fit.status is CurveStatus.FAILED or (fit.status is CurveStatus.INACTIVE and _has_effect(fit)):
+    if fit.status in (CurveStatus.FAILED, CurveStatus.UNPLACED):
+        return None
+    if fit.status is CurveStatus.INACTIVE and _has_effect(fit):
         return None
     value, lo, hi = (getattr(fit, f"ic50_{which}{end}") for end in ("", "_lo", "_hi"))
     if value is not None:
@@ -74,7 +76,7 @@ def _sd(lo: float | None, hi: float | None) -> float:
 
 
 def _has_effect(fit: DoseResponseFit) -> bool:
-    """There is an effect, and yet it is "inactive": it cannot be placed on any side of any dose."""
+    """There is an effect, and yet it is "inactive": a doubtful one lies on no side of any dose."""
     if fit.p_effect is None or fit.top is None or fit.e_max is None:
         return False
     return fit.p_effect <= ALPHA and fit.e_max <= (1 - SPAN) * fit.top

@@ -13,7 +13,7 @@ from spheroidd.inference.dose_response.hormesis import find_hump
 from spheroidd.inference.dose_response.log_logistic import Floats
 from spheroidd.inference.dose_response.observations import Observations
 from spheroidd.inference.dose_response.profile_likelihood import Limits, crossing_limits, midpoint_limits
-from spheroidd.inference.dose_response.status_rules import Effect, Interval, Verdict
+from spheroidd.inference.dose_response.status_rules import Doses, Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import SLOPES
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
 
@@ -49,6 +49,7 @@ def failed(each: Observations, reason: str) -> DoseResponseFit:
         p_effect=None,
         parameters={},
         warnings=_missing(each),
+        dose_unit=each.dose_unit,
     )
 
 
@@ -80,6 +81,7 @@ def _effect(batch: CurveBatch, i: int) -> Effect:
         p_effect=batch.p_effect(i),
         fitted_start=start,
         fitted_end=end,
+        seen_end=float(each.dose_means()[-1]),
         full_scale=each.control or max(start, end),
         control_known=known,
         kept=float((1 - shares if increasing else shares).max()),
@@ -114,7 +116,20 @@ def _relative(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect]) -
     strict = np.array([curve_status.strict_level(effect, relative=True) for effect in effects])
     asked = inside & (strict > 0)
     limits = _midpoint_limits(batch, inside, np.full(len(effects), LEVEL))
-    return _intervals(batch, estimate, limits, asked, _midpoint_limits(batch, asked, strict))
+    intervals = _intervals(batch, estimate, limits, asked, _midpoint_limits(batch, asked, strict))
+    return [
+        _of_a_runaway(batch, i, interval) if batch.runaway[i] else interval for i, interval in enumerate(intervals)
+    ]
+
+
+def _of_a_runaway(batch: CurveBatch, i: int, interval: Interval) -> Interval:
+    """Without a limit on the side of the plateau that is not known, and none the other way that could be missed."""
+    lowest, highest = (math.exp(end[i]) for end in (batch.points.low, batch.points.high))
+    upper, lower = batch.at_the_box(i)
+    start, end = (lower, upper) if batch.model.increasing else (upper, lower)
+    inside = min(max(interval.estimate, lowest), highest)
+    either = start or end
+    return Interval(inside, lowest if either and not start else None, highest if either and not end else None)
 
 
 def _absolute(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect], level: _Level) -> list[Interval | None]:
@@ -181,10 +196,10 @@ def _said(
     each = batch.observations[i]
     numbers: dict[str, float | None] = dict(_NO_IC50)
     if verdict is None:
-        of_relative = curve_status.place(relative, *each.range_um)
-        of_absolute = absolute and curve_status.place(absolute, *each.range_um)
-        verdict = curve_status.together(of_relative, of_absolute, effect.increasing)
-        numbers |= _told("rel", relative, of_relative) | _told("abs", absolute, of_absolute)
+        doses = Doses(*each.range_um, each.dose_unit)
+        verdict = curve_status.together(relative, absolute, doses, effect)
+        for kind, ic50 in (("rel", relative), ("abs", absolute)):
+            numbers |= _told(kind, ic50, doses)
     is_curve = effect.p_effect is not None and effect.p_effect <= curve_status.ALPHA
     parameters, covariance = _to_draw(batch, i, is_curve)
     warnings = _missing(each) + (_warnings(batch, i, effect) if is_curve else ())
@@ -206,11 +221,12 @@ def _said(
         residual_sd=math.sqrt(batch.variance[i]),
         warnings=warnings,
         residual_df=int(batch.df[i]),
+        dose_unit=each.dose_unit,
     )
 
 
-def _told(kind: str, ic50: Interval | None, verdict: Verdict | None) -> dict[str, float | None]:
-    if ic50 is None or verdict is None or verdict.status not in curve_status.NUMBERED:
+def _told(kind: str, ic50: Interval | None, doses: Doses) -> dict[str, float | None]:
+    if ic50 is None or curve_status.place(ic50, doses).status not in curve_status.NUMBERED:
         return {}
     return {f"ic50_{kind}": ic50.estimate, f"ic50_{kind}_lo": ic50.low, f"ic50_{kind}_hi": ic50.high}
 
@@ -243,8 +259,29 @@ def _missing(each: Observations) -> tuple[str, ...]:
 
 
 def _warnings(batch: CurveBatch, i: int, effect: Effect) -> tuple[str, ...]:
-    found = (_slope_warning(batch, i), _hump_warning(batch, i, effect), _fit_warning(batch, i), _outliers(batch, i))
+    found = (
+        _slope_warning(batch, i),
+        _plateau_warning(batch, i),
+        _hump_warning(batch, i, effect),
+        _fit_warning(batch, i),
+        _outliers(batch, i),
+    )
     return tuple(warning for warning in found if warning)
+
+
+def _plateau_warning(batch: CurveBatch, i: int) -> str | None:
+    """That a plateau lies further outside of the data than they span, or would if it were let."""
+    upper, lower = batch.at_the_box(i)
+    names = " and ".join(name for name, there in (("upper", upper), ("lower", lower)) if there)
+    if not names:
+        return None
+    values = " and ".join(
+        f"{value:.4g}" for value, there in ((batch.ends(i)[1], upper), (batch.ends(i)[0], lower)) if there
+    )
+    what = f"plateau{'s' if upper and lower else ''}"
+    if batch.runaway[i]:
+        return f"the {names} {what} cannot be told from the data: held at {values}, as far outside of them as they span"
+    return f"the {names} {what}, {values}, lies further outside of the data than they span"
 
 
 def _slope_warning(batch: CurveBatch, i: int) -> str | None:
@@ -277,9 +314,13 @@ def _hump_warning(batch: CurveBatch, i: int, effect: Effect) -> str | None:
     share = 100 * hump.height / effect.full_scale
     beyond = "below" if model.increasing else "above"
     return (
-        f"hormesis: the response goes {share:.0f} % {beyond} the untreated one near {hump.dose:.2g} uM "
+        f"hormesis: the response goes {share:.0f} % {beyond} the untreated one near {_said_dose(batch, i, hump.dose)} "
         f"(p = {hump.p:.2g}), which a monotone curve cannot show"
     )
+
+
+def _said_dose(batch: CurveBatch, i: int, dose: float) -> str:
+    return Doses(*batch.observations[i].range_um, batch.observations[i].dose_unit).said(dose)
 
 
 def _fit_warning(batch: CurveBatch, i: int) -> str | None:
@@ -303,5 +344,5 @@ def _outliers(batch: CurveBatch, i: int) -> str | None:
     if not len(far):
         return None
     worst = far[size[far].argmax()]
-    where = f"{each.responses[worst]:.4g} at {each.doses_um[worst]:.3g} uM"
+    where = f"{each.responses[worst]:.4g} at {_said_dose(batch, i, each.doses_um[worst])}"
     return f"{len(far)} outlier{'s' * (len(far) > 1)}, the farthest {where}; kept in the fit"

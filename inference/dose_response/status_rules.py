@@ -4,7 +4,9 @@ An effect counts if the F-test against a constant finds it and it spans at least
 that were tested (30 points where the control is 100). Then each IC50 stands for itself: inside the doses with limits at
 most tenfold apart it is `ok`. Inside, with wider limits, it is `approximate` as long as the interval stays within the
 doses; where the wide interval runs past the lowest or the highest dose nobody can say that the IC50 is inside, and it
-is censored there, as is an estimate outside.
+is censored there, as is an estimate outside. Where it runs past both, the effect is `unplaced`. So it is where the curve
+would be censored at an end beside which half of the control is passed within the doses: an IC50 is above the highest
+dose only if more than half of the control is left there, fitted and seen.
 
 Two cases need more, because noise can draw a plateau that was never seen. Where the response stays above half of the
 control at every dose, the relative IC50 hangs on the lower plateau: then its 99.9 % limits must lie within the doses
@@ -16,9 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from spheroidd.protocols.dose import CurveStatus
+from spheroidd.protocols.dose import ALPHA, CurveStatus
 
-ALPHA = 0.05  # of the F-test against a constant
 BEYOND_DOUBT = 0.001  # the same, where there is no control
 STRICT_WITHOUT_HALF = 0.999  # level of the limits that must lie within the doses where half of the control is kept
 STRICT_WITHOUT_CONTROL = 0.99  # and where there is no control
@@ -33,7 +34,7 @@ class Effect:
     """What the rules look at before any interval. Responses in the unit of the data, doses in micromolar.
 
     `fitted_start` is the curve without compound (at the lowest dose where no untreated well was given), `fitted_end`
-    at the highest dose. `full_scale` is the response that counts as 100 %. `control_known` says that it was given or
+    at the highest dose, `seen_end` the mean response there. `full_scale` is the response that counts as 100 %. `control_known` says that it was given or
     measured in untreated wells; `kept` is the largest share of it left at any dose (of the effect: still missing).
     `half_gone` says that no untreated well was seen and that the lowest dose already has half of the effect.
     """
@@ -41,11 +42,19 @@ class Effect:
     p_effect: float | None
     fitted_start: float
     fitted_end: float
+    seen_end: float
     full_scale: float
     control_known: bool
     kept: float
     increasing: bool
     half_gone: bool = False
+
+    @property
+    def half_left(self) -> bool:
+        """Whether half of the effect is not reached at the highest dose, by the fit and by the data."""
+        half = self.full_scale / 2
+        ends = self.fitted_end, self.seen_end
+        return max(ends) < half if self.increasing else min(ends) > half
 
 
 def strict_level(effect: Effect, *, relative: bool) -> float:
@@ -65,6 +74,29 @@ class Interval(NamedTuple):
     high: float | None
     sure_low: bool = True  # where stricter limits are asked for, whether they stay above the lowest dose
     sure_high: bool = True  # and below the highest
+
+
+class Doses(NamedTuple):
+    """The lowest and the highest dose above 0, and their unit; None where nobody said it."""
+
+    lowest: float
+    highest: float
+    unit: str | None
+
+    def holds(self, dose: float) -> bool:
+        """Whether a dose lies among them."""
+        return self.lowest <= dose <= self.highest
+
+    def said(self, dose: float | None) -> str:
+        """A dose with the unit; "open" for a limit that is not known."""
+        if dose is None:
+            return "open"
+        return f"{dose:.3g} {self.unit}" if self.unit else f"{dose:.3g}"
+
+    def limits(self, low: float | None, high: float | None) -> str:
+        """Both ends of an interval."""
+        first = self.said(low) if low is None or high is None else f"{low:.3g}"
+        return f"{first} to {self.said(high)}"
 
 
 class Verdict(NamedTuple):
@@ -107,39 +139,58 @@ def _unknown(effect: Effect) -> str:
     return f", and no {missing}"
 
 
-def place(ic50: Interval, lowest_um: float, highest_um: float) -> Verdict:
+def place(ic50: Interval, doses: Doses) -> Verdict:
     """The status of one IC50 for itself."""
-    if ic50.estimate < lowest_um:
-        return Verdict(CurveStatus.CENSORED_LOW, f"below the lowest dose, {lowest_um:.3g} uM")
-    if ic50.estimate > highest_um:
-        return Verdict(CurveStatus.CENSORED_HIGH, f"above the highest dose, {highest_um:.3g} uM")
+    lowest, highest = doses.lowest, doses.highest
+    if ic50.estimate < lowest:
+        return Verdict(CurveStatus.CENSORED_LOW, f"below the lowest dose, {doses.said(lowest)}")
+    if ic50.estimate > highest:
+        return Verdict(CurveStatus.CENSORED_HIGH, f"above the highest dose, {doses.said(highest)}")
     low, high = ic50.low or 0.0, ic50.high or math.inf
     if high <= TENFOLD * low and ic50.sure_low and ic50.sure_high:
-        return Verdict(CurveStatus.OK, f"{ic50.estimate:.3g} uM, 95 % limits {low:.3g} to {high:.3g} uM")
-    past_low = low < lowest_um or not ic50.sure_low
-    past_high = high > highest_um or not ic50.sure_high
+        return Verdict(CurveStatus.OK, f"{doses.said(ic50.estimate)}, 95 % limits {doses.limits(low, high)}")
+    past_low = low < lowest or not ic50.sure_low
+    past_high = high > highest or not ic50.sure_high
     if past_low and past_high:
-        return Verdict(CurveStatus.INACTIVE, "the effect cannot be placed: any dose tested could be the IC50")
+        return Verdict(CurveStatus.UNPLACED, "not placed: any dose tested could be it")
     if past_high:
-        return Verdict(CurveStatus.CENSORED_HIGH, f"not shown to lie below the highest dose, {highest_um:.3g} uM")
+        return Verdict(CurveStatus.CENSORED_HIGH, f"not shown to lie below the highest dose, {doses.said(highest)}")
     if past_low:
-        return Verdict(CurveStatus.CENSORED_LOW, f"not shown to lie above the lowest dose, {lowest_um:.3g} uM")
-    return Verdict(CurveStatus.APPROXIMATE, f"known to {high / low:.0f}-fold only: {low:.3g} to {high:.3g} uM")
+        return Verdict(CurveStatus.CENSORED_LOW, f"not shown to lie above the lowest dose, {doses.said(lowest)}")
+    return Verdict(CurveStatus.APPROXIMATE, f"known to {high / low:.0f}-fold only: {doses.limits(low, high)}")
 
 
-def together(relative: Verdict, absolute: Verdict | None, increasing: bool) -> Verdict:
-    """The curve's status from those of its two IC50s; `absolute` is None where half of the control is never passed.
+def together(relative: Interval, absolute: Interval | None, doses: Doses, effect: Effect) -> Verdict:
+    """The curve's status from its two IC50s; `absolute` is None where half of the control is never passed.
 
     The relative one leads; where it cannot be told and the absolute one can, the curve has that one's status.
     """
-    if relative.status in NUMBERED:
-        if absolute is None:
-            beside = f"the response never {'rises' if increasing else 'falls'} to half of the control"
-        elif absolute.status in NUMBERED:
-            return Verdict(relative.status, f"IC50 {relative.reason}")
+    of_absolute = absolute and place(absolute, doses)
+    of_relative = _relative(place(relative, doses), absolute, doses, effect)
+    if of_relative.status in NUMBERED:
+        if of_absolute is None:
+            beside = f"the response never {'rises' if effect.increasing else 'falls'} to half of the control"
+        elif of_absolute.status in NUMBERED:
+            return Verdict(of_relative.status, f"IC50 {of_relative.reason}")
         else:
-            beside = f"the absolute one is {absolute.reason}"
-        return Verdict(relative.status, f"IC50 (relative) {relative.reason}; {beside}")
-    if absolute is not None and absolute.status in NUMBERED:
-        return Verdict(absolute.status, f"IC50 (absolute) {absolute.reason}; the relative one is {relative.reason}")
-    return Verdict(relative.status, f"IC50 {relative.reason}")
+            beside = f"the absolute one is {of_absolute.reason}"
+        return Verdict(of_relative.status, f"IC50 (relative) {of_relative.reason}; {beside}")
+    if of_absolute is not None and of_absolute.status in NUMBERED:
+        said = f"IC50 (absolute) {of_absolute.reason}; the relative one is {of_relative.reason}"
+        return Verdict(of_absolute.status, said)
+    if of_relative.status is CurveStatus.UNPLACED and absolute is not None and doses.holds(absolute.estimate):
+        limits = doses.limits(absolute.low, absolute.high)
+        half = "half of the effect is reached" if effect.increasing else "half of the control is passed"
+        return Verdict(CurveStatus.UNPLACED, f"IC50 not placed: {half} within the doses, the 95 % limits are {limits}")
+    return Verdict(of_relative.status, f"IC50 {of_relative.reason}")
+
+
+def _relative(alone: Verdict, absolute: Interval | None, doses: Doses, effect: Effect) -> Verdict:
+    """What may be said of the relative IC50 beside where half of the control is passed."""
+    too_high = alone.status is CurveStatus.CENSORED_HIGH and not effect.half_left
+    passed = absolute is not None and doses.holds(absolute.estimate)
+    too_low = alone.status is CurveStatus.CENSORED_LOW and passed
+    if not (too_high or too_low):
+        return alone
+    plateau = "upper" if too_low != effect.increasing else "lower"
+    return Verdict(CurveStatus.UNPLACED, f"not placed: the {plateau} plateau is not known")

@@ -144,8 +144,8 @@ def descend(
         trial = q[moving]
         trial[:, free] += step.clip(-2, 2)
         trial = trial.clip(lowest[moving], highest[moving])
-        there = (limit and limit.take(moving) for limit in (crossing, box))
-        tried = _evaluate(model, points, which[moving], trial, *there)
+        passing, sides = crossing and crossing.take(moving), box and box.take(moving)
+        tried = _evaluate(model, points, which[moving], trial, passing, sides)
         fall = state.rss[moving] - tried.rss
         better = fall > 0
         q[moving[better]] = trial[better]
