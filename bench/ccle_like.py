@@ -90,6 +90,9 @@ def figures(fits: list[DoseResponseFit], truth: Truth) -> dict[str, Any]:
         "none": {"curves": len(none), "told": len(wrong), "near": sum(bool(end < NEAR) for end in wrong)},
         "above_the_highest_dose_below_half": sum(fit.status.value == "censored_high" for fit in seen),
         "inactive_below_half": sum(fit.status.value == "inactive" for fit in seen),
+        "inactive_below_half_with_effect": sum(
+            fit.status.value == "inactive" and (fit.p_effect or 1.0) <= 0.05 for fit in seen
+        ),
         "no_effect_over_p_001": sum("no effect" in fit.reason and (fit.p_effect or 0) < 1e-3 for fit in fits),
         "lowest_plateau": round(float(min(fit.bottom for fit in fits if fit.bottom is not None))),
         "statuses": Counter(fit.status.value for fit in fits),

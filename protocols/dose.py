@@ -32,7 +32,9 @@ class StatusWords(NamedTuple):
 ALPHA = 0.05  # of the test against no effect: above it a curve is said to have none
 STATUS_WORDS = {
     CurveStatus.OK: StatusWords(
-        "IC50 known", "the effect is real (p <= 0.05), spans 30 points, lies inside the doses, known within tenfold", None
+        "IC50 known",
+        "the effect is real (p <= 0.05), spans 30 points, lies inside the doses, known within tenfold",
+        None,
     ),
     CurveStatus.APPROXIMATE: StatusWords(
         "approximate: the interval is wider than tenfold", "the same, but its limits are further apart", None
@@ -41,7 +43,9 @@ STATUS_WORDS = {
         "inactive: no effect", "no effect (p > 0.05), or one too small, doubtful or the other way round", "no effect"
     ),
     CurveStatus.UNPLACED: StatusWords(
-        "an effect that cannot be placed", "a real effect, and no dose that could be shown to hold its IC50", "not placed"
+        "an effect that cannot be placed",
+        "a real effect, and no dose that could be shown to hold its IC50",
+        "not placed",
     ),
     CurveStatus.ALL_DEAD: StatusWords("dead at every dose", "at most 20 % of the control left at every dose", "<"),
     CurveStatus.CENSORED_LOW: StatusWords(

@@ -17,7 +17,7 @@ from typing import Literal
 
 from spheroidd.inference.dose_response.patient_curve import PatientCurve, Which, evidence_of
 from spheroidd.inference.dose_response.random_effects import Evidence, RandomEffects, combined, pooled
-from spheroidd.protocols.dose import CurveStatus
+from spheroidd.protocols.dose import ALPHA, CurveStatus
 from spheroidd.protocols.errors import ConfigError
 
 _Z = 1.959964
@@ -175,7 +175,7 @@ def _status(found: RandomEffects, sides: Mapping[str, int], curves: Sequence[Pat
 
 _SAID = {
     CurveStatus.APPROXIMATE: "the interval is wider than tenfold, or open",
-    CurveStatus.INACTIVE: "inactive in the patients",
+    CurveStatus.INACTIVE: "no effect",
     CurveStatus.CENSORED_LOW: "below the doses",
     CurveStatus.CENSORED_HIGH: "above the doses",
     CurveStatus.FAILED: "nothing that can be placed",
@@ -191,6 +191,8 @@ def _reason(
 ) -> str:
     counts = Counter(curve.fit.status.value for curve in curves)
     said = [_SAID[status]] if status in _SAID else []
+    if status is CurveStatus.INACTIVE and any((curve.fit.p_effect or 1.0) <= ALPHA for curve in curves):
+        said = ["no IC50 beside an effect"]
     if found.mu is None and sides["number"]:
         said.append("too few patients have a number, or most are censored")
     if found.n_patients == 1 and found.mu is not None:

@@ -203,7 +203,7 @@ def _within_the_box(model: LogLogistic, points: Points, best: Descent) -> tuple[
 def _best_of_starts(
     model: LogLogistic, points: Points, chosen: np.ndarray | None = None, *, boxed: bool = False
 ) -> Descent:
-    """Look at a grid of shapes, descend from the best ones at different midpoints, keep the deepest.
+    """Look at a grid of shapes, descend from the best ones at different midpoints and of every slope, keep the deepest.
 
     For the curves `chosen` (C,), or all of them.
     """
@@ -224,9 +224,14 @@ def _best_of_starts(
     rss = np.take_along_axis(looked, best_other[..., None], axis=2)[..., 0]
     first = np.argsort(rss, axis=1)[:, :DESCENTS]
     rows = np.arange(count)[:, None]
-    starts = grid[rows, first, best_other[rows, first]].reshape(-1, 3)
-    found = descend(model, points, np.repeat(chosen, DESCENTS), starts, boxed=boxed)
-    deepest = found.rss.reshape(count, DESCENTS).argmin(axis=1) + DESCENTS * np.arange(count)
+    best_middle = looked.argmin(axis=1)
+    by_slope = np.take_along_axis(looked, best_middle[:, None], axis=1)[:, 0].reshape(count, len(SLOPE_STARTS), -1)
+    other = by_slope.argmin(axis=2) + np.arange(len(SLOPE_STARTS)) * by_slope.shape[2]
+    starts = (grid[rows, first, best_other[rows, first]], grid[rows, best_middle[rows, other], other])
+    many = DESCENTS + len(SLOPE_STARTS)
+    q = np.concatenate(starts, axis=1).reshape(-1, 3)
+    found = descend(model, points, np.repeat(chosen, many), q, boxed=boxed)
+    deepest = found.rss.reshape(count, many).argmin(axis=1) + many * np.arange(count)
     return descend(model, points, chosen, found.q[deepest], boxed=boxed, until=PATIENCE)
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from spheroidd.inference.dose_response import log_logistic
 from spheroidd.inference.dose_response.random_effects import Evidence
-from spheroidd.inference.dose_response.status_rules import ALPHA, SPAN
-from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
+from spheroidd.inference.dose_response.status_rules import SPAN
+from spheroidd.protocols.dose import ALPHA, CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
 Which = Literal["rel", "abs"]  # halfway between the plateaus, or half of the control

@@ -19,10 +19,10 @@ from spheroidd.inference.dose_response import log_logistic
 from spheroidd.inference.dose_response import status_rules as curve_status
 from spheroidd.inference.dose_response.log_logistic import Floats
 from spheroidd.inference.dose_response.observations import Curve, Observations
-from spheroidd.inference.dose_response.status import failed
+from spheroidd.inference.dose_response.status import NO_IC50, failed, told
 from spheroidd.inference.dose_response.status_rules import Doses, Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import OUTSIDE, SLOPES
-from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
+from spheroidd.protocols.dose import ALPHA, CurveStatus, DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
 MODEL = "LL.2"
@@ -38,6 +38,11 @@ _FAR = 30.0  # |logit| of a plateau that is 0 or 1
 _QUICK = {"L-BFGS-B": {"maxiter": 50}, "Nelder-Mead": {"xatol": 1e-4, "fatol": 1e-5}}
 _NEVER = 1e300  # the deviance of what cannot be
 LACK_OF_FIT = 1e-3
+_PLATEAUS: dict[str, list[tuple[float, ...]]] = {  # where the search begins: logits of d and c
+    "LL.2": [()],
+    "LL.3": [(3.0,), (0.0,)],
+    "LL.4": [(3.0, -3.0), (0.4, -3.0), (3.0, -0.8), (0.4, -0.8)],
+}
 STARTS = 5  # of those looked at, the best
 
 
@@ -108,20 +113,20 @@ class _Quantal:
         verdict = self._other_way() or self._misfit() or curve_status.without_ic50(effect)
         if verdict is not None and verdict.status is CurveStatus.FAILED:
             return failed(observed, verdict.reason)
-        told: list[float | None] = [None] * 6
+        ic50s: dict[str, float | None] = dict(NO_IC50)
         if verdict is None:
             half = log_logistic.log_dose_at(parameters, self._half(parameters))
             relative = self._interval(self.q[1], self._at_midpoint)
             absolute = None if half is None else self._interval(half, self._at_half)
             verdict = curve_status.together(relative, absolute, doses, effect)
-            told = [*_told(relative, doses), *_told(absolute, doses)]
+            ic50s |= told("rel", relative, doses) | told("abs", absolute, doses)
         grid = np.geomspace(*observed.range_um, 200)
         return DoseResponseFit(
-            observed.name,
-            verdict.status,
-            verdict.reason,
-            self.model,
-            *told,
+            name=observed.name,
+            status=verdict.status,
+            reason=verdict.reason,
+            model=self.model,
+            **ic50s,
             hill=abs(parameters["b"]),
             top=parameters["d"],
             bottom=parameters["c"],
@@ -132,6 +137,7 @@ class _Quantal:
             parameters=parameters,
             covariance=self._covariance(parameters),
             warnings=self._warnings(),
+            residual_df=None,  # a binomial likelihood has no residual variance
             dose_unit=observed.dose_unit,
         )
 
@@ -165,7 +171,7 @@ class _Quantal:
     def _misfit(self) -> Verdict | None:
         """Where the shares differ between the doses and the model does no better than one share at all of them."""
         p = self._p_by_dose()
-        if self._p() <= curve_status.ALPHA or p > curve_status.ALPHA:
+        if self._p() <= ALPHA or p > ALPHA:
             return None
         others = " or ".join(name for name in MODELS if len(MODELS[name]) > len(MODELS[self.model]))
         do = f"; fit {others}" if others else ""
@@ -182,19 +188,24 @@ class _Quantal:
         """Where the share runs against what was asked for."""
         other = _Quantal(self.observed, MODEL, -self.sign)
         mine = self if self.model == MODEL else _Quantal(self.observed, MODEL, self.sign)
-        if mine._least() - other._least() < stats.chi2.isf(curve_status.ALPHA, 1):
+        if mine._least() - other._least() < stats.chi2.isf(ALPHA, 1):
             return None
         way, do = ("rises", "with") if self.sign > 0 else ("falls", "without")
         return Verdict(CurveStatus.INACTIVE, f"the response {way} with the dose; fit it {do} `increasing`")
 
     def _best(self) -> Floats:
-        ends = [(lo, hi) for lo in (0.05, 0.3) for hi in (0.95, 0.6)] if self.model == "LL.4" else [(0.0, 0.95), (0.0, 0.5)]
-        logits = [[math.log(end / (1 - end)) for end in (d, c) if end > 0][: len(self.bounds) - 2] for c, d in ends]
-        logits = logits if self.model != MODEL else [[]]
         middles = np.linspace(self.low, self.high, 5)
-        starts = [[math.log(b), t, *plateaus] for b in (0.7, 2.0, 6.0) for t in middles for plateaus in logits]
-        least = lambda q: self.deviance(self.parameters(q))  # noqa: E731
-        starts.sort(key=lambda start: least(np.array(start)))
+        starts = [
+            np.array([math.log(b), t, *plateaus])
+            for b in (0.7, 2.0, 6.0)
+            for t in middles
+            for plateaus in _PLATEAUS[self.model]
+        ]
+
+        def least(q: Floats) -> float:
+            return self.deviance(self.parameters(q))
+
+        starts.sort(key=least)
         found = [optimize.minimize(least, start, bounds=self.bounds, tol=1e-12) for start in starts[:STARTS]]
         best = min(found, key=lambda fit: float(fit.fun)).x
         close = {"xatol": 1e-8, "fatol": 1e-10, "maxiter": 4000, "maxfev": 4000}
@@ -232,7 +243,9 @@ class _Quantal:
         rest, bounds = np.delete(self.q, 1), [self.bounds[0], *self.bounds[2:]]
 
         def rise(log_dose: float) -> float:
-            least = lambda at: held(log_dose, at)  # noqa: E731
+            def least(at: Floats) -> float:
+                return held(log_dose, np.asarray(at))
+
             if len(rest) == 1:
                 found = optimize.minimize_scalar(lambda log_b: least(np.array([log_b])), bounds=bounds[0])
                 return float(found.fun) - limit
@@ -275,10 +288,7 @@ class _Quantal:
             return self.deviance(dict(zip(names, point, strict=True))) / 2
 
         information = np.array(
-            [
-                [half(at + i + j) - half(at + i - j) - half(at - i + j) + half(at - i - j) for j in step]
-                for i in step
-            ]
+            [[half(at + i + j) - half(at + i - j) - half(at - i + j) + half(at - i - j) for j in step] for i in step]
         ) / (4 * np.outer(step.sum(axis=1), step.sum(axis=1)))
         if not np.isfinite(information).all() or np.linalg.cond(information) > 1e14:
             return None
@@ -287,9 +297,3 @@ class _Quantal:
         if (np.diag(whole)[free] <= 0).any():
             return None
         return tuple(tuple(float(value) for value in row) for row in whole)
-
-
-def _told(ic50: Interval | None, doses: Doses) -> tuple[float | None, float | None, float | None]:
-    if ic50 is None or curve_status.place(ic50, doses).status not in curve_status.NUMBERED:
-        return None, None, None
-    return ic50.estimate, ic50.low, ic50.high

@@ -15,7 +15,7 @@ from spheroidd.inference.dose_response.observations import Observations
 from spheroidd.inference.dose_response.profile_likelihood import Limits, crossing_limits, midpoint_limits
 from spheroidd.inference.dose_response.status_rules import Doses, Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import SLOPES
-from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
+from spheroidd.protocols.dose import ALPHA, CurveStatus, DoseResponseFit
 
 LEVEL = 0.95
 OUTLIER = 3.5  # robust standard deviations
@@ -39,7 +39,7 @@ def failed(each: Observations, reason: str) -> DoseResponseFit:
         status=CurveStatus.FAILED,
         reason=reason,
         model="",
-        **_NO_IC50,
+        **NO_IC50,
         hill=None,
         top=None,
         bottom=None,
@@ -65,7 +65,7 @@ def classify_curves(batch: CurveBatch, area_um: tuple[float, float] | None) -> l
     ]
 
 
-_NO_IC50: dict[str, None] = dict.fromkeys(f"ic50_{kind}{end}" for kind in ("rel", "abs") for end in ("", "_lo", "_hi"))
+NO_IC50: dict[str, None] = dict.fromkeys(f"ic50_{kind}{end}" for kind in ("rel", "abs") for end in ("", "_lo", "_hi"))
 
 
 def _effect(batch: CurveBatch, i: int) -> Effect:
@@ -117,9 +117,7 @@ def _relative(batch: CurveBatch, open_ones: np.ndarray, effects: list[Effect]) -
     asked = inside & (strict > 0)
     limits = _midpoint_limits(batch, inside, np.full(len(effects), LEVEL))
     intervals = _intervals(batch, estimate, limits, asked, _midpoint_limits(batch, asked, strict))
-    return [
-        _of_a_runaway(batch, i, interval) if batch.runaway[i] else interval for i, interval in enumerate(intervals)
-    ]
+    return [_of_a_runaway(batch, i, interval) if batch.runaway[i] else interval for i, interval in enumerate(intervals)]
 
 
 def _of_a_runaway(batch: CurveBatch, i: int, interval: Interval) -> Interval:
@@ -194,13 +192,13 @@ def _said(
     area_um: tuple[float, float] | None,
 ) -> DoseResponseFit:
     each = batch.observations[i]
-    numbers: dict[str, float | None] = dict(_NO_IC50)
+    numbers: dict[str, float | None] = dict(NO_IC50)
     if verdict is None:
         doses = Doses(*each.range_um, each.dose_unit)
         verdict = curve_status.together(relative, absolute, doses, effect)
         for kind, ic50 in (("rel", relative), ("abs", absolute)):
-            numbers |= _told(kind, ic50, doses)
-    is_curve = effect.p_effect is not None and effect.p_effect <= curve_status.ALPHA
+            numbers |= told(kind, ic50, doses)
+    is_curve = effect.p_effect is not None and effect.p_effect <= ALPHA
     parameters, covariance = _to_draw(batch, i, is_curve)
     warnings = _missing(each) + (_warnings(batch, i, effect) if is_curve else ())
     return DoseResponseFit(
@@ -225,7 +223,8 @@ def _said(
     )
 
 
-def _told(kind: str, ic50: Interval | None, doses: Doses) -> dict[str, float | None]:
+def told(kind: str, ic50: Interval | None, doses: Doses) -> dict[str, float | None]:
+    """An IC50 ("rel" or "abs") and its limits by the names of `DoseResponseFit`; empty where it may not be told."""
     if ic50 is None or curve_status.place(ic50, doses).status not in curve_status.NUMBERED:
         return {}
     return {f"ic50_{kind}": ic50.estimate, f"ic50_{kind}_lo": ic50.low, f"ic50_{kind}_hi": ic50.high}

@@ -4,8 +4,8 @@ An effect counts if the F-test against a constant finds it and it spans at least
 that were tested (30 points where the control is 100). Then each IC50 stands for itself: inside the doses with limits at
 most tenfold apart it is `ok`. Inside, with wider limits, it is `approximate` as long as the interval stays within the
 doses; where the wide interval runs past the lowest or the highest dose nobody can say that the IC50 is inside, and it
-is censored there, as is an estimate outside. Where it runs past both, the effect is `unplaced`. So it is where the curve
-would be censored at an end beside which half of the control is passed within the doses: an IC50 is above the highest
+is censored there, as is an estimate outside. Where it runs past both, the effect is `unplaced`. So it is where the
+curve would be censored at an end although half of the control is passed within the doses: an IC50 is above the highest
 dose only if more than half of the control is left there, fitted and seen.
 
 Two cases need more, because noise can draw a plateau that was never seen. Where the response stays above half of the
@@ -34,9 +34,10 @@ class Effect:
     """What the rules look at before any interval. Responses in the unit of the data, doses in micromolar.
 
     `fitted_start` is the curve without compound (at the lowest dose where no untreated well was given), `fitted_end`
-    at the highest dose, `seen_end` the mean response there. `full_scale` is the response that counts as 100 %. `control_known` says that it was given or
-    measured in untreated wells; `kept` is the largest share of it left at any dose (of the effect: still missing).
-    `half_gone` says that no untreated well was seen and that the lowest dose already has half of the effect.
+    at the highest dose, `seen_end` the mean response there. `full_scale` is the response that counts as 100 %.
+    `control_known` says that it was given or measured in untreated wells; `kept` is the largest share of it left at any
+    dose (of the effect: still missing). `half_gone` says that no untreated well was seen and that the lowest dose
+    already has half of the effect.
     """
 
     p_effect: float | None
@@ -128,7 +129,10 @@ def without_ic50(effect: Effect) -> Verdict | None:
     share = change / effect.full_scale if effect.full_scale > 0 else math.nan
     if not share >= SPAN:
         said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"
-        return Verdict(CurveStatus.INACTIVE, f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is told")
+        why = f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is told"
+        if effect.control_known and not effect.half_left:  # most of it lies outside of the doses
+            return Verdict(CurveStatus.UNPLACED, f"{why}, though less than half of the control is left at the end")
+        return Verdict(CurveStatus.INACTIVE, why)
     return None
 
 
@@ -189,7 +193,7 @@ def _relative(alone: Verdict, absolute: Interval | None, doses: Doses, effect: E
     """What may be said of the relative IC50 beside where half of the control is passed."""
     too_high = alone.status is CurveStatus.CENSORED_HIGH and not effect.half_left
     passed = absolute is not None and doses.holds(absolute.estimate)
-    too_low = alone.status is CurveStatus.CENSORED_LOW and passed
+    too_low = alone.status is CurveStatus.CENSORED_LOW and passed and effect.control_known
     if not (too_high or too_low):
         return alone
     plateau = "upper" if too_low != effect.increasing else "lower"

@@ -29,8 +29,8 @@ class Points:
 
     All arrays are (C, D); curves with fewer doses have columns of weight 0. `scatter` (C,) is the weighted sum of
     squares of the replicates around their means, which no curve can fit. `low`, `high` (C,): ln of the doses above 0.
-    `least`, `most` (C,) are how far a plateau may lie outside of the means: as far again as the means' own span. A curve
-    whose midpoint is among its doses has shown half of its way, so its plateaus are no further.
+    `least`, `most` (C,) are how far a plateau may lie outside of the means: as far again as the means' own span. A
+    curve whose midpoint is among its doses has shown half of its way, so its plateaus are no further.
     """
 
     log_dose: Floats
@@ -130,7 +130,9 @@ def descend(
     `boxed` keeps free plateaus between the points' `least` and `most`.
     """
     until = until or Until()
-    box = Box(points.least[which], points.most[which]) if boxed and not (hold_midpoint or model.holds_a_plateau) else None
+    box = (
+        Box(points.least[which], points.most[which]) if boxed and not (hold_midpoint or model.holds_a_plateau) else None
+    )
     free = [i for i in model.free_shape if not (hold_midpoint and i == 1)]
     lowest, highest = points.bounds(which)
     if hold_midpoint:
@@ -225,7 +227,7 @@ def _unheld(
 def _at_the_box(
     c: Floats, d: Floats, box: Box, s: Floats, rest: Floats, ds: Floats, weight: Floats, y: Floats
 ) -> _State:
-    """The best plateaus within the box of lanes whose free ones, c and d, are not: one of those outside is at a side."""
+    """The best plateaus in the box for lanes whose free ones, c and d, are not: one of those outside is at a side."""
     parts = s, rest, ds, weight, y
     c, d = c.clip(*box), d.clip(*box)
     by_c, by_d = _unheld(c, None, *parts), _unheld(None, d, *parts)

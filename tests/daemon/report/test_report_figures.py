@@ -132,7 +132,7 @@ def fit_of(status: CurveStatus, **numbers: float) -> DoseResponseFit:
         ("ic50_rel", "ic50_rel_lo", "ic50_rel_hi", "ic50_abs", "ic50_abs_lo", "ic50_abs_hi", "hill", "top", "bottom")
     )
     return DoseResponseFit(
-        "c", status, "", "LL.4", **{**empty, **numbers}, auc=50.0, e_max=5.0, n=9, p_effect=1e-9, parameters={}
+        "c", status, "", "LL.4", **{**empty, "p_effect": 1e-9, **numbers}, auc=50.0, e_max=5.0, n=9, parameters={}
     )
 
 
@@ -142,7 +142,10 @@ def fit_of(status: CurveStatus, **numbers: float) -> DoseResponseFit:
         (CurveStatus.OK, {"ic50_rel": 2.0}, "2.00 µM"),
         (CurveStatus.OK, {"ic50_abs": 2.0}, "2.00 µM (absolute)"),
         (CurveStatus.APPROXIMATE, {"ic50_rel": 0.5}, "about 0.500 µM"),
-        (CurveStatus.INACTIVE, {}, "no effect"),
+        (CurveStatus.INACTIVE, {"p_effect": 0.3}, "no effect"),
+        (CurveStatus.INACTIVE, {"p_effect": None}, "no effect"),
+        (CurveStatus.INACTIVE, {"p_effect": 9e-4}, "no IC50"),
+        (CurveStatus.UNPLACED, {}, "not placed"),
         (CurveStatus.ALL_DEAD, {}, "< 0.1 µM"),
         (CurveStatus.CENSORED_LOW, {}, "< 0.1 µM"),
         (CurveStatus.CENSORED_HIGH, {}, "> 50 µM"),
