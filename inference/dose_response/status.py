@@ -76,7 +76,8 @@ def _effect(batch: CurveBatch, i: int) -> Effect:
     end = _at(parameters, each.range_um[1])
     control = each.control if increasing or each.control is not None else untreated
     known = control is not None and control > 0
-    shares = each.dose_means() / control if known and control is not None else np.ones(1)
+    with np.errstate(over="ignore"):  # beside a control of next to nothing
+        shares = each.dose_means() / control if known and control is not None else np.ones(1)
     return Effect(
         p_effect=batch.p_effect(i),
         fitted_start=start,
