@@ -1,15 +1,9 @@
-"""Treatments and the plate map: which well holds which compound, dose, control role and patient.
+"""Treatments and the plate map: which well holds which compound, dose, control role and patient."""
 
-The plate map's CSV has the columns `well,path[,path_488,path_561],role,compound,dose_um,patient` and, optionally,
-`pixel_um,z_step_um`. Paths are needed for replay only and are relative to the map; "/" and "\\" both separate folders,
-because maps travel between Windows and Linux. Upper and lower case are one in the header and in roles.
-"""
-
-import csv
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -64,13 +58,17 @@ def _check_label(name: str, label: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PlateWell:
-    """One row of the plate map. `paths` is keyed by channel ("488", "561") or by "" for one file with all channels."""
+    """One row of the plate map. `paths` is keyed by channel ("488", "561") or by "" for one file with all channels.
+
+    `annotations` are the map's further columns by their names: kept, and understood by nobody.
+    """
 
     well: WellId
     treatment: Treatment
     paths: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     pixel_um: float | None = None
     z_step_um: float | None = None
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if "" in self.paths and len(self.paths) > 1:
@@ -133,117 +131,3 @@ def check_plate_name(name: str) -> str:
 
 
 _WINDOWS_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(1, 10))}
-
-_COLUMNS = (
-    "well",
-    "path",
-    *(f"path_{c}" for c in CHANNELS),
-    "role",
-    "compound",
-    "dose_um",
-    "patient",
-    "pixel_um",
-    "z_step_um",
-)
-
-
-def read_plate_map(path: Path, name: str | None = None) -> PlateMap:
-    """Read a plate map CSV; the plate is called `name`, else the file's stem. ConfigError names the line and column."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            _check_header(path, reader.fieldnames or ())
-            wells = tuple(_read_row(path, reader.line_num, row) for row in reader if not _is_blank(row))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the plate map: {error.strerror}", where=str(path), do="check the path"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"not a CSV in UTF-8: {error}", where=str(path), do="save the map as CSV (UTF-8)") from error
-    try:
-        return PlateMap(name or _name_of(path), wells)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=str(path), do=error.do) from error
-
-
-def _name_of(path: Path) -> str:
-    """The file's stem, as far as a plate may be called that."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64].rstrip(".") or "plate"
-
-
-def _is_blank(row: Mapping[str | None, str | list[str] | None]) -> bool:
-    """A line of nothing but commas, as spreadsheets leave behind."""
-    return not any(value.strip() for value in row.values() if isinstance(value, str)) and None not in row
-
-
-def write_plate_map(path: Path, wells: Iterable[PlateWell]) -> None:
-    """Write a plate map that `read_plate_map` reads back; paths are written relative to the map where they can be."""
-    wells = tuple(wells)
-    used = ["well", *(f"path_{k}" if k else "path" for k in dict.fromkeys(k for w in wells for k in w.paths))]
-    used += ["role", "compound", "dose_um", "patient"]
-    used += [name for name in ("pixel_um", "z_step_um") if any(getattr(w, name) is not None for w in wells)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(used)
-        writer.writerows([_cell(path, entry, column) for column in used] for entry in wells)
-
-
-def _cell(map_path: Path, entry: PlateWell, column: str) -> str:
-    if column == "path" or column.startswith("path_"):
-        file = entry.paths.get(column[5:])
-        if file is None:
-            return ""
-        here = map_path.parent
-        return (file.relative_to(here) if file.is_relative_to(here) else file).as_posix()
-    owner = entry.treatment if hasattr(entry.treatment, column) else entry
-    value = getattr(owner, column)
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
-
-
-def _check_header(path: Path, found: Iterable[str]) -> None:
-    names = [_column(name) for name in found]
-    if len(names) == 1 and re.search(r"[;\t]", names[0]):
-        raise ConfigError(
-            "its columns are not separated by commas", where=f"{path}, line 1", do="save it as CSV (comma)"
-        )
-    for name in names:
-        if name not in _COLUMNS:
-            raise ConfigError(f"unknown column {name!r}", where=f"{path}, line 1", do=f"use {', '.join(_COLUMNS)}")
-    for name in ("well", "role"):
-        if name not in names:
-            raise ConfigError(f"the column {name!r} is missing", where=f"{path}, line 1", do=f"add {name}")
-    if len(set(names)) < len(names):
-        raise ConfigError("a column stands twice", where=f"{path}, line 1", do="keep each column once")
-
-
-def _column(name: str | None) -> str:
-    return (name or "").strip().lower()
-
-
-def _read_row(path: Path, line: int, row: Mapping[str | None, str | None]) -> PlateWell:
-    where = f"{path}, line {line}"
-    if None in row:
-        raise ConfigError("more cells than columns", where=where, do="quote cells that hold a comma")
-    cells = {_column(key): (value or "").strip() for key, value in row.items()}
-    try:
-        role = WellRole(cells["role"].lower().replace(" ", "_"))
-    except ValueError:
-        raise ConfigError(f"role is {cells['role']!r}", where=where, do=f"write one of {', '.join(WellRole)}") from None
-    dose, pixel, step = (_number(where, cells, name) for name in ("dose_um", "pixel_um", "z_step_um"))
-    columns = {"": "path", **{channel: f"path_{channel}" for channel in CHANNELS}}
-    paths = {
-        key: path.parent / cells[column].replace("\\", "/") for key, column in columns.items() if cells.get(column)
-    }
-    try:
-        treatment = Treatment(role, cells.get("compound") or None, dose, cells.get("patient") or None)
-        return PlateWell(WellId.parse(cells["well"]), treatment, MappingProxyType(paths), pixel, step)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=where, do=error.do) from error
-
-
-def _number(where: str, cells: Mapping[str, str], column: str) -> float | None:
-    text = cells.get(column, "")
-    try:
-        return float(text.replace("_", "?")) if text else None  # Python alone reads 1_0 as 10
-    except ValueError:
-        raise ConfigError(f"{column} is {text!r}", where=where, do="write a number with a decimal point") from None

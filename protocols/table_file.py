@@ -114,7 +114,7 @@ def _text(path: Path, text: str) -> Sheet:
         if separator == ",":  # only there must a cell with the separator in it be quoted
             do = "look for a quotation mark that is never closed, and save it as CSV"
             raise ConfigError(f"not a table: {error}", where=f"{path}, line {reader.line_num}", do=do) from error
-        lines = text.splitlines()[skipped:]
+        lines = re.split(r"\r\n|\r|\n", text)[skipped:]
         rows = [(n, line.split(separator)) for n, line in enumerate(lines, start=skipped + 1)]
     if sum(len(row) for _, row in rows) > _MAX_CELLS:
         raise ConfigError(f"it has more than {_MAX_CELLS} cells", where=str(path), do="give a table of one plate")
@@ -137,6 +137,9 @@ def _separator(text: str) -> tuple[str, int]:
         if match[1] in _SEPARATORS:
             return match[1], 1
         lines = lines[1:]
+    here = [sign for sign in _SEPARATORS if lines and sign in lines[0]]
+    if len(here) == 1 and sum(here[0] in line for line in lines) > 0.3 * len(lines):
+        return here[0], 0
     for sign in _SEPARATORS:  # a tab or a semicolon is no part of a number, a comma may be
         if sum(sign in line for line in lines) > 0.3 * len(lines):
             return sign, 0

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.protocols.plate import PlateWell, write_plate_map
+from spheroidd.protocols.plate import PlateWell
+from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.leica_tree import ScreenerField, resolution

@@ -17,7 +17,8 @@ from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap, PlateWell, read_plate_map
+from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 

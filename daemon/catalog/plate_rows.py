@@ -19,7 +19,8 @@ def well_rows(plate_map: PlateMap) -> list[dict[str, object]]:
 def plate_well(row: Mapping[str, Any]) -> PlateWell:
     """The inverse of `well_rows`, for one of them."""
     paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
-    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"])
+    annotations = MappingProxyType(dict(json.loads(row["annotations_json"] or "{}")))
+    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"], annotations)
 
 
 def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
@@ -50,4 +51,5 @@ def well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:
         "paths_json": dump({channel: str(path.absolute()) for channel, path in entry.paths.items()}),
         "pixel_um": entry.pixel_um,
         "z_step_um": entry.z_step_um,
+        "annotations_json": dump(dict(entry.annotations)) if entry.annotations else None,
     }

@@ -312,6 +312,11 @@ CREATE TABLE mask_evidence (
 ) STRICT, WITHOUT ROWID;
 """
 
+# A plate map's further columns by their names, as JSON; NULL where it has none.
+_ANNOTATIONS = """
+ALTER TABLE wells ADD COLUMN annotations_json TEXT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -324,6 +329,7 @@ MIGRATIONS: tuple[str, ...] = (
     _STACK_ENDS,
     _FIELDS,
     _EVIDENCE,
+    _ANNOTATIONS,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}

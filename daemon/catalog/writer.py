@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,7 +34,7 @@ from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
-from spheroidd.protocols.plate import PlateMap, PlateWell
+from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
@@ -154,7 +154,7 @@ class Catalog(CatalogReader):
             for row, entry in zip(well_rows(plate_map), plate_map, strict=True):
                 before = known.get(entry.well)
                 if before is not None:
-                    kept = PlateWell(entry.well, entry.treatment, before.paths, before.pixel_um, before.z_step_um)
+                    kept = replace(entry, paths=before.paths, pixel_um=before.pixel_um, z_step_um=before.z_step_um)
                     row = {**well_row(plate, 0, kept), "ordinal": row["ordinal"]}
                 self._tables.table("wells").upsert(row, pk=("plate", "well"))
                 if before is None or before.treatment != entry.treatment:

@@ -13,6 +13,7 @@ SUBJECTS = (
     "evaluate",
     "config",
     "plan",
+    "map",
     "fit",
     "report",
     "audit",

@@ -41,14 +41,16 @@ def serve(
 @app.command()
 def submit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML without [data] and [service].")],
-    plate_map: Annotated[Path | None, typer.Option("--map", metavar="CSV", help="The plate map.")] = None,
+    plate_map: Annotated[
+        Path | None, typer.Option("--map", metavar="MAP", help="The plate map: CSV, any text, or xlsx.")
+    ] = None,
     data: DataOption = DEFAULT_DATA,
     start_it: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
 ) -> int:
     """Hand a plate to a daemon that waits for one (`spheroidd serve`)."""
     from spheroidd.protocols import spheroidd_pb2 as wire
 
-    texts = {"config_toml": _text(config), "plate_map_csv": _text(plate_map) if plate_map else ""}
+    texts = {"config_toml": _text(config), "plate_map_csv": _map_text(plate_map, config) if plate_map else ""}
     with _daemon(data) as daemon:
         answer = daemon.call(daemon.stub.SubmitPlate, wire.SubmitPlateRequest(lease=daemon.lease, **texts))
         wells = f", {answer.n_wells} wells to image" if answer.HasField("n_wells") else ""
@@ -205,6 +207,30 @@ def _order(data: Path, method: str, **fields: Any) -> int:
         answer = daemon.call(getattr(daemon.stub, method), kind(lease=daemon.lease, **fields))
     typer.echo(f"{answer.done} ({answer.state})")
     return 0
+
+
+def _map_text(path: Path, config: Path) -> str:
+    """A plate map as the text that is handed in; a workbook, and text of another encoding, is read and written anew."""
+    import tempfile
+    import tomllib
+
+    from spheroidd.protocols.plate import WellRole
+    from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        try:
+            words = dict(tomllib.loads(_text(config)).get("plate", {}).get("roles", {}))
+            roles = {word: WellRole(role) for word, role in words.items()}
+        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+            do = "see `spheroidd config check`"
+            raise ConfigError(f"[plate.roles] cannot be read: {error}", where=str(config), do=do) from error
+        wells = read_plate_map(path, roles=roles)  # says what is wrong with it
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "map.csv"
+        write_plate_map(written, wells)
+        return written.read_text(encoding="utf-8")
 
 
 def _text(path: Path) -> str:

@@ -64,6 +64,10 @@ def replay(
     ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory to write.")] = DEFAULT_DATA,
     name: Annotated[str | None, typer.Option(help="The plate's name; without it the map's file name.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="WORD=ROLE", help="What a word of the map means; repeat for more."),
+    ] = None,
     pace: Annotated[str, typer.Option(help="real: the instrument's own pace; fast: as fast as possible.")] = "fast",
     pixel_um: Annotated[float | None, typer.Option(help="Pixel size where neither file nor map says it.")] = None,
     z_step_um: Annotated[float | None, typer.Option(help="z step where neither file nor map says it.")] = None,
@@ -78,6 +82,7 @@ def replay(
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
 ) -> int:
     """Run a recorded plate through the same pipeline as a microscope."""
+    from spheroidd.daemon.cli.map import own_words
     from spheroidd.daemon.config.model import build_config
     from spheroidd.daemon.emulation.replayed_plate import map_of_run, read_faults
     from spheroidd.daemon.launch.run import run_plate
@@ -87,7 +92,7 @@ def replay(
     given = read_faults(faults) if faults is not None else None
     tables = {
         "data": {"dir": str(data)},
-        "plate": _given(name=name, map=str(plate_map)),
+        "plate": _given(name=name, map=str(plate_map), roles=own_words(role) or None),
         "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um, faults=given),
         "inference": _given(
             model=model, normalisation=normalisation, device=device, threads=threads, precision=precision

@@ -18,7 +18,8 @@ from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
 from spheroidd.daemon.config.source_registry import SOURCES, build_source, settings_class
 from spheroidd.daemon.config.table import Section
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap, check_plate_name, read_plate_map
+from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
+from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.results import Limits, Normalisation
 
@@ -39,7 +40,13 @@ class PlateConfig(Section):
     """[plate]: which plate it is."""
 
     name: str | None = Field(default=None, description="the plate's name; without it the map's file name")
-    map: Path | None = Field(default=None, description="plate map (CSV); only the emulator can do without")
+    map: Path | None = Field(
+        default=None, description="plate map (CSV, text or xlsx); only the emulator can do without"
+    )
+    roles: dict[str, WellRole] = Field(
+        default_factory=dict,
+        description="the lab's own words for a well's role in the map, such as staurosporine = 'positive_control'",
+    )
 
 
 class StoreConfig(Section):
@@ -204,11 +211,11 @@ class Config(Section):
         """The plate's name: given, or the map's file name, or "plate"."""
         if self.plate.name:
             return check_plate_name(self.plate.name)
-        return read_plate_map(self.plate.map).name if self.plate.map else "plate"
+        return read_plate_map(self.plate.map, roles=self.plate.roles).name if self.plate.map else "plate"
 
     def plate_map(self) -> PlateMap | None:
         """Read the plate map; None where none is given. ConfigError names its line and column."""
-        return read_plate_map(self.plate.map, self.plate.name) if self.plate.map else None
+        return read_plate_map(self.plate.map, self.plate.name, self.plate.roles) if self.plate.map else None
 
 
 def load_config(path: Path) -> Config:

@@ -11,7 +11,7 @@ from rich.console import Console
 from spheroidd.daemon.config.model import build_config
 from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.protocols.plate import read_plate_map
+from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSource

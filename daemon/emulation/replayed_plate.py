@@ -9,7 +9,8 @@ from typing import Any
 from spheroidd.acquisition.store import ngff
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap, write_plate_map
+from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackKey
 
 

@@ -17,8 +17,9 @@ from spheroidd.acquisition.plates.plan_settings import PlanSettings
 from spheroidd.daemon.planning.useq_export import METADATA_KEY, OwnWords, is_json, load_useq, write_text
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateWell, Treatment, WellRole, check_plate_name, write_plate_map
+from spheroidd.protocols.plate import PlateWell, Treatment, WellRole, check_plate_name
 from spheroidd.protocols.plate_format import Point
+from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 

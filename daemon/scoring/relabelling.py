@@ -23,7 +23,8 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.exclusions import alone, relating
 from spheroidd.inference.viability.mtt import MttReference, Unit
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap, WellRole, read_plate_map
+from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.plate_map_file import read_plate_map
 
 _CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 IMPORT_AGAIN = "the plate was relabelled since: import the plate reader's file again"
@@ -60,7 +61,9 @@ def relabel(
             raise ConfigError("a daemon runs on this data directory", where=str(data_dir), do=do)
         catalog = held.enter_context(Catalog.create_or_open(data_dir))
         name = the_plate(catalog, plate)
-        old, new = catalog.plate_map(name), read_plate_map(map_file, name)
+        words = dict(json.loads(catalog.plate_config(name)).get("plate", {}).get("roles", {}))
+        roles = {word: WellRole(role) for word, role in words.items()}
+        old, new = catalog.plate_map(name), read_plate_map(map_file, name, roles)
         changes = _changes(old, new, str(map_file))
         notes = tuple(_notes(catalog, old, new))
         if dry_run:

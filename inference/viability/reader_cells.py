@@ -1,67 +1,10 @@
-"""What every plate reader's file is made of: labels of columns, rows and wells, and the readings beside them."""
+"""A block of readings out of the cells of a plate reader's table."""
 
-import itertools
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from spheroidd.inference.viability.mtt import ReaderBlock, Unit
-from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.table_numbers import number_style
-from spheroidd.protocols.well import MAX_COLUMNS, WellId
-
-_WELL = re.compile(r"[A-Za-z]{1,2}\d{1,2}")
-_COLUMN = re.compile(r"0?[1-9]|[1-4][0-9]")
-_ROW = re.compile(r"[A-Z]|A[A-F]")
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnRun:
-    """Labels of neighbouring columns: the place of the first in its line, and the plate's columns, from 0."""
-
-    at: int
-    columns: range
-
-
-def is_well(cell: str) -> bool:
-    """Whether a cell names a well of some plate.
-
-    >>> is_well("A1"), is_well("AF48"), is_well("X99"), is_well("T2 x")
-    (True, True, False, False)
-    """
-    if not _WELL.fullmatch(cell):
-        return False
-    try:
-        WellId.parse(cell)
-    except ConfigError:
-        return False
-    return True
-
-
-def row_of(cell: str) -> int | None:
-    """A plate row, from 0, by its letter (MARS adds a colon); None for anything else.
-
-    >>> row_of("A"), row_of("AF:"), row_of("a"), row_of("Avg")
-    (0, 31, None, None)
-    """
-    letter = cell.removesuffix(":")
-    return WellId.parse(f"{letter}1").row if _ROW.fullmatch(letter) else None
-
-
-def column_runs(row: Sequence[str]) -> list[ColumnRun]:
-    """Runs of two or more numbers that count up by one, as stand above a picture of a plate; several side by side.
-
-    >>> [run.columns for run in column_runs(["<>", "1", "2", "3", "", "1", "2", "3"])]
-    [range(0, 3), range(0, 3)]
-    """
-    runs: list[ColumnRun] = []
-    numbers = [(at, int(cell)) for at, cell in enumerate(row) if _COLUMN.fullmatch(cell)]
-    for _, grouped in itertools.groupby(numbers, key=lambda pair: pair[1] - pair[0]):
-        run = list(grouped)
-        (at, first), (_, last) = run[0], run[-1]
-        if len(run) > 1 and last <= MAX_COLUMNS:
-            runs.append(ColumnRun(at, range(first - 1, last)))
-    return runs
+from spheroidd.protocols.well import WellId
 
 
 def block_of(

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from spheroidd.inference.viability.mtt import ReaderBlock, Unit
-from spheroidd.inference.viability.reader_cells import ColumnRun, block_of, column_runs, is_well, row_of
+from spheroidd.inference.viability.reader_cells import block_of
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate_labels import ColumnRun, column_runs, is_well, row_of
 from spheroidd.protocols.table_file import Sheet
 from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
@@ -234,7 +235,7 @@ def _list(sheet: Sheet, at: int, before: _Before, points: bool) -> _Found:
     for n, well in rows:
         if well in seen:
             raise ConfigError(f"well {well} stands twice", where=sheet.where(n), do="keep one row for it")
-        if any(sheet.rows[n][len(titles) :]):
+        if any(sheet.rows[n][len(titles) :]) or (sheet.separator == "," and len(sheet.rows[n]) > len(titles)):
             do = "write decimals with a point, or separate cells by semicolons"
             raise ConfigError("more cells than columns", where=sheet.where(n), do=do)
         seen[well] = n

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from spheroidd.inference.viability.mtt import ReaderBlock
-from spheroidd.inference.viability.reader_cells import block_of, column_runs, is_well
+from spheroidd.inference.viability.reader_cells import block_of
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate_labels import column_runs, is_well
 from spheroidd.protocols.table_file import Sheet
 from spheroidd.protocols.well import WellId
 

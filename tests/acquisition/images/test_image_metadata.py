@@ -29,7 +29,8 @@ from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreener
 from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.events import SliceDurable
-from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, read_plate_map
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate

@@ -18,7 +18,8 @@ from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.config.model import Config
 from spheroidd.protocols.errors import ConfigError, InstrumentError, ModelError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
-from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, read_plate_map
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.results import Normalisation, StackMeasurement
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId

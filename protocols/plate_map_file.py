@@ -1,0 +1,184 @@
+"""Plate maps as labs have them: a list (a row a well) or grids (a picture of the plate for each variable).
+
+Text or workbook, see `table_file`. A list has the columns `well,path[,path_488,path_561],role,compound,dose_um,patient`
+and, optionally, `pixel_um,z_step_um`; a grid's title names its variable. Paths are needed for replay only and are
+relative to the map; "/" and "\\" both separate folders, because maps travel between Windows and Linux. Other columns
+are kept as annotations. Whatever is wrong is told at once, each with its line.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.plate_map_columns import TO_UM, MapColumn, split_unit
+from spheroidd.protocols.plate_map_tables import MapTable, Record, map_tables
+from spheroidd.protocols.role_words import RoleWords
+from spheroidd.protocols.stack import CHANNELS
+from spheroidd.protocols.table_file import read_sheets
+from spheroidd.protocols.table_numbers import NumberStyle, number_style
+from spheroidd.protocols.well import WellId
+
+_MOST_TOLD = 40
+_LENGTHS = ("pixel_um", "z_step_um")
+
+
+def read_plate_map(path: Path, name: str | None = None, roles: Mapping[str, WellRole] | None = None) -> PlateMap:
+    """Read a plate map; the plate is called `name`, else the file's stem. `roles` are a lab's own words for roles.
+
+    ConfigError names everything that is wrong, each with its line and column.
+    """
+    try:
+        sheets = read_sheets(path)
+    except ConfigError as error:
+        raise ConfigError(f"cannot read the plate map: {error.what}", where=error.where, do=error.do) from error
+    faults: list[ConfigError] = []
+    table = map_tables(path, sheets, faults)
+    _raise(path, faults)
+    wells = _wells(path, table, RoleWords(roles or {}), faults)
+    _raise(path, faults)
+    try:
+        return PlateMap(name or _name_of(path), wells)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=str(path), do=error.do) from error
+
+
+def _raise(path: Path, faults: Sequence[ConfigError]) -> None:
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        told = [f"\n  {fault.where.removeprefix(f'{path}, ')}: {fault.what}; {fault.do}" for fault in faults]
+        more = [f"\n  and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+        what = f"{len(told)} things are wrong in it:{''.join([*told[:_MOST_TOLD], *more])}"
+        raise ConfigError(what, where=str(path), do="correct them; `spheroidd map check` looks again")
+
+
+def _name_of(path: Path) -> str:
+    """The file's stem, as far as a plate may be called that."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64].rstrip(".") or "plate"
+
+
+def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigError]) -> tuple[PlateWell, ...]:
+    numbers = {name: _numbers(table, name, faults) for name in ("dose_um", *_LENGTHS)}
+    wells: list[PlateWell] = []
+    seen: set[WellId] = set()
+    for n, record in enumerate(table.records):
+        own = {name: found[n] for name, found in numbers.items()}
+        if any(value is _UNREAD for value in own.values()):
+            continue  # told already
+        try:
+            entry = _well(path, record, own, words)
+            if entry.well in seen:
+                raise ConfigError(f"well {entry.well} stands twice", do="keep one row for it")
+        except ConfigError as error:
+            faults.append(ConfigError(error.what, where=record.where, do=error.do))
+        else:
+            seen.add(entry.well)
+            wells.append(entry)
+    return tuple(wells)
+
+
+def _well(path: Path, record: Record, own: Mapping[str, float | None], words: RoleWords) -> PlateWell:
+    cells = record.cells
+    compound, dose = cells.get("compound") or None, own["dose_um"]
+    role, compound = _role(cells.get("role", ""), compound, dose, words)
+    columns = {"": "path", **{channel: f"path_{channel}" for channel in CHANNELS}}
+    paths = {
+        key: path.parent / cells[column].replace("\\", "/") for key, column in columns.items() if cells.get(column)
+    }
+    treatment = Treatment(role, compound, dose, cells.get("patient") or None)
+    annotations = MappingProxyType({title: text for title, text in record.annotations.items() if text})
+    well = WellId.parse(cells["well"])
+    return PlateWell(well, treatment, MappingProxyType(paths), own["pixel_um"], own["z_step_um"], annotations)
+
+
+def _role(word: str, compound: str | None, dose: float | None, words: RoleWords) -> tuple[WellRole, str | None]:
+    """The role, and the compound unless it only said the role: what a role column says, else what the rest says."""
+    if word:
+        return words.role(word), compound
+    said = words.find(compound) if compound else None
+    if said is WellRole.EMPTY:
+        return said, None
+    if said is not None and said is not WellRole.SAMPLE:
+        return said, compound
+    if compound and dose:
+        return WellRole.SAMPLE, compound
+    if compound and dose == 0:
+        do = "write its role: negative_control where dose 0 is an untreated well, else sample"
+        raise ConfigError(f"{compound} at dose 0 has no role", do=do)
+    return words.role(word), compound
+
+
+_UNREAD = float("nan")
+
+
+def _numbers(table: MapTable, name: str, faults: list[ConfigError]) -> list[float | None]:
+    """A column's numbers in its own unit's terms, None for an empty cell; what cannot be read is told and `_UNREAD`."""
+    column = table.columns.get(name)
+    cells = [record.cells.get(name, "") for record in table.records]
+    if column is None:
+        return [None] * len(cells)
+    factors = [1.0 if column.to_um is None else column.to_um] * len(cells)
+    if name == "dose_um" and column.to_um is None:
+        split = [split_unit(cell) if cell else None for cell in cells]
+        if any(cell and part is None and not _is_zero(cell) for cell, part in zip(cells, split, strict=True)):
+            what = f"the column {column.title!r} says no unit"
+            do = f"call it dose_um (micromolar), or one of {', '.join(f'dose_{unit}' for unit in TO_UM)}"
+            faults.append(ConfigError(what, where=table.where, do=do))
+            return [_UNREAD] * len(cells)
+        factors = [part[1] if part else 1.0 for part in split]
+        cells = [part[0] if part else cell for part, cell in zip(split, cells, strict=True)]
+    try:
+        style = number_style(cells, column=column.title, line=lambda i: table.records[i].where, points=table.points)
+    except ConfigError as error:
+        faults.append(error)
+        return [_UNREAD] * len(cells)
+    return [
+        _number(column, table.records[n], cell, factors[n], style, faults) if cell else None
+        for n, cell in enumerate(cells)
+    ]
+
+
+def _is_zero(cell: str) -> bool:
+    return re.fullmatch(r"0*([.,]0*)?", cell) is not None
+
+
+def _number(
+    column: MapColumn, record: Record, cell: str, factor: float, style: NumberStyle, faults: list[ConfigError]
+) -> float:
+    value = style.read(cell)
+    if value is None:
+        do = "write a number with a decimal point"
+        faults.append(ConfigError(f"{column.title} is {cell!r}", where=record.where, do=do))
+        return _UNREAD
+    return value if factor == 1.0 else float(f"{value * factor:.12g}")  # 300 nM are .3 uM, not .30000000000000004
+
+
+def write_plate_map(path: Path, wells: Iterable[PlateWell]) -> None:
+    """Write a list that `read_plate_map` reads back, CSV in UTF-8; paths are relative to the map where they can be."""
+    wells = tuple(wells)
+    used = ["well", *(f"path_{k}" if k else "path" for k in dict.fromkeys(k for w in wells for k in w.paths))]
+    used += ["role", "compound", "dose_um", "patient"]
+    used += [name for name in _LENGTHS if any(getattr(w, name) is not None for w in wells)]
+    more = list(dict.fromkeys(title for w in wells for title in w.annotations))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*used, *more])
+        for entry in wells:
+            cells = [_cell(path, entry, column) for column in used]
+            writer.writerow([*cells, *(entry.annotations.get(title, "") for title in more)])
+
+
+def _cell(map_path: Path, entry: PlateWell, column: str) -> str:
+    if column == "path" or column.startswith("path_"):
+        file = entry.paths.get(column[5:])
+        if file is None:
+            return ""
+        here = map_path.parent
+        return (file.relative_to(here) if file.is_relative_to(here) else file).as_posix()
+    owner = entry.treatment if hasattr(entry.treatment, column) else entry
+    value = getattr(owner, column)
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
