@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spheroidd.daemon.config import source_registry as sources
 from spheroidd.daemon.config.errors import line_of
-from spheroidd.daemon.config.model import Config, build_config, config_schema, load_config, to_toml
+from spheroidd.daemon.config.model import Config, build_config, config_schema, load_config, open_source, to_toml
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Limits
 from tests.places import EXAMPLES
@@ -231,6 +231,6 @@ def test_a_source_is_built_from_the_configuration(tmp_path: Path) -> None:
 
     config = load_config(written(tmp_path, HEAD + "[plate]\nname = 'P7'\n"))
     clock = SystemClock()
-    source = sources.open_source(config, clock)
+    source = open_source(config, clock)
     assert isinstance(source, Scope)
     assert source.arguments == (config.source, None, "P7", clock)
