@@ -22,10 +22,11 @@ from spheroidd.daemon.service.messages import changes_after, status_message
 from spheroidd.daemon.service.status_remote import from_message
 from spheroidd.daemon.web.plate_view import entries, plate_view, well_view
 from spheroidd.protocols.results import Related, WellStatus
-from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack import CHANNELS, StackKey
 from spheroidd.protocols.trust import MEANINGS, Trust, TrustFlag, failed_reason
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
+from tests.faults.plate_runs import run, write_config
 
 FAILED_CONTROL, CONTROLS = WellId(0, 3), [WellId(0, column) for column in range(3)]
 FAILED, DOUBTFUL = WellId(1, 2), WellId(1, 3)
@@ -205,3 +206,19 @@ def test_a_change_that_is_streamed_carries_the_flags_as_a_list(data: Path) -> No
         told = {one.result.well: list(one.result.trust_flags) for one in changes_after(catalog, 0, 1000)}
     assert told[str(FAILED)] == ["no-cell"]
     assert told[str(DOUBTFUL)] == ["clipped"]
+
+
+@pytest.mark.parametrize(("high", "held"), [(250.0, False), (60_000.0, True)])
+def test_a_run_with_limits_says_of_each_well_whether_they_held_it(tmp_path: Path, high: float, held: bool) -> None:
+    """In a real process, from pixels to the exit code."""
+    limits = {channel: {"low": 100.0, "high": high, "mean": 150.0, "sd": 50.0} for channel in CHANNELS}
+    source = {"compounds": 0, "negative_controls": 1, "positive_controls": 1}
+    config = write_config(tmp_path, source=source, limits=limits)
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    code, text = command("results", tmp_path / "data", "--json")
+    rows = json.loads(text)
+    assert any("clipped" in row["trust_flags"] for row in rows) is not held
+    assert code == any(row["trust"] != "ok" for row in rows)
+    assert {row["status"] for row in rows} == {"final"}
+    with Catalog.read_only(tmp_path / "data") as catalog:
+        assert verify(catalog).intact
