@@ -1,7 +1,8 @@
 """What an open file of images says and gives: the nouns that every reader shares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -11,7 +12,11 @@ from spheroidd.protocols.errors import StackError
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """What one file holds, as its metadata say; voxel sizes are None where they do not (0 counts as not said)."""
+    """What one file holds, as its metadata say; voxel sizes are None where they do not (0 counts as not said).
+
+    `conflicts` has, by the name of a length, what the file says of it twice and differently; `doubts` is what a person
+    should know of the file though it can be read.
+    """
 
     n_channels: int
     n_z: int
@@ -21,6 +26,8 @@ class FileLayout:
     channel_names: tuple[str, ...] = ()
     pixel_um: float | None = None
     z_step_um: float | None = None
+    conflicts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    doubts: tuple[str, ...] = ()
 
 
 class StackFile(Protocol):

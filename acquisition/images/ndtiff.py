@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.images.file_kind import check_regular, read_description
 from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.units import length_um
+from spheroidd.acquisition.images.z_axis import measured_step_um
 from spheroidd.protocols.errors import StackError
 
 _DTYPES = {0: "uint8", 1: "uint16", 3: "uint16", 4: "uint16", 5: "uint16", 6: "uint16"}
 _OURS = {"z", "channel"}
+MAX_SLICES, MAX_NAMED = 100_000, 5
+MAX_AXES_BYTES, MAX_METADATA_BYTES = 65_536, 2**24  # of one plane; a real one's have 30 and 5,000
 Axes = dict[str, int | str]
 
 
@@ -42,10 +46,12 @@ def _entries(index: Path) -> Iterator[Entry]:
 
     An entry is: length and text of the axes (JSON), length and text of the file's name, and eight numbers.
     """
-    data, at = index.read_bytes(), 0
+    data, at = read_description(index), 0
     try:
         while at < len(data):
             (n_axes,) = struct.unpack_from("<I", data, at)
+            if n_axes > MAX_AXES_BYTES:
+                raise ValueError(f"axes of {n_axes} bytes")
             axes = json.loads(data[at + 4 : at + 4 + n_axes])
             at += 4 + n_axes
             (n_name,) = struct.unpack_from("<I", data, at)
@@ -56,7 +62,7 @@ def _entries(index: Path) -> Iterator[Entry]:
             if not isinstance(axes, dict) or Path(name).name != name or min(numbers) < 0:
                 raise ValueError(f"entry for {axes} in {name!r}")
             yield Entry(axes, name, *numbers[:7])
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         what = f"its index is damaged or not finished: {error}"
         raise StackError(what, where=str(index), do="copy it again, or record the well again") from error
 
@@ -84,11 +90,18 @@ class NDTiffFile:
         self._path, self._index, self._chosen = path, index, chosen or {}
         self._planes: dict[tuple[str, int], Entry] = {}
         self._channels: list[str] = []
+        self._sizes: dict[str, int] = {}
         self._read_index()
-        self._z_values = sorted({z for _, z in self._planes})
+        z_values = {z for _, z in self._planes}
+        if max(z_values) - min(z_values) > MAX_SLICES:
+            what = f"its slices are numbered from {min(z_values)} to {max(z_values)}"
+            raise StackError(what, where=str(path), do="record the well again")
+        self._z_values = range(min(z_values), max(z_values) + 1)
         self._check_whole()
         first = next(iter(self._planes.values()))
-        metadata = self._tags(first)
+        said = map(self._tags, self._planes.values())
+        pixels_um = [length_um(tags.get("PixelSizeUm", tags.get("PixelSize_um")), "um") for tags in said]
+        different = [um for um in dict.fromkeys(pixels_um) if um is not None]
         self.layout = FileLayout(
             len(self._channels),
             len(self._z_values),
@@ -96,8 +109,9 @@ class NDTiffFile:
             first.width,
             _DTYPES[first.kind],
             tuple(self._channels),
-            length_um(metadata.get("PixelSizeUm", metadata.get("PixelSize_um")), "um"),
+            pixels_um[0],
             self._z_step_um(),
+            {"pixel_um": f"its planes say {different[0]:g} um and {different[1]:g} um"} if len(different) > 1 else {},
         )
 
     def plane(self, channel: int, z: int) -> NDArray[Any]:
@@ -127,7 +141,12 @@ class NDTiffFile:
 
     def _add(self, entry: Entry, axes: Axes) -> None:
         others = {name: value for name, value in axes.items() if name not in _OURS}
-        channel, z = str(axes.get("channel", "")), int(axes.get("z", 0))
+        channel = str(axes.get("channel", ""))
+        try:
+            z = int(axes.get("z", 0))
+        except (ValueError, TypeError, OverflowError):
+            what = f"its index has a plane at z {axes.get('z')!r}"
+            raise StackError(what, where=str(self._path), do="record slices that are numbered") from None
         if entry.kind not in _DTYPES or entry.compression:
             raise StackError("its planes are colour or packed images", where=str(self._path), do="record grey images")
         if (channel, z) in self._planes:
@@ -140,10 +159,12 @@ class NDTiffFile:
             self._channels.append(channel)
 
     def _is_within(self, entry: Entry) -> bool:
-        try:
-            n_bytes = (self._index.parent / entry.file).stat().st_size
-        except OSError:
-            return False
+        if entry.file not in self._sizes:
+            try:
+                self._sizes[entry.file] = check_regular(self._index.parent / entry.file)
+            except OSError:
+                self._sizes[entry.file] = 0
+        n_bytes = self._sizes[entry.file]
         return entry.offset + entry.width * entry.height * np.dtype(_DTYPES[entry.kind]).itemsize <= n_bytes
 
     def _check_whole(self) -> None:
@@ -153,26 +174,25 @@ class NDTiffFile:
         if len(sizes) > 1:
             raise StackError(f"its planes differ: {sorted(sizes)}", where=str(self._path), do="record planes alike")
         if missing:
-            what = f"{len(missing)} of {len(wanted)} planes are missing or cut off, the first is channel "
-            what += f"{missing[0][0]!r} z {missing[0][1]}"
+            named = ", ".join(f"channel {channel!r} slice {z}" for channel, z in missing[:MAX_NAMED])
+            more = ", ..." if len(missing) > MAX_NAMED else ""
+            what = f"{len(missing)} of {len(wanted)} planes are missing or cut off: {named}{more}"
             raise StackError(what, where=str(self._path), do="copy it again, or record the well again")
 
     def _tags(self, entry: Entry) -> dict[str, Any]:
+        """What was recorded beside a plane; nothing where it cannot be read, as in a file that is cut off."""
         with (self._index.parent / entry.file).open("rb") as file:
             file.seek(entry.metadata_offset)
             try:
-                said = json.loads(file.read(entry.metadata_bytes))
-            except ValueError:  # of a file that is cut off; its planes will be found missing
+                said = json.loads(file.read(min(entry.metadata_bytes, MAX_METADATA_BYTES)))
+            except (ValueError, RecursionError):
                 return {}
         return said if isinstance(said, dict) else {}
 
     def _z_step_um(self) -> float | None:
-        """The distance of two slices that stand side by side, from where the focus was sent."""
-        by_z = {z: entry for (_, z), entry in self._planes.items()}
-        pair = next(((z, z + 1) for z in sorted(by_z) if z + 1 in by_z), None)
-        if pair is None:
-            return None
-        at = [self._tags(by_z[z]).get("ZPosition_um_Intended") for z in pair]
-        if not all(isinstance(z_um, int | float) for z_um in at):
-            return None
-        return length_um(abs(at[1] - at[0]), "um")  # type: ignore[operator]  # they are numbers
+        """The distance of the slices, from where the focus was sent for each; StackError where they stand unevenly."""
+        steps = []
+        for channel in self._channels:
+            facts = {z: of_micromanager(self._tags(self._planes[channel, z])) for z in self._z_values}
+            steps.append(measured_step_um(facts, None, f"{self._path}, channel {channel!r}"))
+        return next((step for step in steps if step is not None), None)

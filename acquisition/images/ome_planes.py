@@ -17,7 +17,7 @@ _NOTHING: Facts = {}
 
 @dataclass(frozen=True, slots=True)
 class OmePlanes:
-    """What is said of single planes of the first time point, by (channel, z); of whole channels; and of the image."""
+    """What is said of single planes of one time point, by (channel, z); of whole channels; and of the image."""
 
     planes: Mapping[tuple[int, int], Facts] = field(default_factory=lambda: MappingProxyType({}))
     channels: tuple[Facts, ...] = ()
@@ -29,8 +29,8 @@ class OmePlanes:
         return {**self.image, **of_channel, **self.planes.get((channel, z), _NOTHING)}
 
 
-def read_planes(root: Any, image: Any, *, of_one: bool) -> OmePlanes:
-    """Read what an Image element says of its planes.
+def read_planes(root: Any, image: Any, time_point: int = 0, *, of_one: bool) -> OmePlanes:
+    """Read what an Image element says of its planes of one time point.
 
     `of_one`: it has a single plane, whose element may count it as one of the whole field; where there are several
     elements nobody knows which one is meant, and none is believed.
@@ -41,7 +41,7 @@ def read_planes(root: Any, image: Any, *, of_one: bool) -> OmePlanes:
         planes = {(0, 0): _of_plane(elements[0])} if len(elements) == 1 else {}
     else:
         places = ((tuple(_index(plane, axis) for axis in "TCZ"), plane) for plane in elements)
-        planes = {(c, z): _of_plane(plane) for (t, c, z), plane in places if t == 0 and c >= 0 and z >= 0}
+        planes = {(c, z): _of_plane(plane) for (t, c, z), plane in places if t == time_point and c >= 0 and z >= 0}
     date = next((said for name in _DATES if (said := image.findtext(f"{{*}}{name}"))), None)
     channels = tuple(_of_channel(root, channel) for channel in pixels.findall("{*}Channel"))
     return OmePlanes(MappingProxyType(planes), channels, text("instrument_time", date))

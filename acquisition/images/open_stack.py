@@ -26,12 +26,12 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
             from spheroidd.acquisition.images.ndtiff import NDTiffFile
 
             return NDTiffFile(container, chosen)
+        if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
+            from spheroidd.acquisition.images.tiff import open_tiff
+
+            return open_tiff(container, series, chosen)
         if inside:
             raise StackError("there is no such file", where=str(path), do="check the path in the plate map")
-        if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
-            from spheroidd.acquisition.images.tiff import TiffFile
-
-            return TiffFile(path)
         if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zattrs").exists()):
             from spheroidd.acquisition.images.plane_folder import PlaneFolder
 

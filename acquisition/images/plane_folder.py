@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class SliceRead:
         return first.shape[0], first.shape[1], first.dtype.name
 
 
-def read_slice(path: Path, name: ImageName) -> SliceRead:
+def read_slice(path: Path, name: ImageName, channel_order: Sequence[str] | None = None) -> SliceRead:
     """Check the file to its last byte and read it; StackError where it is not whole or not one slice."""
     with WholeTiff(path) as tiff:
         ome = tiff.ome
@@ -60,7 +60,7 @@ def read_slice(path: Path, name: ImageName) -> SliceRead:
         else:
             names = ome.channel_names if ome else ()
             layout = FileLayout(tiff.n_pages, 1, tiff.height, tiff.width, tiff.dtype, names)
-            pages, _ = tell_apart(path, layout)
+            pages = tell_apart(path, layout, channel_order).channels
         pixels = {channel: tiff.page(page) for channel, page in pages.items()}
         metadata = {channel: tiff.metadata(page) for channel, page in pages.items()}
         if ome is None:

@@ -4,16 +4,18 @@ A file is checked whole before its first plane is given out, because the librari
 planes for a damaged one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
 
-from spheroidd.acquisition.images.channel_names import _named, tell_apart
-from spheroidd.acquisition.images.layout import CheckedFile, FileLayout, GrowingFile, LedgerFile, StackFile
+from spheroidd.acquisition.images.channel_names import only_channel, tell_apart
+from spheroidd.acquisition.images.layout import CheckedFile, GrowingFile, LedgerFile, StackFile
 from spheroidd.acquisition.images.open_stack import open_file
+from spheroidd.acquisition.images.units import agree
+from spheroidd.acquisition.images.z_axis import measured_step_um, step_conflict
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.stack import CHANNELS, SliceIndex
@@ -23,32 +25,61 @@ class RecordedStack:
     """One well's recorded stack: one file with all channels, or one file for each.
 
     `paths` is keyed by channel ("488", "561") or by "" for one file. `assignment` says how its channels were told
-    apart. Use it in a `with` statement.
+    apart; `doubts` is what a person should look at. `pixel_um` and `z_step_um` are what the files say, None where they
+    are silent; `conflicts` has, by their names, what the files say twice and differently. `channel_order` is the user's
+    word for which channel of a file is which. Use it in a `with` statement.
     """
 
-    def __init__(self, paths: Mapping[str, Path], *, growing: bool = False) -> None:
+    def __init__(
+        self, paths: Mapping[str, Path], *, growing: bool = False, channel_order: Sequence[str] | None = None
+    ) -> None:
+        self.where = ", ".join(str(path) for path in paths.values())
         with ExitStack() as opened:
             self._planes: dict[str, tuple[StackFile, int]] = {}
-            self.assignment = "one file for each channel"
+            self.assignment, doubts = "one file for each channel", []
             for key, path in paths.items():
                 file = open_file(path, growing=growing)
                 opened.callback(file.close)
+                doubts += [f"{path}: {doubt}" for doubt in file.layout.doubts]
                 if key:
-                    self._planes[key] = (file, _only_channel(path, file.layout, key))
+                    self._planes[key] = (file, only_channel(path, file.layout, key))
                 else:
-                    found, self.assignment = tell_apart(path, file.layout)
-                    self._planes |= {channel: (file, at) for channel, at in found.items()}
+                    found = tell_apart(path, file.layout, channel_order)
+                    self.assignment = found.how
+                    doubts += [f"{path}: its channels were told apart {found.doubt}"] if found.doubt else []
+                    self._planes |= {channel: (file, at) for channel, at in found.channels.items()}
+            self.doubts = tuple(doubts)
             self.channels = tuple(channel for channel in CHANNELS if channel in self._planes)
             self._check_alike(paths)
+            first = self._planes[self.channels[0]][0].layout
+            self.n_z, self.height, self.width, self.dtype = first.n_z, first.height, first.width, first.dtype
+            self.conflicts: dict[str, str] = {}
+            self.pixel_um = self._said("pixel_um")
+            self.z_step_um = self._shown_z_step(self._said("z_step_um"))
             self._opened = opened.pop_all()
-        first = self._planes[self.channels[0]][0].layout
-        self.n_z, self.height, self.width, self.dtype = first.n_z, first.height, first.width, first.dtype
-        self.pixel_um = self._said("pixel_um")
-        self.z_step_um = self._said("z_step_um")
 
     def _said(self, name: str) -> float | None:
-        sizes = (getattr(file.layout, name) for file, _ in self._planes.values())
-        return next((cast(float, size) for size in sizes if size is not None), None)
+        """A length as its files say it; where they differ, that is kept as a conflict."""
+        layouts = [file.layout for file, _ in self._planes.values()]
+        for layout in layouts:
+            if name in layout.conflicts:
+                self.conflicts[name] = layout.conflicts[name]
+        sizes = [size for layout in layouts if (size := cast(float | None, getattr(layout, name))) is not None]
+        if sizes and not all(agree(sizes[0], size) for size in sizes):
+            self.conflicts[name] = "its files say " + " and ".join(f"{size:g} um" for size in dict.fromkeys(sizes))
+        return sizes[0] if sizes else None
+
+    def _shown_z_step(self, said_um: float | None) -> float | None:
+        """The z-step: as it is said, else as the slices' own positions show it; StackError where these are uneven."""
+        shown_um = None
+        for channel, (file, at) in self._planes.items():
+            if self.n_z > 1 and not isinstance(file, CheckedFile):
+                facts = {z: file.metadata(at, z) for z in range(self.n_z)}
+                own_um = measured_step_um(facts, said_um, f"{self.where}, channel {channel}")
+                conflict = step_conflict(said_um or shown_um, own_um)
+                self.conflicts |= {"z_step_um": conflict} if conflict else {}
+                shown_um = shown_um or own_um
+        return said_um or shown_um
 
     def _check_alike(self, paths: Mapping[str, Path]) -> None:
         shapes = {
@@ -68,8 +99,8 @@ class RecordedStack:
         except StackError:
             raise
         except Exception as error:  # decoders raise what they like; none of it may end the plate
-            what = f"channel {index.channel} z {index.z} cannot be decoded: {error}"
-            raise StackError(what, do="record or copy the file again") from error
+            what = f"channel {index.channel} z {index.z} cannot be decoded: {type(error).__name__} {error}"
+            raise StackError(what, where=self.where, do="record or copy the file again") from error
         return np.array(pixels, dtype=self.dtype, order="C")
 
     def metadata(self, index: SliceIndex) -> Mapping[str, float | str]:
@@ -101,14 +132,3 @@ class RecordedStack:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _only_channel(path: Path, layout: FileLayout, channel: str) -> int:
-    """Which plane of a file that was given for one channel."""
-    if layout.n_channels == 1:
-        return 0
-    named = _named(layout)[channel]
-    if len(named) == 1:
-        return named[0]
-    what = f"it holds {layout.n_channels} channels, and none or several say {channel}"
-    raise StackError(what, where=str(path), do="give a file with one channel, or put the file under path")

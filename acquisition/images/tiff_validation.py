@@ -6,6 +6,7 @@ as many planes as its OME-XML promises.
 """
 
 import logging
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +17,18 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.images.codecs import check_codec
 from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
-from spheroidd.acquisition.images.ome_xml import OmeImage, read_ome
+from spheroidd.acquisition.images.ome_set import describe, is_ome, open_alone
+from spheroidd.acquisition.images.ome_xml import OmeImage
+from spheroidd.acquisition.images.tiff_chain import DO_AGAIN, check_offsets
 from spheroidd.acquisition.images.units import dtype_name
 from spheroidd.protocols.errors import StackError
 
 MICROMANAGER_TAG = 51123
-DO_AGAIN = "copy it again, or record the well again"
+MAX_PLANE_BYTES = 2**31  # a mosaic of 32,000 x 32,000 pixels
+LARGE_BYTES, MAX_SHRINKAGE = 2**26, 200  # a larger plane that shrank by more is no image of a camera
+_MINISWHITE = 0
 
 
 def damaged(path: Path, what: str) -> StackError:
@@ -55,49 +61,110 @@ def is_within(page: Any) -> bool:
     return bool(segments) and all(start > 0 < count and start + count <= n_bytes for start, count in segments)
 
 
-class WholeTiff:
-    """A TIFF taken by itself, page by page, whatever its OME-XML says of other files. Every page is whole.
+def check_pixels(page: Any, path: Path, *, one_block: bool = False) -> None:
+    """Raise StackError where a page's pixels are more than their bytes can hold, are not what its numbers say, or
+    cannot be unpacked here. `one_block`: the page stands for all planes, whose bytes are known to be there.
+    """
+    n_bytes, stored = math.prod(page.shape) * np.dtype(page.dtype).itemsize, sum(page.databytecounts)
+    if not one_block and (n_bytes > MAX_PLANE_BYTES or LARGE_BYTES < n_bytes > MAX_SHRINKAGE * stored):
+        what = f"one of its planes claims {n_bytes} bytes of pixels and has {stored} in the file"
+        raise damaged(path, what)
+    if page.keyframe.photometric == _MINISWHITE:
+        what = "its grey values are inverted (PhotometricInterpretation is WhiteIsZero)"
+        raise StackError(what, where=str(path), do="save it again with black at zero (Fiji: Image > Lookup Tables)")
+    check_codec(page.keyframe, path)
 
-    Use it in a `with` statement. `ome` is None where the file holds no OME-XML.
+
+class TiffPages:
+    """A TIFF taken by itself, page by page, whatever its OME-XML or Micro-Manager's say of other files.
+
+    Its list of pages holds to the end; whether a page is whole is asked of each. Use it in a `with` statement.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_offsets(path)
         with tifffile_faults() as faults:
             try:
-                self._tiff: Any = tifffile.TiffFile(path, is_ome=False)
+                self.tiff: Any = open_alone(path)
             except (tifffile.TiffFileError, ValueError, struct.error) as error:
                 raise damaged(path, f"not a whole TIFF: {error}") from error
             try:
+                self.n_pages = check_chain(self.tiff, path)
                 self._read()
             except (StackError, OSError):
-                self._tiff.close()
+                self.tiff.close()
                 raise
             except Exception as error:  # a damaged file can make tifffile raise anything
-                self._tiff.close()
-                raise damaged(path, f"its structure is damaged: {error}") from error
+                self.tiff.close()
+                raise damaged(path, f"its structure is damaged: {type(error).__name__} {error}") from error
         if faults:  # tifffile goes on with less than was promised
-            self._tiff.close()
+            self.tiff.close()
             raise damaged(path, f"its structure is damaged: {faults[0]}")
 
     def _read(self) -> None:
-        self.n_pages = check_chain(self._tiff, self.path)
-        pages = [self._tiff.pages[number] for number in range(self.n_pages)]
-        first = pages[0]
+        """What a kind of file has to say for itself."""
+
+    @property
+    def description(self) -> str:
+        """What the first page says, such as an OME-XML."""
+        return str(self.tiff.pages.first.description)
+
+    def check_page(self, number: int, shape: tuple[int, int], dtype: str) -> None:
+        """Raise StackError where a page is not one whole grey image of that shape and dtype, CodecError where it cannot
+        be unpacked.
+        """
+        page = self.tiff.pages[number]
+        if tuple(page.shape) != shape or dtype_name(self.path, np.dtype(page.dtype)) != dtype:
+            what = f"plane {number + 1} is {page.dtype} {page.shape}, not {dtype} {shape}"
+            raise StackError(what, where=str(self.path), do="save one grey image of one size and kind per plane")
+        if not is_within(page):
+            raise damaged(self.path, f"the pixels of plane {number + 1} of {self.n_pages} lie beyond its end")
+        check_pixels(page, self.path)
+
+    def page(self, number: int) -> NDArray[Any]:
+        """Read the pixels (y, x) of a page, counted from 0, in memory of its own; StackError where they are damaged."""
+        try:
+            pixels = self.tiff.pages[number].asarray()
+        except OSError:
+            raise
+        except Exception as error:  # decoders raise what they like
+            raise damaged(self.path, f"plane {number + 1} cannot be decoded: {error}") from error
+        return np.array(pixels, dtype=dtype_name(self.path, pixels.dtype), order="C")
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self.tiff.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WholeTiff(TiffPages):
+    """A TIFF all of whose pages are whole grey images of one size and kind.
+
+    `ome` is None where the file holds no OME-XML, or one that is in another file, which is not there.
+    """
+
+    def _read(self) -> None:
+        first = self.tiff.pages[0]
         if len(first.shape) != 2:
             raise StackError(f"its images are {first.shape}", where=str(self.path), do="save grey images")
         self.height, self.width = first.shape
         self.dtype = dtype_name(self.path, np.dtype(first.dtype))
-        for number, page in enumerate(pages, 1):
-            if page.shape != first.shape or page.dtype != first.dtype:
-                what = f"plane {number} is {page.dtype} {page.shape}, the first {first.dtype} {first.shape}"
-                raise StackError(what, where=str(self.path), do="save planes of one size and kind")
-            if not is_within(page):
-                raise damaged(self.path, f"the pixels of plane {number} of {self.n_pages} lie beyond its end")
-        text = first.description
-        self.ome = read_ome(text, self.path) if "OME" in text and text.lstrip().startswith("<") else None
+        for number in range(self.n_pages):
+            self.check_page(number, (self.height, self.width), self.dtype)
+        text = self.description
+        self.ome = self._described(text) if is_ome(text) else None
         if self.ome:
             self._check_promised(self.ome)
+
+    def _described(self, text: str) -> OmeImage | None:
+        whole, own = describe(text, self.path)
+        return whole.image(self.path, own.uuid) if whole else None
 
     def _check_promised(self, ome: OmeImage) -> None:
         if (ome.height, ome.width) != (self.height, self.width):
@@ -107,29 +174,9 @@ class WholeTiff:
         if promised > self.n_pages:
             raise damaged(self.path, f"its OME-XML promises {promised} planes, and it holds {self.n_pages}")
 
-    def page(self, number: int) -> NDArray[Any]:
-        """Read the pixels (y, x) of a page, counted from 0, in memory of its own; StackError where they are damaged."""
-        try:
-            pixels = self._tiff.pages[number].asarray()
-        except OSError:
-            raise
-        except Exception as error:  # decoders raise what they like
-            raise damaged(self.path, f"plane {number + 1} cannot be decoded: {error}") from error
-        return np.array(pixels, dtype=self.dtype, order="C")
-
     def metadata(self, number: int) -> Facts:
         """What the file says of a page's image, in its OME-XML or as Micro-Manager does."""
-        return self.ome.facts_of(number) if self.ome else micromanager_facts(self._tiff.pages[number])
-
-    def close(self) -> None:
-        """Let the file go; may be called twice."""
-        self._tiff.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self.ome.facts_of(number) if self.ome else micromanager_facts(self.tiff.pages.get(number, aspage=True))
 
 
 def micromanager_facts(page: Any) -> Facts:

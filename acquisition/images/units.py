@@ -19,6 +19,7 @@ def dtype_name(path: Path, dtype: np.dtype[Any]) -> str:
     )
 
 
+MAX_DISAGREEMENT = 0.01  # of one length, as two sources say it
 TO_UM = {"": 1.0, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0}
 
 
@@ -26,6 +27,9 @@ TO_UM |= {"nm": 1e-3, "nanometer": 1e-3, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-
 
 
 TO_UM |= {"mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6}
+TO_UM |= {"nanometre": 1e-3, "picometer": 1e-6, "decimeter": 1e5, "dm": 1e5, "km": 1e9, "kilometer": 1e9}
+TO_UM |= {"micrometers": 1.0, "micrometres": 1.0, "nanometers": 1e-3, "millimeters": 1e3, "inches": 25400.0}
+_OTHER_BY_CASE = ("Mm", "Pm", "MM", "PM")  # megametre and petametre are no millimetre and picometre
 
 
 def length_um(size: float | str | None, unit: str | None) -> float | None:
@@ -35,10 +39,15 @@ def length_um(size: float | str | None, unit: str | None) -> float | None:
     (0.125, None, None, 0.5)
     """
     try:
-        value = float(size or 0.0) * TO_UM[(unit or "").strip().lower()]
+        value = float(size or 0.0) * TO_UM["no unit" if unit in _OTHER_BY_CASE else (unit or "").strip().lower()]
     except (ValueError, KeyError):
         return None
     return value if np.isfinite(value) and value > 0 else None
+
+
+def agree(one_um: float, other_um: float) -> bool:
+    """Whether two sources say the same length, to 1 %."""
+    return abs(one_um - other_um) <= MAX_DISAGREEMENT * max(one_um, other_um)
 
 
 def square_pixel_um(path: Path, y_um: float | None, x_um: float | None) -> float | None:
