@@ -17,7 +17,7 @@ from spheroidd.protocols.well import WellId
 @dataclass(frozen=True, slots=True)
 class ImageName:
     """Where an image belongs. `channel` is "488" or "561"; None where the file itself says it, as z is None for files
-    that hold every slice.
+    that hold every slice, and below 0 for one that is numbered before the first.
     """
 
     well: WellId
@@ -36,11 +36,19 @@ class NameGrammar(Protocol):
 
 _PLACES = {
     "well": r"(?P<well>[A-Za-z]{1,2}0*[1-9][0-9]?)(?![0-9])",
-    "row": r"(?P<row>[A-Za-z]{1,2})",
+    "row": r"(?P<row>[A-Za-z]{1,2}|0*[1-9][0-9]?(?![0-9]))",
     "column": r"(?P<column>0*[1-9][0-9]?)(?![0-9])",
     "channel": r"(?P<channel>[^/]+?)",
-    "z": r"(?P<z>[0-9]+)",
+    "z": r"(?P<z>[0-9]{1,9})(?![0-9])",
     "field": r"(?P<field>[^/]+?)",
+}
+# Behind "*" or "?" a name begins where its letters or digits do: the "A" of "AA01" and the "1" of "12" are not skipped.
+_BEGINS = r"(?:(?<![A-Za-z])|(?-i:(?<=[a-z])(?=[A-Z])))"
+_BEHIND_ANY = {
+    "well": _BEGINS,
+    "row": r"(?:(?<![0-9])(?=[0-9])|" + _BEGINS + "(?=[A-Za-z]))",
+    "column": r"(?<![0-9])",
+    "z": r"(?<![0-9])",
 }
 _PART = re.compile(r"\{([a-z]*)\}|(\*\*/?)|(\*)|(\?)|([^{*?]+|.)")
 
@@ -48,9 +56,9 @@ _PART = re.compile(r"\{([a-z]*)\}|(\*\*/?)|(\*)|(\?)|([^{*?]+|.)")
 class NamePattern:
     """Names with places in them, such as "{well}/{channel}_z{z}.tif".
 
-    {well} is a well (A1, a01), or {row} and {column} are; {channel} what `channels` maps to 488 and 561; {z} a slice
-    number, the first of which is `first_z`; {field} one of `fields`, the well's stacks in that order. "*" is any text
-    without "/", "**/" any folders, "?" one letter. Upper and lower case are one.
+    {well} is a well (A1, a01), or {row} (letters or a number) and {column} are; {channel} what `channels` maps to 488
+    and 561; {z} a slice number, the first of which is `first_z`; {field} one of `fields`, the well's stacks in that
+    order. "*" is any text without "/", "**/" any folders, "?" one letter. Upper and lower case are one.
 
     >>> NamePattern("**/{well}_{channel}_z{z}.tif", {"488": "green"}).read("day 2/B03_green_z07.tif")
     ImageName(well=WellId(row=1, column=2), stack=0, channel='488', z=7)
@@ -75,7 +83,7 @@ class NamePattern:
             return None
         said = match.groupdict()
         try:
-            well = WellId.parse(said.get("well") or f"{said['row']}{said['column']}")
+            well = _well(said)
         except ConfigError as error:
             return error.what
         stack = self._fields.get(said["field"]) if "field" in said else 0
@@ -85,9 +93,16 @@ class NamePattern:
         if "channel" in said and channel is None:
             return f"channel {said['channel']!r} is not among source.channels"
         z = int(said["z"]) - self._first_z if "z" in said else None
-        if z is not None and z < 0:
-            return f"slice {said['z']} comes before source.first_z = {self._first_z}"
         return ImageName(well, stack, channel, z)
+
+
+def _well(said: Mapping[str, str]) -> WellId:
+    """The well; a row may be a number, as PerkinElmer's programs write it."""
+    if "well" in said:
+        return WellId.parse(said["well"])
+    if said["row"].isdecimal():
+        return WellId(int(said["row"]) - 1, int(said["column"]) - 1)
+    return WellId.parse(f"{said['row']}{said['column']}")
 
 
 def _channel(said: str, channels: Mapping[str, str]) -> str | None:
@@ -98,13 +113,15 @@ def _channel(said: str, channels: Mapping[str, str]) -> str | None:
 
 def _regex(pattern: str) -> str:
     parts: list[str] = []
+    after_any = False
     for place, folders, any_text, letter, text in _PART.findall(pattern.replace("\\", "/")):
         if place:
             if place not in _PLACES or f"(?P<{place}>" in "".join(parts):
                 do = f"use each of {', '.join(f'{{{name}}}' for name in _PLACES)} at most once"
                 raise ConfigError(f"source.pattern {pattern!r} has {{{place}}}", do=do)
-            parts.append(_PLACES[place])
+            parts.append((_BEHIND_ANY.get(place, "") if after_any else "") + _PLACES[place])
         else:
             wild = "(?:[^/]+/)*" if folders else "[^/]*" if any_text else "[^/]"
             parts.append(wild if folders or any_text or letter else re.escape(text))
+        after_any = bool(any_text or letter)
     return "".join(parts)

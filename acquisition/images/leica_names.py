@@ -14,7 +14,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 
-_LETTER = re.compile(r"--([A-Z])(\d{2,})")
+_LETTER = re.compile(r"--([A-Z])(\d{2,9})(?!\d)")
 _IMAGE = re.compile(r"image--.*\.tiff?", re.IGNORECASE | re.DOTALL)
 _METADATA = re.compile(r"(?:.*/)?metadata/image--[^/]*\.ome\.xml", re.IGNORECASE)
 

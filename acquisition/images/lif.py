@@ -6,6 +6,7 @@ their structure is checked, before the first plane is given out.
 
 import math
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,14 +18,17 @@ import tifffile
 from defusedxml import ElementTree
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.images.file_kind import MAX_DESCRIPTION_BYTES, check_regular, read_description
 from spheroidd.acquisition.images.image_metadata import Facts, elapsed, position, text
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
+from spheroidd.acquisition.images.z_axis import step_conflict
 from spheroidd.protocols.errors import StackError
 
 XML_FILES = (".xlef", ".xlcf", ".xlif")
-liffile.liffile.IMREAD[".tif"] = tifffile.imread  # its own reader needs a further package
+# Its own reader needs a further package, and tifffile would open the set that a file is of.
+liffile.liffile.IMREAD[".tif"] = partial(tifffile.imread, is_ome=False, is_mmstack=False, is_ndtiff=False)
 MAX_DEPTH = 8  # an experiment holds collections, and those may hold others
 
 
@@ -45,7 +49,7 @@ class LifStack:
     """
 
     def __init__(self, path: Path, series: str = "", chosen: dict[str, int | str] | None = None) -> None:
-        self._path, self._at = path, {axis: int(at) for axis, at in (chosen or {}).items()}
+        self._path, self._at = path, _chosen_places(path, chosen or {})
         _check_described(path)
         try:
             self._file: Any = liffile.LifFile(path)
@@ -104,28 +108,38 @@ class LifStack:
 
     def _read_layout(self) -> FileLayout:
         image = self._image
+        wrong = [axis for axis, at in self._at.items() if not 0 <= at < image.sizes.get(axis, 0)]
+        if wrong:
+            what = f"series {image.path} has no {wrong[0]}={self._at[wrong[0]]}: its axes are {image.sizes}"
+            raise StackError(what, where=str(self._path), do="count from 0, and name axes that it has")
         sizes = {axis: n for axis, n in image.sizes.items() if axis not in self._at}
         unknown = {axis: n for axis, n in sizes.items() if axis not in "CZYX" and n > 1}
         if unknown or tuple(image.dims[-2:]) != ("Y", "X"):
             what = f"the axes of series {image.path} are {image.sizes}"
             one = ",".join(f"{axis}=0" for axis in unknown) or "a grey series"
             raise StackError(what, where=str(self._path), do=f"name one: {self._path.name}/{image.path}/{one}")
-        y_um, x_um, z_um = (_step_um(image.coords.get(axis)) for axis in "YXZ")
+        y_um, x_um, z_um = (_step_um(image.xml_element, axis) for axis in "YXZ")
         dtype = dtype_name(self._path, np.dtype(image.dtype))
         pixel_um = square_pixel_um(self._path, y_um, x_um)
         n_channels, n_z = sizes.get("C", 1), sizes.get("Z", 1)
-        return FileLayout(n_channels, n_z, sizes["Y"], sizes["X"], dtype, self._names(), pixel_um, z_um)
+        conflicts, doubts = _scan_range(image.xml_element, n_z, z_um)
+        names = self._names()
+        return FileLayout(n_channels, n_z, sizes["Y"], sizes["X"], dtype, names, pixel_um, z_um, conflicts, doubts)
 
     def _names(self) -> tuple[str, ...]:
-        """The channels' dyes, as far as they are said."""
-        return tuple(
+        """The channels' dyes, in the order in which their pixels lie in the file; where none is said, the colour in
+        which the operator chose to see the channel.
+        """
+        channels = sorted(self._image.xml_element.iter("ChannelDescription"), key=lambda c: int(c.get("BytesInc", 0)))
+        dyes = [
             " ".join(
-                said.get("Value", "")
+                said.get("Value") or said.findtext("Value") or ""
                 for said in channel.findall("ChannelProperty")
                 if (said.findtext("Key") or said.get("Key")) == "DyeName"
-            )
-            for channel in self._image.xml_element.iter("ChannelDescription")
-        )
+            ).strip()
+            for channel in channels
+        ]
+        return tuple(dyes) if any(dyes) else tuple(channel.get("LUTName", "") for channel in channels)
 
     def _check_whole(self) -> None:
         """The series' pixels lie within the file."""
@@ -158,11 +172,39 @@ class LifStack:
         return StackError(what, where=str(self._path), do="copy it again, or export the series again")
 
 
-def _step_um(positions_m: NDArray[Any] | None) -> float | None:
-    """The distance of neighbouring positions along an axis; None where it is not said."""
-    if positions_m is None or len(positions_m) < 2:
+_DIMENSIONS = {"X": "1", "Y": "2", "Z": "3"}  # Leica's numbers of its axes
+
+
+def _chosen_places(path: Path, chosen: dict[str, int | str]) -> dict[str, int]:
+    try:
+        return {axis: int(at) for axis, at in chosen.items()}
+    except ValueError:
+        named = ",".join(f"{axis}={at}" for axis, at in chosen.items())
+        raise StackError(f"{named} names no place", where=str(path), do="write numbers, such as T=0") from None
+
+
+def _step_um(series: Any, axis: str) -> float | None:
+    """The distance of neighbouring positions along an axis, which has a unit of its own; None where it is not said."""
+    found = series.find(f".//DimensionDescription[@DimID='{_DIMENSIONS[axis]}']")
+    n = int(found.get("NumberOfElements", 1)) if found is not None else 1
+    if n < 2:
         return None
-    return length_um(abs(float(positions_m[-1] - positions_m[0])) / (len(positions_m) - 1), "m")
+    return length_um(abs(float(found.get("Length", 0))) / (n - 1), found.get("Unit") or "m")
+
+
+def _scan_range(series: Any, n_z: int, z_step_um: float | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the scan's own settings say against the series: (conflicts, doubts), each empty where they agree."""
+    scan = series.find(".//ATLConfocalSettingDefinition[@Sections]")
+    if scan is None or n_z < 2 or z_step_um is None:
+        return {}, ()
+    sections = int(scan.get("Sections") or 0)
+    if sections > 1 and sections != n_z:
+        return {}, (f"its scan was set to {sections} slices, and it holds {n_z}",)
+    if (scan.get("ValidBeginStack"), scan.get("ValidEndStack")) != ("1", "1"):
+        return {}, ()
+    set_um = length_um(abs(float(scan.get("End", 0)) - float(scan.get("Begin", 0))) / (n_z - 1), "m")
+    conflict = step_conflict(z_step_um, set_um)
+    return ({"z_step_um": f"{conflict} (as its scan was set)"} if conflict else {}), ()
 
 
 def _check_described(path: Path, depth: int = 0) -> None:
@@ -172,14 +214,15 @@ def _check_described(path: Path, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise StackError("it refers to itself", where=str(path), do="do not use this file")
     try:
+        n_bytes = check_regular(path)
         with path.open("rb") as file:
             head = file.read(13)
             if path.suffix.lower() == ".lif" and len(head) == 13 and head[:4] == b"\x70\0\0\0":
                 (n_letters,) = struct.unpack("<I", head[9:])
-                text = file.read(min(2 * n_letters, path.stat().st_size)).decode("utf-16-le", "replace")
+                text = file.read(min(2 * n_letters, n_bytes, MAX_DESCRIPTION_BYTES)).decode("utf-16-le", "replace")
                 ElementTree.fromstring(text.rstrip("\0"))
             elif path.suffix.lower() in XML_FILES:
-                described = ElementTree.fromstring(head + file.read())
+                described = ElementTree.fromstring(read_description(path))
                 for child in described.iterfind("./Element/Children/Reference[@File]"):
                     _check_described(_beside(path.parent, child.get("File"), path), depth + 1)
     except defusedxml.DefusedXmlException as error:

@@ -80,6 +80,12 @@ def list_positions(folder: Path) -> list[str]:
     return list(dict.fromkeys(f"position={entry.axes['position']}" for entry in entries if "position" in entry.axes))
 
 
+def list_files(folder: Path) -> list[str]:
+    """The names of the files that a data set's pixels are in."""
+    index = index_path(folder)
+    return sorted({entry.file for entry in (_entries(index) if index else ())})
+
+
 class NDTiffFile:
     """One stack of a data set; `chosen` names the position, time or other axis of which it is one value."""
 

@@ -19,10 +19,14 @@ class NpyFile:
     def __init__(self, path: Path) -> None:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # a damaged header can make it raise anything
             raise StackError(f"not a whole .npy file: {error}", where=str(path), do="copy the file again") from error
         self._array = _channel_first(path, array)
         n_channels, n_z, height, width = self._array.shape
+        if 0 in self._array.shape:
+            raise StackError(f"its shape is {array.shape}", where=str(path), do="save an array that holds pixels")
         self.layout = FileLayout(n_channels, n_z, height, width, dtype_name(path, array.dtype))
 
     def plane(self, channel: int, z: int) -> NDArray[Any]:

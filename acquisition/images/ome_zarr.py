@@ -9,13 +9,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numcodecs.errors
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.images.calibration import linear
+from spheroidd.acquisition.images.codecs import CodecError
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
+
+MAX_CHUNKS = 1_000_000  # of one stack; each is looked for
+MAX_SHAPE = 1_000_000  # along any axis
+MAX_CHUNK_BYTES = 2**31  # unpacked; one is held in memory
 
 
 class ZarrFile:
@@ -24,40 +31,58 @@ class ZarrFile:
     def __init__(self, path: Path, *, growing: bool = False) -> None:
         self._path = path
         try:
-            group = zarr.open_group(path, mode="r")
-            said: Any = group.attrs.asdict()
-            said = said.get("ome", said)
-            image = said["multiscales"][0]
-            first = image["datasets"][0]
-            array = group[first["path"]]
+            said, image, dataset, array = self._find()
             axes = [axis["name"].lower() for axis in image["axes"]]
-        except (KeyError, IndexError, TypeError, ValueError, zarr.errors.BaseZarrError) as error:
+            steps = dict(zip(axes, _scale(image, dataset, len(axes)), strict=True))
+            units = {axis["name"].lower(): axis.get("unit") for axis in image["axes"]}
+            names = tuple(str(channel.get("label", "")) for channel in said.get("omero", {}).get("channels", ()))
+        except StackError:
+            raise
+        except numcodecs.errors.UnknownCodecError as error:
+            what = f"its chunks are packed with {error.codec_id}, which is not installed"
+            do = "install the codec's package, or write it again with blosc, zstd or gzip"
+            raise CodecError(what, where=str(path), do=do) from error
+        except Exception as error:  # damaged metadata can make it raise anything
             what = f"not an OME-Zarr image: {type(error).__name__} {error}"
             raise StackError(what, where=str(path), do="give the folder whose metadata hold multiscales") from error
-        if not isinstance(array, zarr.Array) or array.ndim != len(axes):
-            raise StackError("its array and its axes do not agree", where=str(path), do="write it again")
+        _check_array(path, array, axes)
         sizes = dict(zip(axes, array.shape, strict=True))
-        if not {"y", "x"} <= set(axes) <= set("tczyx") or sizes.get("t", 1) != 1:
-            what = f"its axes are {sizes}"
-            raise StackError(what, where=str(path), do="give an image of one time point with axes out of t, c, z, y, x")
         self._array, self._axes = array, axes
-        self._folder = Path(path) / first["path"]
+        self._folder = path / dataset["path"]
         self._present: set[str] = set()  # files of the array that were seen
         if not growing:
             self._check_chunks()
-        units = {axis["name"].lower(): axis.get("unit") for axis in image["axes"]}
-        steps = dict(zip(axes, _scale(image, first, len(axes)), strict=True))
         x_um, y_um, z_um = (length_um(steps.get(axis), units.get(axis) or "pixel") for axis in "xyz")
-        self.layout = FileLayout(
-            sizes.get("c", 1),
-            sizes.get("z", 1),
-            sizes["y"],
-            sizes["x"],
-            dtype_name(path, array.dtype),
-            tuple(str(channel.get("label", "")) for channel in said.get("omero", {}).get("channels", ())),
-            square_pixel_um(path, y_um, x_um),
-            z_um,
-        )
+        dtype, pixel_um = dtype_name(path, array.dtype), square_pixel_um(path, y_um, x_um)
+        n_channels, n_z = sizes.get("c", 1), sizes.get("z", 1)
+        self.layout = FileLayout(n_channels, n_z, sizes["y"], sizes["x"], dtype, names, pixel_um, z_um)
+
+    def _find(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], Any]:
+        """What the folder says of itself, its one image, that image's full resolution, and the array of it."""
+        group = zarr.open_group(self._path, mode="r")
+        said: Any = group.attrs.asdict()
+        said = said.get("ome", said)
+        self._check_single(said)
+        image = said["multiscales"][0]
+        dataset = image["datasets"][0]
+        return said, image, dataset, group[dataset["path"]]
+
+    def _check_single(self, said: dict[str, Any]) -> None:
+        """Raise StackError where the folder holds several images, and none is named."""
+        images = said.get("multiscales", ())
+        wells = [str(well["path"]) for well in said.get("plate", {}).get("wells", ())]
+        fields = [str(image["path"]) for image in said.get("well", {}).get("images", ())]
+        layout = [entry.name for entry in sorted(self._path.iterdir()) if entry.name.isdecimal()]
+        if len(images) > 1:
+            names = ", ".join(str(image.get("name", at)) for at, image in enumerate(images))
+            what, do = f"it holds {len(images)} images: {names}", "write each into a folder of its own"
+            raise StackError(what, where=str(self._path), do=do)
+        inside = wells or fields or ([] if images or "bioformats2raw.layout" not in said else layout)
+        if not images and inside:
+            what = f"it holds several images: {', '.join(inside[:20])}"
+            raise StackError(
+                what, where=str(self._path), do=f"name one in the plate map: {self._path.name}/{inside[0]}"
+            )
 
     def plane(self, channel: int, z: int) -> NDArray[Any]:
         """Read the pixels (y, x) of one plane."""
@@ -91,6 +116,9 @@ class ZarrFile:
     def _check_chunks(self) -> None:
         """Every file of the array is there: a writer that leaves out black chunks cannot be told from a damaged one."""
         counts = self._counts()
+        if math.prod(counts) > MAX_CHUNKS:
+            what = f"its array is {self._array.shape} in {math.prod(counts)} chunks"
+            raise StackError(what, where=str(self._path), do="write it again with larger chunks, or shards")
         keys = (self._array.metadata.encode_chunk_key(at) for at in itertools.product(*map(range, counts)))
         missing = [key for key in keys if not (self._folder / key).is_file()]
         if missing:
@@ -99,10 +127,34 @@ class ZarrFile:
             raise StackError(what, where=str(self._path), do=do)
 
 
+def _check_array(path: Path, array: Any, axes: list[str]) -> None:
+    """Raise StackError where an array is none of one stack, is larger than can be, or has its pixels scaled."""
+    if not isinstance(array, zarr.Array) or array.ndim != len(axes) or len(set(axes)) != len(axes):
+        raise StackError("its array and its axes do not agree", where=str(path), do="write it again")
+    sizes = dict(zip(axes, array.shape, strict=True))
+    if not {"y", "x"} <= set(axes) <= set("tczyx") or sizes.get("t", 1) != 1:
+        what = f"its axes are {sizes}"
+        raise StackError(what, where=str(path), do="give an image of one time point with axes out of t, c, z, y, x")
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    if max(array.shape) > MAX_SHAPE or min(array.shape) < 1 or chunk_bytes > MAX_CHUNK_BYTES:
+        what = f"its array is {array.shape} in chunks of {array.chunks}"
+        raise StackError(what, where=str(path), do="write it again, with smaller chunks")
+    slope, offset = (
+        array.attrs.get("scale_factor", 1),
+        array.attrs.get("add_offset", 0),
+    )  # as NetCDF's convention has it
+    if linear(slope, offset, path) is not None:
+        what = f"its pixel values are scaled: value = {offset} + {slope} x pixel"
+        raise StackError(what, where=str(path), do="write it with the scale applied")
+
+
 def _scale(image: dict[str, Any], dataset: dict[str, Any], n_axes: int) -> NDArray[np.float64]:
-    """The voxel size along each axis: the array's own scale times the image's."""
+    """The voxel size along each axis: the array's own scale times the image's; ValueError for too few or many."""
     scale = np.ones(n_axes)
     for step in (*dataset.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())):
         if step.get("type") == "scale":
-            scale = scale * np.asarray(step["scale"], np.float64)
+            factors = np.asarray(step["scale"], np.float64)
+            if factors.shape != (n_axes,):
+                raise ValueError(f"a scale of {factors.size} numbers for {n_axes} axes")
+            scale = scale * factors
     return scale

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from spheroidd.acquisition.images.file_kind import check_regular
 from spheroidd.acquisition.images.layout import StackFile
 from spheroidd.acquisition.images.npy import NpyFile
 from spheroidd.protocols.errors import StackError
@@ -18,6 +19,8 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
     series, chosen = _inside(inside)
     name = container.name.lower()
     try:
+        if not container.is_dir():
+            check_regular(container)
         if name.endswith(_LIF):
             from spheroidd.acquisition.images.lif import LifStack
 
@@ -27,6 +30,8 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
 
             return NDTiffFile(container, chosen)
         if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
+            if (container.parent / "NDTiff.index").is_file():
+                return _part_of_ndtiff(container, chosen)
             from spheroidd.acquisition.images.tiff import open_tiff
 
             return open_tiff(container, series, chosen)
@@ -45,8 +50,13 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
             return ZarrFile(path, growing=growing)
         if name.endswith(".npy"):
             return NpyFile(path)
+    except StackError:
+        raise
     except OSError as error:
         raise StackError(f"cannot be read: {error}", where=str(path), do="check the file and its rights") from error
+    except Exception as error:  # whatever a damaged or hostile file makes a reader raise, it fails this stack alone
+        what = f"cannot be read: {type(error).__name__} {error}"[:MAX_LETTERS]
+        raise StackError(what, where=str(path), do="copy it again, or record the well again") from error
     do = "use .tif, .ome.zarr, .lif, .xlef, .npy, an NDTiff data set, or a folder of planes"
     raise StackError("not a kind of file that can be replayed", where=str(path), do=do)
 
@@ -61,8 +71,27 @@ def list_stacks(container: Path) -> list[str]:
         from spheroidd.acquisition.images.ndtiff import list_positions
 
         return list_positions(container)
+    except StackError:
+        raise
     except OSError as error:
         raise StackError(f"cannot be read: {error}", where=str(container), do="check its rights") from error
+    except Exception as error:  # as in `open_file`
+        what = f"cannot be read: {type(error).__name__} {error}"[:MAX_LETTERS]
+        raise StackError(what, where=str(container), do="copy it again") from error
+
+
+MAX_LETTERS = 500  # of an error's text: some quote the whole file
+
+
+def _part_of_ndtiff(path: Path, chosen: dict[str, int | str]) -> StackFile:
+    """The stack of an NDTiff data set that was named by the file with its pixels."""
+    from spheroidd.acquisition.images.ndtiff import NDTiffFile, list_files
+
+    files = list_files(path.parent)
+    if files == [path.name]:
+        return NDTiffFile(path.parent, chosen)
+    what = f"it is one of {len(files)} files of an NDTiff data set" if path.name in files else "it is not in its index"
+    raise StackError(what, where=str(path), do=f"write the data set's folder into the plate map: {path.parent.name}")
 
 
 _LIF = (".lif", ".xlef", ".xlif", ".lof")

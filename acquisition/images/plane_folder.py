@@ -1,9 +1,9 @@
 """One slice in a file of its own, and folders of such files as recorded stacks."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from spheroidd.acquisition.images.channel_names import tell_apart
 from spheroidd.acquisition.images.file_names import ImageName
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.leica_names import leica_letters
+from spheroidd.acquisition.images.ome_xml import OmeImage
+from spheroidd.acquisition.images.plane_names import PlaneNameError, PlaneNames, read_plane_names
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
+from spheroidd.acquisition.images.units import agree
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.pixels import Pixels
 
 TIFF_ENDINGS = (".tif", ".tiff")
+MAX_NAMED = 5  # planes in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,6 @@ def read_slice(path: Path, name: ImageName, channel_order: Sequence[str] | None 
         return SliceRead(pixels, ome.pixel_um, ome.z_step_um, n_z, ome.defects, metadata)
 
 
-_SLICE = re.compile(r"(?:^|[^a-z])z(?:slice)?[-_=]?(\d+)", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?:^|[^a-z])c(?:h|hannel)?[-_=]?(\d+)", re.IGNORECASE)
-
-
 class PlaneFolder:
     """A folder of planes as one stack: Matrix Screener's field folders, Micro-Manager's image folders
     (img_channel000_..._z000.tif), and others whose names say z and channel the same way.
@@ -80,22 +79,26 @@ class PlaneFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._files: dict[tuple[int, int], Path] = {}
         self._metadata: dict[tuple[int, int], Facts] = {}
-        for file in sorted(path.iterdir()):
-            if file.name.lower().endswith(TIFF_ENDINGS) and not file.name.startswith("."):
-                self._take(file)
+        names = [entry.name for entry in sorted(path.iterdir())]
+        try:
+            said = read_plane_names([n for n in names if n.lower().endswith(TIFF_ENDINGS) and not n.startswith(".")])
+        except PlaneNameError as error:
+            raise StackError(str(error), where=str(path), do="give a folder with one stack") from error
+        self._files = {plane: path / name for plane, name in said.files.items()}
         if not self._files:
             do = "give a folder of .tif planes whose names say Z and C, as image--...--Z00--C00.ome.tif"
             raise StackError("no file in it is a plane of a stack", where=str(path), do=do)
         channels = sorted({channel for channel, _ in self._files})
         z_values = sorted({z for _, z in self._files})
         self._channels, self._z_values = channels, range(z_values[0], z_values[-1] + 1)
-        missing = [(c, z) for c in channels for z in self._z_values if (c, z) not in self._files]
-        if missing:
-            what = f"{len(missing)} of its planes are missing, the first is channel {missing[0][0]} z {missing[0][1]}"
+        n_missing = len(channels) * len(self._z_values) - len(self._files)
+        if n_missing:
+            wanted = ((c, z) for c in channels for z in self._z_values if (c, z) not in self._files)
+            named = ", ".join(f"channel {c} z {z}" for c, z in islice(wanted, MAX_NAMED))
+            what = f"{n_missing} of its planes are missing: {named}{', ...' if n_missing > MAX_NAMED else ''}"
             raise StackError(what, where=str(path), do="copy it again, or record the well again")
-        self.layout = self._check()
+        self.layout = self._check(said)
 
     def plane(self, channel: int, z: int) -> NDArray[Any]:
         """Read the pixels (y, x) of one plane."""
@@ -109,22 +112,10 @@ class PlaneFolder:
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _take(self, file: Path) -> None:
-        said = leica_letters(file.name)
-        z_named, c_named = _SLICE.search(file.name), _NUMBERED.search(file.name)
-        z = said["Z"] if "Z" in said else int(z_named[1]) if z_named else None
-        if z is None:
-            return
-        channel = said["C"] if "C" in said else int(c_named[1]) if c_named else 0
-        if (channel, z) in self._files:
-            what = f"{self._files[channel, z].name} and {file.name} are both channel {channel} z {z}"
-            raise StackError(what, where=str(self._path), do="give a folder with one stack")
-        self._files[channel, z] = file
-
-    def _check(self) -> FileLayout:
-        """Every file is whole and like the first; what most of them say of the voxel holds."""
+    def _check(self, said: PlaneNames) -> FileLayout:
+        """Every file is whole, like the first, and says nothing of the stack that the others do not."""
         shapes: Counter[tuple[int, int, str]] = Counter()
-        pixel_um = z_step_um = None
+        lengths: dict[str, dict[float, None]] = {"pixel_um": {}, "z_step_um": {}}
         for plane, file in self._files.items():
             with WholeTiff(file) as tiff:
                 self._metadata[plane] = tiff.metadata(0)
@@ -132,10 +123,24 @@ class PlaneFolder:
                 if tiff.n_pages != 1:
                     do = "give the path of a stack's file itself"
                     raise StackError(f"it holds {tiff.n_pages} planes", where=str(file), do=do)
-                if tiff.ome is not None:
-                    pixel_um, z_step_um = pixel_um or tiff.ome.pixel_um, z_step_um or tiff.ome.z_step_um
+                self._check_counted(tiff.ome, file)
+                for name, of in lengths.items():
+                    um = getattr(tiff.ome, name, None)
+                    of |= {} if um is None else {um: None}
         if len(shapes) > 1:
             raise StackError(f"its planes differ: {sorted(shapes)}", where=str(self._path), do="give planes alike")
         height, width, dtype = next(iter(shapes))
-        names = tuple(f"channel {number}" for number in self._channels)
-        return FileLayout(len(self._channels), len(self._z_values), height, width, dtype, names, pixel_um, z_step_um)
+        pixel_um, z_step_um = (next(iter(of), None) for of in lengths.values())
+        conflicts = {
+            name: "its planes say " + " and ".join(f"{um:g} um" for um in list(of)[:MAX_NAMED])
+            for name, of in lengths.items()
+            if of and not agree(min(of), max(of))
+        }
+        n_channels, n_z, names = len(self._channels), len(self._z_values), tuple(said.words[c] for c in self._channels)
+        return FileLayout(n_channels, n_z, height, width, dtype, names, pixel_um, z_step_um, conflicts, said.doubts)
+
+    def _check_counted(self, ome: OmeImage | None, file: Path) -> None:
+        """A plane's own OME-XML may count the slices of its stack."""
+        if ome is not None and ome.n_z > 1 and ome.n_z != len(self._z_values):
+            what = f"its OME-XML counts {ome.n_z} slices, and the folder holds {len(self._z_values)}"
+            raise StackError(what, where=str(file), do="copy the folder again, or record the well again")

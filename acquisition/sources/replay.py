@@ -1,15 +1,18 @@
 """A plate that was recorded before, fed again as if the microscope stood beside it. Files are known to `stack_file`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from spheroidd.acquisition.images.codecs import CodecError
 from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
+from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError, LengthName, VoxelFrom, settle_length
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.acquisition.store.slice_names import name_slices
@@ -25,6 +28,10 @@ from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, Sta
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+MAX_TOLD = 100  # doubts of one plate
+ChannelPlace = Literal["488", "561", "-"]
+
+
 class ReplaySettings(BaseModel):
     """Replay recorded stacks of a plate."""
 
@@ -38,9 +45,13 @@ class ReplaySettings(BaseModel):
     slice_period_s: Positive = 1.2
     """Seconds per z-step, all its channels together."""
     pixel_um: Positive | None = None
-    """Pixel size where neither a file nor the map says it."""
+    """Pixel size; where a file or the map says it as well, they must agree."""
     z_step_um: Positive | None = None
-    """Distance of two slices where neither a file nor the map says it."""
+    """Distance of two slices; where a file or the map says it as well, they must agree."""
+    voxel_from: VoxelFrom | None = None
+    """Whose word on the voxel's size holds where sources differ or say what can hardly be: file, map or settings."""
+    channel_order: tuple[ChannelPlace, ...] | None = Field(default=None, min_length=1)
+    """Which channel of a file is which, in the file's order: "488", "561", or "-" for one that is not used."""
     faults: tuple[ReplayFault, ...] = ()
     """What is to go wrong, to try out what becomes of it."""
 
@@ -64,7 +75,8 @@ class ReplaySource:
         self._map = plate_map
         self._reel = FaultyReel(settings.faults, clock)
         self._tell: Callable[[FaultRaised | FocusFound], None] = lambda fault: None
-        self._told_of: set[str] = set()  # ledgers that cannot be read: each is told of once, not once a well
+        self._told_of: set[str] = set()  # unreadable ledgers and doubts: each is told of once, not once a well
+        self._codec: CodecError | None = None
 
     @property
     def plate_map(self) -> PlateMap:
@@ -76,11 +88,14 @@ class ReplaySource:
         self._tell = tell
 
     def check(self) -> None:
-        """Raise ConfigError where the map names no file for a well, or nothing says how big a sound file's voxels are.
+        """Raise ConfigError where the map names no file for a well, nothing says how big a sound file's voxels are, two
+        sources differ on it, or a file's codec is not installed.
 
         A damaged or missing file is no reason not to start: that well fails, the others go on.
         """
         self.plans()
+        if self._codec is not None:
+            raise ConfigError(self._codec.what, where=self._codec.where, do=self._codec.do)
 
     def plans(self) -> Sequence[StackPlan]:
         """One stack for each well that is not empty."""
@@ -93,8 +108,12 @@ class ReplaySource:
         """Read the wanted slices in the plan's order, at the pace set; StackError before the first of a bad file, and
         after the last where some were damaged on their way: those are not given out.
         """
-        with RecordedStack(self._map[plan.key.well].paths) as stack:
+        well = self._map[plan.key.well]
+        with self._open(well) as stack:
             self._check_promised(plan, stack)
+            for name in LENGTHS:
+                self._length(name, well, stack)
+            self._tell_of_doubts(stack)
             metadata = {"channels_told_apart": stack.assignment, **self._unread(stack)}
             order = [index for index in plan.indices() if index in wanted]
             damaged = []
@@ -106,6 +125,18 @@ class ReplaySource:
             if damaged:
                 what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
                 raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
+
+    def _open(self, well: PlateWell) -> RecordedStack:
+        return RecordedStack(well.paths, channel_order=self._settings.channel_order)
+
+    def _tell_of_doubts(self, stack: RecordedStack) -> None:
+        """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
+        for doubt in stack.doubts:
+            _, _, what = doubt.rpartition(": ")
+            if what not in self._told_of and len(self._told_of) < MAX_TOLD:
+                self._told_of.add(what)
+                do = "look at an image of each channel; say otherwise with channel_order or in the plate map"
+                self._tell(FaultRaised("recording-doubts", StackError(doubt, do=do)))
 
     def _unread(self, stack: RecordedStack) -> dict[str, str]:
         """What each image is to say of a ledger that cannot be read; a person is told of it as well."""
@@ -137,21 +168,25 @@ class ReplaySource:
             do = "fill path, or path_488 and path_561, or give it the role empty"
             raise ConfigError("the plate map names no file for it", where=f"well {well.well}", do=do)
         try:
-            stack = RecordedStack(well.paths)
+            stack = self._open(well)
+        except CodecError as error:
+            self._codec = self._codec or error
+            return None
         except StackError:
             return None
-        with stack:
+        with stack, suppress(DisagreementError):
             return StackPlan(
                 self._key(well),
                 stack.channels,
                 stack.n_z,
                 stack.height,
                 stack.width,
-                pixel_um=self._length("pixel_um", well, stack.pixel_um),
-                z_step_um=self._length("z_step_um", well, stack.z_step_um),
+                pixel_um=self._length("pixel_um", well, stack),
+                z_step_um=self._length("z_step_um", well, stack),
                 dtype=stack.dtype,
                 slice_period_s=self._settings.slice_period_s if self._settings.pace == "real" else None,
             )
+        return None
 
     def _stand_in(self, well: PlateWell, sound: StackPlan | None) -> StackPlan:
         """What to promise of a well that cannot be read: as the plate's first sound stack, or a single voxel."""
@@ -163,13 +198,26 @@ class ReplaySource:
     def _key(self, well: PlateWell) -> StackKey:
         return StackKey(self._map.name, well.well)
 
-    def _length(self, name: Literal["pixel_um", "z_step_um"], well: PlateWell, said: float | None) -> float:
-        """From the file, else the map, else the settings."""
-        length = said or getattr(well, name) or getattr(self._settings, name)
+    def _length(self, name: LengthName, well: PlateWell, stack: RecordedStack) -> float:
+        """As the file, the map and the settings say it; ConfigError where they differ or are silent, DisagreementError
+        where the files alone contradict themselves.
+        """
+        said: dict[VoxelFrom, float | None] = {
+            "file": getattr(stack, name),
+            "map": getattr(well, name),
+            "settings": getattr(self._settings, name),
+        }
+        where, conflict = f"well {well.well}", stack.conflicts.get(name, "")
+        try:
+            length = settle_length(name, said, self._settings.voxel_from, where=where, conflict=conflict)
+        except DisagreementError as error:
+            if conflict:
+                raise
+            raise ConfigError(error.what, where=error.where, do=error.do) from error
         if length is None:
             what = f"{name} is unknown: neither the file's metadata nor the plate map says it"
             do = f"write {name} (micrometres) into the plate map or the source's settings"
-            raise ConfigError(what, where=f"well {well.well}", do=do)
+            raise ConfigError(what, where=where, do=do)
         return float(length)
 
     def _check_promised(self, plan: StackPlan, stack: RecordedStack) -> None:

@@ -69,8 +69,14 @@ def replay(
         typer.Option("--role", metavar="WORD=ROLE", help="What a word of the map means; repeat for more."),
     ] = None,
     pace: Annotated[str, typer.Option(help="real: the instrument's own pace; fast: as fast as possible.")] = "fast",
-    pixel_um: Annotated[float | None, typer.Option(help="Pixel size where neither file nor map says it.")] = None,
-    z_step_um: Annotated[float | None, typer.Option(help="z step where neither file nor map says it.")] = None,
+    pixel_um: Annotated[float | None, typer.Option(help="Pixel size (um), where neither file nor map says it.")] = None,
+    z_step_um: Annotated[float | None, typer.Option(help="z-step (um), where neither file nor map says it.")] = None,
+    voxel_from: Annotated[
+        str | None, typer.Option(help="file, map or settings: whose voxel size holds where they differ.")
+    ] = None,
+    channel_order: Annotated[
+        str | None, typer.Option(metavar="LIST", help="The channels of a file in its order, such as 561,488 or 488,-.")
+    ] = None,
     model: Annotated[str, typer.Option(help='"default", or a .safetensors file.')] = "default",
     normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
@@ -93,7 +99,15 @@ def replay(
     tables = {
         "data": {"dir": str(data)},
         "plate": _given(name=name, map=str(plate_map), roles=own_words(role) or None),
-        "source": _given(kind="replay", pace=pace, pixel_um=pixel_um, z_step_um=z_step_um, faults=given),
+        "source": _given(
+            kind="replay",
+            pace=pace,
+            pixel_um=pixel_um,
+            z_step_um=z_step_um,
+            voxel_from=voxel_from,
+            channel_order=channel_order.replace(" ", "").split(",") if channel_order else None,
+            faults=given,
+        ),
         "inference": _given(
             model=model, normalisation=normalisation, device=device, threads=threads, precision=precision
         ),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 from spheroidd.acquisition.disk.file_system import mount_of
+from spheroidd.acquisition.images.file_kind import check_regular
 from spheroidd.acquisition.images.file_names import ImageName
 from spheroidd.acquisition.images.leica_names import image_beside, is_field_metadata
 from spheroidd.acquisition.images.ndtiff import index_path
@@ -25,6 +26,7 @@ HINT_S = 0.1  # how soon a hint, or an order to stop, is noticed
 IDLE_SHARE = 1 / 100  # of a processor, at most, for looking at a folder in which nothing happens
 BUSY_SHARE = 1 / 4  # and while hints come
 MAX_METADATA_BYTES = 2**24
+MAX_INSIDE = 100_000  # stacks of one data set
 MAX_TOLD, MAX_REASONS = 5, 1000  # why files are not used: in one message, and kept
 _IMAGES = (".tif", ".tiff", ".lif", ".xlef", ".lof", ".nd2", ".czi", ".oib", ".oif", ".lsm", ".btf", ".tf8", ".png")
 
@@ -130,10 +132,14 @@ class FolderWatch:
         """Whether a file is of the plate; why not, where its name says so, is kept."""
         said = self._grammar.read(path)
         if isinstance(said, ImageName):
-            if said.well in self._imaged:
+            if said.well not in self._imaged:
+                said = f"well {said.well} is not in the plate map, or empty"
+            elif said.z is not None and said.z < 0:
+                self.arrival(StackKey(self._name, said.well, said.stack)).number(said.z)
+                said = f"its slice is numbered before source.first_z = {self._settings.first_number}"
+            else:
                 self._names[path] = said
                 return True
-            said = f"well {said.well} is not in the plate map, or empty"
         if said is None:
             if is_container(path) or is_field_metadata(path):
                 return True
@@ -191,6 +197,9 @@ class FolderWatch:
         except StackError as error:
             self._unwanted[f"{error.what}"] = 1, path
             return
+        if len(inside) > MAX_INSIDE:
+            self._unwanted[f"it holds {len(inside)} stacks, and no plate has so many"] = 1, path
+            return
         for stack in (f"{path}/{name}" for name in inside):
             if self._is_wanted(stack):
                 self._sort(stack, now_s)
@@ -203,7 +212,7 @@ class FolderWatch:
             return
         arrival = self.arrival(StackKey(self._name, said.well, said.stack))
         try:
-            if file.stat().st_size <= MAX_METADATA_BYTES:
+            if check_regular(file) <= MAX_METADATA_BYTES:
                 ome = read_ome(file.read_bytes(), file)
                 arrival.said_n_z = ome.n_z
                 arrival.note(ome.defects)

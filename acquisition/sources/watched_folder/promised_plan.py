@@ -3,14 +3,18 @@
 Nothing is invented: a length or a count that no one says is asked for by the name of its key.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from types import MappingProxyType
 
+from spheroidd.acquisition.images.voxel_size import DisagreementError, LengthName, VoxelFrom, settle_length
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
 from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey, StackPlan
+
+NO_CONFLICTS: Mapping[str, str] = MappingProxyType({})
 
 
 class Promise:
@@ -30,11 +34,12 @@ class Promise:
             return None
         pixel_um = self._length("pixel_um", arrival, sample.pixel_um)
         z_step_um = self._length("z_step_um", arrival, sample.z_step_um)
-        n_z = self._settings.n_z or self._said_n_z(arrival)
+        n_z = self._n_z(arrival)
         if n_z is None:
             if not quiet:
                 return None
-            what = f"nothing says how many slices a stack has; {arrival.top_z + 1} came for {arrival.key.well}"
+            came = f"slices {arrival.low_z} to {arrival.top_z} came for {arrival.key.well}"
+            what = f"nothing says how many slices a stack has; {came}"
             raise ConfigError(what, where="source.n_z", do="write the number of slices under [source]")
         height, width, dtype = sample.geometry
         return self._keep(
@@ -62,8 +67,8 @@ class Promise:
                 stack.n_z,
                 stack.height,
                 stack.width,
-                pixel_um=self._length("pixel_um", arrival, stack.pixel_um),
-                z_step_um=self._length("z_step_um", arrival, stack.z_step_um),
+                pixel_um=self._length("pixel_um", arrival, stack.pixel_um, stack.conflicts),
+                z_step_um=self._length("z_step_um", arrival, stack.z_step_um, stack.conflicts),
                 dtype=stack.dtype,
             )
         )
@@ -76,16 +81,36 @@ class Promise:
         self._sound = self._sound or plan
         return plan
 
-    def _said_n_z(self, arrival: Arrival) -> int | None:
-        """From the field's metadata, else from a slice's; not where a slice beyond it has come."""
-        said = (arrival.said_n_z, arrival.sample.n_z if arrival.sample else None)
-        return next((n_z for n_z in said if n_z is not None and n_z > arrival.top_z), None)
+    def _n_z(self, arrival: Arrival) -> int | None:
+        """From the settings, else the field's metadata, else a slice's; DisagreementError where they differ.
 
-    def _length(self, name: Literal["pixel_um", "z_step_um"], arrival: Arrival, said: float | None) -> float:
-        """From the files, else the map, else the settings."""
-        length = said or getattr(self._map[arrival.key.well], name) or getattr(self._settings, name)
+        What a file says does not hold where slices beyond it have come that a wrong first number does not explain.
+        """
+        said = (arrival.said_n_z, arrival.sample.n_z if arrival.sample else None)
+        n_came = arrival.top_z + 1 - (arrival.low_z or 0)
+        of_files = next((n_z for n_z in said if n_z is not None and n_z >= n_came), None)
+        told = self._settings.n_z
+        if told is not None and of_files is not None and told != of_files:
+            what = f"a stack has {told} slices as source.n_z says, and {of_files} as its files say"
+            raise DisagreementError(what, where=f"well {arrival.key.well}", do="correct source.n_z, or leave it out")
+        return told or of_files
+
+    def _length(
+        self, name: LengthName, arrival: Arrival, said: float | None, conflicts: Mapping[str, str] = NO_CONFLICTS
+    ) -> float:
+        """As the files, the map and the settings say it; DisagreementError where they differ, ConfigError where none
+        does.
+        """
+        well = arrival.key.well
+        sources: dict[VoxelFrom, float | None] = {
+            "file": said,
+            "map": getattr(self._map[well], name),
+            "settings": getattr(self._settings, name),
+        }
+        wins, conflict = self._settings.voxel_from, conflicts.get(name, "")
+        length = settle_length(name, sources, wins, where=f"well {well}", conflict=conflict)
         if length is None:
             found = f" ({'; '.join(arrival.defects)})" if arrival.defects else ""
-            what = f"{name} of well {arrival.key.well} is unknown: neither its files{found} nor the plate map say it"
+            what = f"{name} of well {well} is unknown: neither its files{found} nor the plate map say it"
             raise ConfigError(what, where=f"source.{name}", do="write it in micrometres under [source]")
         return float(length)

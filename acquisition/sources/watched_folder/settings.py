@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spheroidd.acquisition.disk.file_system import FileSystem
 from spheroidd.acquisition.images.file_names import NameGrammar, NamePattern
 from spheroidd.acquisition.images.leica_names import LeicaNames
+from spheroidd.acquisition.images.voxel_size import VoxelFrom
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ChannelName = Literal["488", "561"]
+ChannelPlace = Literal["488", "561", "-"]
 
 
 class FolderSettings(BaseModel):
@@ -25,9 +27,13 @@ class FolderSettings(BaseModel):
     n_z: int | None = Field(default=None, ge=1, le=100_000)
     """Slices of a stack, where no file says it before the stack is whole."""
     pixel_um: Positive | None = None
-    """Pixel size where neither a file nor the plate map says it."""
+    """Pixel size; where a file or the plate map says it as well, they must agree."""
     z_step_um: Positive | None = None
-    """Distance of two slices where neither a file nor the plate map says it."""
+    """Distance of two slices; where a file or the plate map says it as well, they must agree."""
+    voxel_from: VoxelFrom | None = None
+    """Whose word on the voxel's size holds where sources differ or say what can hardly be: file, map or settings."""
+    channel_order: tuple[ChannelPlace, ...] | None = Field(default=None, min_length=1)
+    """Which channel of a file is which, in the file's order: "488", "561", or "-" for one that is not used."""
     settle_s: Positive = 30.0
     """A stack for which nothing new came for so long is over, whole or not."""
     end_after_s: Positive | None = 3600.0
@@ -42,6 +48,11 @@ class FolderSettings(BaseModel):
     def grammar(self) -> NameGrammar:
         """How the files are named."""
         raise NotImplementedError
+
+    @property
+    def first_number(self) -> int:
+        """What a name says for the first slice."""
+        return 0
 
     @property
     def slice_files(self) -> bool:
@@ -88,6 +99,11 @@ class WatchSettings(FolderSettings):
         return NamePattern(
             self.pattern, {str(name): said for name, said in self.channels.items()}, self.fields, self.first_z
         )
+
+    @property
+    def first_number(self) -> int:
+        """What a name says for the first slice."""
+        return self.first_z
 
     @property
     def slice_files(self) -> bool:

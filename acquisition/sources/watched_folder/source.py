@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import ClassVar
 
-from spheroidd.acquisition.images.plane_folder import read_slice
+from spheroidd.acquisition.images.codecs import CodecError
+from spheroidd.acquisition.images.plane_folder import SliceRead, read_slice
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
+from spheroidd.acquisition.images.units import agree
+from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError
+from spheroidd.acquisition.images.z_axis import measured_step_um, step_conflict
 from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings
+from spheroidd.acquisition.sources.watched_folder.slice_numbers import first_never_came, is_first_awaited, misnumbered
 from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
+from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.faults import FaultCode
@@ -91,10 +97,13 @@ class WatchSource:
         arrival = self._watch.arrival(plan.key)
         arrival.look_again()
         try:
+            if arrival.unusable is not None:
+                raise arrival.unusable
             while left and not self._interrupted():
                 self._watch.look()
-                n_before = len(left)
-                for frame in self._read(plan, arrival, left):
+                self._check_numbers(plan, arrival)
+                n_before, held = len(left), is_first_awaited(arrival, plan.n_z)
+                for frame in () if held else self._read(plan, arrival, left):
                     left.discard(frame.index)
                     yield frame
                     if self._interrupted():
@@ -105,12 +114,13 @@ class WatchSource:
                     self._watch.wait(self._interrupted)
                 elif last_look:
                     self._tell_of_refused(arrival)
-                    raise self._short(plan, arrival, len(left))
+                    raise self._short(plan, arrival, left, held=held)
                 else:  # a file may have become whole without a change of its size and time
                     last_look = True
                     arrival.look_again()
             if not left:
                 self._tell_of_refused(arrival)
+                self._check_z_axis(plan, arrival)
         finally:
             arrival.close()
 
@@ -140,17 +150,47 @@ class WatchSource:
 
     def _plan_of(self, arrival: Arrival, *, quiet: bool = False) -> StackPlan | None:
         """What a stack will be, once enough of it is there to say so; ConfigError where a setting must say it."""
-        if self._settings.slice_files:
-            self._sample(arrival)
-            return self._promise.of_slices(arrival, quiet=quiet)
-        self._open(arrival)
-        return self._promise.of_file(arrival) if arrival.opened else None
+        try:
+            if self._settings.slice_files:
+                self._sample(arrival)
+                return self._promise.of_slices(arrival, quiet=quiet)
+            self._open(arrival)
+            return self._promise.of_file(arrival) if arrival.opened else None
+        except DisagreementError as error:
+            stand_in = self._promise.stand_in(arrival.key)
+            if stand_in is None:  # the first stack: whoever starts the run is still there
+                raise ConfigError(error.what, where=error.where, do=error.do) from error
+            arrival.unusable = error
+            return stand_in
 
     def _is_promising(self, glimpse: Arrival) -> bool:
+        """Whether a stack can be planned; ConfigError where its files show that the settings, or this computer, are not
+        as they have to be.
+        """
         try:
-            return self._plan_of(glimpse) is not None
+            plan = self._plan_of(glimpse)
+            wrong = misnumbered(glimpse, plan.n_z, self._settings.first_number) if plan else None
+            lacking = next((error for _, error in glimpse.refused.values() if isinstance(error, CodecError)), None)
+            error = wrong or lacking
+            if error is not None:
+                raise ConfigError(error.what, where=error.where, do=error.do)
+            return plan is not None
         finally:
             glimpse.close()
+
+    def _check_numbers(self, plan: StackPlan, arrival: Arrival) -> None:
+        error = misnumbered(arrival, plan.n_z, self._settings.first_number)
+        if error is not None:
+            raise error
+
+    def _check_z_axis(self, plan: StackPlan, arrival: Arrival) -> None:
+        """Where slices' own files say where they stood: at equal distances, and those that were planned."""
+        for channel, facts in arrival.facts.items():
+            where = f"well {plan.key.well}, channel {channel}"
+            conflict = step_conflict(plan.z_step_um, measured_step_um(facts, plan.z_step_um, where))
+            if conflict and self._settings.voxel_from not in ("map", "settings"):
+                do = 'correct the z-step, or write voxel_from = "map" or "settings" under [source]'
+                raise DisagreementError(conflict, where=where, do=do)
 
     def _sample(self, arrival: Arrival) -> None:
         """Read slices until one is whole."""
@@ -158,7 +198,7 @@ class WatchSource:
             return
         for file in arrival.take_fresh():
             try:
-                arrival.sample = read_slice(self._watch.root / file.path, file.name)
+                arrival.sample = read_slice(self._watch.root / file.path, file.name, self._settings.channel_order)
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
             else:
@@ -177,7 +217,7 @@ class WatchSource:
                 continue
             paths = {channel: self._watch.root / path for channel, path in arrival.paths.items()}
             try:
-                arrival.opened = RecordedStack(paths, growing=True)
+                arrival.opened = RecordedStack(paths, growing=True, channel_order=self._settings.channel_order)
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
                 if not (self._watch.root / file.path).is_file():
@@ -225,8 +265,9 @@ class WatchSource:
                 continue  # it is there already, or came twice: old news
             path = self._watch.root / file.path
             try:
-                slices, changed_s = read_slice(path, file.name), path.stat().st_mtime
+                slices, changed_s = read_slice(path, file.name, self._settings.channel_order), path.stat().st_mtime
                 self._check_like(plan, slices.geometry, path)
+                self._check_lengths(arrival, slices, path)
                 self._watch.check_unchanged(file)
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
@@ -240,6 +281,7 @@ class WatchSource:
                 index = SliceIndex(channel, z)
                 if index in left:
                     said = slices.metadata[channel]
+                    arrival.facts.setdefault(channel, {})[z] = said
                     yield Frame(plan.key, index, pixels, changed_s, {**said, **metadata})
 
     def _read_file(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex]) -> Iterator[Frame]:
@@ -252,6 +294,7 @@ class WatchSource:
             what = f"its files hold {stack.n_z} slices of {stack.channels}, {plan.n_z} of {plan.channels} were planned"
             raise StackError(what, where=str(where), do="do not change files during a run; give the plate a new name")
         self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
+        self._tell_of_doubts(plan.key, stack)
         metadata = {"file": ", ".join(arrival.paths.values()), "channels_told_apart": stack.assignment}
         for index in plan.indices():
             if index in left and stack.has(index):
@@ -264,15 +307,34 @@ class WatchSource:
             what = f"its planes are (height, width, dtype) {geometry}, and {promised} was planned"
             raise StackError(what, where=str(path), do="image the whole plate with one format")
 
+    def _check_lengths(self, arrival: Arrival, slices: SliceRead, path: Path) -> None:
+        """Two files of one stack say the same voxel, or the user said whose word holds."""
+        if arrival.sample is None or self._settings.voxel_from in ("map", "settings"):
+            return
+        for name in LENGTHS:
+            ours, theirs = getattr(arrival.sample, name), getattr(slices, name)
+            if ours is not None and theirs is not None and not agree(ours, theirs):
+                what = f"{name} is {theirs:g} um in it and {ours:g} um in another slice of the stack"
+                raise StackError(what, where=str(path), do='image the well again, or write voxel_from = "map"')
+
     # -- what went wrong -------------------------------------------------------------------------------------------
 
-    def _short(self, plan: StackPlan, arrival: Arrival, n_left: int) -> StackError:
+    def _short(self, plan: StackPlan, arrival: Arrival, left: Set[SliceIndex], *, held: bool) -> StackError:
+        if held:
+            return first_never_came(arrival, plan.n_z, self._settings.first_number)
         settle_s = self._settings.settle_s
-        what = f"{plan.n_slices - n_left} of {plan.n_slices} slices came before the folder went quiet"
+        what = f"{plan.n_slices - len(left)} of {plan.n_slices} slices came before the folder went quiet"
+        what += f", missing are {name_slices(left)}" if len(left) < plan.n_slices else ""
         complaint = arrival.complaint(self._watch.root)
         what += f" ({complaint.what})" if complaint else ""
         do = f"raise source.settle_s above {settle_s:g} s or image the well again"
         return StackError(what, where=str(plan.key.well), do=do)
+
+    def _tell_of_doubts(self, key: StackKey, stack: RecordedStack) -> None:
+        """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
+        for doubt in stack.doubts:
+            do = "look at an image of each channel; say otherwise with source.channel_order"
+            self._tell(FaultRaised("recording-doubts", StackError(doubt, do=do), key))
 
     def _tell_of_refused(self, arrival: Arrival) -> None:
         complaint = arrival.complaint(self._watch.root)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spheroidd.acquisition.images.file_names import ImageName
+from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.plane_folder import SliceRead
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.protocols.errors import StackError
@@ -36,9 +37,13 @@ class Arrival:
     looked_at: list[ArrivedFile] = field(default_factory=list)
     refused: dict[str, tuple[ArrivedFile, StackError]] = field(default_factory=dict)
     defects: dict[str, None] = field(default_factory=dict)
+    facts: dict[str, dict[int, Facts]] = field(default_factory=dict)  # by channel and slice, of those that were read
     sample: SliceRead | None = None
     said_n_z: int | None = None
     top_z: int = -1
+    low_z: int | None = None
+    first_came_z: int | None = None
+    unusable: StackError | None = None  # why nothing of it is to be read
     channels: set[str] = field(default_factory=set)
     opened: RecordedStack | None = None
     paths: dict[str, str] = field(default_factory=dict)  # of stack files, by channel or ""
@@ -49,9 +54,15 @@ class Arrival:
         self.refused.pop(file.path, None)
         self.fresh.append(file)
         if file.name.z is not None:
-            self.top_z = max(self.top_z, file.name.z)
+            self.number(file.name.z)
         if file.name.channel:
             self.channels.add(file.name.channel)
+
+    def number(self, z: int) -> None:
+        """A slice of this stack came, or one that is numbered before its first."""
+        self.top_z = max(self.top_z, z)
+        self.low_z = z if self.low_z is None else min(self.low_z, z)
+        self.first_came_z = z if self.first_came_z is None else self.first_came_z
 
     def take_fresh(self) -> Iterator[ArrivedFile]:
         """Each file that was not looked at yet, once."""

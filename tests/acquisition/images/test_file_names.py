@@ -73,6 +73,12 @@ def test_no_name_is_a_crash(text):
         ("{row}/{column}/0", "B/03/0", ImageName(WellId(1, 2))),
         ("plate.lif/*/{row}/{column}", "plate.lif/TileScan 1/B/3", ImageName(WellId(1, 2))),
         (r"raw\{well}.tif", "raw/A01.tif", ImageName(WellId(0, 0))),
+        ("*{well}.tif", "plate_AA01.tif", ImageName(WellId(26, 0))),
+        ("*{well}.tif", "plateAF48.tif", ImageName(WellId(31, 47))),
+        ("*{well}.tif", "plateB2.tif", ImageName(WellId(1, 1))),
+        ("*_{row}_{column}_*.tif", "x_AB_12_y.tif", ImageName(WellId(27, 11))),
+        ("{well}_*{z}.tif", "A01_img012.tif", ImageName(WellId(0, 0), z=12)),
+        ("r{row}c{column}f*p{z}-*.tiff", "r03c12f01p07-ch1sk1.tiff", ImageName(WellId(2, 11), z=7)),
         ("{well}.tif", "A100.tif", None),
         ("{well}.tif", "AA.tif", None),
         ("{well}.tif", "sub/A01.tif", None),
@@ -90,4 +96,4 @@ def test_channels_fields_and_the_first_slice_are_as_they_are_said():
     assert names.read("A01_f2_gfp_z001.tif") == ImageName(WellId(0, 0), 1, "488", 0)
     assert "source.fields" in names.read("A01_f3_GFP_z001.tif")
     assert "source.channels" in names.read("A01_f1_DAPI_z001.tif")
-    assert "source.first_z" in names.read("A01_f1_PI_z000.tif")
+    assert names.read("A01_f1_PI_z000.tif").z == -1, "numbered before the first: whoever reads the plate tells of it"

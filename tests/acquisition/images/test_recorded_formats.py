@@ -124,7 +124,7 @@ def test_replay_takes_a_lif_an_ndtiff_and_a_folder_of_planes():
     field = TREE / "experiment--test/slide--S00/chamber--U00--V00/field--X00--Y00"
     series = LIF / "x_y_z_t_lambdaEmi/T=0,λ=0"
     for path, n_slices in ((series, 11), (NDTIFF / "ndtiff3.2_monochrome/time=0", 16), (field, 2)):
-        with closing(replayed(path, **LENGTHS)) as source:
+        with closing(replayed(path, **LENGTHS, voxel_from="settings")) as source:
             source.check()
             (plan,) = source.plans()
             assert len(take(source, plan, set(plan.indices()))) == n_slices
@@ -247,7 +247,7 @@ def test_a_folder_of_planes_is_a_stack(tmp_path, name):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "a_c1_z1.tif").unlink(), "1 of its planes are missing, the first is channel 1 z 1"),
+        (lambda folder: (folder / "a_c1_z1.tif").unlink(), "1 of its planes are missing: channel 1 z 1"),
         (lambda folder: (folder / "a_c1_z1.tif").write_bytes(b""), r"a_c1_z1\.tif: not a whole TIFF"),
         (lambda folder: shutil.copy(folder / "a_c1_z1.tif", folder / "b_c1_z1.tif"), "are both channel 1 z 1"),
         (lambda folder: tifffile.imwrite(folder / "a_c1_z1.tif", np.zeros((2, 2), np.uint16)), "its planes differ"),

@@ -353,23 +353,53 @@ class TestReplay:
         [
             ("A01,a.npy,sample,0.3,1.5", {}, (0.3, 1.5)),
             ("A01,a.npy,sample,,", {"pixel_um": 0.4, "z_step_um": 2}, (0.4, 2.0)),
-            ("A01,a.npy,sample,0.3,", {"pixel_um": 9, "z_step_um": 2}, (0.3, 2.0)),
-            ("A01,a.ome.tif,sample,7,7", {"pixel_um": 9, "z_step_um": 9}, (0.125, 0.5)),
-            ("A01,flat.ome.tif,sample,7,6", {}, (0.125, 6.0)),
+            ("A01,a.npy,sample,0.3,", {"pixel_um": 0.301, "z_step_um": 2}, (0.3, 2.0)),
+            ("A01,a.npy,sample,0.3,", {"pixel_um": 9, "z_step_um": 2, "voxel_from": "settings"}, (9, 2.0)),
+            ("A01,a.ome.tif,sample,7,7", {"voxel_from": "file"}, (0.125, 0.5)),
+            ("A01,a.ome.tif,sample,7,6", {"voxel_from": "map"}, (7.0, 6.0)),
+            ("A01,a.ome.tif,sample,,", {"pixel_um": 9, "z_step_um": 8, "voxel_from": "settings"}, (9.0, 8.0)),
+            ("A01,flat.ome.tif,sample,,6", {}, (0.125, 6.0)),
+            ("A01,a.npy,sample,0.3,25", {"voxel_from": "map"}, (0.3, 25.0)),
         ],
     )
-    def test_voxel_sizes_come_from_file_then_map_then_settings(self, tmp_path, row, settings, size):
-        np.save(tmp_path / "a.npy", STACK)
-        write_ome(tmp_path / "a.ome.tif")
-        tifffile.imwrite(
-            tmp_path / "flat.ome.tif",
-            STACK,
-            ome=True,
-            photometric="minisblack",
-            metadata={"axes": "CZYX", **OME, "PhysicalSizeZ": 0.0},
-        )
+    def test_voxel_sizes_are_what_every_source_says_or_the_one_that_was_chosen(self, tmp_path, row, settings, size):
+        self.write_three(tmp_path)
         (plan,) = source(plate(tmp_path, [row]), **settings).plans()
         assert (plan.pixel_um, plan.z_step_um) == (pytest.approx(size[0]), pytest.approx(size[1]))
+
+    @pytest.mark.parametrize(
+        ("row", "settings", "message"),
+        [
+            (
+                "A01,a.npy,sample,0.3,1",
+                {"pixel_um": 9},
+                "well A01: pixel_um is 0.3 um in the plate map and 9 um in the set",
+            ),
+            ("A01,a.ome.tif,sample,7,", {}, "pixel_um is 0.125 um in its files and 7 um in the plate map.*voxel_from"),
+            (
+                "A01,a.ome.tif,sample,,",
+                {"z_step_um": 0.51},
+                "z_step_um is 0.5 um in its files and 0.51 um in the settings",
+            ),
+            (
+                "A01,a.npy,sample,325,1",
+                {},
+                "pixel_um is 325 um in the plate map, which can hardly be; look for a wrong",
+            ),
+            ("A01,a.npy,sample,0.3,0.001", {}, "z_step_um is 0.001 um in the plate map, which can hardly be"),
+        ],
+    )
+    def test_two_sources_that_differ_and_what_can_hardly_be_are_refused(self, tmp_path, row, settings, message):
+        self.write_three(tmp_path)
+        with pytest.raises(ConfigError, match=message):
+            source(plate(tmp_path, [row]), **settings).check()
+
+    @staticmethod
+    def write_three(folder):
+        np.save(folder / "a.npy", STACK)
+        write_ome(folder / "a.ome.tif")
+        metadata = {"axes": "CZYX", **OME, "PhysicalSizeZ": 0.0}
+        tifffile.imwrite(folder / "flat.ome.tif", STACK, ome=True, photometric="minisblack", metadata=metadata)
 
     @pytest.mark.parametrize(
         ("row", "key"), [("A01,a.npy,sample,,1", "pixel_um"), ("A01,a.npy,sample,1,", "z_step_um")]

@@ -249,7 +249,10 @@ def test_a_slice_flows_before_the_next_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), "A01: 7 of 8 slices came before the folder went quiet; raise source.settle_s"),
+        (
+            lambda path: path.unlink(),
+            "7 of 8 slices came before the folder went quiet, missing are 488 z 2; raise source.settle_s",
+        ),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "7 of 8 slices.*488_z02.tif.*beyond its end"),
         (lambda path: path.write_bytes(b""), "7 of 8 slices.*488_z02.tif: not a whole TIFF"),
         (lambda path: tifffile.imwrite(path, np.zeros((5, 5), np.uint16)), r"7 of 8.*\(5, 5, 'uint16'\)"),
@@ -422,8 +425,8 @@ def test_a_file_changed_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     victim, read = tmp_path / "A01" / "488_z01.tif", watch_folder.read_slice
     reads = []
 
-    def meanwhile(path, name):
-        slices = read(path, name)
+    def meanwhile(path, *said):
+        slices = read(path, *said)
         if path == victim:
             reads.append(path)
             if len(reads) == 1:
@@ -443,10 +446,10 @@ def test_a_file_its_writer_holds_is_tried_again(tmp_path, monkeypatch):
     write_slices(tmp_path, "A01")
     victim, read, held = tmp_path / "A01" / "561_z03.tif", watch_folder.read_slice, itertools.count()
 
-    def refused(path, name):
+    def refused(path, *said):
         if path == victim and next(held) < 3:
             raise PermissionError(13, "used by another process", str(path))
-        return read(path, name)
+        return read(path, *said)
 
     monkeypatch.setattr(watch_folder, "read_slice", refused)
     with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
