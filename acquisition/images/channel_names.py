@@ -29,7 +29,7 @@ _DYES = (
     (OTHER, r"phase ?contrast|trans(mi(tted|ssion))?(?![a-z])|(?<![a-z])t-?pmt"),
 )
 _STATES = (
-    (LIVE_CHANNEL, rf"{_NOT}(live|living|viable|alive)(?![a-z])"),
+    (LIVE_CHANNEL, rf"{_NOT}(?<!non-)(?<!non )(live|living|viable|alive)(?![a-z])"),
     (DEAD_CHANNEL, rf"{_NOT}(dead|dying|non-?viable|killed|necrotic)(?![a-z])"),
 )
 _ALIKE = (  # what has the same colour

@@ -31,7 +31,7 @@ class TiffSet:
         if not name:
             return self._own
         if name not in self._opened:
-            path = self._own.path.parent / name.replace("\\", "/").rpartition("/")[2]
+            path = _beside(self._own.path, name)
             if not path.exists():
                 what = f"planes of it are in {path.name}, which is not there"
                 raise StackError(what, where=str(self._own.path), do="copy the whole set of files")
@@ -44,6 +44,11 @@ class TiffSet:
         """Let every file go; may be called twice."""
         for pages in (self._own, *self._opened.values()):
             pages.close()
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file of the set: beside the named one, whatever folder a description gives for it."""
+    return path.parent / name.replace("\\", "/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def of_ome(ome: OmeImage, path: Path, n_pages: int) -> Described:
     others = {place.file for place in places.values()}
     if n_planes == n_pages == 1 and "" not in others:
         places = {(0, 0): Place("", 0)}  # Leica counts a lone plane as one of the whole field
-    elif len(others) == 1 and "" not in others and not (path.parent / next(iter(others))).exists():
+    elif len(others) == 1 and "" not in others and not _beside(path, next(iter(others))).exists():
         places = {plane: Place("", place.ifd) for plane, place in places.items()}  # it was given another name
     return Described(
         ome.n_channels,

@@ -65,6 +65,8 @@ def check_pixels(page: Any, path: Path, *, one_block: bool = False) -> None:
     """Raise StackError where a page's pixels are more than their bytes can hold, are not what its numbers say, or
     cannot be unpacked here. `one_block`: the page stands for all planes, whose bytes are known to be there.
     """
+    if 0 in page.shape:
+        raise damaged(path, f"its images are {page.shape}")
     n_bytes, stored = math.prod(page.shape) * np.dtype(page.dtype).itemsize, sum(page.databytecounts)
     if not one_block and (n_bytes > MAX_PLANE_BYTES or LARGE_BYTES < n_bytes > MAX_SHRINKAGE * stored):
         what = f"one of its planes claims {n_bytes} bytes of pixels and has {stored} in the file"

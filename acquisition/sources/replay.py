@@ -110,9 +110,9 @@ class ReplaySource:
         """
         well = self._map[plan.key.well]
         with self._open(well) as stack:
-            self._check_promised(plan, stack)
             for name in LENGTHS:
                 self._length(name, well, stack)
+            self._check_promised(plan, stack)
             self._tell_of_doubts(stack)
             metadata = {"channels_told_apart": stack.assignment, **self._unread(stack)}
             order = [index for index in plan.indices() if index in wanted]

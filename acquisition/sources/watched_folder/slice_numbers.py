@@ -1,7 +1,7 @@
 """Whether slices are numbered as the settings have it: from 0 or from 1 can be seen, and is told, never guessed.
 
 A stack that is counted from the wrong number is stored one place off, and no later run can tell; so nothing of it is
-given out before its first slice has come, or its last where the stage goes downwards.
+given out before its first slice has come. A stage that goes downwards pays for it: its stacks are read at their end.
 """
 
 from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
@@ -21,16 +21,17 @@ def misnumbered(arrival: Arrival, n_z: int, first: int) -> StackError | None:
         return StackError(what, where=where, do=f"write first_z = {low + first} under [source]; {NOT_AGAIN}")
     if low > 0 and top >= n_z > top - low:
         what = f"slice {top + first} lies beyond n_z = {n_z} and slice {first} never came"
-        return StackError(what, where=where, do=f"write first_z = {low + first} under [source]; {NOT_AGAIN}")
+        number = f" = {low + first}" if top - low + 1 == n_z else ", the number of the first slice (1, perhaps),"
+        return StackError(what, where=where, do=f"write first_z{number} under [source]; {NOT_AGAIN}")
     if top >= n_z:
         what = f"slice {top + first} lies beyond n_z = {n_z} (slices {first} to {n_z + first - 1})"
         return StackError(what, where=where, do=f"write n_z = {top + 1} under [source]; {NOT_AGAIN}")
     return None
 
 
-def is_first_awaited(arrival: Arrival, n_z: int) -> bool:
-    """Whether nothing tells yet where the numbers begin: the first has not come, and the last was not the first to."""
-    return arrival.low_z is not None and arrival.low_z > 0 and arrival.first_came_z != n_z - 1
+def is_first_awaited(arrival: Arrival) -> bool:
+    """Whether nothing tells yet where the numbers begin: slices came, and the first is not among them."""
+    return arrival.low_z is not None and arrival.low_z > 0
 
 
 def first_never_came(arrival: Arrival, n_z: int, first: int) -> StackError:

@@ -102,7 +102,7 @@ class WatchSource:
             while left and not self._interrupted():
                 self._watch.look()
                 self._check_numbers(plan, arrival)
-                n_before, held = len(left), is_first_awaited(arrival, plan.n_z)
+                n_before, held = len(left), is_first_awaited(arrival)
                 for frame in () if held else self._read(plan, arrival, left):
                     left.discard(frame.index)
                     yield frame
@@ -169,6 +169,9 @@ class WatchSource:
         """
         try:
             plan = self._plan_of(glimpse)
+            known = self._watch.arrivals.get(glimpse.key)
+            if known is not None and known.low_z is not None:
+                glimpse.number(known.low_z)  # of a file that is not used, because its number is below the first
             wrong = misnumbered(glimpse, plan.n_z, self._settings.first_number) if plan else None
             lacking = next((error for _, error in glimpse.refused.values() if isinstance(error, CodecError)), None)
             error = wrong or lacking

@@ -42,7 +42,6 @@ class Arrival:
     said_n_z: int | None = None
     top_z: int = -1
     low_z: int | None = None
-    first_came_z: int | None = None
     unusable: StackError | None = None  # why nothing of it is to be read
     channels: set[str] = field(default_factory=set)
     opened: RecordedStack | None = None
@@ -62,7 +61,6 @@ class Arrival:
         """A slice of this stack came, or one that is numbered before its first."""
         self.top_z = max(self.top_z, z)
         self.low_z = z if self.low_z is None else min(self.low_z, z)
-        self.first_came_z = z if self.first_came_z is None else self.first_came_z
 
     def take_fresh(self) -> Iterator[ArrivedFile]:
         """Each file that was not looked at yet, once."""
