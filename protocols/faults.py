@@ -106,6 +106,13 @@ class FaultCode(StrEnum):
         "the catalog beside a replayed recording cannot be read: images are taken, their stage positions, exposures "
         "and times are missing",
     )
+    RECORDING_DOUBTS = (
+        "recording-doubts",
+        Severity.WARNING,
+        EndedBy.NOBODY,
+        "a recording was read, and a person should look at it: channel names that are not understood, slices that are "
+        "numbered from 2",
+    )
 
     # Stacks
     STACK_INCOMPLETE = (

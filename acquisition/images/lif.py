@@ -139,7 +139,8 @@ class LifStack:
             ).strip()
             for channel in channels
         ]
-        return tuple(dyes) if any(dyes) else tuple(channel.get("LUTName", "") for channel in channels)
+        colours = [channel.get("LUTName", "") for channel in channels]
+        return tuple(dyes if any(dyes) or len(set(colours)) < len(colours) else colours)
 
     def _check_whole(self) -> None:
         """The series' pixels lie within the file."""

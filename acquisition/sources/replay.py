@@ -136,7 +136,7 @@ class ReplaySource:
             if what not in self._told_of and len(self._told_of) < MAX_TOLD:
                 self._told_of.add(what)
                 do = "look at an image of each channel; say otherwise with channel_order or in the plate map"
-                self._tell(FaultRaised("recording-doubts", StackError(doubt, do=do)))
+                self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(doubt, do=do)))
 
     def _unread(self, stack: RecordedStack) -> dict[str, str]:
         """What each image is to say of a ledger that cannot be read; a person is told of it as well."""

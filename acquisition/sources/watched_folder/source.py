@@ -337,7 +337,7 @@ class WatchSource:
         """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
         for doubt in stack.doubts:
             do = "look at an image of each channel; say otherwise with source.channel_order"
-            self._tell(FaultRaised("recording-doubts", StackError(doubt, do=do), key))
+            self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(doubt, do=do), key))
 
     def _tell_of_refused(self, arrival: Arrival) -> None:
         complaint = arrival.complaint(self._watch.root)
