@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Group
@@ -31,9 +31,9 @@ _FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How the curves of a table are fitted."""
+    """How the curves of a table are fitted; `model` is LL.4, or LL.2 for counts with totals, unless it is given."""
 
-    model: str = "LL.4"
+    model: str | None = None
     increasing: bool = False
     robust: bool = False
     pooled_variance: bool = False
@@ -50,13 +50,16 @@ def fit_table(curves: Sequence[TableCurve], options: FitOptions, *, where: str) 
             return _quantal(curves, options)
         if any(curve.time_zero is not None for curve in curves):
             _refuse(options, increasing="GR falls with the dose", full_scale="GR is relative to the control already")
-            data = [growth_rate_curve(c.name, c.doses_um, c.responses, c.time_zero or []) for c in curves]
+            data = [
+                replace(growth_rate_curve(c.name, c.doses, c.responses, c.time_zero or []), dose_unit=c.dose_unit)
+                for c in curves
+            ]
             top: float | None = 1.0
         else:
             data, top = [curve.curve(options.full_scale) for curve in curves], None
         return fit_many(
             data,
-            model=options.model,
+            model=options.model or "LL.4",
             robust=options.robust,
             increasing=options.increasing,
             top=top,
@@ -74,7 +77,16 @@ def _quantal(curves: Sequence[TableCurve], options: FitOptions) -> list[DoseResp
         full_scale="a share's full scale is 1",
     )
     return [
-        fit_quantal(c.doses_um, c.responses, c.totals or [], name=c.name, increasing=options.increasing) for c in curves
+        fit_quantal(
+            c.doses,
+            c.responses,
+            c.totals or [],
+            name=c.name,
+            increasing=options.increasing,
+            model=options.model or "LL.2",
+            dose_unit=c.dose_unit,
+        )
+        for c in curves
     ]
 
 
@@ -94,6 +106,7 @@ def record(curve: TableCurve, fit: DoseResponseFit, full_scale: float | None = N
         "by": curve.by,
         "status": fit.status.value,
         "reason": fit.reason,
+        "dose_unit": fit.dose_unit,
         **figures,
         "aac": None if whole is None or fit.auc is None else _finite(whole - fit.auc),
         "n": fit.n,
@@ -117,7 +130,9 @@ def to_screen(fits: Sequence[DoseResponseFit], title: str) -> Group:
     table = Table(title=title, title_justify="left")
     table.add_column("curve")
     table.add_column("status")
-    for name in ("IC50 rel (uM)", "95 %", "IC50 abs (uM)", "95 %", "hill", "top", "bottom", "AUC", "E max", "n", "p"):
+    unit = next((f" ({fit.dose_unit})" for fit in fits if fit.dose_unit), "")
+    ic50s = (f"IC50 rel{unit}", "95 %", f"IC50 abs{unit}", "95 %")
+    for name in (*ic50s, "hill", "top", "bottom", "AUC", "E max", "n", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for fit in fits:
         table.add_row(
@@ -130,7 +145,8 @@ def to_screen(fits: Sequence[DoseResponseFit], title: str) -> Group:
             _short(fit.p_effect, 2),
         )
     said = [Text.assemble((fit.name, "bold"), ": ", "; ".join((fit.reason, *fit.warnings))) for fit in fits]
-    return Group(table, *said)
+    unknown = [] if unit or not fits else [Text("Doses as in the table: its header names no unit (--dose-unit does).")]
+    return Group(table, *said, *unknown)
 
 
 def _ic50(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:

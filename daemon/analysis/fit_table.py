@@ -1,8 +1,9 @@
 """Any table of doses and responses, as spreadsheets, plate readers and R write them, to curves.
 
-The only module that guesses: the encoding (UTF-8, UTF-16 with its mark, else Windows-1252), the delimiter (comma,
-semicolon, tab or bar, the one that splits the header into most columns) and the decimal sign (a comma counts as one
-where it does not delimit). Whatever stays ambiguous is refused with the line, the column and what to write.
+It guesses the encoding (UTF-8, UTF-16 with its mark, else Windows-1252) and the delimiter (comma, semicolon, tab or
+bar, the one that splits the header into most columns); what a comma in a number means is decided by `table_numbers`, a
+column at a time, and the unit of the doses by their header, by a column of units or by the cells. Whatever stays
+ambiguous is refused with the line, the column and what to write.
 """
 
 import csv
@@ -15,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spheroidd.protocols.dose_units import UNITS, DoseUnit, read_unit, refuse_logarithms, split_dose, unit_of_header
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.table_numbers import MISSING, NumberStyle, number_style, proves_points
 
 if TYPE_CHECKING:
     from spheroidd.inference.dose_response.observations import Curve
 
 DELIMITERS = (",", ";", "\t", "|")
-MISSING = {"", "na", "n/a", "nan", "null", "none", ".", "-", "#n/a"}
 LARGEST_MB = 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_COMMA_NUMBER = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
 _PICTURES = {
     b"PK\x03\x04": "an Excel workbook or a zip",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -52,17 +53,68 @@ class FitTable:
     def numbers(self, column: str) -> list[float]:
         """A column's numbers, NaN where a cell is empty or says NA."""
         cells = self.texts(column)
-        comma = self._comma_decimals(column, cells)
-        return [self._number(column, i, cell, comma) for i, cell in enumerate(cells)]
+        style = self._style(column, cells)
+        return [self._number(column, i, cell, style) for i, cell in enumerate(cells)]
 
-    def doses(self, column: str, controls: Collection[str]) -> list[float]:
-        """The same for doses; cells that are one of the `controls` (case-folded) are dose 0."""
-        cells = self.texts(column)
-        comma = self._comma_decimals(column, cells)
-        return [
-            0.0 if cell.casefold() in controls else self._number(column, i, cell, comma, dose=True)
-            for i, cell in enumerate(cells)
-        ]
+    def doses(
+        self, column: str, controls: Collection[str], unit: str | None = None
+    ) -> tuple[list[float], DoseUnit | None]:
+        """A column's doses and their unit; cells that are one of the `controls` (case-folded) are dose 0.
+
+        The unit is the header's, or the one of the first row that names one; all others are converted into it. `unit`
+        says it where the table does not, or which column does. None where nobody says it. ConfigError for logarithms,
+        and for units that cannot be converted or contradict each other.
+        """
+        column = self.columns[self._index(column)]
+        refuse_logarithms(column, str(self.path))
+        cells = ["0" if cell.casefold() in controls else cell for cell in self.texts(column)]
+        split = [split_dose(cell) for cell in cells]
+        style = self._style(column, [number for number, _ in split])
+        values = [self._number(column, i, number, style, dose=True) for i, (number, _) in enumerate(split)]
+        given, beside = self._units_beside(column, unit)
+        named = [own or other for (_, own), other in zip(split, beside, strict=True)]
+        for i, ((_, own), other) in enumerate(zip(split, beside, strict=True)):
+            if own and other and own != other:
+                raise ConfigError(
+                    f"{cells[i]!r} beside the unit {other.name}", where=self._line(i), do="write one unit"
+                )
+        target = unit_of_header(column) or given or next((found for found in named if found), None)
+        if target is None:
+            return values, None
+        bare = unit_of_header(column) or given
+        return [self._converted(i, value, named[i] or bare, target) for i, value in enumerate(values)], target
+
+    def _units_beside(self, column: str, said: str | None) -> tuple[DoseUnit | None, list[DoseUnit | None]]:
+        """The unit that was given for the doses, and that of each row where a column has them."""
+        usual = {f"{column}_unit", f"{column}_units", f"{column} unit", "dose_unit", "conc_unit", "concentration_unit"}
+        there = [name for name in self.columns if name.casefold() in {name.casefold() for name in usual}]
+        place = said if said in self.columns else there[0] if said is None and there else None
+        none: list[DoseUnit | None] = [None] * len(self)
+        if place is not None:
+            found = [(text, read_unit(text)) for text in self.texts(place)]
+            for i, (text, unit) in enumerate(found):
+                if unit is None and text.casefold() not in MISSING:
+                    raise ConfigError(f"{text!r} in column {place!r} is no unit", where=self._line(i), do=_DO_UNIT)
+            return None, [unit for _, unit in found]
+        given = None if said is None else read_unit(said)
+        header = unit_of_header(column)
+        if said is not None and given is None:
+            raise ConfigError(f"{said!r} is no unit of doses and no column", where=str(self.path), do=_DO_UNIT)
+        if given and header and given != header:
+            what = f"column {column!r} is in {header.name} and --dose-unit says {given.name}"
+            raise ConfigError(what, where=str(self.path), do="leave --dose-unit out, or correct the header")
+        return given, none
+
+    def _converted(self, row: int, dose: float, unit: DoseUnit | None, target: DoseUnit) -> float:
+        if dose == 0 or math.isnan(dose) or unit == target:
+            return dose
+        if unit is None:
+            what = f"dose {dose:g} has no unit beside others in {target.name}"
+            raise ConfigError(what, where=self._line(row), do="write every dose with its unit, or the header with one")
+        if unit.kind != target.kind:
+            what = f"a dose in {unit.name} beside others in {target.name}: a {unit.kind} is no {target.kind}"
+            raise ConfigError(what, where=self._line(row), do="convert them, or fit them as two tables")
+        return unit.convert(dose, target)
 
     def _index(self, column: str) -> int:
         if column in self.columns:
@@ -75,22 +127,16 @@ class FitTable:
         what = f"there is no column {column!r}; the columns are {', '.join(map(repr, self.columns))}"
         raise ConfigError(what, where=str(self.path), do=do)
 
-    def _comma_decimals(self, column: str, cells: Sequence[str]) -> bool:
-        """Whether the column's numbers have decimal commas; refused where it mixes them with points."""
-        commas = [i for i, cell in enumerate(cells) if _COMMA_NUMBER.fullmatch(cell)]
-        points = [i for i, cell in enumerate(cells) if "." in cell and _NUMBER.fullmatch(cell)]
-        if commas and (points or self.delimiter == ","):
-            cell = cells[commas[0]]
-            what = f"{cell!r} in column {column!r} could be {cell.replace(',', '')} or {cell.replace(',', '.')}"
-            raise ConfigError(what, where=self._line(commas[0]), do="write numbers with decimal points only")
-        return bool(commas)
+    def _style(self, column: str, cells: Sequence[str]) -> NumberStyle:
+        points = self.delimiter == "," or proves_points(cell for row in self.rows for cell in row)
+        return number_style(cells, column=column, line=self._line, points=points)
 
-    def _number(self, column: str, row: int, cell: str, comma: bool, dose: bool = False) -> float:
+    def _number(self, column: str, row: int, cell: str, style: NumberStyle, dose: bool = False) -> float:
         if cell.casefold() in MISSING:
             return math.nan
-        plain = cell.replace(",", ".") if comma else cell
-        if _NUMBER.fullmatch(plain):
-            return float(plain)
+        value = style.read(cell)
+        if value is not None:
+            return value
         do = "write a number without its unit, or nothing"
         if cell[:1] in "<>":
             do = "write the value at the limit, or leave the cell empty"
@@ -180,6 +226,7 @@ def _squared(header: tuple[str, ...], body: list[tuple[str, ...]]) -> tuple[tupl
     return header, body
 
 
+_DO_UNIT = f"use one of {', '.join(dict.fromkeys(unit.name for unit in UNITS.values()))}"
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -195,7 +242,8 @@ def _check_header(header: tuple[str, ...], path: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class TableColumns:
     """Which columns of a table mean what. `controls` are values of a `by` column, or words in the dose column, that
-    mark untreated wells: those belong to every curve that agrees with them in the other `by` columns."""
+    mark untreated wells: those belong to every curve that agrees with them in the other `by` columns. `dose_unit` is
+    the unit of the doses, or the column that has it, where their header does not say."""
 
     dose: str
     response: str
@@ -204,15 +252,20 @@ class TableColumns:
     total: str | None = None
     time_zero: str | None = None
     controls: tuple[str, ...] = ()
+    dose_unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TableCurve:
-    """One curve's columns as numbers, rows with an empty response left in as NaN, and what `by` says of it."""
+    """One curve's columns as numbers, rows with an empty response left in as NaN, and what `by` says of it.
+
+    Doses are in `dose_unit`; None where the table does not say.
+    """
 
     name: str
     by: dict[str, str]
-    doses_um: list[float]
+    doses: list[float]
+    dose_unit: str | None
     responses: list[float]
     weights: list[float] | None
     totals: list[float] | None
@@ -222,14 +275,14 @@ class TableCurve:
         """For `fit_many`."""
         from spheroidd.inference.dose_response.observations import Curve
 
-        return Curve(self.name, self.doses_um, self.responses, self.weights, control)
+        return Curve(self.name, self.doses, self.responses, self.weights, control, self.dose_unit)
 
 
 def table_curves(table: FitTable, wanted: TableColumns) -> list[TableCurve]:
     """The table's curves in the order of their first rows; the controls' rows are in every curve they belong to."""
     by = _split_names(table, wanted.by)
     controls = {value.casefold() for value in wanted.controls}
-    doses = table.doses(wanted.dose, controls)
+    doses, unit = table.doses(wanted.dose, controls, wanted.dose_unit)
     keys: list[tuple[str, ...]] = (
         list(zip(*(table.texts(name) for name in by), strict=True)) if by else [()] * len(table)
     )
@@ -251,7 +304,8 @@ def table_curves(table: FitTable, wanted: TableColumns) -> list[TableCurve]:
         picked = {name: None if values is None else [values[i] for i in rows] for name, values in numbers.items()}
         name = " / ".join(value or "(empty)" for value in key) if key else table.path.stem
         labels = dict(zip(by, key, strict=True))
-        found.append(TableCurve(name, labels, [doses[i] for i in rows], [responses[i] for i in rows], **picked))
+        said, seen = unit.name if unit else None, [responses[i] for i in rows]
+        found.append(TableCurve(name, labels, [doses[i] for i in rows], said, seen, **picked))
     if not found:
         raise ConfigError("all rows are controls", where=str(table.path), do="name fewer values in --control")
     return found

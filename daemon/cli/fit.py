@@ -13,13 +13,22 @@ def fit(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="CSV or tab-separated, one row a well, with a header.")
     ],
-    dose: Annotated[str, typer.Option(metavar="COL", help="Column of the doses (uM); 0 is an untreated well.")],
+    dose: Annotated[str, typer.Option(metavar="COL", help="Column of the doses; 0 is an untreated well.")],
     response: Annotated[str, typer.Option(metavar="COL", help="Column of the responses.")],
     by: Annotated[
         list[str] | None, typer.Option(metavar="COL", help="A curve for each value; repeat for more.")
     ] = None,
     increasing: Annotated[bool, typer.Option("--increasing", help="The response rises with the dose.")] = False,
-    model: Annotated[str, typer.Option(help="LL.3 (lower plateau 0), LL.4 or LL.5 (asymmetric).")] = "LL.4",
+    dose_unit: Annotated[
+        str | None,
+        typer.Option(metavar="UNIT|COL", help="Unit of the doses, or its column, where the header names none."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="LL.3 (lower plateau 0), LL.4 (else) or LL.5 (asymmetric); with --total LL.2 (else) to LL.4."
+        ),
+    ] = None,
     control: Annotated[
         list[str] | None,
         typer.Option(metavar="VALUE", help="Marks untreated rows in a --by column or the doses; repeat for more."),
@@ -44,9 +53,8 @@ def fit(
     from spheroidd.daemon.analysis import curve_table
     from spheroidd.daemon.analysis.fit_table import TableColumns, read_fit_table, table_curves
 
-    columns = TableColumns(
-        dose, response, tuple(by or ()), weight, total, time_zero, tuple(value.strip() for value in control or ())
-    )
+    marks = tuple(value.strip() for value in control or ())
+    columns = TableColumns(dose, response, tuple(by or ()), weight, total, time_zero, marks, dose_unit)
     curves = table_curves(read_fit_table(table), columns)
     options = curve_table.FitOptions(model, increasing, robust, pooled_variance, full_scale)
     fits = curve_table.fit_table(curves, options, where=str(table))

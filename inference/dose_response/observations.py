@@ -54,7 +54,7 @@ class Observations:
             raise ConfigError(lengths, where=where, do="give one of each for every well")
         wrong = doses[(doses < 0) | (doses > 1 / LEAST_DOSE_UM) | ((doses > 0) & (doses < LEAST_DOSE_UM))]
         if len(wrong):
-            do = "give doses of 0 or more, not their logarithms; 0 is an untreated well"
+            do = "give doses of 0 or more, not their logarithms (10^x of them); 0 is an untreated well"
             raise ConfigError(f"a dose is {wrong[0]:g}", where=where, do=do)
         if (weights < 0).any() or not np.isfinite(weights).all():
             raise ConfigError("a weight is below 0 or not finite", where=where, do="give weights of 0 or more")

@@ -55,13 +55,13 @@ def fitted(path: Path, *arguments: object) -> list[dict[str, object]]:
 def test_the_same_numbers_however_they_are_written(tmp_path, encoding, delimiter, end):
     path = written(tmp_path, wells(delimiter, header='"Dosis µM"{0}Viabilität', end=end), encoding)
     (curve,) = table_curves(read_fit_table(path), TableColumns("Dosis µM", "viabilität"))
-    assert (tuple(curve.doses_um), tuple(curve.responses)) == (DOSES, RESPONSES)
+    assert (tuple(curve.doses), tuple(curve.responses)) == (DOSES, RESPONSES)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_decimal_commas(tmp_path, delimiter):
     (curve,) = table_curves(read_fit_table(written(tmp_path, wells(delimiter, decimal=","))), WANTED)
-    assert tuple(curve.doses_um) == DOSES
+    assert tuple(curve.doses) == DOSES
 
 
 @pytest.mark.parametrize("cell", ["", "NA", "nan", "N/A", " - "])
@@ -77,7 +77,7 @@ def test_an_empty_response_is_missing_not_zero(tmp_path, cell):
 )
 def test_a_delimiter_at_the_end_row_names_and_blank_lines(tmp_path, rows):
     (curve,) = table_curves(read_fit_table(written(tmp_path, "dose,viability\n" + rows)), WANTED)
-    assert (curve.doses_um, curve.responses) == ([1, 3], [2, 4])
+    assert (curve.doses, curve.responses) == ([1, 3], [2, 4])
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_delimiter_at_the_end_row_names_and_blank_lines(tmp_path, rows):
         ("dose,dose\n1,2\n", "stands twice"),
         ("dose,viability\n1,2\n1\n", "line 3: 1 cells where the header has 2"),
         ("dose,viability\n0,1,99\n0,2,98\n", "line 2: 3 cells"),
-        ("dose,viability\n1,2\n\n1 uM,3\n", "line 4: '1 uM' in column 'dose' is not a number"),
+        ("dose,viability\n1,2\n\n1 cup,3\n", "line 4: '1 cup' in column 'dose' is not a number"),
         ("dose,viability\n1,<5\n", "at the limit"),
         ("dose,viability\n1,1_000\n", "'1_000'"),
         ("dose,viability\n1,infinity\n", "'infinity'"),
         ("dose,viability\nDMSO,5\n", '--control "DMSO"'),
         ('dose,viability\n"1,000",5\n', "could be 1000 or 1.000"),
-        ("dose;viability\n0,5;5\n0.5;5\n", "could be 05 or 0.5"),
+        ("dose;viability\n0,5;5\n0.5;5\n", "two kinds of decimal sign"),
         ("dosis,viability\n1,2\n", "did you mean 'dosis'"),
         ('dose,viability\n1,"2\n', "line"),
         ("PK\x03\x04xx", "Excel"),
@@ -131,6 +131,97 @@ def test_a_path_that_is_no_table(tmp_path, name, words):
     assert words in done.stderr
 
 
+# Units of doses
+
+
+@pytest.mark.parametrize(
+    ("header", "unit"),
+    [
+        ("dose_uM", "uM"),
+        ("dose_um", "uM"),
+        ("Dosis [µM]", "uM"),
+        ("conc (nM)", "nM"),
+        ("Concentration mol/L", "M"),
+        ("dose ng/mL", "ng/mL"),
+        ("dose_ng_per_ml", "ng/mL"),
+        ("dose in pM", "pM"),
+        ("Dose (Gy)", "Gy"),
+        ("dose", None),
+        ("medium", None),
+        ("dose (day 3)", None),
+    ],
+)
+def test_the_unit_of_the_doses_is_their_headers(tmp_path, header, unit):
+    path = written(tmp_path, wells(";").replace("dose;", f"{header};", 1))
+    (answer,) = fitted(path, "--dose", header, "--response", "viability", "--full-scale", "100")
+    assert answer["dose_unit"] == unit
+    assert answer["ic50_abs"] == pytest.approx(10, rel=0.1)
+    assert (f" {unit}, 95 % limits" if unit else ", 95 % limits") in answer["reason"]
+    assert ("uM" in answer["reason"]) == (unit == "uM")
+    screen = spheroidd("fit", path, "--dose", header, "--response", "viability").stdout
+    assert ("names no unit" in " ".join(screen.split())) == (unit is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "doses"),
+    [
+        ("dose,viability\n0,9\n10 nM,8\n1 µM,7\n0.1uM,6\n", "nM", [0, 10, 1000, 100]),
+        ("dose (uM),viability\n0,9\n10 nM,8\n1,7\n1e-6 M,6\n", "uM", [0, 0.01, 1, 1]),
+        ("dose,dose_unit,viability\n0,,9\n10,ng/mL,8\n1,ug/mL,7\n2,mg/L,6\n", "ng/mL", [0, 10, 1000, 2000]),
+    ],
+    ids=["in the cells", "cells and header", "a column"],
+)
+def test_units_of_one_kind_are_converted(tmp_path, text, unit, doses):
+    (curve,) = table_curves(read_fit_table(written(tmp_path, text)), TableColumns(text[: text.index(",")], "viability"))
+    assert (curve.dose_unit, curve.doses) == (unit, doses)
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "words"),
+    [
+        ("dose,viability\n10 nM,8\n1 ug/mL,7\n", None, "line 3.*ug/mL.*nM"),
+        ("dose,viability\n10 nM,8\n1,7\n", None, "line 3.*has no unit"),
+        ("dose,dose_unit,viability\n1,nM,8\n1,cups,7\n", None, "line 3.*'cups'"),
+        ("dose,dose_unit,viability\n1 uM,nM,8\n", None, "line 2.*beside the unit nM"),
+        ("dose_uM,viability\n1,8\n", "nM", "in uM and --dose-unit says nM"),
+        ("dose,viability\n1,8\n", "cups", "'cups' is no unit"),
+        ("log10_dose,viability\n1,8\n", None, "logarithms"),
+        ("LogConc,viability\n1,8\n", None, "logarithms"),
+        ("log[M],viability\n-6,8\n", None, "logarithms"),
+        ("ln dose,viability\n1,8\n", None, "logarithms"),
+    ],
+)
+def test_units_that_contradict_each_other_and_logarithms_are_refused(tmp_path, text, option, words):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=words):
+        table_curves(read_fit_table(path), TableColumns(text[: text.index(",")], "viability", dose_unit=option))
+
+
+def test_the_unit_of_the_doses_by_an_option_or_the_column_it_names(tmp_path):
+    path = written(tmp_path, "dose,u,viability\n1,nM,8\n1,uM,7\n")
+    (by_column,) = table_curves(read_fit_table(path), TableColumns("dose", "viability", dose_unit="u"))
+    (by_option,) = table_curves(read_fit_table(path), TableColumns("dose", "viability", dose_unit="µM"))
+    assert (by_column.doses, by_column.dose_unit) == ([1, 1000], "nM")
+    assert (by_option.doses, by_option.dose_unit) == ([1, 1], "uM")
+
+
+def test_a_catalogue_is_no_logarithm(tmp_path):
+    path = written(tmp_path, "catalog dose,viability\n1,8\n")
+    assert table_curves(read_fit_table(path), TableColumns("catalog dose", "viability"))[0].doses == [1]
+
+
+@pytest.mark.parametrize("doses", [("1,000", "3,000", "10,000"), ("1.000", "3.000", "10.000")])
+def test_thousands_that_could_be_decimals_are_refused(tmp_path, doses):
+    path = written(tmp_path, "dose;viability\n" + "".join(f"{dose};5\n" for dose in doses))
+    with pytest.raises(ConfigError, match=r"could be 1000 or 1\.000"):
+        table_curves(read_fit_table(path), WANTED)
+
+
+def test_thousands_that_can_only_be_thousands_are_read(tmp_path):
+    path = written(tmp_path, "dose;viability\n1,000,000;5\n3,000;6\n")
+    assert table_curves(read_fit_table(path), WANTED)[0].doses == [1_000_000, 3000]
+
+
 # Grouping
 
 
@@ -149,7 +240,7 @@ def test_controls_belong_to_every_curve_of_their_patient(tmp_path):
     text = "dose,viability,cmp,patient\n1,1,a,p1\n2,2,b,p1\n1,3,a,p2\n,100,DMSO,p1\n5,90,dmso,p2\nuntreated,80,a,p1\n"
     wanted = TableColumns("dose", "viability", ("cmp", "patient"), controls=("dmso", "Untreated"))
     curves = table_curves(read_fit_table(written(tmp_path, text)), wanted)
-    assert [(c.name, c.doses_um, c.responses) for c in curves] == [
+    assert [(c.name, c.doses, c.responses) for c in curves] == [
         ("a / p1", [1, 0, 0], [1, 80, 100]),
         ("b / p1", [2, 0], [2, 100]),
         ("a / p2", [1, 0], [3, 90]),
@@ -207,6 +298,9 @@ def test_counts_of_affected_with_their_totals(tmp_path):
     (answer,) = fitted(path, *arguments, "--increasing")
     assert (answer["status"], answer["model"]) == ("ok", "LL.2")
     assert "rises" in fitted(path, *arguments)[0]["reason"]
+    assert fitted(path, *arguments, "--increasing", "--model", "LL.4")[0]["model"] == "LL.4"
+    refused = spheroidd("fit", path, *arguments, "--increasing", "--model", "LL.5")
+    assert (refused.exit_code, "LL.2, LL.3, LL.4" in refused.stderr) == (2, True)
     refused = spheroidd("fit", path, *arguments, "--increasing", "--robust")
     assert (refused.exit_code, "--robust" in refused.stderr) == (2, True)
 
