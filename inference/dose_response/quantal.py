@@ -99,7 +99,7 @@ class _Quantal:
 
     def parameters(self, q: Floats) -> dict[str, float]:
         """R drc's."""
-        d, c = (float(1 / (1 + np.exp(-value))) for value in [*q[2:], *(_FAR * 2, -_FAR * 2)[len(q) - 2 :]])
+        d, c = ([float(1 / (1 + np.exp(-value))) for value in q[2:]] + [1.0, 0.0][len(q) - 2 :])[:2]
         return {"b": self.sign * math.exp(q[0]), "c": c, "d": d, "e": math.exp(q[1])}
 
     def deviance(self, parameters: dict[str, float]) -> float:

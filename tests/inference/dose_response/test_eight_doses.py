@@ -181,6 +181,7 @@ def test_shares_with_free_plateaus_are_fitted_by_their_likelihood(model):
     known = likelihood(model)
     fit = fit_quantal(*WORMS, increasing=False, model=model)
     assert fit.model == model
+    assert (fit.bottom == 0.0) == (model == "LL.3")
     found = [fit.parameters[name] for name in ("b", "d", "e", "c")][: len(known.x)]
     assert found == pytest.approx(list(known.x), rel=2e-3, abs=2e-4)
     assert fit.status is CurveStatus.OK
