@@ -37,6 +37,11 @@ class WellStatus(StrEnum):
         """Nothing more comes of it by itself."""
         return self is WellStatus.FINAL or self.went_wrong or self.was_ordered
 
+    @property
+    def is_to_come(self) -> bool:
+        """It has no figure yet, and may get one."""
+        return not (self.is_over or self is WellStatus.PROVISIONAL)
+
 
 class Normalisation(StrEnum):
     """Where a stack's intensity limits come from."""

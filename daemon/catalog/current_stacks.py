@@ -3,8 +3,8 @@
 A well that is imaged again keeps its first images and their row. Of the stacks of one place in the well, a field, one
 is current: the one that a person chose, or the newest that has all of its slices; only where none has, the newest of
 all. A stack that a person excluded is current only where there is no other, and then its well has no figure that
-counts. Only current stacks stand in results, controls, curves, quality, reports and summaries; every stack stays in
-`wells_view`, in the images and in the audit trail.
+counts. Only current stacks stand in results, controls, curves, quality, reports, exports and views; every stack stays
+in the tables `stacks` and `results`, in the images and in the audit trail.
 
 Stacks are numbered through: with n fields a well's stacks 0 to n-1 are its fields, n to 2n-1 the same fields again.
 """
@@ -45,9 +45,6 @@ VIEWS = {
         WHERE one.plate = stacks.plate AND one.well = stacks.well AND one.action = 'stack chosen'
           AND one.stack % max(coalesce(plates.n_fields, fewest.n), 1) = {_OF_FIELD})
   ) WHERE place = 1""",
-    "uncounted_stacks": """
-  SELECT plate, well, stack FROM stacks EXCEPT SELECT plate, well, stack FROM (
-    SELECT plate, well, stack FROM current_stacks EXCEPT SELECT plate, well, stack FROM excluded_stacks)""",
 }
 """Each view's SELECT by its name. `n_fields` is NULL in catalogs of before: what every well has are its fields."""
 

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +35,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Normalisation, StackProfile, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
+from spheroidd.protocols.well import WellId
 
 Row = Mapping[str, Any]
 
@@ -181,6 +182,15 @@ class CatalogReader:
         with translated(self.path):
             return result_rows.results(self._connection, plate, model_sha256, all_stacks=all_stacks)
 
+    def rows_under_way(self, plate: str | None = None) -> list[ResultRow]:
+        """The same, and the repeats that are still to come or failed after what counts: what a person watches."""
+        rows, current = self.result_rows(plate, all_stacks=True), self.current_stacks(plate)
+        newest: dict[tuple[str, str], int] = {}
+        for key in current:
+            well = (key.plate, str(key.well))
+            newest[well] = max(key.stack, newest.get(well, 0))
+        return [row for row in rows if _is_news(row.result, current, newest)]
+
     def current_stacks(self, plate: str | None = None) -> set[StackKey]:
         """The stacks that count, of a plate or of all: one of those of each place that was imaged more than once."""
         with translated(self.path):
@@ -296,6 +306,13 @@ FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
 WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
 ORDER BY plates.created_s, plate, wells.ordinal, stack
 """
+
+
+def _is_news(result: WellResult, current: Set[StackKey], newest: Mapping[tuple[str, str], int]) -> bool:
+    key = StackKey(result.plate, WellId.parse(result.well), result.stack)
+    if key in current or not result.n_slices_expected or result.status.is_to_come:
+        return True
+    return result.status.went_wrong and result.stack > newest.get((result.plate, result.well), -1)
 
 
 def _stack_row(row: Row) -> StackRow:

@@ -44,10 +44,11 @@ _EXPRESSIONS = {
       CASE coalesce(stacks.state, 'queued') WHEN 'queued' THEN 'not imaged yet'
         WHEN 'acquiring' THEN 'its slices are arriving' WHEN 'stored' THEN 'waits for the model'
         WHEN 'scoring' THEN 'the model is at work' END) END""",
-    "excluded": "excluded_wells.plate IS NOT NULL",
-    "exclusion_reason": "excluded_wells.exclusion_reason",
-    "excluded_by": "excluded_wells.excluded_by",
-    "excluded_at_utc": "excluded_wells.excluded_at_utc",
+    "excluded": "excluded_wells.plate IS NOT NULL OR excluded_stacks.plate IS NOT NULL",
+    "exclusion_reason": """coalesce(excluded_wells.exclusion_reason,
+      'stack ' || excluded_stacks.stack || ': ' || excluded_stacks.exclusion_reason)""",
+    "excluded_by": "coalesce(excluded_wells.excluded_by, excluded_stacks.excluded_by)",
+    "excluded_at_utc": "coalesce(excluded_wells.excluded_at_utc, excluded_stacks.excluded_at_utc)",
     "n_slices_expected": "coalesce(stacks.n_slices, 0)",
     "n_slices_acked": """(SELECT count(*) FROM slices WHERE slices.plate = stacks.plate AND slices.well = stacks.well
       AND slices.stack = stacks.stack)""",
@@ -79,12 +80,15 @@ VIEWS: dict[str, str] = {
   FROM curve_fits LEFT JOIN audit ON audit.seq = curve_fits.audit_seq""",
     "wells_view": f"""
   SELECT {", ".join(map(_selected, COLUMNS))}
-  FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
+  FROM plates JOIN wells USING (plate)
+  LEFT JOIN (SELECT stacks.* FROM stacks JOIN current_stacks USING (plate, well, stack)) AS stacks USING (plate, well)
   LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
     AND stacks.state = 'scored' AND results.model_sha256 = (SELECT latest.model_sha256 FROM results AS latest
       WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
       ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
   LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
+  LEFT JOIN excluded_stacks ON excluded_stacks.plate = stacks.plate AND excluded_stacks.well = stacks.well
+    AND excluded_stacks.stack = stacks.stack
   WHERE wells.role <> 'empty'
   ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack""",
     "doses_view": """
@@ -92,7 +96,6 @@ VIEWS: dict[str, str] = {
     avg(v_control_percent) AS mean_v_control_percent, min(v_control_percent) AS min_v_control_percent,
     max(v_control_percent) AS max_v_control_percent, avg(v_count_fraction) AS mean_v_count_fraction
   FROM wells_view WHERE role = 'sample' AND NOT excluded
-    AND (plate, well, stack) NOT IN (SELECT plate, well, stack FROM uncounted_stacks)
   GROUP BY plate, patient, compound, dose_um""",
     "plates_view": """
   SELECT plate, strftime('%Y-%m-%dT%H:%M:%fZ', created_s, 'unixepoch') AS registered_at_utc,

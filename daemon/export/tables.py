@@ -89,7 +89,7 @@ TABLES: dict[str, tuple[Column, ...]] = {"wells": WELLS, "curves": CURVES, "curv
 
 
 def wells_table(catalog: CatalogReader, plates: Sequence[str]) -> Table:
-    """A row for each planned stack of every imaged well: the rows of `wells_view`."""
+    """A row for each stack that counts of every imaged well: the rows of `wells_view`."""
     names = {column.name for column in WELLS if column.kind == "truth"}
     rows = [
         {column.name: bool(row[column.name]) if column.name in names else row[column.name] for column in WELLS}

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,9 +18,7 @@ from spheroidd.daemon.system.address_files import read_address
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
-from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.trust import meaning
-from spheroidd.protocols.well import WellId
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 30.0  # the daemon beats once a second; a commit on a bad disk may take a while
@@ -60,9 +57,8 @@ class Status:
 
 def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
-    run, rows = catalog.run_state(), catalog.result_rows(all_stacks=True)
-    current = catalog.current_stacks()
-    results = [row.result for row in rows if _is_news(row.result, current)]
+    run, rows = catalog.run_state(), catalog.rows_under_way()
+    results = [row.result for row in rows]
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:
@@ -77,31 +73,14 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
         wells=dict(Counter(result.status.value for result in results)),
         failed=tuple(result for result in results if result.status.went_wrong),
-        doubtful=tuple(row.result for row in rows if row.to_look_at and _is_news(row.result, current)),
-        work_left=any(_is_to_come(result) for result in results),
+        doubtful=tuple(row.result for row in rows if row.to_look_at),
+        work_left=any(result.status.is_to_come for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
         left_out=tuple(result for result in results if result.status.was_ordered),
         service=_service(data_dir) if running else None,
     )
-
-
-def _is_news(result: WellResult, current: Set[StackKey]) -> bool:
-    """Whether it counts, is still to come, or failed after what counts: an earlier stack of a well is history."""
-    key = _key(result)
-    if key in current or not result.n_slices_expected or _is_to_come(result):
-        return True
-    latest = max((one.stack for one in current if (one.plate, one.well) == (key.plate, key.well)), default=-1)
-    return result.status.went_wrong and key.stack > latest
-
-
-def _is_to_come(result: WellResult) -> bool:
-    return not (result.status.is_over or result.status is WellStatus.PROVISIONAL)
-
-
-def _key(result: WellResult) -> StackKey:
-    return StackKey(result.plate, WellId.parse(result.well), result.stack)
 
 
 def _service(data_dir: Path) -> str | None:

@@ -26,7 +26,7 @@ class Progress:
         self._console, self._catalog, self._pace, self._plate = console, catalog, pace, plate
         self._live = Live(console=console, auto_refresh=False, transient=True) if live and console.is_terminal else None
         self._next_s = 0.0
-        self._said: dict[str, WellStatus] = {}
+        self._said: dict[tuple[str, int], WellStatus] = {}
 
     def __enter__(self) -> Self:
         if self._live:
@@ -47,7 +47,7 @@ class Progress:
         if now_s < self._next_s:
             return
         self._next_s = now_s + REFRESH_S
-        rows = self._catalog.result_rows(self._plate)
+        rows = self._catalog.rows_under_way(self._plate)
         if self._live:
             self._live.update(self._screen(rows), refresh=True)
         else:
@@ -66,10 +66,10 @@ class Progress:
     def _say_changes(self, rows: list[ResultRow]) -> None:
         for row in rows:
             result = row.result
-            before = self._said.get(result.well)
+            before = self._said.get((result.well, result.stack))
             if before is result.status or (before is None and result.status is WellStatus.QUEUED):
                 continue
-            self._said[result.well] = result.status
+            self._said[result.well, result.stack] = result.status
             figures = f", {result.v_control:.1f} % of control" if result.v_control is not None else ""
             self._console.print(f"{result.well} {result.status}{figures}", highlight=False)
 

@@ -43,7 +43,7 @@ def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] =
     plate_map = catalog.plate_map(plate)
     excluded = catalog.wells_left_out(plate)
     results: dict[str, list[WellResult]] = {}
-    for row in catalog.result_rows(plate):
+    for row in catalog.rows_under_way(plate):
         results.setdefault(row.result.well, []).append(row.result)
     by_well: dict[str, list[QualityFlag]] = {}
     for flag in flags:

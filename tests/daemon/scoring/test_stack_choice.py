@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.analysis.plate_quality import plate_quality
+from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_verification import verify
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackState
@@ -21,6 +22,7 @@ from spheroidd.daemon.monitoring.status import look
 from spheroidd.daemon.report.content import plate_content
 from spheroidd.daemon.scoring.exclusions import relating
 from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
@@ -93,7 +95,9 @@ def test_a_repeated_control_counts_once_by_its_newest_stack(data: Path) -> None:
         assert [result.stack for result in content.entries[A01].results] == [1]
         doses = catalog.query("SELECT * FROM doses_view")
         assert [(row["dose_um"], row["n_with_v_control"]) for row in doses] == [(2.0, 1)]
-        assert len(wells_table(catalog, ["P1"]).rows) == 5, "every stack stays in the table of stacks"
+        exported = {row["well"]: row["stack"] for row in wells_table(catalog, ["P1"]).rows}
+        assert exported == {"A01": 1, "A02": 0, "A03": 0, "B01": 0}
+        assert len(catalog.stacks("P1")) == len(catalog.results("P1", all_stacks=True)) == 5, "none is lost"
         assert verify(catalog).intact
 
 
@@ -155,6 +159,8 @@ def test_a_well_whose_only_stack_is_excluded_has_no_figure_that_counts(data: Pat
         (row,) = (row for row in catalog.result_rows("P1") if row.result.well == "A03")
         assert row.exclusion is not None
         assert row.exclusion.reason == "stack 0: bubble"
+        (viewed,) = catalog.query("SELECT excluded, exclusion_reason FROM wells_view WHERE well = 'A03'")
+        assert viewed == {"excluded": 1, "exclusion_reason": "stack 0: bubble"}
 
 
 @pytest.mark.parametrize(
@@ -195,3 +201,25 @@ def test_a_catalog_of_before_keeps_the_fields_that_all_of_its_wells_have(data: P
         catalog.connection.execute("UPDATE plates SET n_fields = NULL")
     with CatalogReader.read_only(data) as catalog:
         assert len(catalog.current_stacks("P1")) == 8
+
+
+def test_a_running_daemon_takes_a_decision_up_with_its_next_heartbeat(data: Path) -> None:
+    image(data, A01, 1, 1500.0)
+    with Catalog.create_or_open(data) as catalog:
+        scheduler = relating(catalog, "P1")
+        assert scheduler is not None
+        new = {"stack": 1, "newest": 1}
+        catalog.append_event(Action.STACK_EXCLUDED, plate="P1", well="A01", new=new, reason="drift")
+        with catalog.transaction():
+            scheduler.record_exclusions()
+        assert {row.result.well: row.result.v_control for row in catalog.result_rows("P1")}["B01"] == pytest.approx(
+            50.0
+        )
+
+
+def test_a_repeat_under_way_is_shown_beside_what_counts(data: Path) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.expect(plates.plan_of(StackKey("P1", A01, 1)))
+        catalog.set_stack_state(StackKey("P1", A01, 1), StackState.ACQUIRING)
+        shown_now = [(row.result.stack, row.result.status) for row in catalog.rows_under_way("P1")][:2]
+    assert shown_now == [(0, WellStatus.FINAL), (1, WellStatus.ACQUIRING)]
