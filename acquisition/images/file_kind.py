@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spheroidd.protocols.errors import StackError
 
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
 MAX_DESCRIPTION_BYTES = 256 * 2**20  # of XML or JSON that is read whole; a real one of a whole plate has some MB
 
 
@@ -29,3 +30,13 @@ def read_description(path: Path) -> bytes:
         what = f"it has {n_bytes / 2**20:.0f} MiB, and a description has at most {MAX_DESCRIPTION_BYTES // 2**20}"
         raise StackError(what, where=str(path), do="check what wrote this file")
     return path.read_bytes()
+
+
+def check_metadata_files(folder: Path) -> None:
+    """StackError where a file that says what a folder holds (Zarr's, of both versions) is no regular file."""
+    for name in ZARR_METADATA:
+        path = folder / name
+        if path.exists() and check_regular(path) > MAX_DESCRIPTION_BYTES:
+            what = f"{name} has {path.stat().st_size / 2**20:.0f} MiB, and a description has at most "
+            what += f"{MAX_DESCRIPTION_BYTES // 2**20}"
+            raise StackError(what, where=str(folder), do="check what wrote this file")

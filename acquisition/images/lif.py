@@ -159,6 +159,7 @@ class LifStack:
             with WholeTiff(path) as tiff:
                 held = tiff.n_pages * tiff.height * tiff.width * np.dtype(tiff.dtype).itemsize
         elif path.suffix.lower() == ".lof":
+            check_regular(path)
             try:
                 with liffile.LifFile(path) as file:
                     held = sum(block.size for block in file.memory_blocks.values())

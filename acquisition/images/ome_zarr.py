@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.calibration import linear
 from spheroidd.acquisition.images.codecs import CodecError
+from spheroidd.acquisition.images.file_kind import check_metadata_files
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
@@ -65,6 +66,7 @@ class ZarrFile:
         self._check_single(said)
         image = said["multiscales"][0]
         dataset = image["datasets"][0]
+        check_metadata_files(self._path / dataset["path"])
         return said, image, dataset, group[dataset["path"]]
 
     def _check_single(self, said: dict[str, Any]) -> None:

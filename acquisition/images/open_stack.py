@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from spheroidd.acquisition.images.file_kind import check_regular
+from spheroidd.acquisition.images.file_kind import check_metadata_files, check_regular
 from spheroidd.acquisition.images.layout import StackFile
 from spheroidd.acquisition.images.npy import NpyFile
 from spheroidd.protocols.errors import StackError
@@ -45,6 +45,7 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
             from spheroidd.acquisition.images.ome_zarr import ZarrFile
             from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
 
+            check_metadata_files(path)
             if not growing and is_own(path):
                 return OwnZarrFile(path)
             return ZarrFile(path, growing=growing)

@@ -45,7 +45,7 @@ def read_ledger(image: Path) -> Recorded:
     plate, row, column, stack = place[-4:]
     catalog = image.absolute().parents[3] / CATALOG_NAME
     try:
-        if not catalog.exists():
+        if not catalog.is_file():
             return Recorded()
         rows = _rows(catalog, (plate.removesuffix(".ome.zarr"), row + column, int(stack)))
         return Recorded({(channel, z): _said(text) for channel, z, text in rows})

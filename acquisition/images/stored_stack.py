@@ -5,6 +5,7 @@ Other people's OME-Zarr is `zarr_file`: there a plane with other bytes than were
 
 from pathlib import Path
 
+from spheroidd.acquisition.images.file_kind import check_metadata_files, check_regular
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
@@ -34,6 +35,7 @@ class OwnZarrFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._headers: dict[tuple[int, int], ShardHeader] = {}
+        check_metadata_files(path / "0")
         try:
             self._files = StackFiles.existing(path, _NOBODY, ShardCodec())
             plan = self._files.plan
@@ -104,6 +106,7 @@ class OwnZarrFile:
             path = self._files.shard(0, channel, shard)
             found = ShardHeader(self._files.stack_id, shard * self._files.depth, self._files.depth, {})
             if path.exists():
+                check_regular(path)
                 with path.open("rb") as file:
                     found = ShardHeader.unpack(file.read(HEADER_BYTES), str(path))
             self._headers[channel, shard] = found

@@ -75,7 +75,11 @@ def _described(pages: TiffPages, series: str, time_point: int | None) -> StackFi
                 raise StackError(what, where=str(path), do=f"save one, or name one: {path.name}/T=0")
             if (time_point or 0) >= ome.n_t:
                 raise StackError(f"it holds {ome.n_t} time points", where=str(path), do="name one of them")
-            return PlacedTiff(pages, _agreeing(of_ome(ome, path, pages.n_pages), metadata))
+            stack = PlacedTiff(pages, _agreeing(of_ome(ome, path, pages.n_pages), metadata))
+            if ome.pixel_type not in ("", stack.layout.dtype):
+                what = f"its pixels are {stack.layout.dtype} in the TIFF and {ome.pixel_type} in its OME-XML"
+                raise StackError(what, where=str(path), do="save it as uint16")
+            return stack
         if not metadata:
             what = f"its description is in {own.metadata_file}, which is not beside it"
             raise StackError(what, where=str(path), do="copy the whole set of files into one folder")

@@ -331,6 +331,8 @@ class WatchSource:
         complaint = arrival.complaint(self._watch.root)
         what += f" ({complaint.what})" if complaint else ""
         do = f"raise source.settle_s above {settle_s:g} s or image the well again"
+        if complaint:
+            do = f"mend these files, or raise source.settle_s above {settle_s:g} s if they were still being written"
         return StackError(what, where=str(plan.key.well), do=do)
 
     def _tell_of_doubts(self, key: StackKey, stack: RecordedStack) -> None:

@@ -146,6 +146,20 @@ def test_pipes_within_data_sets_are_not_opened(tmp_path):
         open_file(tmp_path / "a.zarr")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.parametrize("write", [write_ngff_04, write_ngff_05])
+def test_pipes_as_metadata_are_not_opened(tmp_path, write):
+    write(tmp_path / "a.zarr")
+    for path in sorted(p for p in (tmp_path / "a.zarr").rglob("*") if p.name in (".zattrs", ".zarray", "zarr.json")):
+        kept = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(StackError, match="it is not a regular file"):
+            open_file(tmp_path / "a.zarr")
+        path.unlink()
+        path.write_bytes(kept)
+
+
 DEEP = "[" * 60_000
 
 

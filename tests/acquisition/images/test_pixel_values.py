@@ -157,3 +157,12 @@ def test_colour_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", coloured, photometric="rgb", metadata={"axes": "ZYXS"})
     with pytest.raises(StackError, match=r"a\.ome\.tif"):
         open_file(tmp_path / "a.ome.tif")
+
+
+def test_an_ome_xml_that_calls_pixels_signed_is_refused_with_both(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", PLANES, photometric="minisblack", metadata={"axes": "ZYX"})
+    text = tifffile.tiffcomment(tmp_path / "a.ome.tif")
+    assert 'Type="uint16"' in text
+    tifffile.tiffcomment(tmp_path / "a.ome.tif", text.replace('Type="uint16"', 'Type="int16"').encode())
+    with pytest.raises(StackError, match="its pixels are uint16 in the TIFF and int16 in its OME-XML"):
+        open_file(tmp_path / "a.ome.tif")
