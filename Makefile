@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP  := $(VENV)/.stamp
 
-.PHONY: demo test lint bench proto docs clean
+.PHONY: demo test lint bench proto docs release clean
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -25,9 +25,12 @@ bench: $(STAMP)-bench
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract
 
-docs: $(STAMP)-dev
+# The pages that are made from code, then the site (site/index.html).
+docs: $(STAMP)-docs
 	$(BIN)/python -m tests.daemon.export.schema_document
 	$(BIN)/python -m tests.protocols.fault_document
+	$(BIN)/python -m tests.daemon.cli.command_document
+	$(BIN)/python -m mkdocs build --quiet --clean
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -38,9 +41,13 @@ $(STAMP)-dev: $(STAMP)-run
 	$(PIP) install -c constraints.txt -e '.[train,test,lint]'
 	touch $@
 
+$(STAMP)-docs: $(STAMP)-dev
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	touch $@
+
 $(STAMP)-bench: $(STAMP)-dev
 	$(PIP) install -c constraints.txt -e '.[train,test,bench]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
