@@ -29,6 +29,7 @@ proto: $(STAMP)-dev
 docs: $(STAMP)-docs
 	$(BIN)/python -m tests.daemon.export.schema_document
 	$(BIN)/python -m tests.protocols.fault_document
+	$(BIN)/python -m tests.daemon.verification.findings_document
 	$(BIN)/python -m tests.daemon.cli.command_document
 	$(BIN)/python -m mkdocs build --quiet --clean
 

@@ -6,9 +6,11 @@ vanishes when one zooms out, and volumes are to be taken from level 0 only.
 """
 
 import contextlib
+import hashlib
 import secrets
 import shutil
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,6 +64,7 @@ class LabelWriter:
         self._grids = [ShardGrid.fit(y, x, np.dtype(np.uint8), SLAB_Z) for y, x in shapes]
         self._buffer = np.zeros((SLAB_Z, plan.height, plan.width), np.uint8)
         self._next_z = 0
+        self._crcs: list[int] = []
         with storage_errors(self._folder):
             if self._older.exists() and not self._target.exists():  # stopped between the two renames of a commit
                 replace_path(self._older, self._target)
@@ -104,6 +107,11 @@ class LabelWriter:
             ngff.list_label(self._target.parent.parent)
         self._remove(self._older)
 
+    @property
+    def sha256(self) -> str:
+        """What the masks given so far are known by: `mask_digest` of their planes."""
+        return mask_digest(self._crcs)
+
     def abandon(self) -> None:
         """Throw away what was not committed; nothing happens after `commit`."""
         self._remove(self._folder)
@@ -126,6 +134,7 @@ class LabelWriter:
             SLAB_Z,
             {z: crc32c(planes[z % SLAB_Z]) for z in range(shard * SLAB_Z, self._next_z)},
         )
+        self._crcs += [header.crcs[z] for z in sorted(header.crcs)]
         for level, grid in enumerate(self._grids):
             parts = encode_shard(grid, LABEL_CODEC, header, rows_of(planes))
             write_durably(ngff.shard_path(self._folder / str(level), shard), parts, sync=False)
@@ -136,6 +145,11 @@ class LabelWriter:
             shutil.rmtree(folder)
         with contextlib.suppress(OSError):  # not empty: another label is in work
             self._scratch.rmdir()
+
+
+def mask_digest(crcs: Sequence[int]) -> str:
+    """One hash of a label's masks: sha256 over the crc32c of each plane of level 0, in z order, little-endian."""
+    return hashlib.sha256(struct.pack(f"<{len(crcs)}I", *crcs)).hexdigest()
 
 
 def read_label(root: Path, key: StackKey, name: str) -> NDArray[np.bool_]:

@@ -250,10 +250,11 @@ def _plate_attributes(plate: Path, plate_map: PlateMap) -> JSON:
         "wells": wells,
         "field_count": max(sum(1 for _ in plate.glob(f"{well['path']}/*/zarr.json")) for well in wells),
     }
-    return {"ome": {"version": VERSION, "plate": ome}, OWN: {"wells": _treatments(plate_map)}}
+    return {"ome": {"version": VERSION, "plate": ome}, OWN: {"wells": treatments(plate_map)}}
 
 
-def _treatments(plate_map: PlateMap) -> JSON:
+def treatments(plate_map: PlateMap) -> JSON:
+    """What each well holds, as the plate's own attribute has it."""
     return {
         str(entry.well): {
             "role": str(entry.treatment.role),

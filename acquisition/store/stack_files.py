@@ -28,7 +28,7 @@ from spheroidd.acquisition.store.shard import (
     rows_of,
 )
 from spheroidd.protocols.durable import replace_path, sync_directory
-from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import Block, StackKey, StackPlan
@@ -247,10 +247,11 @@ def read_plan(root: Path, key: StackKey) -> StackPlan:
     return ngff.plan_from(ngff.read_attributes(image).get(ngff.OWN, {}), key, image)
 
 
-def read_block(root: Path, block: Block) -> Pixels:
+def read_block(root: Path, block: Block, acknowledged: Mapping[int, int] | None = None) -> Pixels:
     """The pixels (z, y, x) of a block that was announced, from any process.
 
-    StorageError where a slice of it is not stored: zeros are never given for one that is missing.
+    StorageError where a slice of it is not stored: zeros are never given for one that is missing. StackError where
+    they are other images than those `acknowledged`, the ledger's {z: crc32c}: whole, and of another stack, say.
     """
     image = ngff.image_path(root, block.key)
     plan = read_plan(root, block.key)
@@ -259,11 +260,19 @@ def read_block(root: Path, block: Block) -> Pixels:
     grid = ngff.grid_from(image / "0")
     channel = plan.channels.index(block.channel)
     shards = ngff.block_shards(block, grid.depth)
-    parts = [_read_part(image, channel, grid, *shard) for shard in shards]
+    parts = [_read_part(image, channel, grid, *shard, acknowledged) for shard in shards]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _read_part(image: Path, channel: int, grid: ShardGrid, shard: int, first: int, last: int) -> Pixels:
+def _read_part(
+    image: Path,
+    channel: int,
+    grid: ShardGrid,
+    shard: int,
+    first: int,
+    last: int,
+    acknowledged: Mapping[int, int] | None,
+) -> Pixels:
     path = ngff.shard_path(image / "0", channel, shard)
     try:
         header, planes = decode_shard(path, grid, first, last)
@@ -276,6 +285,14 @@ def _read_part(image: Path, channel: int, grid: ShardGrid, shard: int, first: in
     if missing:
         raise StorageError(f"slices {sorted(missing)} are not stored", where=str(path), do="acquire them")
     check_planes(header, planes, first, path)
+    if acknowledged is not None:
+        held = range(shard * grid.depth + first, shard * grid.depth + last)
+        others = [z for z in held if header.crcs[z] != acknowledged.get(z)]
+        if others:
+            what = f"slice {others[0]} is another image than the one that was acknowledged"
+            raise StackError(
+                what, where=str(path), do="`spheroidd verify` says what is damaged; restore it from a backup"
+            )
     return planes
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog.schema import check_version, make_readable, migrate
+from spheroidd.daemon.catalog import row_digests
+from spheroidd.daemon.catalog.schema import check_version, is_current, make_readable, migrate
 from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.errors import ConfigError, StorageError
 
@@ -25,7 +26,8 @@ def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tu
         connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
         try:
             _set_pragmas(connection, path)
-            migrate(connection, str(path))
+            _bring_up_to_date(connection, str(path))
+            row_digests.install(connection)
             audit.start_trail(connection, now())
         except BaseException:
             connection.close()
@@ -48,6 +50,18 @@ def open_to_read(data_dir: Path, busy_s: float) -> tuple[sqlite3.Connection, Pat
             connection.close()
             raise
     return connection, path
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, where: str) -> None:
+    """Migrate; then every row has its digest, and a row that was damaged before still is one."""
+    if is_current(connection) and row_digests.is_sealed(connection):
+        migrate(connection, where)  # only the views may be others
+        return
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (row_digests.TABLE,)).fetchone()
+    check_version(connection, where)
+    damaged = row_digests.other_rows(connection) if known and row_digests.is_sealed(connection) else []
+    migrate(connection, where)
+    row_digests.seal(connection, damaged)
 
 
 def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:

@@ -278,24 +278,25 @@ class CatalogReader:
         for row in self._connection.execute("PRAGMA foreign_key_check"):
             problems.append(f"a row of {row[0]} belongs to nothing in {row[2]}")
         for stack in self.stacks():
-            problems += self._verify_stack(stack)
+            problems += [f"{stack.key}: {problem}" for problem in self.ledger_problems(stack)]
         return problems
 
-    def _verify_stack(self, stack: StackRow) -> list[str]:
+    def ledger_problems(self, stack: StackRow) -> list[str]:
+        """Where a stack's rows break the ledger's rules, in words."""
         promised = set(stack.plan.indices())
         found = self.acknowledged(stack.key)
-        problems = [f"{stack.key}: {index} is in the ledger but not in the plan" for index in found.keys() - promised]
+        problems = [f"{index} is in the ledger but not in the plan" for index in found.keys() - promised]
         missing = len(promised - found.keys())
         if missing and stack.state in (StackState.STORED, StackState.SCORING, StackState.SCORED):
-            problems.append(f"{stack.key}: it is {stack.state} although {missing} slices are missing")
+            problems.append(f"it is {stack.state} although {missing} slices are missing")
         for _, block in self.blocks(stack.key):
             if not {SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)} <= promised:
-                problems.append(f"{stack.key}: {block} is not in the plan")
+                problems.append(f"{block} is not in the plan")
         scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {OF_STACK}", parameters(stack.key))[0]["n"]
         if stack.state is StackState.SCORED and not scored:
-            problems.append(f"{stack.key}: it is scored but has no result")
+            problems.append("it is scored but has no result")
         if scored and missing:
-            problems.append(f"{stack.key}: it has a result although {missing} slices are missing")
+            problems.append(f"it has a result although {missing} slices are missing")
         return problems
 
 

@@ -317,6 +317,27 @@ _ANNOTATIONS = """
 ALTER TABLE wells ADD COLUMN annotations_json TEXT;
 """
 
+# What damage would show by: a digest for each row (`row_digests`), and for each result the images and the masks of it.
+_DIGESTS = """
+CREATE TABLE row_digests (
+  "of" TEXT NOT NULL,
+  "key" TEXT NOT NULL,
+  n INTEGER NOT NULL,
+  digest INTEGER NOT NULL,
+  PRIMARY KEY ("of", "key")
+) STRICT, WITHOUT ROWID;
+CREATE TABLE scored_from (
+  plate TEXT NOT NULL,
+  well TEXT NOT NULL,
+  stack INTEGER NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  images_sha256 TEXT NOT NULL,
+  labels_json TEXT NOT NULL,
+  PRIMARY KEY (plate, well, stack, model_sha256),
+  FOREIGN KEY (plate, well, stack, model_sha256) REFERENCES results
+) STRICT, WITHOUT ROWID;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -330,6 +351,7 @@ MIGRATIONS: tuple[str, ...] = (
     _FIELDS,
     _EVIDENCE,
     _ANNOTATIONS,
+    _DIGESTS,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}
@@ -370,6 +392,11 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
             for name, select in _other_views(connection).items():
                 connection.execute(f"DROP VIEW IF EXISTS {name}")
                 connection.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether a catalog's tables are those of this program."""
+    return schema_version(connection) == len(MIGRATIONS) and not _missing_columns(connection)
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[ResultColumn]:

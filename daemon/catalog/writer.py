@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows
+from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows, scored_from
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
 from spheroidd.daemon.catalog.plate_rows import map_differences, well_row, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -28,6 +28,7 @@ from spheroidd.daemon.catalog.rows import (
     geometry_differences,
     parameters,
 )
+from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.daemon.catalog.transaction import transaction, translated
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -326,6 +327,11 @@ class Catalog(CatalogReader):
             if rows is not None:
                 self._log_change(key, *rows, reason)
             return rows is not None
+
+    def put_origin(self, key: StackKey, model_sha256: str, origin: ScoredFrom) -> None:
+        """Keep of which images and masks a result is; again replaces it."""
+        with self.transaction():
+            scored_from.put(self._connection, key, model_sha256, origin)
 
     def put_stack_light(self, key: StackKey, light: StackLight) -> None:
         """Keep how bright a stack is; again replaces it. ConfigError where none was planned."""

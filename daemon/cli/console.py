@@ -17,6 +17,7 @@ SUBJECTS = (
     "fit",
     "report",
     "audit",
+    "verify",
     "control",
     "logs",
     "service",

@@ -29,7 +29,17 @@ def report(
         typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if written.not_recorded:
         typer.echo(f"spheroidd: the report is not in the audit trail: {written.not_recorded}", err=True)
-    return 0
+    return _altered(written.altered)
+
+
+def _altered(rows: tuple[str, ...]) -> int:
+    """Say on stderr that rows are not as they were written; the exit code that follows."""
+    if rows:
+        from spheroidd.daemon.verification.read_check import told
+
+        words = f"rows of the catalog are not as they were written, and the files say so: {told(rows)}"
+        typer.echo(f"spheroidd: {words}\n  To do: `spheroidd verify` says more.", err=True)
+    return 1 if rows else 0
 
 
 def _command() -> str:
@@ -71,4 +81,4 @@ def export(
     for file in done.files:
         typer.echo(file)
     typer.echo(f"audit head {done.head}")
-    return 0
+    return _altered(done.altered)

@@ -7,7 +7,7 @@ audit trail's head after the export, the anchor to give to `spheroidd audit veri
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from spheroidd.daemon.export.csv_parquet import write_csv, write_parquet
 from spheroidd.daemon.export.mihcsme import Sheets, plate_sheets, write_mihcsme
 from spheroidd.daemon.export.prism import write_pzfx
 from spheroidd.daemon.export.tables import Table, curve_points_table, curves_table, wells_table
+from spheroidd.daemon.verification.read_check import rows_read
 from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, StorageError
 
@@ -49,6 +50,7 @@ class Exported:
 
     files: tuple[Path, ...]
     event: AuditEvent
+    altered: tuple[str, ...] = ()  # rows that are not as they were written; every file with facts says so
 
     @property
     def head(self) -> Head:
@@ -67,6 +69,7 @@ class _Numbers:
     sheets: dict[str, Sheets]
     models: tuple[str, ...]
     seq: int
+    altered: tuple[str, ...]
 
 
 def export(
@@ -100,7 +103,7 @@ def export(
                 event = record_files(catalog, Action.EXPORT_WRITTEN, files, plates=numbers.plates, facts=facts, who=who)
                 _keep_fits(catalog, numbers, curves, metric)
             files.append(_write(out_dir / MANIFEST, partial(_write_manifest, numbers, event)))
-    return Exported(tuple(files), event)
+    return Exported(tuple(files), event, numbers.altered)
 
 
 def _read(catalog: Catalog, plate: str | None, metric: str, who: str) -> _Numbers:
@@ -111,12 +114,15 @@ def _read(catalog: Catalog, plate: str | None, metric: str, who: str) -> _Number
     with catalog.snapshot():
         plates = known if plate is None else [plate]
         now = head(catalog)
+        read = {name: rows_read(catalog, name) for name in plates}
         facts = {
             "program": "spheroidd",
             "version": version("spheroidd"),
             "exported_at_utc": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "exported_by": who,
             "audit_head": str(now),
+            "rows_checked": _each({name: one.rows for name, one in read.items()}),
+            "images_verified": _each({name: one.images for name, one in read.items()}),
         }
         return _Numbers(
             plates=tuple(plates),
@@ -126,7 +132,15 @@ def _read(catalog: Catalog, plate: str | None, metric: str, who: str) -> _Number
             sheets={name: plate_sheets(catalog, name, facts) for name in plates},
             models=tuple(catalog.models(plate)),
             seq=now.seq,
+            altered=tuple(line for one in read.values() for line in one.altered),
         )
+
+
+def _each(words: Mapping[str, str]) -> str:
+    """The same of all plates once, else of each by its name."""
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"{plate}: {text}" for plate, text in words.items())
 
 
 def _jobs(

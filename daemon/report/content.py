@@ -114,7 +114,17 @@ def _pictures(
         key = StackKey(plate, entry.well, entry.results[0].stack)
         try:
             plan = catalog.plan(key)
-            seen = [report_images.project(data_dir, plan, channel, display) for channel in plan.channels]
+            crcs = catalog.acknowledged(key)
+            seen = [
+                report_images.project(
+                    data_dir,
+                    plan,
+                    channel,
+                    display,
+                    {one.z: crc for one, crc in crcs.items() if one.channel == channel},
+                )
+                for channel in plan.channels
+            ]
         except SpheroiddError as error:
             unread.setdefault(error.what, []).append(str(entry.well))
         else:

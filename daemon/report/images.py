@@ -85,12 +85,21 @@ def display_limits(measurements: Sequence[StackMeasurement]) -> dict[str, tuple[
     return limits
 
 
-def project(root: Path, plan: StackPlan, channel: str, limits: Mapping[str, tuple[float, float]]) -> Projection:
-    """The maximum over all slices of one channel; StorageError where the stack or its label cannot be read."""
+def project(
+    root: Path,
+    plan: StackPlan,
+    channel: str,
+    limits: Mapping[str, tuple[float, float]],
+    acknowledged: Mapping[int, int] | None = None,
+) -> Projection:
+    """The maximum over all slices of one channel; StorageError where the stack or its label cannot be read, or its
+    files are of other images than those `acknowledged`, the ledger's {z: crc32c}.
+    """
     image = ngff.image_path(root, plan.key)
     shapes = ngff.level_shapes(plan.height, plan.width)
     level = max(n for n, shape in enumerate(shapes) if n == 0 or max(shape) >= LEAST_PX)
-    flat = _brightest(image / str(level), (plan.channels.index(channel),), plan.n_z).astype(float)
+    place = (plan.channels.index(channel),)
+    flat = _brightest(image / str(level), place, plan.n_z, acknowledged).astype(float)
     low, high = limits.get(channel) or (float(np.percentile(flat, 1)), float(flat.max()) + 1)
     shown = np.clip((flat - low) / (high - low), 0, 1) ** 0.7
     label = ngff.label_path(root, plan.key, LOOKS[channel][0]) / str(level)
@@ -98,7 +107,7 @@ def project(root: Path, plan: StackPlan, channel: str, limits: Mapping[str, tupl
     return Projection(channel, shown, outlines, plan.pixel_um * 2**level)
 
 
-def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> Pixels:
+def _brightest(array: Path, lead: tuple[int, ...], n_z: int, acknowledged: Mapping[int, int] | None = None) -> Pixels:
     """The maximum (y, x) over the slices of an array that its shards hold."""
     grid = ngff.grid_from(array)
     found: Pixels | None = None
@@ -108,6 +117,9 @@ def _brightest(array: Path, lead: tuple[int, ...], n_z: int) -> Pixels:
             header, planes = decode_shard(path, grid)
         except OSError as error:
             raise StorageError(f"cannot be read: {error}", where=str(path), do="check the disk") from error
+        if acknowledged is not None and any(acknowledged.get(z) != crc for z, crc in header.crcs.items()):
+            what = "the images are not those that were acknowledged"  # a header holds the full slices' checksums
+            raise StorageError(what, where=str(path), do="`spheroidd verify` says what is damaged")
         held: Pixels = planes[[z - header.z_start for z in header.crcs]].max(axis=0)
         found = held if found is None else np.maximum(found, held)
     if found is None:

@@ -10,6 +10,7 @@ from spheroidd.daemon.catalog.audit_chain import Action, sha256_of
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import dump
 from spheroidd.daemon.report import wording as words
+from spheroidd.daemon.verification.read_check import rows_read
 from spheroidd.protocols.stack import StackPlan
 
 Facts = tuple[tuple[str, str], ...]
@@ -23,6 +24,7 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
     results = [row.result for row in catalog.result_rows(plate)]
     limits = catalog.locked_limits(plate)
     n_slices, raw = raw_digest(catalog, plate)
+    checked = rows_read(catalog, plate)
     return (
         ("Imaged", words.span(min(began), max(ended)) if began and ended else words.UNKNOWN),
         ("Runs", _runs(catalog, plate)),
@@ -39,6 +41,8 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
         ("Configuration, SHA-256", sha256_of(catalog.plate_config(plate))),
         ("Plate map, SHA-256", map_digest(catalog, plate)),
         (f"Raw data, SHA-256 over {n_slices} slices", raw),
+        ("Rows of the catalog", checked.rows),
+        ("Images and masks verified", checked.images),
     )
 
 

@@ -19,6 +19,7 @@ from spheroidd.daemon.report.content import plate_content
 from spheroidd.daemon.report.document import Report
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.provenance import own_version, program_facts
+from spheroidd.daemon.verification.read_check import rows_read
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 
@@ -29,6 +30,7 @@ class Written:
 
     files: tuple[Path, ...]
     not_recorded: str | None
+    altered: tuple[str, ...] = ()  # rows that are not as they were written; the report says so
 
 
 def write_report(
@@ -48,6 +50,7 @@ def write_report(
     """
     with Catalog.read_only(data_dir) as catalog, catalog.snapshot():
         found = gather(catalog, data_dir, plate=plate, command=command, who=who, now_s=now_s)
+        altered = tuple(line for one in found.plates for line in rows_read(catalog, one.name).altered)
     _write(html, to_html(found).encode("utf-8"))
     files = [html]
     if pdf is not None:
@@ -55,7 +58,7 @@ def write_report(
 
         _write(pdf, to_pdf(found))
         files.append(pdf)
-    return Written(tuple(files), _record(data_dir, files, [one.name for one in found.plates], who))
+    return Written(tuple(files), _record(data_dir, files, [one.name for one in found.plates], who), altered)
 
 
 def gather(

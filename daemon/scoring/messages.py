@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
 from spheroidd.protocols.stack import StackKey
@@ -26,7 +27,7 @@ class ScoreJob:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What a job gave: the stack's light, what the images say of themselves, and the measurement with what its masks
-    look like, unless only those were asked.
+    look like and what it was made from, unless only those were asked.
     """
 
     key: StackKey
@@ -34,3 +35,4 @@ class Scored:
     profile: StackProfile
     measurement: StackMeasurement | None
     masks: MaskEvidence | None = None
+    origin: ScoredFrom | None = None

@@ -151,6 +151,8 @@ class ScoringScheduler:
             return
         latency_s = None if row.last_acked_s is None else time.time() - row.last_acked_s
         self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
+        if answer.origin is not None:
+            self._catalog.put_origin(answer.key, answer.measurement.model_sha256, answer.origin)
         if answer.masks is not None:
             self._catalog.put_mask_evidence(answer.key, answer.measurement.model_sha256, answer.masks)
         self._catalog.clear_fault(FaultCode.STORAGE_MASKS, answer.key)

@@ -6,6 +6,7 @@ writes a row. A live run, a replay, a restart after a crash and a re-score all c
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
@@ -42,8 +44,10 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
         limits = job.limits if job.normalisation is Normalisation.PLATE else None
         segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
+        ledger = partial(catalog.acknowledged, job.key)
         for block in follow(plan, catalog):
-            pixels = read_block(data_dir, block)
+            acknowledged = {index.z: crc for index, crc in ledger().items() if index.channel == block.channel}
+            pixels = read_block(data_dir, block, acknowledged)
             preprocessor.feed(block.channel, block.z_start, pixels)
             inspector.feed(block.channel, block.z_start, pixels)
             coarse.feed(block.channel, block.z_start, pixels)
@@ -68,7 +72,8 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             quantiles=preprocessor.quantiles(),
             cpu_s=time.process_time() - cpu_start_s,
         )
-        return Scored(job.key, light, profile, measurement, coarse.masks())
+        origin = ScoredFrom(images_digest(ledger()), output.digests())
+        return Scored(job.key, light, profile, measurement, coarse.masks(), origin)
     finally:
         if output:
             output.abandon()
@@ -151,6 +156,10 @@ class _StackOutput:
         for label in self._labels.values():
             label.commit()
         return self._counter
+
+    def digests(self) -> dict[str, str]:
+        """What each finished label is known by."""
+        return {name: label.sha256 for name, label in self._labels.items()}
 
     def abandon(self) -> None:
         """Remove labels that were begun and not committed."""
