@@ -11,7 +11,7 @@ import numpy as np
 from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.catalog.writer import Catalog, StackState
-from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.events import Event, SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
@@ -105,7 +105,8 @@ def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed
     """A stack of round cells and its two labels, as a run would leave them in the OME-Zarr plate."""
     numbers = zip(CHANNELS, (round(24 * live), round(24 * (1 - live))), strict=True)
     masks = {channel: _cells(plan, n, seed + place) for place, (channel, n) in enumerate(numbers)}
-    store = ZarrStackStore(data, wells, lambda event: None)
+    events: list[Event] = []
+    store = ZarrStackStore(data, wells, events.append)
     store.open(plan)
     noise = np.random.default_rng(seed)
     for z in range(plan.n_z):
@@ -115,11 +116,22 @@ def store_images(data: Path, wells: PlateMap, plan: StackPlan, live: float, seed
             store.append(Frame(plan.key, SliceIndex(channel, z), pixels.clip(0, 65535).astype(np.uint16), 0.0))
     store.seal(plan.key)
     store.close()
+    _acknowledge_instead(data, plan, [event for event in events if isinstance(event, SliceDurable)])
     for channel, name in zip(CHANNELS, ("live", "dead"), strict=True):
         if channel in plan.channels:
             with LabelWriter(data, plan.key, plan, name) as label:
                 label.append(0, masks[channel])
                 label.commit()
+
+
+def _acknowledge_instead(data: Path, plan: StackPlan, slices: Sequence[SliceDurable]) -> None:
+    """A stack that was scored before it had images gets the ledger that these images have."""
+    with Catalog.create_or_open(data) as catalog, catalog.transaction():
+        if catalog.acknowledged(plan.key):
+            where = (plan.key.plate, str(plan.key.well), plan.key.stack)
+            catalog.connection.execute("DELETE FROM slices WHERE plate = ? AND well = ? AND stack = ?", where)
+            for event in slices:
+                catalog.acknowledge(event, event.acquired_s)
 
 
 def _cells(plan: StackPlan, n: int, seed: int) -> np.ndarray:
