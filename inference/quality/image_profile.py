@@ -66,12 +66,17 @@ class StackInspector:
         return StackProfile(channels, *self._moves.furthest())
 
 
+def sharpness_lag(plan: StackPlan) -> int:
+    """The lag of sharpness, in pixels."""
+    return max(1, min(round(LAG_UM / plan.pixel_um), (plan.width - 1) // 2))
+
+
 class _Texture:
     """Brightness of every slice, structure of those looked at, and the darkest each pixel ever was."""
 
     def __init__(self, plan: StackPlan) -> None:
         self._row_step = max(1, min(8, plan.height // ROWS))
-        self._lag = max(1, min(round(LAG_UM / plan.pixel_um), (plan.width - 1) // 2))
+        self._lag = sharpness_lag(plan)
         self._means: list[float] = []
         self._near: list[float] = []  # autocovariance at the lag
         self._far: list[float] = []  # and at twice the lag

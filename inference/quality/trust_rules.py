@@ -1,0 +1,435 @@
+"""What makes a row doubtful: rules over what was measured of its stack alone, and of the other stacks of its plate.
+
+A rule yields flags of `protocols.trust`, whose table says what each means. Most rules need no other stack, so that the
+first well of a plate is judged as the last one is: there is structure above the camera's noise, cells were found, they
+are as large as cells are and as long in depth as sideways, the channels differ. Where nothing is known of a stack,
+because an older version scored it, its rules find nothing.
+
+Thresholds lie between what healthy emulated wells show and what spoiled ones do; docs/trust.md has the figures.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from spheroidd.inference.quality.image_profile import LAG_UM, sharpness_lag
+from spheroidd.inference.quality.stack_quality import STACK_LIMITS
+from spheroidd.protocols.evidence import MaskEvidence, StackLight
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.results import Limits, StackMeasurement, StackProfile
+from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.trust import TrustFlag
+
+
+@dataclass(frozen=True, slots=True)
+class TrustLimits:
+    """What a row keeps within that can be believed. Volumes are um3 an object, the mask's volume over the count."""
+
+    clipped: float = 1.5  # own 98th percentile over the limit it was scored with, as counts
+    clipped_window: float = 1.7  # and above the lower limit, in windows
+    structure: float = 2.0  # of a channel's contrast over its camera noise
+    live_contrast: float = 0.07  # of the untreated wells': dead wells keep .2 of autofluorescence
+    dim: float = 0.4  # brightness over the plate's, in the better channel; healthy wells have .56 and more
+    live_inside: float = 0.2  # how bright 488 is inside the live mask, in windows: living cells have .25 and more
+    live_um3: tuple[float, float] = (350.0, 1300.0)
+    dead_um3: tuple[float, float] = (105.0, 520.0)
+    exchanged_live_um3: float = 420.0  # "live cells" as small as nuclei
+    exchanged_dead_um3: float = 480.0  # and "dead nuclei" as large as bodies
+    beside_plate: tuple[float, float] = (0.55, 1.8)  # volume an object over the plate's median
+    body_um3: float = 2500.0  # more in a mask for each object is no cell
+    aspect: tuple[float, float] = (0.75, 1.5)  # length in depth over length sideways
+    enough: int = 10  # objects to judge their mean by
+    some: int = 5
+    same: float = 0.98  # correlation of two channels that hold the same image
+    alike: float = 0.8  # and of those that show the same things: debris takes both dyes
+    bleed: float = 0.25  # more than any filter lets through
+    together: float = 0.6  # correlation of channels where dead cells do not lie below living ones
+    both_dyes: float = 0.6  # brightness of 488 in the dead mask over that in the live one
+    no_dead_alike: float = 0.985  # without a dead cell, 561 is nothing but bleed-through
+    no_dead_beside: float = 0.9  # the same, where there are few cells altogether
+    few_cells: float = 0.35  # of the plate's median count
+    sharp_per_um2: float = 0.2  # sharpness over the square of its lag
+    sharp: float = 0.6  # sharpness over the plate's median
+    shade: float = 0.78
+    compared: int = 4  # stacks that make a plate to compare with
+    untreated_alive: float = 0.3  # V count that untreated wells have at least
+
+
+LIMITS = TrustLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was measured of a stack besides its counts; None where an older version scored it."""
+
+    light: StackLight | None = None
+    masks: MaskEvidence | None = None
+    profile: StackProfile | None = None
+    repeated: tuple[SliceIndex, ...] = ()
+    depth_um: float = 0.0
+    lag_um: float = LAG_UM  # at which sharpness was measured
+
+    @classmethod
+    def of(
+        cls,
+        plan: StackPlan,
+        *,
+        light: StackLight | None,
+        profile: StackProfile | None,
+        masks: MaskEvidence | None = None,
+        repeated: tuple[SliceIndex, ...] = (),
+    ) -> Self:
+        """What was seen of the stack with this plan."""
+        return cls(light, masks, profile, repeated, plan.n_z * plan.z_step_um, sharpness_lag(plan) * plan.pixel_um)
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvidence:
+    """What is known of one scored stack when it is judged."""
+
+    key: StackKey
+    role: WellRole
+    measurement: StackMeasurement
+    seen: Seen = field(default_factory=Seen)
+
+
+Flags = Iterator[TrustFlag]
+Rule = Callable[[RowEvidence, TrustLimits], Flags]
+
+
+# -- light -------------------------------------------------------------------------------------------------------------
+
+
+def clipped(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """A channel is brighter than the limits it was scored with: what lies above them was cut off."""
+    for channel, used in row.measurement.limits.items():
+        own = row.measurement.quantiles.get(channel, {}).get("0.98", 0.0)
+        beyond = (own - used.low) / (used.high - used.low) if used.high > used.low else 0.0
+        if own > limits.clipped * used.high or beyond > limits.clipped_window:
+            yield TrustFlag.CLIPPED
+
+
+def structure(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Each channel shows something above its camera's noise, or it holds no image."""
+    light, profile = row.seen.light, row.seen.profile
+    if light is None or profile is None:
+        return
+    shown = {channel: _contrast(row, channel) for channel in CHANNELS if channel in light.channels}
+    flat = [channel for channel in shown if _constant(light, channel)]
+    if flat:
+        yield TrustFlag.CHANNEL_FLAT
+    if len(flat) < len(shown) and shown and all(contrast <= 0 for contrast in shown.values()):
+        yield TrustFlag.CAMERA_NOISE
+    elif shown and max(shown.values()) < limits.structure:
+        yield TrustFlag.TOO_DIM
+    elif shown.get(LIVE_CHANNEL, math.inf) < limits.structure:
+        yield TrustFlag.LIVE_DYE_ABSENT
+    elif shown.get(DEAD_CHANNEL, math.inf) < limits.structure:
+        yield TrustFlag.DEAD_DYE_ABSENT
+
+
+def _contrast(row: RowEvidence, channel: str) -> float:
+    """Contrast over camera noise; 0 where the channel is the same everywhere."""
+    light, profile = row.seen.light, row.seen.profile
+    if light is None or profile is None or channel not in profile.channels or _constant(light, channel):
+        return 0.0
+    return profile.channels[channel].contrast_adu / max(light.channels[channel].noise, 1.0)
+
+
+def _constant(light: StackLight, channel: str) -> bool:
+    one = light.channels[channel]
+    return one.noise == 0 and one.high == one.low == one.peak
+
+
+def saturated(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Pixels stand at the camera's ceiling, and the channel is not simply the same everywhere."""
+    light, profile = row.seen.light, row.seen.profile
+    for channel, seen in profile.channels.items() if profile else ():
+        flat = light is not None and channel in light.channels and _constant(light, channel)
+        if seen.saturated_share >= STACK_LIMITS.saturated_warn and not flat:
+            yield TrustFlag.SATURATED
+
+
+def channels_alike(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Two dyes show different cells. More light in common than a filter lets through is the same image, or debris."""
+    light = row.seen.light
+    if light is None or light.correlation is None:
+        return
+    # Through the filter or against it: PI leaks into 488 as calcein does into 561, and far less.
+    much = light.bleed is not None and light.bleed > limits.bleed
+    if much and light.correlation > limits.same:
+        yield TrustFlag.CHANNELS_IDENTICAL
+    elif much and light.correlation > limits.alike:
+        yield TrustFlag.DEBRIS_ONLY
+
+
+def dead_dye(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Where not one dead cell is among many, and 561 shows what 488 shows, nothing was stained with PI."""
+    light, measured = row.seen.light, row.measurement
+    if light is None or light.correlation is None or measured.n_dead != 0 or not measured.n_live:
+        return
+    # Autofluorescence and dying cells of a healthy well still stand out of it: .976 at most.
+    if light.correlation > limits.no_dead_alike:
+        yield TrustFlag.DEAD_DYE_ABSENT
+
+
+def moved(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """The sample jumped or drifted while it was imaged."""
+    profile = row.seen.profile
+    if profile is None:
+        return
+    jumped = profile.jump_um is not None and profile.jump_um >= STACK_LIMITS.jump_um
+    drift_um = STACK_LIMITS.drift_um * max(1.0, row.seen.depth_um / 100)
+    if jumped or (profile.drift_um is not None and profile.drift_um >= drift_um):
+        yield TrustFlag.DRIFT
+
+
+def shaded(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """All channels change at one straight edge."""
+    light = row.seen.light
+    if light is not None and light.shade is not None and light.shade < limits.shade:
+        yield TrustFlag.SHADED
+
+
+def repeated(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """A slice holds the bytes of another: a camera's noise never repeats."""
+    if row.seen.repeated:
+        yield TrustFlag.REPEATED_SLICE
+
+
+def out_of_focus(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Neighbours at the distance of a fine structure are as alike as those at half of it."""
+    profile = row.seen.profile
+    sharp = [one.sharpness for one in profile.channels.values() if one.sharpness is not None] if profile else []
+    if sharp and max(sharp) < limits.sharp_per_um2 * row.seen.lag_um**2:
+        yield TrustFlag.OUT_OF_FOCUS
+
+
+# -- cells -------------------------------------------------------------------------------------------------------------
+
+
+def nothing_found(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """No cell was found; or there is volume, and no cell in it."""
+    measured = row.measurement
+    known = [n for n in (measured.n_live, measured.n_dead) if n is not None]
+    if known and sum(known) == 0:
+        yield TrustFlag.NO_CELL
+    for n, volume in ((measured.n_live, measured.live_um3), (measured.n_dead, measured.dead_um3)):
+        if n is not None and volume is not None and volume > limits.body_um3 * max(n, 1):
+            yield TrustFlag.VOLUME_WITHOUT_OBJECTS
+
+
+def live_light(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """What is called live shines in 488."""
+    inside = _inside(row, LIVE_CHANNEL, LIVE_CHANNEL)
+    if inside is not None and (row.measurement.n_live or 0) >= limits.some and inside < limits.live_inside:
+        yield TrustFlag.LIVE_DYE_ABSENT
+
+
+def debris(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Specks are smaller than nuclei, and take both dyes."""
+    _, dead = sizes(row.measurement)
+    n_live, n_dead = row.measurement.n_live or 0, row.measurement.n_dead or 0
+    if n_dead >= limits.some and dead is not None and dead < limits.dead_um3[0] and n_live < limits.some:
+        yield TrustFlag.DEBRIS_ONLY
+    own, other = _inside(row, LIVE_CHANNEL, LIVE_CHANNEL), _inside(row, DEAD_CHANNEL, LIVE_CHANNEL)
+    if own is None or other is None or min(n_live, n_dead) < limits.some:
+        return
+    together = row.seen.light is not None and (row.seen.light.correlation or 0.0) > limits.together
+    if together and other > limits.both_dyes * own:
+        yield TrustFlag.DEBRIS_ONLY
+
+
+def cell_sizes(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Cells are as large as cells are, and as long in depth as sideways; bodies are larger than nuclei."""
+    aspect = mean_aspect(row, limits)
+    fits = aspect is None or limits.aspect[0] <= aspect <= limits.aspect[1]
+    if not fits:
+        yield TrustFlag.PIXEL_SIZE
+    live, dead = sizes(row.measurement)
+    n_live, n_dead = row.measurement.n_live or 0, row.measurement.n_dead or 0
+    small = live is not None and n_live >= limits.some and live < limits.exchanged_live_um3
+    large = dead is not None and n_dead >= limits.some and dead > limits.exchanged_dead_um3
+    live_fits = n_live < limits.some or small
+    dead_fits = n_dead < limits.some or large
+    if fits and (small or large) and live_fits and dead_fits and not _blurred(row, limits):
+        yield TrustFlag.CHANNELS_EXCHANGED
+        return
+    for n, size, (least, most) in ((n_live, live, limits.live_um3), (n_dead, dead, limits.dead_um3)):
+        if size is not None and n >= limits.enough and not least <= size <= most:
+            yield TrustFlag.OBJECT_SIZE
+
+
+def sizes(measured: StackMeasurement) -> tuple[float | None, float | None]:
+    """The mean volume of a live and of a dead object, um3."""
+    pairs = ((measured.live_um3, measured.n_live), (measured.dead_um3, measured.n_dead))
+    live, dead = (volume / n if volume is not None and n else None for volume, n in pairs)
+    return live, dead
+
+
+def mean_aspect(row: RowEvidence, limits: TrustLimits = LIMITS) -> float | None:
+    """How much longer cells are in depth than sideways: of dead nuclei, which stand apart, else of living bodies."""
+    counts = {DEAD_CHANNEL: row.measurement.n_dead or 0, LIVE_CHANNEL: row.measurement.n_live or 0}
+    for channel, n in counts.items():
+        shape = row.seen.masks.masks.get(channel) if row.seen.masks else None
+        if n >= limits.enough and shape and shape.chord_z_um and shape.chord_x_um:
+            return shape.chord_z_um / shape.chord_x_um
+    return None
+
+
+def _inside(row: RowEvidence, mask: str, channel: str) -> float | None:
+    """How bright a channel is inside a mask, in windows of the limits it was scored with."""
+    shape = row.seen.masks.masks.get(mask) if row.seen.masks else None
+    value, used = (shape.inside.get(channel) if shape else None), row.measurement.limits.get(channel)
+    return None if value is None or used is None or used.high <= used.low else _window(value, used)
+
+
+def _window(value: float, used: Limits) -> float:
+    return (value - used.low) / (used.high - used.low)
+
+
+def _blurred(row: RowEvidence, limits: TrustLimits) -> bool:
+    return any(True for _ in out_of_focus(row, limits))
+
+
+RULES: tuple[Rule, ...] = (
+    *(clipped, structure, saturated, channels_alike, dead_dye, moved, shaded, repeated, out_of_focus),
+    *(nothing_found, live_light, debris, cell_sizes),
+)
+
+
+_NO_PICTURE = frozenset((TrustFlag.CAMERA_NOISE, TrustFlag.CHANNEL_FLAT))
+"""With these nothing that another stack shows says more."""
+
+
+# -- beside the plate --------------------------------------------------------------------------------------------------
+
+
+def beside_plate(
+    rows: Sequence[RowEvidence], own: Mapping[StackKey, frozenset[TrustFlag]], limits: TrustLimits = LIMITS
+) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """What shows only beside the other stacks of the plate. `own` are the flags that each has by itself: one whose
+    images say nothing is no measure for others.
+    """
+    sound = [row for row in rows if not own.get(row.key)]
+    pictures = [row for row in rows if not own.get(row.key, frozenset()) & _NO_PICTURE]
+    yield from _dim(pictures, sound, limits)
+    yield from _without_dead(pictures, sound, limits)
+    yield from _blunt(pictures, sound, limits)
+    yield from _odd_sizes(pictures, sound, limits)
+    yield from _controls(rows, limits)
+
+
+def _dim(
+    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
+) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """Darker than the plate in both channels; or without calcein where untreated wells have much of it."""
+    for row in rows:
+        light = row.seen.light
+        parts = [
+            (light.channels[channel].high - light.channels[channel].low) / (used.high - used.low)
+            for channel, used in row.measurement.limits.items()
+            if light is not None and channel in light.channels and used.high > used.low
+        ]
+        if len(sound) >= limits.compared and parts and max(parts) < limits.dim:
+            yield row.key, TrustFlag.TOO_DIM
+    untreated = [row for row in sound if row.role is WellRole.NEGATIVE_CONTROL and row.seen.profile]
+    usual = [_adu(row, LIVE_CHANNEL) for row in untreated]
+    for row in rows if usual else ():
+        if row.seen.profile and _adu(row, LIVE_CHANNEL) < limits.live_contrast * statistics.median(usual):
+            yield row.key, TrustFlag.LIVE_DYE_ABSENT
+
+
+def _without_dead(
+    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
+) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """Few cells, none of them dead, and 561 shows what 488 shows: the dead ones were not stained."""
+    if len(sound) < limits.compared:
+        return
+    usual = statistics.median(_n_cells(row) for row in sound)
+    for row in rows:
+        light = row.seen.light
+        alike = light is not None and (light.correlation or 0.0) > limits.no_dead_beside
+        if alike and row.measurement.n_dead == 0 and 0 < _n_cells(row) < limits.few_cells * usual:
+            yield row.key, TrustFlag.DEAD_DYE_ABSENT
+
+
+def _n_cells(row: RowEvidence) -> int:
+    return (row.measurement.n_live or 0) + (row.measurement.n_dead or 0)
+
+
+def _adu(row: RowEvidence, channel: str) -> float:
+    found = row.seen.profile.channels.get(channel) if row.seen.profile else None
+    return found.contrast_adu if found else 0.0
+
+
+def _blunt(
+    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
+) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """Blurred beside the plate's other stacks, in the channel where it does best."""
+    usual: dict[str, float] = {}
+    for channel in CHANNELS:
+        found = [value for row in sound if (value := _sharpness(row, channel)) is not None]
+        if len(found) >= limits.compared:
+            usual[channel] = statistics.median(found)
+    for row in rows:
+        ratios = [value / usual[c] for c in usual if (value := _sharpness(row, c)) is not None]
+        if ratios and max(ratios) < limits.sharp:
+            yield row.key, TrustFlag.OUT_OF_FOCUS
+
+
+def _sharpness(row: RowEvidence, channel: str) -> float | None:
+    found = row.seen.profile.channels.get(channel) if row.seen.profile else None
+    return found.sharpness if found else None
+
+
+def _odd_sizes(
+    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
+) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """Cells of another size than the plate's."""
+    for which in (0, 1):
+        known = {row.key: size for row in rows if (size := _many(row, which, limits)) is not None}
+        usual = [known[row.key] for row in sound if row.key in known]
+        if len(usual) < limits.compared:
+            continue
+        middle = statistics.median(usual)
+        for key, size in known.items():
+            if not limits.beside_plate[0] <= size / middle <= limits.beside_plate[1]:
+                yield key, TrustFlag.OBJECT_SIZE
+
+
+def _many(row: RowEvidence, which: int, limits: TrustLimits) -> float | None:
+    n = (row.measurement.n_live, row.measurement.n_dead)[which]
+    return sizes(row.measurement)[which] if n is not None and n >= 2 * limits.enough else None
+
+
+def _controls(rows: Sequence[RowEvidence], limits: TrustLimits) -> Iterator[tuple[StackKey, TrustFlag]]:
+    """Untreated wells are more alive than killed ones: each control lies on its own side of the middle between them.
+
+    Where the sides are exchanged, every figure of the plate that rests on controls is in doubt.
+    """
+    wrong = TrustFlag.CONTROLS_WRONG_SIDE
+    alive = {row.key: v for row in rows if (v := row.measurement.v_count) is not None}
+    untreated = [row.key for row in rows if row.role is WellRole.NEGATIVE_CONTROL and row.key in alive]
+    killed = [row.key for row in rows if row.role is WellRole.POSITIVE_CONTROL and row.key in alive]
+    if not untreated:
+        return
+    upper = statistics.median(alive[key] for key in untreated)
+    lower = statistics.median(alive[key] for key in killed) if killed else 0.0
+    if upper < limits.untreated_alive or upper <= lower:
+        yield from ((row.key, wrong) for row in rows)
+        return
+    middle = (upper + lower) / 2
+    yield from ((key, wrong) for key in untreated if alive[key] < middle)
+    yield from ((key, wrong) for key in killed if alive[key] > middle)
+
+
+def judge(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[StackKey, frozenset[TrustFlag]]:
+    """The flags of every scored row of a plate by one model: its own, and those that show beside the others."""
+    own = {row.key: frozenset(flag for rule in RULES for flag in rule(row, limits)) for row in rows}
+    found = {key: set(flags) for key, flags in own.items()}
+    for key, flag in beside_plate(rows, own, limits):
+        found[key].add(flag)
+    return {key: frozenset(flags) for key, flags in found.items()}
