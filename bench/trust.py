@@ -23,14 +23,14 @@ from spheroidd.inference.preprocessing.resample import MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
-from spheroidd.inference.quality.trust_rules import RowEvidence, Seen, judge
+from spheroidd.inference.quality.trust_rules import RowEvidence, Seen, flags_of
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation, Precision
-from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
@@ -96,19 +96,8 @@ def look(stack: Pixels, own_um: Spacing, role: WellRole, segmenter: Segmenter, w
     preprocessor.finish()
     raw = preprocessor.raw_histograms()
     light = coarse.light(preprocessor.histograms(), raw)
-    seen = Seen.of(plan, light=light, profile=inspector.profile(raw), repeated=_repeated(stack))
+    seen = Seen.of(plan, light=light, profile=inspector.profile(raw))
     return Look(WellLight(role, light), plan, preprocessor, coarse, seen)
-
-
-def _repeated(stack: Pixels) -> tuple[SliceIndex, ...]:
-    """The slices that hold the bytes of the one before them, or of the other channel, as the ledger's checksums say."""
-    again = [
-        SliceIndex(channel, z)
-        for channel, slices in zip(CHANNELS, stack, strict=True)
-        for z in range(1, len(slices))
-        if np.array_equal(slices[z], slices[z - 1])
-    ]
-    return (*again, *(SliceIndex(CHANNELS[1], z) for z in range(stack.shape[1]) if np.array_equal(*stack[:, z])))
 
 
 def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> RowEvidence:
@@ -153,7 +142,7 @@ def healthy(name: str, segmenter: Segmenter) -> dict[str, Any]:
         for entry in source.plate_map.imaged()
     }
     limits = plate_limits(one.well for one in looks.values())
-    flags = judge([score(looks.pop(well), limits, segmenter) for well in list(looks)])
+    flags = flags_of([score(looks.pop(well), limits, segmenter) for well in list(looks)])
     alarms = {str(key.well): sorted(found) for key, found in flags.items() if found}
     seconds = round(time.perf_counter() - start)
     return {"plate": name, "wells": len(flags), "false_alarms": len(alarms), "flags": alarms, "seconds": seconds}
@@ -204,7 +193,7 @@ class SpoiledPlate:
         return self._flags({well: score(one, limits, self._segmenter) for well, one in looks.items()})
 
     def _flags(self, rows: Mapping[str, RowEvidence]) -> dict[str, list[str]]:
-        return {str(key.well): sorted(found) for key, found in judge(list(rows.values())).items()}
+        return {str(key.well): sorted(found) for key, found in flags_of(list(rows.values())).items()}
 
 
 PLATE_WELLS = ("A01", "A02", "A04", "B02", "B03", "B05")

@@ -27,12 +27,14 @@ class StackLight:
     `bleed` is the 561 signal over the 488 signal where 488 is bright, None where the stack lacks a channel or 488 shows
     nothing: in a well of living cells it is the bleed-through of calcein into 561. `correlation` is Pearson's of the
     two channels, `shade` the ratio of brightness across the most sudden straight edge that both share (1: none).
+    `repeated` counts the slices that hold the pixels of an earlier one.
     """
 
     channels: Mapping[str, ChannelLight]
     bleed: float | None
     correlation: float | None = None
     shade: float | None = None
+    repeated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the catalog."""
@@ -42,7 +44,7 @@ class StackLight:
     def from_json(cls, found: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         channels = {name: ChannelLight(**one) for name, one in found["channels"].items()}
-        return cls(channels, found["bleed"], found["correlation"], found["shade"])
+        return cls(channels, found["bleed"], found["correlation"], found["shade"], found.get("repeated", 0))
 
 
 @dataclass(frozen=True, slots=True)

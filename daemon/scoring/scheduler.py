@@ -20,6 +20,7 @@ from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.quality.row_trust import relate_judged
+from spheroidd.inference.quality.trust_rules import Seen
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.faults import FaultCode
@@ -314,8 +315,17 @@ class ScoringScheduler:
                 out = str(entry.well) in excluded
                 given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
         reason = reason or self._why(excluded)
-        for key, related in relate_judged(given, self._regressor).items():
+        for key, related in relate_judged(given, self._regressor, self._seen(stacks, model_sha256)).items():
             self._catalog.update_related(key, model_sha256, related, reason)
+
+    def _seen(self, stacks: Mapping[StackKey, StackRow], model_sha256: str) -> dict[StackKey, Seen]:
+        """What was measured of the plate's stacks besides their counts."""
+        lights, profiles = self._catalog.stack_lights(self._plate), self._catalog.stack_profiles(self._plate)
+        masks = self._catalog.mask_evidence(self._plate, model_sha256)
+        return {
+            key: Seen.of(row.plan, light=lights.get(key), profile=profiles.get(key), masks=masks.get(key))
+            for key, row in stacks.items()
+        }
 
     def record_exclusions(self) -> Mapping[str, Exclusion]:
         """Relate every model's rows anew where a person excluded a well or took one in again, or the limits are final.

@@ -4,6 +4,7 @@ Fed like the inspector, slice by slice. What is kept are means of squares of pix
 megabytes, whatever the camera.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 POINT_UM = 1.0
 MOST_POINTS = 128  # along each side: a wide field gets wider points
+SOME_ROWS = 32  # of a slice, for the camera's noise and to know it again
+MEDIAN_STEP = 0.954  # median difference of two normal values of sd 1
 BLEED_TOP = 99.5  # percentile of 488 up to which bodies shine; beyond it is what shines in every channel
 BLEED_SHARE = 0.35  # of that: from there on it is a body, not haze
 BLEED_NOISE = 8.0  # sd of a point: less than that is no signal
@@ -42,15 +45,26 @@ class CoarseStack:
         self._noise: dict[str, list[float]] = {channel: [] for channel in plan.channels}
         self._masks: dict[str, dict[int, NDArray[np.bool_]]] = {channel: {} for channel in plan.channels}
         self._edges = {channel: _Edges() for channel in plan.channels}
+        self._fingerprints: set[bytes] = set()
+        self._repeated = 0
 
     def feed(self, channel: str, z: int, pixels: Pixels) -> None:
         """Take the next slices (n, y, x) of a channel, in z order, starting at z. Nothing of them is kept."""
         for at, plane in enumerate(pixels, z):
+            rows = plane[:: max(1, plane.shape[0] // SOME_ROWS)]
+            self._repeated += self._is_repeated(rows)
             if at % self._stride == 0:
                 self._planes[channel].append(self._points(plane))
-                rows = plane[:: max(1, plane.shape[0] // 32)].astype(np.float32)
                 if rows.shape[1] > 1:
-                    self._noise[channel].append(float(np.median(np.abs(np.diff(rows, axis=1)))) / 0.954)
+                    steps = np.abs(np.diff(rows.astype(np.float32), axis=1))
+                    self._noise[channel].append(float(np.median(steps)) / MEDIAN_STEP)
+
+    def _is_repeated(self, rows: Pixels) -> bool:
+        """Whether another slice held the same pixels: a camera's noise never repeats."""
+        fingerprint = hashlib.blake2b(np.ascontiguousarray(rows).tobytes(), digest_size=8).digest()
+        again = fingerprint in self._fingerprints
+        self._fingerprints.add(fingerprint)
+        return again
 
     def feed_masks(self, z: int, live: NDArray[np.bool_] | None, dead: NDArray[np.bool_] | None) -> None:
         """Take the next masks (n, y, x) at the stack's own sampling, in z order, starting at z."""
@@ -83,9 +97,9 @@ class CoarseStack:
         }
         points = {channel: np.stack(planes) for channel, planes in self._planes.items() if planes}
         if not set(CHANNELS) <= points.keys():
-            return StackLight(channels, None, None, _shade(points))
+            return StackLight(channels, None, None, _shade(points), self._repeated)
         noise = channels[LIVE_CHANNEL].noise / self._block
-        return StackLight(channels, _bleed(points, noise), _correlation(points), _shade(points))
+        return StackLight(channels, _bleed(points, noise), _correlation(points), _shade(points), self._repeated)
 
     def masks(self) -> MaskEvidence:
         """What the masks look like beside the pixels, once all were fed."""

@@ -19,7 +19,7 @@ from spheroidd.inference.quality.stack_quality import STACK_LIMITS
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Limits, StackMeasurement, StackProfile
-from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, StackKey, StackPlan
 from spheroidd.protocols.trust import TrustFlag
 
 
@@ -67,7 +67,6 @@ class Seen:
     light: StackLight | None = None
     masks: MaskEvidence | None = None
     profile: StackProfile | None = None
-    repeated: tuple[SliceIndex, ...] = ()
     depth_um: float = 0.0
     lag_um: float = LAG_UM  # at which sharpness was measured
 
@@ -79,20 +78,20 @@ class Seen:
         light: StackLight | None,
         profile: StackProfile | None,
         masks: MaskEvidence | None = None,
-        repeated: tuple[SliceIndex, ...] = (),
     ) -> Self:
         """What was seen of the stack with this plan."""
-        return cls(light, masks, profile, repeated, plan.n_z * plan.z_step_um, sharpness_lag(plan) * plan.pixel_um)
+        return cls(light, masks, profile, plan.n_z * plan.z_step_um, sharpness_lag(plan) * plan.pixel_um)
 
 
 @dataclass(frozen=True, slots=True)
 class RowEvidence:
-    """What is known of one scored stack when it is judged."""
+    """What is known of one scored stack when it is judged. One that is `excluded` is no measure for others."""
 
     key: StackKey
     role: WellRole
     measurement: StackMeasurement
     seen: Seen = field(default_factory=Seen)
+    excluded: bool = False
 
 
 Flags = Iterator[TrustFlag]
@@ -195,7 +194,7 @@ def shaded(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def repeated(row: RowEvidence, limits: TrustLimits) -> Flags:
     """A slice holds the bytes of another: a camera's noise never repeats."""
-    if row.seen.repeated:
+    if row.seen.light is not None and row.seen.light.repeated:
         yield TrustFlag.REPEATED_SLICE
 
 
@@ -217,7 +216,7 @@ def nothing_found(row: RowEvidence, limits: TrustLimits) -> Flags:
     if known and sum(known) == 0:
         yield TrustFlag.NO_CELL
     for n, volume in ((measured.n_live, measured.live_um3), (measured.n_dead, measured.dead_um3)):
-        if n is not None and volume is not None and volume > limits.body_um3 * max(n, 1):
+        if row.seen.masks and n is not None and volume is not None and volume > limits.body_um3 * max(n, 1):
             yield TrustFlag.VOLUME_WITHOUT_OBJECTS
 
 
@@ -230,6 +229,8 @@ def live_light(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def debris(row: RowEvidence, limits: TrustLimits) -> Flags:
     """Specks are smaller than nuclei, and take both dyes."""
+    if row.seen.masks is None:
+        return
     _, dead = sizes(row.measurement)
     n_live, n_dead = row.measurement.n_live or 0, row.measurement.n_dead or 0
     if n_dead >= limits.some and dead is not None and dead < limits.dead_um3[0] and n_live < limits.some:
@@ -244,6 +245,8 @@ def debris(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def cell_sizes(row: RowEvidence, limits: TrustLimits) -> Flags:
     """Cells are as large as cells are, and as long in depth as sideways; bodies are larger than nuclei."""
+    if row.seen.masks is None:
+        return
     aspect = mean_aspect(row, limits)
     fits = aspect is None or limits.aspect[0] <= aspect <= limits.aspect[1]
     if not fits:
@@ -313,6 +316,7 @@ def beside_plate(
     """What shows only beside the other stacks of the plate. `own` are the flags that each has by itself: one whose
     images say nothing is no measure for others.
     """
+    rows = [row for row in rows if not row.excluded]
     sound = [row for row in rows if not own.get(row.key)]
     pictures = [row for row in rows if not own.get(row.key, frozenset()) & _NO_PICTURE]
     yield from _dim(pictures, sound, limits)
@@ -401,7 +405,7 @@ def _odd_sizes(
 
 
 def _many(row: RowEvidence, which: int, limits: TrustLimits) -> float | None:
-    n = (row.measurement.n_live, row.measurement.n_dead)[which]
+    n = (row.measurement.n_live, row.measurement.n_dead)[which] if row.seen.masks else None
     return sizes(row.measurement)[which] if n is not None and n >= 2 * limits.enough else None
 
 
@@ -426,10 +430,15 @@ def _controls(rows: Sequence[RowEvidence], limits: TrustLimits) -> Iterator[tupl
     yield from ((key, wrong) for key in killed if alive[key] > middle)
 
 
-def judge(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[StackKey, frozenset[TrustFlag]]:
+def flags_of(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[StackKey, frozenset[TrustFlag]]:
     """The flags of every scored row of a plate by one model: its own, and those that show beside the others."""
-    own = {row.key: frozenset(flag for rule in RULES for flag in rule(row, limits)) for row in rows}
+    own = {row.key: own_flags(row, limits) for row in rows}
     found = {key: set(flags) for key, flags in own.items()}
     for key, flag in beside_plate(rows, own, limits):
         found[key].add(flag)
     return {key: frozenset(flags) for key, flags in found.items()}
+
+
+def own_flags(row: RowEvidence, limits: TrustLimits = LIMITS) -> frozenset[TrustFlag]:
+    """The flags of one row by itself."""
+    return frozenset(flag for rule in RULES for flag in rule(row, limits))

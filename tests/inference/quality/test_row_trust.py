@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from spheroidd.inference.quality import row_trust
 from spheroidd.inference.quality.row_trust import RowEvidence, judge, judge_related, relate_judged
 from spheroidd.inference.viability.related_viability import NO_CONTROL_TRUSTED, PlateStack, relate
 from spheroidd.protocols.plate import WellRole
@@ -97,9 +96,3 @@ def test_a_failed_control_that_may_be_scored_again_keeps_the_plate_provisional(
     control = replace(stack(0, CONTROL), flags=(TrustFlag.CAMERA_NOISE,), settled=settled)
     sample = stack(1)
     assert relate([control, stack(2, CONTROL), sample])[sample.key].status is status
-
-
-def test_every_rule_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = RowEvidence(StackKey("P1", WellId(0, 0)), SAMPLE, measured(bright=1800.0))
-    rules = (*row_trust.RULES, lambda _: iter((TrustFlag.DRIFT, TrustFlag.NO_CELL)))
-    assert judge(row, rules) == (TrustFlag.NO_CELL, TrustFlag.DRIFT, TrustFlag.CLIPPED)
