@@ -29,7 +29,7 @@ from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, lo
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.ports import Segmenter
-from spheroidd.protocols.results import Limits, Normalisation, Precision
+from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
@@ -116,7 +116,7 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
     measured = counter.measure(
         limits=limits,
         normalisation=Normalisation.PLATE,
-        precision=Precision.FP32,
+        precision=segmenter.precision,
         model_sha256=segmenter.sha256,
         cpu_s=0.0,
         quantiles=found.preprocessor.quantiles(),
@@ -151,12 +151,12 @@ def healthy(name: str, segmenter: Segmenter) -> dict[str, Any]:
 class SpoiledPlate:
     """A healthy plate, and what becomes of its flags when one well of it is spoiled, or all."""
 
-    def __init__(self, seed: int, segmenter: Segmenter) -> None:
-        source = source_of({"preset": "demo", "seed": seed, "compounds": 2, **CONTROLS})
-        self._segmenter, self._seed = segmenter, seed
+    def __init__(self, settings: Mapping[str, Any], segmenter: Segmenter, crop: slice = CROP) -> None:
+        source = source_of(settings)
+        self._segmenter, self._seed = segmenter, settings["seed"]
         self._own_um = (source.preset.z_step_um, source.preset.pixel_um, source.preset.pixel_um)
         self._roles = {str(entry.well): entry.treatment.role for entry in source.plate_map.imaged()}
-        self._stacks = {well: render(source, well)[:, :, CROP, CROP] for well in self._roles}
+        self._stacks = {well: render(source, well)[:, :, crop, crop] for well in self._roles}
         looks = self._looks(self._stacks)
         self.limits = plate_limits(one.well for one in looks.values())
         self.rows = {well: score(one, self.limits, segmenter) for well, one in looks.items()}
@@ -202,7 +202,8 @@ WHOLE_PLATES = ("dyes exchanged", "pixel size x 2", "pixel size x .5", "z step x
 
 def spoiled(seed: int, segmenter: Segmenter) -> dict[str, Any]:
     """Every kind at every strength: in how many of the wells it was found, and as what."""
-    plate, rows = SpoiledPlate(seed, segmenter), []
+    plate = SpoiledPlate({"preset": "demo", "seed": seed, "compounds": 2, **CONTROLS}, segmenter)
+    rows = []
     for one in SPOILED:
         flags = [plate.one_well(one, well) for well in WELLS]
         rows.append(_told(one.kind, one.strength, flags))
@@ -236,7 +237,7 @@ def _told(kind: str, strength: str, flags: Sequence[Sequence[str]]) -> dict[str,
 
 
 def main() -> None:
-    segmenter = load_segmenter(None, "cpu")
+    segmenter = load_segmenter(None, "cpu", precision="fp32")
     what, names = (sys.argv[1] if len(sys.argv) > 1 else "all"), sys.argv[2:]
     found: dict[str, Any] = {"bench": "trust"}
     if what in ("healthy", "all"):

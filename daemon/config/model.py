@@ -100,7 +100,7 @@ class InferenceConfig(Section):
     )
     normalisation: Normalisation = Field(
         default=Normalisation.PLATE,
-        description="intensity limits locked from the plate's control wells (each stack's own without any), or stack",
+        description="intensity limits from the plate's wells (each stack's own without controls), or stack",
     )
     limit_tolerance: float = Field(
         default=0.0,
