@@ -22,6 +22,7 @@ from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
 # Where the network expects the mean in the window, and how many sd wide the window is: about those of the plates that
 # the shipped weights were trained on. Measured on emulated plates with and without haze, seeds 77 and 4321.
 LIVE_MEAN, LIVE_WIDTH_SD = 0.27, 3.4
+LIVE_ROOM = 1.4  # 488 is cut off so many windows up: wells of small fields differ by that much from each other
 DEAD_MEAN, DEAD_WIDTH_SD = 0.20, 4.5
 BLEED_FACTOR = 4.0  # without one dead cell the brightest voxels are bleed-through: dead nuclei are brighter than that
 MOST_BLEED = 0.3  # of calcein's light; where more comes through, the dyes are exchanged or the cells dead
@@ -49,14 +50,15 @@ def plate_limits(wells: Iterable[WellLight]) -> dict[str, Limits]:
     untreated = [well.light for well in wells if well.role is WellRole.NEGATIVE_CONTROL]
     reference = untreated or [well.light for well in wells]
     limits: dict[str, Limits] = {}
+    window = 0.0  # of 488
     if live := _of(LIVE_CHANNEL, reference):
         low, high = statistics.median(one.low for one in live), statistics.median(one.high for one in live)
         if not untreated:
             high = _brightest(low, high, [one.high for one in live if one.saturated_share < SATURATED])
-        limits[LIVE_CHANNEL] = _window(low, high, LIVE_MEAN, LIVE_WIDTH_SD)
+        window = max(0.0, high - low)
+        limits[LIVE_CHANNEL] = _window(low, low + LIVE_ROOM * window, LIVE_MEAN / LIVE_ROOM, LIVE_WIDTH_SD * LIVE_ROOM)
     if dead := _of(DEAD_CHANNEL, reference):
         low = statistics.median(one.low for one in dead)
-        window = limits[LIVE_CHANNEL].high - limits[LIVE_CHANNEL].low if LIVE_CHANNEL in limits else 0.0
         bleed = statistics.median([light.bleed for light in reference if light.bleed is not None] or [0.0])
         through = low + BLEED_FACTOR * min(max(bleed, 0.0), MOST_BLEED) * window
         floor = max(statistics.median(one.peak for one in dead), through)

@@ -31,8 +31,8 @@ class TrustLimits:
     clipped_window: float = 1.7  # and above the lower limit, in windows
     structure: float = 2.0  # of a channel's contrast over its camera noise
     live_contrast: float = 0.07  # of the untreated wells': dead wells keep .2 of autofluorescence
-    dim: float = 0.4  # brightness over the plate's, in the better channel; healthy wells have .56 and more
-    live_inside: float = 0.2  # how bright 488 is inside the live mask, in windows: living cells have .25 and more
+    dim: float = 0.3  # brightness over the limits' window, in the better channel; healthy wells have .45 and more
+    live_inside: float = 0.12  # how bright 488 is inside the live mask, in windows: living cells have .19 and more
     live_um3: tuple[float, float] = (350.0, 1300.0)
     dead_um3: tuple[float, float] = (105.0, 520.0)
     exchanged_live_um3: float = 420.0  # "live cells" as small as nuclei

@@ -52,7 +52,8 @@ def test_the_map_is_fixed_in_the_window() -> None:
     few, many = plate_limits([*LIVING, well(SAMPLE, 900.0)]), plate_limits([*LIVING, *[well(SAMPLE, 900.0)] * 40])
     assert few == many
     assert (few["561"].mean - 110) / window(few["561"]) == pytest.approx(0.20)
-    assert window(few["488"]) / few["488"].sd == pytest.approx(3.4)
+    assert 1000.0 / few["488"].sd == pytest.approx(3.4)
+    assert window(few["488"]) == pytest.approx(1400.0)
 
 
 def test_488_comes_from_untreated_wells_alone() -> None:
@@ -68,7 +69,7 @@ def test_limits_do_not_depend_on_the_order_of_wells() -> None:
 
 def test_without_untreated_wells_all_stand_in_for_them() -> None:
     found = plate_limits([well(KILLED, 900.0), well(SAMPLE, 500.0)])
-    assert found["488"].high == 1110.0
+    assert found["488"].high == pytest.approx(110 + 1.4 * 1000)
 
 
 def test_a_stack_of_one_channel_and_no_stack_at_all() -> None:
