@@ -441,4 +441,7 @@ def flags_of(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[
 
 def own_flags(row: RowEvidence, limits: TrustLimits = LIMITS) -> frozenset[TrustFlag]:
     """The flags of one row by itself."""
-    return frozenset(flag for rule in RULES for flag in rule(row, limits))
+    found = {flag for rule in RULES for flag in rule(row, limits)}
+    if TrustFlag.PIXEL_SIZE in found:  # what is sharp is judged by micrometres, too
+        found.discard(TrustFlag.OUT_OF_FOCUS)
+    return frozenset(found)
