@@ -39,17 +39,17 @@ CONTROLS = {"negative_controls": 3, "positive_controls": 2}
 NO_KILLED = {"negative_controls": 3, "positive_controls": 0}
 CROPPED = {"n_z": 100, "height": 256, "width": 256}
 HEALTHY: dict[str, dict[str, Any]] = {
-    "demo": {"preset": "demo", "seed": 201, "compounds": 6, **CONTROLS},
-    "demo without killed wells": {"preset": "demo", "seed": 202, "compounds": 5, "autofluorescence": 0.2, **NO_KILLED},
-    "demo, two patients, dim": {"preset": "demo", "seed": 203, "patients": 2, "intensity": 0.6, **CONTROLS},
-    "demo, large": {"preset": "demo", "seed": 204, "compounds": 6, "intensity": 1.4, "diameter_um": 450, **CONTROLS},
-    "demo, small": {"preset": "demo", "seed": 205, "compounds": 5, "diameter_um": 200, **CONTROLS},
-    "unit": {"preset": "unit", "seed": 211, "compounds": 6, **CONTROLS},
-    "unit without killed wells": {"preset": "unit", "seed": 212, "compounds": 6, **NO_KILLED},
-    "unit, two patients": {"preset": "unit", "seed": 213, "compounds": 3, "patients": 2, **CONTROLS},
-    "unit again": {"preset": "unit", "seed": 214, "compounds": 6, "shuffled": True, **CONTROLS},
-    "whole": {"preset": "whole", "seed": 221, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
-    "screen": {"preset": "screen", "seed": 222, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
+    "demo": {"preset": "demo", "seed": 401, "compounds": 6, **CONTROLS},
+    "demo without killed wells": {"preset": "demo", "seed": 402, "compounds": 5, "autofluorescence": 0.2, **NO_KILLED},
+    "demo, two patients, dim": {"preset": "demo", "seed": 403, "patients": 2, "intensity": 0.6, **CONTROLS},
+    "demo, large": {"preset": "demo", "seed": 404, "compounds": 6, "intensity": 1.4, "diameter_um": 450, **CONTROLS},
+    "demo, small": {"preset": "demo", "seed": 405, "compounds": 5, "diameter_um": 200, **CONTROLS},
+    "unit": {"preset": "unit", "seed": 411, "compounds": 6, **CONTROLS},
+    "unit without killed wells": {"preset": "unit", "seed": 412, "compounds": 6, **NO_KILLED},
+    "unit, two patients": {"preset": "unit", "seed": 413, "compounds": 3, "patients": 2, **CONTROLS},
+    "unit again": {"preset": "unit", "seed": 414, "compounds": 6, "shuffled": True, **CONTROLS},
+    "whole": {"preset": "whole", "seed": 421, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
+    "screen": {"preset": "screen", "seed": 422, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
 }  # fmt: skip
 WELLS = ("A01", "A04", "B02", "B03")  # untreated, killed, and two doses of a compound
 CROP = slice(64, 192)

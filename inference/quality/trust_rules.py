@@ -29,8 +29,9 @@ class TrustLimits:
 
     clipped: float = 1.5  # own 98th percentile over the limit it was scored with, as counts
     clipped_window: float = 1.7  # and above the lower limit, in windows
-    structure: float = 2.0  # of a channel's contrast over its camera noise
-    live_contrast: float = 0.07  # of the untreated wells': dead wells keep .2 of autofluorescence
+    structure: float = 2.0  # contrast over camera noise in the better channel
+    structure_alone: float = 1.3  # and in one: dead wells of dim plates have 2 in 488, a channel without dye .9
+    live_contrast: float = 0.03  # of the untreated wells': dead wells keep .06 and more of autofluorescence
     dim: float = 0.3  # brightness over the limits' window, in the better channel; healthy wells have .45 and more
     live_inside: float = 0.12  # how bright 488 is inside the live mask, in windows: living cells have .19 and more
     live_um3: tuple[float, float] = (350.0, 1300.0)
@@ -123,9 +124,9 @@ def structure(row: RowEvidence, limits: TrustLimits) -> Flags:
         yield TrustFlag.CAMERA_NOISE
     elif shown and max(shown.values()) < limits.structure:
         yield TrustFlag.TOO_DIM
-    elif shown.get(LIVE_CHANNEL, math.inf) < limits.structure:
+    elif shown.get(LIVE_CHANNEL, math.inf) < limits.structure_alone:
         yield TrustFlag.LIVE_DYE_ABSENT
-    elif shown.get(DEAD_CHANNEL, math.inf) < limits.structure:
+    elif shown.get(DEAD_CHANNEL, math.inf) < limits.structure_alone:
         yield TrustFlag.DEAD_DYE_ABSENT
 
 

@@ -88,6 +88,7 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"n_live": 35, "n_dead": 1, "dead_size": 450.0},  # of one object nothing is concluded
         {"chord_z": 1.37, "n_live": 2278, "n_dead": 103},
         {"drift": 3.1},
+        {**DEAD, "contrast": {"488": 13.0, "561": 200.0}, "noise": {"488": 6.0, "561": 16.0}},  # dead, on a dim plate
     ],
 )
 def test_a_healthy_well_has_no_flag(different: dict[str, Any]) -> None:
@@ -162,7 +163,7 @@ PLATE = [
     [
         ({}, set()),
         ({"high": {"488": 500.0, "561": 400.0}}, {"too-dim"}),
-        ({"contrast": {"488": 20.0, "561": 450.0}, "noise": {"488": 6.0, "561": 20.0}}, {"live-dye-absent"}),
+        ({"contrast": {"488": 10.0, "561": 450.0}, "noise": {"488": 6.0, "561": 20.0}}, {"live-dye-absent"}),
         ({"n_live": 5, "n_dead": 0, "correlation": 0.968}, {"dead-dye-absent"}),
         ({"sharp": {"488": 0.033, "561": 0.02}}, {"out-of-focus"}),
         ({"n_live": 5, "n_dead": 70, "dead_size": 500.0}, {"object-size"}),
