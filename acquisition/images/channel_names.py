@@ -129,11 +129,14 @@ def meaning(name: str) -> str | None:
 def only_channel(path: Path, layout: FileLayout, channel: str) -> int:
     """Which plane of a file that was given for one channel; StackError where its name says that it is the other one."""
     means = [meaning(name) for name in layout.channel_names[: layout.n_channels]]
-    if layout.n_channels == 1:
-        if means and means[0] in CHANNELS and means[0] != channel:
-            what = f"it is given for {channel}, and its channel's name {layout.channel_names[0]!r} means {means[0]}"
+    alone = (0,) if layout.n_channels == 1 else layout.own_channels or ()
+    if len(alone) == 1:  # of a set with a file for each channel the one that was named
+        said = means[alone[0]] if alone[0] < len(means) else None
+        if said in CHANNELS and said != channel:
+            name = layout.channel_names[alone[0]]
+            what = f"it is given for {channel}, and its channel's name {name!r} means {said}"
             raise StackError(what, where=str(path), do="give the files the other way round, or put it under path")
-        return 0
+        return alone[0]
     found = [at for at, means_of in enumerate(means) if means_of == channel]
     if len(found) == 1:
         return found[0]

@@ -42,7 +42,8 @@ _PLACES = {
     "z": r"(?P<z>[0-9]{1,9})(?![0-9])",
     "field": r"(?P<field>[^/]+?)",
 }
-# Behind "*" or "?" a name begins where its letters or digits do: the "A" of "AA01" and the "1" of "12" are not skipped.
+# Behind "*", "?" or a place of any text a name begins where its letters or digits do: the "A" of "AA01" and the "1" of
+# "12" are not skipped.
 _BEGINS = r"(?:(?<![A-Za-z])|(?-i:(?<=[a-z])(?=[A-Z])))"
 _BEHIND_ANY = {
     "well": _BEGINS,
@@ -123,5 +124,5 @@ def _regex(pattern: str) -> str:
         else:
             wild = "(?:[^/]+/)*" if folders else "[^/]*" if any_text else "[^/]"
             parts.append(wild if folders or any_text or letter else re.escape(text))
-        after_any = bool(any_text or letter)
+        after_any = bool(any_text or letter) or place in ("channel", "field")
     return "".join(parts)

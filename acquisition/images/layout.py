@@ -15,7 +15,8 @@ class FileLayout:
     """What one file holds, as its metadata say; voxel sizes are None where they do not (0 counts as not said).
 
     `conflicts` has, by the name of a length, what the file says of it twice and differently; `doubts` is what a person
-    should know of the file though it can be read.
+    should know of the file though it can be read. `own_channels` are those whose pixels lie in the file that was
+    opened, where others lie in other files of its set.
     """
 
     n_channels: int
@@ -28,6 +29,7 @@ class FileLayout:
     z_step_um: float | None = None
     conflicts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     doubts: tuple[str, ...] = ()
+    own_channels: tuple[int, ...] | None = None
 
 
 class StackFile(Protocol):

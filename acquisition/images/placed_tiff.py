@@ -102,6 +102,7 @@ class PlacedTiff:
             described.z_step_um,
             described.conflicts,
             described.doubts,
+            self._own_channels(),
         )
 
     def plane(self, channel: int, z: int) -> NDArray[Any]:
@@ -117,6 +118,11 @@ class PlacedTiff:
     def close(self) -> None:
         """Let the files go; may be called twice."""
         self._set.close()
+
+    def _own_channels(self) -> tuple[int, ...] | None:
+        elsewhere = {channel for (channel, _), place in self._said.places.items() if place.file}
+        own = tuple(channel for channel in range(self._said.n_channels) if channel not in elsewhere)
+        return own if elsewhere else None
 
     def _check_places(self, path: Path) -> None:
         """Every plane has a place of its own, in a file that is there, and one of them is in this file."""

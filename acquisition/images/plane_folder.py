@@ -29,7 +29,7 @@ class SliceRead:
     """A slice of a whole file: its pixels (y, x) per channel, and what the file says of its stack.
 
     `n_z` is None where the file counts no more than its own planes. `defects` can be lived with. `metadata` is what
-    the file says of each channel's plane.
+    the file says of each channel's plane, `doubt` what a person should know of how channels were told apart.
     """
 
     pixels: Mapping[str, Pixels]
@@ -38,6 +38,7 @@ class SliceRead:
     n_z: int | None
     defects: tuple[str, ...]
     metadata: Mapping[str, Facts]
+    doubt: str = ""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ class SliceRead:
 def read_slice(path: Path, name: ImageName, channel_order: Sequence[str] | None = None) -> SliceRead:
     """Check the file to its last byte and read it; StackError where it is not whole or not one slice."""
     with WholeTiff(path) as tiff:
-        ome = tiff.ome
+        ome, doubt = tiff.ome, ""
         if name.channel is not None:
             if tiff.n_pages != 1:
                 what = f"it holds {tiff.n_pages} planes, and its name says one channel of one slice"
@@ -63,13 +64,14 @@ def read_slice(path: Path, name: ImageName, channel_order: Sequence[str] | None 
         else:
             names = ome.channel_names if ome else ()
             layout = FileLayout(tiff.n_pages, 1, tiff.height, tiff.width, tiff.dtype, names)
-            pages = tell_apart(path, layout, channel_order).channels
+            found = tell_apart(path, layout, channel_order)
+            pages, doubt = found.channels, found.doubt
         pixels = {channel: tiff.page(page) for channel, page in pages.items()}
         metadata = {channel: tiff.metadata(page) for channel, page in pages.items()}
         if ome is None:
-            return SliceRead(pixels, None, None, None, (), metadata)
+            return SliceRead(pixels, None, None, None, (), metadata, doubt)
         n_z = ome.n_z if ome.n_z > 1 else None
-        return SliceRead(pixels, ome.pixel_um, ome.z_step_um, n_z, ome.defects, metadata)
+        return SliceRead(pixels, ome.pixel_um, ome.z_step_um, n_z, ome.defects, metadata, doubt)
 
 
 class PlaneFolder:

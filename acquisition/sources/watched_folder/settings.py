@@ -55,6 +55,11 @@ class FolderSettings(BaseModel):
         return 0
 
     @property
+    def first_channel(self) -> str | None:
+        """The channel that comes first, where names number them; None where they call them by words."""
+        return None
+
+    @property
     def slice_files(self) -> bool:
         """Whether each slice has a file of its own."""
         raise NotImplementedError
@@ -145,6 +150,11 @@ class MatrixScreenerSettings(FolderSettings):
             self.job,
             self.time_point,
         )
+
+    @property
+    def first_channel(self) -> str:
+        """The channel with the lowest number."""
+        return min(self.channels, key=lambda channel: self.channels[channel])
 
     @property
     def slice_files(self) -> bool:

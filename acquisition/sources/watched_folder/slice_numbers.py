@@ -29,13 +29,24 @@ def misnumbered(arrival: Arrival, n_z: int, first: int) -> StackError | None:
     return None
 
 
-def is_first_awaited(arrival: Arrival) -> bool:
-    """Whether nothing tells yet where the numbers begin: slices came, and the first is not among them."""
+def is_first_awaited(arrival: Arrival, first_channel: str | None) -> bool:
+    """Whether nothing tells yet where the numbers begin: slices came, and the first of them, or the first channel's, is
+    not among them.
+    """
+    if first_channel is not None and arrival.channels and first_channel not in arrival.channels:
+        return True
     return arrival.low_z is not None and arrival.low_z > 0
 
 
 def first_never_came(arrival: Arrival, n_z: int, first: int) -> StackError:
     """The error of a stack that went quiet before its first slice came; nothing of it was stored."""
+    if not arrival.low_z:
+        came = ", ".join(sorted(arrival.channels))
+        what = (
+            f"of the first channel nothing came, of {came} slices did, and nothing says where channels' numbers begin"
+        )
+        do = "look at the C of its files and at source.channels (C01 is the first where numbers begin at one)"
+        return StackError(what, where=f"well {arrival.key.well}", do=do)
     low, top = (arrival.low_z or 0) + first, arrival.top_z + first
     what = f"slice {first} never came, slices {low} to {top} of {n_z} did, and nothing says where they begin"
     do = f"write first_z = {low} under [source] if that is the first; else image the well again"

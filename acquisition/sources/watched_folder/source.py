@@ -102,7 +102,7 @@ class WatchSource:
             while left and not self._interrupted():
                 self._watch.look()
                 self._check_numbers(plan, arrival)
-                n_before, held = len(left), is_first_awaited(arrival)
+                n_before, held = len(left), is_first_awaited(arrival, self._settings.first_channel)
                 for frame in () if held else self._read(plan, arrival, left):
                     left.discard(frame.index)
                     yield frame
@@ -277,6 +277,9 @@ class WatchSource:
                 continue
             arrival.refused.pop(file.path, None)
             arrival.note(slices.defects)
+            if slices.doubt and slices.doubt not in arrival.told:
+                arrival.told.add(slices.doubt)
+                self._tell_of_doubts(plan.key, (f"{path}: its channels were told apart {slices.doubt}",))
             metadata: dict[str, float | str] = {"file": file.path, "host_time_s": self._clock.now()}
             if slices.defects:
                 metadata["file_defects"] = "; ".join(slices.defects)
@@ -297,7 +300,7 @@ class WatchSource:
             what = f"its files hold {stack.n_z} slices of {stack.channels}, {plan.n_z} of {plan.channels} were planned"
             raise StackError(what, where=str(where), do="do not change files during a run; give the plate a new name")
         self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
-        self._tell_of_doubts(plan.key, stack)
+        self._tell_of_doubts(plan.key, stack.doubts)
         metadata = {"file": ", ".join(arrival.paths.values()), "channels_told_apart": stack.assignment}
         for index in plan.indices():
             if index in left and stack.has(index):
@@ -335,9 +338,9 @@ class WatchSource:
             do = f"mend these files, or raise source.settle_s above {settle_s:g} s if they were still being written"
         return StackError(what, where=str(plan.key.well), do=do)
 
-    def _tell_of_doubts(self, key: StackKey, stack: RecordedStack) -> None:
+    def _tell_of_doubts(self, key: StackKey, doubts: Iterable[str]) -> None:
         """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
-        for doubt in stack.doubts:
+        for doubt in doubts:
             do = "look at an image of each channel; say otherwise with source.channel_order"
             self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(doubt, do=do), key))
 

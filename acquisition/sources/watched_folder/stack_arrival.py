@@ -44,6 +44,7 @@ class Arrival:
     low_z: int | None = None
     unusable: StackError | None = None  # why nothing of it is to be read
     channels: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # doubts that a person knows of
     opened: RecordedStack | None = None
     paths: dict[str, str] = field(default_factory=dict)  # of stack files, by channel or ""
 

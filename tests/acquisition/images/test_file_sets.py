@@ -206,6 +206,10 @@ def test_a_channel_in_a_file_of_its_own_is_found_beside(tmp_path):
     for c in range(2):
         write_pages(tmp_path / f"c{c}.ome.tif", text, [pixels("A02", c, z) for z in range(N_Z)])
     assert_is(tmp_path / "c0.ome.tif", "A02")
+    with RecordedStack({"488": tmp_path / "c0.ome.tif", "561": tmp_path / "c1.ome.tif"}) as stack:
+        np.testing.assert_array_equal(stack.plane(SliceIndex("561", 2)), pixels("A02", 1, 2))
+    with pytest.raises(StackError, match="it is given for 488, and its channel's name 'PI' means 561"):
+        RecordedStack({"488": tmp_path / "c1.ome.tif", "561": tmp_path / "c0.ome.tif"})
     (tmp_path / "c1.ome.tif").unlink()
     with pytest.raises(StackError, match=r"planes of it are in c1\.ome\.tif, which is not there; copy the whole set"):
         open_file(tmp_path / "c0.ome.tif")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.sources.watched_folder.settings import WatchSettings
-from spheroidd.acquisition.sources.watched_folder.source import WatchSource
+from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
+from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
 from spheroidd.protocols.errors import ConfigError, StackError
 from tests.acquisition.sources.watched_folder.test_watch_folder import (
     N_Z,
@@ -229,3 +229,34 @@ def test_a_codec_that_is_not_there_is_told_before_the_run(tmp_path):
     source = slices_source(tmp_path, FakeClock(), "A01")
     with closing(source), pytest.raises(ConfigError, match="which needs imagecodecs"):
         source.check()
+
+
+@pytest.mark.parametrize(("first", "ends"), [(0, None), (1, "of the first channel nothing came, of 561 slices did")])
+def test_channels_of_a_matrix_screener_that_are_numbered_from_one_are_never_exchanged(tmp_path, first, ends):
+    for z, c in itertools.product(range(N_Z), range(2)):
+        name = f"image--L00--U00--V00--Z{z:02d}--C{c + first:02d}.tif"
+        tifffile.imwrite(tmp_path / name, PIXELS["A01", ("488", "561")[c]][z], metadata=None)
+    settings = MatrixScreenerSettings(folder=tmp_path, n_z=N_Z, pixel_um=0.5, z_step_um=1)
+    with closing(MatrixScreenerSource(settings, plate("A01"), "p", FakeClock())) as source:
+        (plan,) = source.plans()
+        if ends is None:
+            assert len(list(source.frames(plan, set(plan.indices())))) == 2 * N_Z
+            return
+        with pytest.raises(StackError, match=ends):
+            next(source.frames(plan, set(plan.indices())))
+
+
+def test_planes_of_a_slices_file_whose_names_are_not_understood_are_told_once(tmp_path):
+    channels = '<Channel ID="c0" Name="alpha"/><Channel ID="c1" Name="beta"/>'
+    said = f'SizeX="{SHAPE[1]}" SizeY="{SHAPE[0]}" SizeZ="1" SizeC="2" SizeT="1"'
+    text = f'<OME><Image><Pixels DimensionOrder="XYZCT" {said}>{channels}<TiffData/></Pixels></Image></OME>'
+    for z in range(N_Z):
+        pair = np.stack([PIXELS["A01", "488"][z], PIXELS["A01", "561"][z]])
+        path = tmp_path / f"A01_z{z}.tif"
+        tifffile.imwrite(path, pair, description=text.encode(), metadata=None, photometric="minisblack")
+    faults = []
+    with closing(slices_source(tmp_path, FakeClock(), "A01", pattern="{well}_z{z}.tif")) as source:
+        source.set_event_sink(faults.append)
+        (plan,) = source.plans()
+        list(source.frames(plan, set(plan.indices())))
+    assert [fault.code for fault in faults if not fault.cleared] == ["recording-doubts"]
