@@ -45,8 +45,10 @@ def read_ledger(image: Path) -> Recorded:
     plate, row, column, stack = place[-4:]
     catalog = image.absolute().parents[3] / CATALOG_NAME
     try:
-        if not catalog.is_file():
+        if not catalog.exists():
             return Recorded()
+        if not catalog.is_file():  # SQLite would wait for a pipe
+            raise OSError("it is not a regular file")
         rows = _rows(catalog, (plate.removesuffix(".ome.zarr"), row + column, int(stack)))
         return Recorded({(channel, z): _said(text) for channel, z, text in rows})
     except (OSError, TypeError, ValueError, sqlite3.Error) as error:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from spheroidd.acquisition.images.open_stack import list_stacks, open_file
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
+from spheroidd.acquisition.images.stored_ledger import CATALOG_NAME, read_ledger
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import SliceIndex
@@ -158,6 +159,13 @@ def test_pipes_as_metadata_are_not_opened(tmp_path, write):
             open_file(tmp_path / "a.zarr")
         path.unlink()
         path.write_bytes(kept)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_for_a_ledger_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / CATALOG_NAME)
+    found = read_ledger(tmp_path / "p.ome.zarr" / "A" / "01" / "0")
+    assert "it is not a regular file" in str(found.unread)
 
 
 DEEP = "[" * 60_000
