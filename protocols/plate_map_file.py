@@ -18,6 +18,7 @@ from spheroidd.protocols.plate_map_columns import TO_UM, MapColumn, split_unit
 from spheroidd.protocols.plate_map_tables import MapTable, Record, map_tables
 from spheroidd.protocols.role_words import RoleWords
 from spheroidd.protocols.stack import CHANNELS
+from spheroidd.protocols.table_cells import guarded
 from spheroidd.protocols.table_file import read_sheets
 from spheroidd.protocols.table_numbers import NumberStyle, number_style
 from spheroidd.protocols.well import WellId
@@ -166,10 +167,11 @@ def write_plate_map(path: Path, wells: Iterable[PlateWell]) -> None:
     more = list(dict.fromkeys(title for w in wells for title in w.annotations))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*used, *more])
+        writer.writerow(map(guarded, [*used, *more]))
         for entry in wells:
             cells = [_cell(path, entry, column) for column in used]
-            writer.writerow([*cells, *(entry.annotations.get(title, "") for title in more)])
+            cells += [entry.annotations.get(title, "") for title in more]
+            writer.writerow(map(guarded, cells))
 
 
 def _cell(map_path: Path, entry: PlateWell, column: str) -> str:

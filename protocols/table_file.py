@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.table_cells import unguarded
 from spheroidd.protocols.table_numbers import ExactNumber, proves_points
 
 MAX_BYTES = 1 << 26  # a 1536-well plate read a hundred times at ten wavelengths is 15 MB
@@ -118,7 +119,7 @@ def _text(path: Path, text: str) -> Sheet:
         rows = [(n, line.split(separator)) for n, line in enumerate(lines, start=skipped + 1)]
     if sum(len(row) for _, row in rows) > _MAX_CELLS:
         raise ConfigError(f"it has more than {_MAX_CELLS} cells", where=str(path), do="give a table of one plate")
-    cells = tuple(tuple(cell.strip() for cell in row) for _, row in rows)
+    cells = tuple(tuple(unguarded(cell.strip()) for cell in row) for _, row in rows)
     return Sheet(path, "", cells, tuple(line for line, _ in rows), separator)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from spheroidd.protocols.dose_units import UNITS, DoseUnit, read_unit, refuse_logarithms, split_dose, unit_of_header
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.table_cells import unguarded
 from spheroidd.protocols.table_numbers import MISSING, NumberStyle, number_style, proves_points
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _parsed(text: str, path: Path) -> FitTable:
         for row in reader:
             if any(cell.strip() for cell in row):
                 lines.append(reader.line_num)
-                cells.append(tuple(cell.strip() for cell in row))
+                cells.append(tuple(unguarded(cell.strip()) for cell in row))
     except csv.Error as error:
         do = "look for a quotation mark that is never closed"
         raise ConfigError(f"not a table: {error}", where=f"{path}: line {reader.line_num}", do=do) from error

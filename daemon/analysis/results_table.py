@@ -14,6 +14,7 @@ from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Place, seen_in, stored
 from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.table_cells import guarded
 from spheroidd.protocols.trust import Trust, doubts
 
 UNKNOWN = "—"
@@ -40,15 +41,20 @@ def to_json(rows: Sequence[ResultRow]) -> str:
 
 
 def write_csv(rows: Sequence[ResultRow], path: Path) -> None:
-    """Write one line for each row, an empty cell for what is not known; StorageError where the disk refuses."""
+    """Write one line for each row, an empty cell for what is not known, texts `guarded`; StorageError if it cannot."""
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows({name: stored(value) for name, value in row.values().items()} for row in rows)
+            writer.writerows({name: _csv_cell(value) for name, value in row.values().items()} for row in rows)
     except OSError as error:
         do = "choose a file you may write to"
         raise StorageError(f"cannot write the results: {error.strerror}", where=str(path), do=do) from error
+
+
+def _csv_cell(value: object) -> object:
+    found = stored(value)
+    return guarded(found) if isinstance(found, str) else found
 
 
 def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:

@@ -8,6 +8,7 @@ import typer
 
 from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.table_cells import guarded
 
 
 @app.command()
@@ -220,7 +221,7 @@ def frames(
         return 0
     writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: guarded(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return 0
 
 

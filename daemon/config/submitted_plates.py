@@ -13,6 +13,7 @@ from spheroidd.protocols.plate import check_plate_name
 
 FOLDER = "plans"
 MAX_BYTES = 1 << 20
+MAX_PLATES = 1000  # that are kept; each is at most 2 MB
 CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
 _DAEMONS_OWN = ("alarms", "data", "service")
 
@@ -60,6 +61,7 @@ class SubmittedPlates:
         except ConfigError as error:
             raise ConfigError(error.what, where=error.where.replace(str(draft), "submitted"), do=error.do) from error
         final = self._folder / config.plate_name
+        self._check_place(config.plate_name)
         final.mkdir(exist_ok=True)
         for name in (MAP_NAME, CONFIG_NAME):
             if (draft / name).exists():
@@ -67,6 +69,18 @@ class SubmittedPlates:
             else:
                 (final / name).unlink(missing_ok=True)
         return self._read(final)
+
+    def _check_place(self, plate: str) -> None:
+        names = [path.name for path in self._folder.iterdir() if not path.name.startswith(".")]
+        if plate in names:
+            return
+        twin = next((name for name in names if name.casefold() == plate.casefold()), None)
+        if twin is not None:  # one folder on Windows and macOS
+            what = f"{plate!r} differs from the plate {twin!r} by capital letters alone"
+            raise ConfigError(what, where="submitted plate", do="choose another name")
+        if len(names) >= MAX_PLATES:
+            what = f"{MAX_PLATES} submitted plates are kept already"
+            raise ConfigError(what, where=str(self._folder), do="remove folders of plates that are done")
 
     def _read(self, folder: Path) -> Config:
         text = (folder / CONFIG_NAME).read_text(encoding="utf-8")
@@ -84,5 +98,8 @@ class SubmittedPlates:
         check_plate_name(plate["name"])
         if (folder / MAP_NAME).exists():
             plate["map"] = str(folder / MAP_NAME)
+        elif "map" in plate:  # whoever submits may not have the daemon's files read, not even by an error's words
+            do = "send the map's own text as plate_map_csv (`spheroidd submit --map FILE`)"
+            raise ConfigError("plate.map names a file of the daemon's computer", where="submitted plate", do=do)
         table["data"] = {"dir": str(self._data_dir)}
         return build_config(table, base=folder, where="submitted plate", text=text)

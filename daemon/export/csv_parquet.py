@@ -7,18 +7,28 @@ from typing import Any
 
 from spheroidd.daemon.export.tables import Table
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.table_cells import guarded
 
 _TRUTH = {True: "true", False: "false"}
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """One line a row; numbers in full precision with a point, yes and no as true and false. OSError passes through."""
+    """One line a row; numbers in full precision with a point, yes and no as true and false.
+
+    Texts are `guarded` against being taken for formulas. OSError passes through.
+    """
     names = [column.name for column in table.columns]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for row in table.rows:
-            writer.writerow([_TRUTH[value] if isinstance(value, bool) else value for value in map(row.get, names)])
+            writer.writerow(map(_cell, map(row.get, names)))
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return _TRUTH[value]
+    return guarded(value) if isinstance(value, str) else value
 
 
 def write_parquet(table: Table, path: Path, facts: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from spheroidd.daemon.export.xml_text import xml_text
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
+from spheroidd.protocols.table_cells import is_formula
 
 Group = tuple[str, Mapping[str, str | None]]
 Sheets = dict[str, list[list[str | float | None]]]
@@ -150,6 +151,7 @@ def write_mihcsme(sheets: Sheets, path: Path) -> None:
                 cell.value = xml_text(value) if isinstance(value, str) else value
                 if isinstance(value, str):
                     cell.data_type = "s"  # "=1+1" is a compound's name here, not a formula
+                    cell.quotePrefix = is_formula(value)  # nor after somebody edited the cell
         for letter, width in zip("ABCDEFGHIJKL", (24, 34, 40, *[16] * 9), strict=True):
             sheet.column_dimensions[letter].width = width
     workbook.save(path)

@@ -41,7 +41,9 @@ class WebServer:
 
     def __init__(self, service: "Service", data_dir: Path, settings: ServiceConfig) -> None:
         self._service, self._data_dir, self._settings = service, data_dir, settings
-        anonymous = Role[settings.local_role.upper()] if settings.http_local else Role.NONE
+        anonymous = Role.NONE
+        if settings.http_local and settings.tls_client_ca is None:
+            anonymous = Role[settings.local_role.upper()]
         self._gate = AuthInterceptor(TokenFile(data_dir), anonymous)
         self._server: uvicorn.Server | None = None
         self._ending = threading.Event()
@@ -53,7 +55,9 @@ class WebServer:
         # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = self._socket.getsockname()[1]
-        self.url = f"{'http' if self._settings.http_local else 'https'}://{_name(self._settings)}:{self.port}/"
+        self.url = (
+            f"{'http' if self._settings.tls_certificate is None else 'https'}://{_name(self._settings)}:{self.port}/"
+        )
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()
         write_page(self._data_dir, self.url)
@@ -130,9 +134,9 @@ class WebServer:
             raise ConfigError(what, where="service.tls_certificate", do="give a certificate and its own key") from error
 
     def _tls(self) -> dict[str, Any]:
-        """TLS beyond this computer; where an authority is named, only with its clients."""
+        """TLS wherever there is a certificate, on this computer too; where an authority is named, only its clients."""
         settings = self._settings
-        if settings.http_local:
+        if settings.tls_certificate is None:
             return {}
         found: dict[str, Any] = {
             "ssl_certfile": str(settings.tls_certificate),
@@ -146,8 +150,8 @@ class WebServer:
 def _name(settings: ServiceConfig) -> str:
     """The host as it stands in a web address."""
     host = settings.http_host
-    if host in ("0.0.0.0", "::"):
-        return settings.name or "localhost"
+    if host in ("0.0.0.0", "::") or (settings.http_local and settings.tls_certificate is not None):
+        return settings.name or "localhost"  # a certificate is made for a name
     return f"[{host}]" if ":" in host else host
 
 

@@ -5,14 +5,15 @@ card travels in `config.spheroidd`, and only packages that hold one come back in
 architecture. The package describes the network alone; the filter and the intensity limits before it are spheroidd's.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,14 @@ from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import answer, known_input
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings, card_from, find_weights, read_bounded
 from spheroidd.inference.network.unet import UNet
-from spheroidd.inference.network.weights import load_model, write_card
+from spheroidd.inference.network.weights import load_model, weights_bytes, write_card
 from spheroidd.protocols.errors import ModelError, StorageError
 
 FORMAT_VERSION = "0.5.3"
 RDF = "rdf.yaml"
-MAX_BYTES = 1 << 30  # of the zip, and of each file in it: a zip can say little and hold much
+MAX_BYTES = 1 << 28  # of the zip, and of the weights in it: 170 times those that are shipped
+MAX_RDF_BYTES = 1 << 22
+MAX_RATIO, _SMALL = 20, 1 << 16  # weights hardly shrink: a file that grows more than so, and is not small, is a bomb
 _STUDY = "Ronneberger, Fischer and Brox (2015): U-Net: convolutional networks for biomedical image segmentation"
 
 
@@ -89,15 +92,15 @@ def import_package(path: Path, folder: Path) -> ModelCard:
 
     ModelError where it is no package of ours or was altered; StorageError where such a model is there already.
     """
-    files = _read(path)
-    rdf = _parse(files, str(path))
-    try:
-        card = card_from(rdf["config"]["spheroidd"], str(path))
-        source = str(rdf["weights"]["pytorch_state_dict"]["source"])
-    except (KeyError, TypeError) as error:
-        do = "only packages that `spheroidd model export` wrote hold a network that can run here"
-        raise ModelError(f"it holds no spheroidd model: {error!r} is missing", where=str(path), do=do) from error
-    weights = files.get(source)
+    with _opened(path) as archive:
+        rdf = _parse(archive, str(path))
+        try:
+            card = card_from(rdf["config"]["spheroidd"], str(path))
+            source = str(rdf["weights"]["pytorch_state_dict"]["source"])
+        except (KeyError, TypeError) as error:
+            do = "only packages that `spheroidd model export` wrote hold a network that can run here"
+            raise ModelError(f"it holds no spheroidd model: {error!r} is missing", where=str(path), do=do) from error
+        weights = _member(archive, source, min(MAX_BYTES, weights_bytes(card.settings)), str(path))
     if weights is None or hashlib.sha256(weights).hexdigest() != card.sha256:
         what = f"its weights {source!r} are {'missing' if weights is None else 'not those of its card'}"
         raise ModelError(what, where=str(path), do="fetch the package again")
@@ -120,26 +123,37 @@ def import_package(path: Path, folder: Path) -> ModelCard:
     return card
 
 
-def _read(path: Path) -> dict[str, bytes]:
-    """The files at the package's root; nothing is unpacked to disk, so no name in it can lead anywhere."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The package; nothing of it is unpacked to disk, so no name in it can lead anywhere."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"larger than {MAX_BYTES} bytes", where=str(path), do="check that it is the right file")
         with zipfile.ZipFile(path) as archive:
-            entries = [
-                one for one in archive.infolist() if not one.is_dir() and len(PurePosixPath(one.filename).parts) == 1
-            ]
-            if sum(one.file_size for one in entries) > MAX_BYTES:
-                raise ModelError("it unpacks to more than a gigabyte", where=str(path), do="fetch the package again")
-            return {one.filename: archive.read(one) for one in entries}
+            yield archive
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError, zipfile.LargeZipFile) as error:
         raise ModelError(f"not a whole zip: {error}", where=str(path), do="fetch the package again") from error
 
 
-def _parse(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
-    data = files.get(RDF, files.get("bioimageio.yaml"))
+def _member(archive: zipfile.ZipFile, name: str, most: int, where: str) -> bytes | None:
+    """A file at the package's root, None where there is none. What it says of its size is looked at before it is read:
+    ModelError for more than `most` bytes, or for so many out of so few as neither weights nor a description give.
+    """
+    found = next((one for one in archive.infolist() if one.filename == name), None)
+    if found is None:
+        return None
+    packed = min(found.compress_size, Path(where).stat().st_size)
+    if found.file_size > min(most, MAX_RATIO * packed + _SMALL):
+        what = f"{name[:80]!r} unpacks to {found.file_size} bytes, and at most {most} can be meant"
+        raise ModelError(what, where=where, do="fetch the package again, from where it was made")
+    return archive.read(found)
+
+
+def _parse(archive: zipfile.ZipFile, where: str) -> dict[str, Any]:
+    data = _member(archive, RDF, MAX_RDF_BYTES, where)
+    data = _member(archive, "bioimageio.yaml", MAX_RDF_BYTES, where) if data is None else data
     if data is None:
         raise ModelError(f"there is no {RDF} in it", where=where, do="give a bioimage.io model package")
     try:

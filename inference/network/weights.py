@@ -18,12 +18,13 @@ from torch import Tensor
 from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.card_text import card_text
 from spheroidd.inference.network.known_answer import probe
-from spheroidd.inference.network.model_card import ModelCard, find_weights, read_bounded, read_card
+from spheroidd.inference.network.model_card import ModelCard, UNetSettings, find_weights, read_bounded, read_card
 from spheroidd.inference.network.unet import UNet
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ModelError, StorageError
 
 _MAX_WEIGHTS_BYTES = 1 << 30
+_MAX_HEADER_BYTES = 1 << 20
 
 
 def save_model(model: UNet, folder: Path, card: ModelCard) -> ModelCard:
@@ -88,11 +89,25 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> t
         state = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ModelError(f"not a safetensors file: {error}", where=str(path), do="fetch the file again") from error
-    with torch.device("meta"):  # no memory yet: a card by hand may ask for more than there is
-        _check_shapes(path, build_network(card.settings).state_dict(), state)
+    _check_shapes(path, _arrays(card.settings), state)
     model = build_network(card.settings)
     model.load_state_dict(state)
     return model.to(device).eval(), card
+
+
+def weights_bytes(settings: UNetSettings) -> int:
+    """The largest a file of weights of such a network can be; ModelError for a network that nobody can hold."""
+    return sum(array.numel() * array.element_size() for array in _arrays(settings).values()) + _MAX_HEADER_BYTES
+
+
+def _arrays(settings: UNetSettings) -> dict[str, Tensor]:
+    """The network's arrays without memory: a card by hand may ask for more than there is."""
+    try:
+        with torch.device("meta"):
+            return build_network(settings).state_dict()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        what = f"a network of base {settings.base} and {settings.max_features} features cannot be built"
+        raise ModelError(what, do="fetch the model again; its card was altered") from error
 
 
 def _check_shapes(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

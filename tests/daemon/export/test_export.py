@@ -33,6 +33,7 @@ from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.stack_end import StackEnd
+from spheroidd.protocols.table_cells import unguarded
 from spheroidd.protocols.well import WellId
 from tests.daemon.export.schema_document import PATH, with_columns
 from tests.daemon.report import plates
@@ -86,9 +87,15 @@ def out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def table(out: Path, name: str) -> list[dict[str, str]]:
+def cells(out: Path, name: str) -> list[dict[str, str]]:
+    """A table's rows as a spreadsheet gets them."""
     with (out / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def table(out: Path, name: str) -> list[dict[str, str]]:
+    """The same with every text as it was before it was written."""
+    return [{key: unguarded(cell) for key, cell in row.items()} for row in cells(out, name)]
 
 
 # CSV
@@ -112,6 +119,16 @@ def test_every_imaged_well_has_a_row_and_what_is_missing_is_empty(out: Path) -> 
     assert (rows["B05"]["exclusion_reason"], rows["B05"]["excluded_by"]) == ("a bubble", "ann")
     assert rows["A03"]["excluded"] == "false"
     assert rows["A03"]["compound"] == "=1+1"
+
+
+@pytest.mark.parametrize("name", ["wells", "curves", "curve_points", "rows"])
+def test_no_table_holds_a_formula(data: Path, out: Path, tmp_path: Path, name: str) -> None:
+    if name == "rows":
+        assert command("results", data, "--csv", tmp_path / "rows.csv").exit_code in (0, 1)
+        out = tmp_path
+    rows = cells(out, name)
+    assert {row["compound"] for row in rows if "1+1" in row["compound"]} == {"'=1+1"}
+    assert not any(cell[:1] in "=+@" for row in rows for cell in row.values() if cell)
 
 
 def test_numbers_come_back_bit_by_bit(out: Path, data: Path) -> None:
@@ -303,7 +320,7 @@ def test_every_key_of_the_published_template_is_there(out: Path) -> None:
 def test_a_name_that_looks_like_a_formula_stays_a_name(out: Path) -> None:
     sheet = openpyxl.load_workbook(out / "P1.mihcsme.xlsx")["AssayConditions"]
     cells = [cell for row in sheet.iter_rows() for cell in row if cell.value == "=1+1"]
-    assert {cell.data_type for cell in cells} == {"s"}
+    assert {(cell.data_type, cell.quotePrefix) for cell in cells} == {("s", True)}
 
 
 # The manifest and the audit trail

@@ -253,6 +253,19 @@ def test_a_plate_is_submitted_checked_and_listed(stub: SpheroiddStub) -> None:
     assert {plate.name: plate.submitted for plate in plates} == {"P1": False, "P2": True}
 
 
+def test_plates_that_differ_by_capitals_alone_are_one_folder_on_some_systems(stub: SpheroiddStub) -> None:
+    csv = "well,role\nA01,negative_control\n"
+    for name in ("Plate1", "Plate1"):
+        config = f"[plate]\nname = '{name}'\n[source]\nkind = 'push'\n"
+        stub.SubmitPlate(wire.SubmitPlateRequest(config_toml=config, plate_map_csv=csv), timeout=CALL_S)
+    given = wire.SubmitPlateRequest(config_toml=config.replace("Plate1", "plate1"), plate_map_csv=csv)
+    code, info = refused(stub.SubmitPlate, given)
+    assert (code, info.metadata["what"]) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "'plate1' differs from the plate 'Plate1' by capital letters alone",
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "csv", "what"),
     [
@@ -262,6 +275,8 @@ def test_a_plate_is_submitted_checked_and_listed(stub: SpheroiddStub) -> None:
         ("[source]\nkind='push'", "", "plate.name"),
         ("[plate]\nname='P2'\n[source]\nkind='pusch'", "", "pusch"),
         ("[plate]\nname='P2'\n[source]\nkind='push'", "well,role\nZZ99,sample\n", "on no plate"),
+        ("[plate]\nname='P2'\nmap='/etc/passwd'\n[source]\nkind='push'", "", "names a file of the daemon's"),
+        ("[plate]\nname='P2'\nmap='../map.csv'\n[source]\nkind='push'", "", "names a file of the daemon's"),
     ],
 )
 def test_a_plate_that_cannot_be_run_is_refused(stub: SpheroiddStub, config: str, csv: str, what: str) -> None:

@@ -86,6 +86,30 @@ def test_beyond_this_computer_it_takes_tls_and_a_token(data_dir: Path, tmp_path:
         plain.close()
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_certificate_is_used_on_this_computer_too(data_dir: Path, tmp_path: Path, signed: bool) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("daemon")
+    files = {"tls_certificate": pair.certificate, "tls_key": pair.key}
+    if signed:
+        files["tls_client_ca"] = authority.certificate
+    settings = ServiceConfig(http_address="127.0.0.1:0", **files)
+    with running(data_dir) as (service, _), WebServer(service, data_dir, settings) as web:
+        assert web.url == f"https://localhost:{web.port}/"
+        plain = http.client.HTTPConnection("127.0.0.1", web.port, timeout=20)
+        plain.request("GET", "/healthz")
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            plain.getresponse()
+        plain.close()
+        trusted = ssl.create_default_context(cafile=str(authority.certificate))
+        if signed:
+            trusted.load_cert_chain(pair.certificate, pair.key)
+        connection = http.client.HTTPSConnection("localhost", web.port, context=trusted, timeout=20)
+        connection.request("GET", "/v1/status")
+        assert connection.getresponse().status == (401 if signed else 200)  # signed clients still need a token
+        connection.close()
+
+
 def test_a_key_of_another_certificate_is_refused_at_the_start(data_dir: Path, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     one, other = authority.pair("one"), authority.pair("other")

@@ -1,8 +1,10 @@
 """Model cards, verification, and bioimage.io packages out and in."""
 
+import contextlib
 import hashlib
 import json
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -266,6 +268,47 @@ def test_a_spoilt_package_leaves_nothing_behind(
     with pytest.raises(ModelError, match=words):
         import_package(_rewritten(tmp_path / "tiny.zip", change), tmp_path / "back")
     assert not list(tmp_path.glob("back/*"))
+
+
+_MUCH = bytes(96 << 20)  # half a megabyte in a zip
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("big.bin", _card(lambda rdf: None), ""),
+        ("tiny.safetensors", _card(lambda rdf: None), "unpacks to 100663296 bytes"),
+        ("rdf.yaml", _card(lambda rdf: None), "unpacks to 100663296 bytes"),
+        (
+            "tiny.safetensors",
+            _card(lambda rdf: rdf["config"]["spheroidd"]["settings"].update(base=300, max_features=10**4)),
+            "unpacks to 100663296 bytes",
+        ),
+        (
+            "big.bin",
+            _card(lambda rdf: rdf["config"]["spheroidd"]["settings"].update(max_features=10**15, base=10**15)),
+            "cannot be built",
+        ),
+    ],
+)
+def test_a_package_takes_no_more_memory_than_its_network_needs(
+    model: Path, tmp_path: Path, name: str, change: Callable[[dict[str, bytes]], None], words: str
+) -> None:
+    export_package(model, tmp_path / "tiny.zip")
+    with zipfile.ZipFile(_rewritten(tmp_path / "tiny.zip", change)) as archive:
+        files = {one: archive.read(one) for one in archive.namelist()} | {name: _MUCH}
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for one, data in files.items():
+            archive.writestr(one, data)
+    del files
+    refused = pytest.raises(ModelError, match=words) if words else contextlib.nullcontext()
+    tracemalloc.start()
+    try:
+        with refused:
+            import_package(tmp_path / "bomb.zip", tmp_path / "back")
+        assert tracemalloc.get_traced_memory()[1] < 48 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no zip at all"])
