@@ -197,6 +197,14 @@ class FaultCode(StrEnum):
     )
     QUALITY_Z_PRIME = ("quality-z-prime", Severity.WARNING, EndedBy.LOOK, "the plate's robust Z' is too low")
 
+    # Doors
+    FAILED_LOGINS = (
+        "failed-logins",
+        Severity.WARNING,
+        EndedBy.LOOK,
+        "20 calls or more within ten minutes had a token that is not valid",
+    )
+
     # Receivers of alarms
     WEBHOOK_UNDELIVERED = (
         "webhook-undelivered",

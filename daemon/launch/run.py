@@ -72,7 +72,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
         RunMonitor(data_dir, catalog, config.alarms) as monitor,
-        _serving(data_dir, catalog, config.service, console) as service,
+        _serving(data_dir, catalog, config.service, monitor, console) as service,
     ):
         context = RunContext(monitor=monitor) if service is None else RunContext(service.inbox, monitor=monitor)
         return acquire_plate(config, catalog, service, context, console=console, live=live, from_well=from_well)
@@ -146,7 +146,9 @@ def _tell_of_others(catalog: Catalog, plate: str, console: Console) -> None:
 
 
 @contextlib.contextmanager
-def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig, console: Console) -> Iterator["Service | None"]:
+def _serving(
+    data_dir: Path, catalog: Catalog, settings: ServiceConfig, monitor: RunMonitor, console: Console
+) -> Iterator["Service | None"]:
     say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
     if not settings.enabled:
         yield None
@@ -156,7 +158,8 @@ def _serving(data_dir: Path, catalog: Catalog, settings: ServiceConfig, console:
     )
     from spheroidd.daemon.web.server import page_beside
 
-    with Service(data_dir, settings) as service, page_beside(service, data_dir, settings, console):
+    served = Service(data_dir, settings, monitor.failed_logins)
+    with served as service, page_beside(service, data_dir, settings, console):
         yield service
 
 

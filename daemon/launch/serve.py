@@ -43,7 +43,7 @@ def serve(
         open_things.enter_context(logging_to(data_dir))
         monitor = open_things.enter_context(RunMonitor(data_dir, catalog, alarms or AlarmsConfig()))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
-        service = open_things.enter_context(Service(data_dir, settings))
+        service = open_things.enter_context(Service(data_dir, settings, monitor.failed_logins))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
         waiting = Waiting(data_dir, catalog, service, console, monitor, from_well)

@@ -43,6 +43,7 @@ class Situation:
     running_since_s: float = 0.0
     flags: tuple[QualityFlag, ...] = ()
     undelivered: Mapping[str, SpheroiddError] = field(default_factory=lambda: MappingProxyType({}))  # by receiver
+    failed_logins: SpheroiddError | None = None
 
 
 def conditions(
@@ -55,6 +56,8 @@ def conditions(
     found: dict[Place, SpheroiddError] = {
         (UNDELIVERED[name], None): error for name, error in situation.undelivered.items()
     }
+    if situation.failed_logins is not None:
+        found[FaultCode.FAILED_LOGINS, None] = situation.failed_logins
     plate = current_plate(catalog, run)
     if plate is None:
         return found

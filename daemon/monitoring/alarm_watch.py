@@ -26,9 +26,14 @@ class AlarmWatch:
     """`found` is what must be said now, None as long as that is not known; `acquiring` is main's to set."""
 
     def __init__(
-        self, data_dir: Path, settings: AlarmsConfig, undelivered: Callable[[], Mapping[str, SpheroiddError]]
+        self,
+        data_dir: Path,
+        settings: AlarmsConfig,
+        undelivered: Callable[[], Mapping[str, SpheroiddError]],
+        failed_logins: Callable[[], SpheroiddError | None],
     ) -> None:
-        self._data_dir, self._settings, self._undelivered = data_dir, settings, undelivered
+        self._data_dir, self._settings = data_dir, settings
+        self._undelivered, self._failed_logins = undelivered, failed_logins
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
         self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
@@ -62,6 +67,7 @@ class AlarmWatch:
             self._running_since_s,
             self._flags(catalog, current_plate(catalog, run), now_s),
             self._undelivered(),
+            self._failed_logins(),
         )
         self.found = conditions(catalog, self._settings, situation)
 

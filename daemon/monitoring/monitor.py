@@ -18,6 +18,7 @@ from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
 from spheroidd.daemon.monitoring.alarms import settle
 from spheroidd.daemon.monitoring.event_log import tell, tell_event
+from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
 from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.daemon.scoring.worker import WorkerLost
@@ -34,7 +35,8 @@ class RunMonitor:
     def __init__(self, data_dir: Path, catalog: Catalog, settings: AlarmsConfig) -> None:
         self._data_dir, self._catalog, self._settings = data_dir, catalog, settings
         self._notifiers = _notifiers(data_dir, settings)
-        self._watch = AlarmWatch(data_dir, settings, self._undelivered)
+        self.failed_logins = FailedLogins()
+        self._watch = AlarmWatch(data_dir, settings, self._undelivered, self.failed_logins.alarm)
         self._logged = _told_so_far(catalog)
         self._state = ""
         self._ready = False

@@ -1,6 +1,7 @@
 """The gate of the service: who may call what, and how a refusal is told. Every call passes it."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,15 +9,18 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_status import rpc_status
 
+from spheroidd.daemon.monitoring.failed_logins import FailedLogins, peer_of
 from spheroidd.daemon.service.errors import to_status
 from spheroidd.daemon.service.tokens import Caller, ForbiddenError, Role, TokenFile, UnknownCallerError
+from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import ConfigError, SpheroiddError
 
 _log = logging.getLogger(__name__)
 _SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"]
 SERVICE = _SERVICE.full_name
 HEALTH = "/grpc.health.v1.Health/"
+HEALTH_CHECK = f"{HEALTH}Check"
 REFLECTION = "/grpc.reflection."
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -26,9 +30,9 @@ def needed_role(method: str) -> Role:
 
     A method without that option, or one that the contract does not know, takes an admin.
     """
-    if method.startswith(HEALTH):
+    if method == HEALTH_CHECK:
         return Role.NONE
-    if method.startswith(REFLECTION):
+    if method.startswith((HEALTH, REFLECTION)):  # a health stream takes a thread for as long as it is open
         return Role.VIEWER
     return LEAST_ROLES.get(method, Role.ADMIN)
 
@@ -47,10 +51,14 @@ LEAST_ROLES = least_roles(_SERVICE.methods)
 
 
 class AuthInterceptor(grpc.ServerInterceptor):
-    """Lets a call in by its token. `anonymous` is what a call without one may do."""
+    """Lets a call in by its token. `anonymous` is what a call without one may do.
 
-    def __init__(self, tokens: TokenFile, anonymous: Role) -> None:
+    `failed_logins` counts tokens that are not valid; `strangers` bounds the calls that need none.
+    """
+
+    def __init__(self, tokens: TokenFile, anonymous: Role, failed_logins: FailedLogins, strangers: Viewers) -> None:
         self._tokens, self._anonymous = tokens, anonymous
+        self._failed_logins, self._strangers = failed_logins, strangers
 
     def caller(self, metadata: Metadata | None) -> Caller:
         """Who calls; UnknownCallerError for a token that is not valid, or for none where one is needed."""
@@ -88,25 +96,51 @@ class AuthInterceptor(grpc.ServerInterceptor):
         if handler is None:
             return None
         try:
-            self.check(details.method, details.invocation_metadata)
+            caller = self.check(details.method, details.invocation_metadata)
         except SpheroiddError as error:
-            return _like(handler, _refusal(error))
-        return _like(handler, None)
+            return self._refusing(handler, error, details.invocation_metadata)
+        return self._patient(handler) if caller.role is Role.NONE else _telling(handler)
+
+    def _refusing(self, handler: Any, error: SpheroiddError, metadata: Metadata | None) -> Any:
+        """A method that only refuses. It takes a stream, whatever the method takes: so no message is waited for."""
+        wrong = is_wrong_token(error, (key for key, _ in metadata or ()))
+
+        def refuse(requests: Any, context: grpc.ServicerContext) -> Any:
+            if wrong:
+                with self._failed_logins.answering(peer_of(context.peer()), error) as delay_s:
+                    time.sleep(delay_s)
+            raise error
+
+        return grpc.stream_unary_rpc_method_handler(
+            _tells(refuse), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _patient(self, handler: Any) -> Any:
+        """A method for everybody, which waits a bounded time for its request, and for a bounded number of them."""
+
+        def call(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            with self._strangers.admit(context) as stranger, stranger.sending():
+                request = next(requests, None)
+                if request is None:
+                    raise ConfigError("the call ended before its request", do="send one message")
+                return handler.unary_unary(request, context)
+
+        return grpc.stream_unary_rpc_method_handler(
+            _tells(call), handler.request_deserializer, handler.response_serializer
+        )
 
 
-def _refusal(error: SpheroiddError) -> Callable[..., Any]:
-    def refuse(request: Any, context: grpc.ServicerContext) -> Any:
-        raise error
-
-    return refuse
+def is_wrong_token(error: SpheroiddError, names: Iterable[str]) -> bool:
+    """Whether a call was refused for a token (or what stands in its place), and not for having none."""
+    return isinstance(error, UnknownCallerError) and "authorization" in names
 
 
-def _like(handler: Any, instead: Callable[..., Any] | None) -> Any:
-    """The handler with its errors told in full; or another function in its place, of the same kind of method."""
+def _telling(handler: Any) -> Any:
+    """The handler with its errors told in full."""
     takes, gives = handler.request_streaming, handler.response_streaming
     kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, False): "stream_unary"}
     kind = kinds.get((takes, gives), "stream_stream")
-    function = instead or getattr(handler, kind)
+    function = getattr(handler, kind)
     told = _tells_each(function) if gives else _tells(function)
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     return make(told, handler.request_deserializer, handler.response_serializer)

@@ -58,8 +58,9 @@ def push(
     context: grpc.ServicerContext,
     data_dir: Path,
     enter: Callable[[StackPlan, wire.PushPlan], PushInlet],
+    check_token: Callable[[], None],
 ) -> Iterator[wire.PushSlicesResponse]:
-    """Serve one call; raises SpheroiddError for what the program did wrong."""
+    """Serve one call; raises SpheroiddError for what the program did wrong, and what `check_token` raises."""
     first = next(messages, None)
     if first is None or first.open is None:
         raise ConfigError("the first message is not `open`", do="send the stack's plan first")
@@ -75,7 +76,7 @@ def push(
                 target=_read, args=(messages, session, context), name="service-push-reader", daemon=True
             )
             reader.start()
-            yield from _acknowledge(session, reader, context)
+            yield from _acknowledge(session, reader, context, check_token)
             row = catalog.stack(plan.key)
             end = wire.PushEnd(status=row.state.value, n_acknowledged=row.n_slices_acked)
             yield wire.PushSlicesResponse(end=end)
@@ -93,10 +94,11 @@ def _open(inlet: PushInlet, plan: StackPlan, context: grpc.ServicerContext) -> P
 
 
 def _acknowledge(
-    session: PushSession, reader: threading.Thread, context: grpc.ServicerContext
+    session: PushSession, reader: threading.Thread, context: grpc.ServicerContext, check_token: Callable[[], None]
 ) -> Iterator[wire.PushSlicesResponse]:
     """Tell what became durable until the stack is sealed, or its program has no more and all of it is told."""
     while context.is_active():
+        check_token()
         news = session.acknowledgements()
         if news:
             yield acknowledgement(news)

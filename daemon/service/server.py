@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.pipeline.orders import Inbox
 from spheroidd.daemon.service.authorization import SERVICE, AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease
@@ -33,31 +34,45 @@ from spheroidd.protocols.errors import ConfigError
 
 MAX_CALLS = 16  # at once, beside the streams; more are refused, not queued
 MAX_MESSAGE_BYTES = 32 << 20  # one slice of the largest camera
+MAX_CONNECTIONS = 256  # a socket and a few kB each; more are closed as they come
+MAX_STREAMS = 2 * (MAX_VIEWERS + MAX_CALLS)  # of one connection: beyond what is served they only get refusals
+HANDSHAKE_MS = 10_000  # TLS and HTTP/2's first frames, over the slowest line; a half-open connection ends with it
+IDLE_MS = 600_000  # a connection without a call; a client opens the next one by itself
+STRANGERS, STRANGERS_S = 8, 5.0  # health checks need no token: so many at once, and so long for their few bytes
 GRACE_S = 1.0
 SWITCH_S = 0.001  # how long a thread that computes may hold up one that answers; Python's own is 5 ms
-_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # two daemons on one port would share its calls
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.http2.max_frame_size", 4 << 20),  # a slice in one frame: a third faster than in the usual 16 kB
-    ("grpc.http2.lookahead_bytes", 4 << 20),
-    ("grpc.keepalive_time_ms", 20_000),  # finds a viewer whose computer was switched off
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-]
+
+
+def _options() -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # two daemons on one port would share its calls
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.http2.max_frame_size", 4 << 20),  # a slice in one frame: a third faster than in the usual 16 kB
+        ("grpc.http2.lookahead_bytes", 4 << 20),
+        ("grpc.keepalive_time_ms", 20_000),  # finds a viewer whose computer was switched off
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.max_connection_idle_ms", IDLE_MS),
+    ]
 
 
 class Service:
     """A context manager: serves from entering to leaving. ConfigError for an unusable address or certificate."""
 
-    def __init__(self, data_dir: Path, settings: ServiceConfig) -> None:
+    def __init__(self, data_dir: Path, settings: ServiceConfig, failed_logins: FailedLogins | None = None) -> None:
         self._data_dir, self._settings = data_dir, settings
+        self.failed_logins = failed_logins or FailedLogins()
         self.inbox, self.door = Inbox(), PushDoor()
         self._lease, self._viewers = ControlLease(), Viewers()
         self._board = StatusBoard(data_dir, self._add_what_only_the_service_knows)
         anonymous = Role.NONE
         if settings.local and settings.tls_client_ca is None:
             anonymous = Role[settings.local_role.upper()]
-        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous)
+        self._strangers = Viewers(STRANGERS, STRANGERS_S)
+        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous, self.failed_logins, self._strangers)
         self.servicer = Servicer(
             data_dir,
             inbox=self.inbox,
@@ -76,7 +91,7 @@ class Service:
         self._server = grpc.server(
             pool,
             interceptors=[self._gate, PushShortcut(self.servicer.push)],
-            options=_OPTIONS,
+            options=_options(),
             maximum_concurrent_rpcs=MAX_VIEWERS + MAX_CALLS,
         )
         self._pool = pool
@@ -132,6 +147,7 @@ class Service:
 
     def _add_what_only_the_service_knows(self, status: wire.Status) -> None:
         self._viewers.cut_stuck()
+        self._strangers.cut_stuck()
         status.orders_waiting = len(self.inbox)
         lease = self._lease.current()
         if lease is not None:

@@ -1,5 +1,6 @@
 """The methods of the service. They submit orders and read snapshots; no pipeline object is within their reach."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ MARGIN_S = 0.1  # the answer has to be on its way before the caller's own clock 
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.1, 3600.0
 CHANGES_S = 0.5  # how often the history of results is looked at for a viewer
 CHANGES_AT_ONCE = 200
+TOKEN_S = 1.0  # how often an open stream's token is looked at
 
 
 class Servicer(wire_grpc.SpheroiddServicer):
@@ -65,7 +67,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
         after = request.after_sequence if request.instance == self._board.instance else 0
         with self._viewers.admit(context) as viewer:
             while context.is_active():
-                self._board.wait_open(period_s)
+                self._rest(period_s, context)
                 found = self._board.newest(after)
                 if found is not None:
                     after = found.sequence
@@ -97,7 +99,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
                         with viewer.sending():
                             yield change
                 if len(changes) < CHANGES_AT_ONCE:
-                    self._board.wait_open(CHANGES_S)
+                    self._rest(CHANGES_S, context)
 
     def ListModels(  # noqa: N802
         self, request: wire.ListModelsRequest, context: grpc.ServicerContext
@@ -212,7 +214,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
             self._check_plan(plan)
             return inlet
 
-        return push(messages, context, self._data_dir, enter)
+        return push(messages, context, self._data_dir, enter, lambda: self._check_token(context))
 
     def GetPushProgress(  # noqa: N802
         self, request: wire.GetPushProgressRequest, context: grpc.ServicerContext
@@ -238,6 +240,22 @@ class Servicer(wire_grpc.SpheroiddServicer):
 
     def _caller(self, context: grpc.ServicerContext) -> Caller:
         return self._gate.caller(context.invocation_metadata())
+
+    def _check_token(self, context: grpc.ServicerContext) -> None:
+        """UnknownCallerError, which ends a stream, where its token was revoked or has expired since it began."""
+        metadata = context.invocation_metadata()
+        if any(key == "authorization" for key, _ in metadata or ()):
+            self._gate.caller(metadata)
+
+    def _rest(self, seconds: float, context: grpc.ServicerContext) -> None:
+        """Sleep between two looks of a stream; raises what ends it, within TOKEN_S."""
+        until_s = time.monotonic() + seconds
+        while context.is_active():
+            self._check_token(context)
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._board.wait_open(min(TOKEN_S, left_s))
 
     def _driver(self, lease: str, context: grpc.ServicerContext) -> Caller:
         """Who drives; ControlHeldError where somebody else does."""

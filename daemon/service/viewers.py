@@ -47,7 +47,7 @@ class Viewers:
         viewer = Viewer(context)
         with self._lock:
             if len(self._viewers) >= self._most:
-                raise BusyError(f"{self._most} streams are being watched", do="close one, or ask without a stream")
+                raise BusyError(f"{self._most} of these calls are open", do="close one, or ask without a stream")
             self._viewers.add(viewer)
         try:
             yield viewer

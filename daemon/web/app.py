@@ -1,6 +1,6 @@
 """Everything that is served over HTTP, as one ASGI application: REST, OpenAPI, metrics, images, the page.
 
-Its work is done in a bounded number of threads; more requests wait in line, and beyond MAX_CONNECTIONS are refused.
+Its work is done in a bounded number of threads; more requests wait in line, and beyond `connection_limits` are refused.
 """
 
 import json
@@ -21,7 +21,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from spheroidd.daemon.config.model import ServiceConfig
-from spheroidd.daemon.service.authorization import AuthInterceptor, needed_role
+from spheroidd.daemon.service.authorization import AuthInterceptor, is_wrong_token, needed_role
+from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.service.tokens import Caller, Role
 from spheroidd.daemon.service.viewers import MAX_VIEWERS
 from spheroidd.daemon.web.event_stream import EventStream
@@ -32,7 +33,6 @@ from spheroidd.daemon.web.rest import SERVICE, HttpContext, Transcoder, is_strea
 from spheroidd.daemon.web.rest import to_json as message_json
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import SpheroiddError
-from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddServicer
 
 T = TypeVar("T")
 MAX_BODY_BYTES = 4 << 20  # a plate map of 1536 wells with long paths is a tenth of that
@@ -47,13 +47,14 @@ class WebApp:
 
     def __init__(
         self,
-        servicer: SpheroiddServicer,
+        service: Service,
         gate: AuthInterceptor,
         data_dir: Path,
         settings: ServiceConfig,
         ending: threading.Event,
     ) -> None:
-        self._transcoder, self._gate = Transcoder(servicer), gate
+        self._transcoder, self._gate = Transcoder(service.servicer), gate
+        self.failed_logins = service.failed_logins
         self._looking, self._ordering = anyio.CapacityLimiter(LOOKERS), anyio.CapacityLimiter(ORDERS)
         self._streaming = anyio.CapacityLimiter(MAX_VIEWERS)
         self._ending = ending
@@ -69,7 +70,7 @@ class WebApp:
             Route("/zarr/{path:path}", self._file),
             *extra,
         ]
-        handlers = {SpheroiddError: on_error, HTTPException: on_error, Exception: on_error}
+        handlers = {SpheroiddError: self._refuse, HTTPException: on_error, Exception: on_error}
         guard = Middleware(Guard, hosts=self._hosts, origins=self._origins)
         return Starlette(routes=routes, exception_handlers=handlers, middleware=[guard])
 
@@ -80,6 +81,14 @@ class WebApp:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do something that reads files or the catalog."""
         return await to_thread.run_sync(work, limiter=self._looking)
+
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """A refusal; that of a token which is not valid is counted, and comes late."""
+        if isinstance(error, SpheroiddError) and is_wrong_token(error, request.headers.keys()):
+            peer = request.client.host if request.client else "unknown"
+            with self.failed_logins.answering(peer, error) as delay_s:
+                await anyio.sleep(delay_s)
+        return await on_error(request, error)
 
     async def _rest(self, request: Request) -> Response | EventStream:
         route, in_path = self._transcoder.find(request.method, request.scope["raw_path"].decode("latin-1"))

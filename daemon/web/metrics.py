@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import STACK_STATUS, StackState
+from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.protocols.stack_end import StackEnd
 
 # Seconds. A slice is durable within milliseconds; a row comes within seconds of its stack's last slice.
@@ -36,8 +37,8 @@ class Metrics:
 
     KIND: ClassVar[str] = CONTENT_TYPE_LATEST
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir, self._lock = data_dir, threading.Lock()
+    def __init__(self, data_dir: Path, failed_logins: FailedLogins) -> None:
+        self._data_dir, self._failed_logins, self._lock = data_dir, failed_logins, threading.Lock()
         self._acks = _Acknowledgements()
 
     def text(self, catalog: CatalogReader) -> bytes:
@@ -61,6 +62,11 @@ class Metrics:
             values = [float(row["s"]) for row in catalog.query(sql)]
             stages.add_metric([stage], _cumulative(values, STAGE_BUCKETS), sum(values))
         yield stages
+        yield CounterMetricFamily(
+            "spheroidd_failed_logins",
+            "Calls with a token that is not valid, since the daemon began",
+            self._failed_logins.total,
+        )
         yield GaugeMetricFamily(
             "spheroidd_disk_free_bytes", "Free on the data disk", shutil.disk_usage(self._data_dir).free
         )

@@ -63,7 +63,7 @@ class Page:
         environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
         self._html = environment.get_template("page.html.j2").render(version=version("spheroidd"), name=data_dir.name)
         self._texts = {name: (_FOLDER / name).read_bytes() for name in ("page.js", "page.css")}
-        self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir)
+        self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir, app.failed_logins)
         self._views = PlateViews()
 
     async def document(self, request: Request) -> Response:

@@ -20,6 +20,7 @@ from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.tls import read_pem
 from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.daemon.system.address_files import remove_page, write_page
 from spheroidd.protocols.errors import ConfigError
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from spheroidd.daemon.service.server import Service
 
-MAX_CONNECTIONS = 160  # at once; more are refused
 GRACE_S = 2
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class WebServer:
         anonymous = Role.NONE
         if settings.http_local and settings.tls_client_ca is None:
             anonymous = Role[settings.local_role.upper()]
-        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous)
+        self._gate = AuthInterceptor(TokenFile(data_dir), anonymous, service.failed_logins, Viewers())
         self._server: uvicorn.Server | None = None
         self._ending = threading.Event()
         self.url, self.port, self.moved = "", 0, False
@@ -91,28 +91,30 @@ class WebServer:
         try:
             import uvicorn
 
+            from spheroidd.daemon.web import connection_limits as limits
             from spheroidd.daemon.web.app import WebApp
             from spheroidd.daemon.web.page import page_routes
 
-            app = WebApp(self._service.servicer, self._gate, self._data_dir, self._settings, self._ending)
+            app = WebApp(self._service, self._gate, self._data_dir, self._settings, self._ending)
             config = uvicorn.Config(
                 app.application(page_routes(app, self._data_dir, self._settings.http_viewers)),
                 loop="asyncio",
-                http="h11",
+                http=limits.BoundedConnection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_keep_alive=20,
+                limit_concurrency=limits.MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES,
+                timeout_keep_alive=limits.KEEP_ALIVE_S,
                 timeout_graceful_shutdown=GRACE_S,
                 **self._tls(),
             )
             self._server = uvicorn.Server(config)
             if not self._ending.is_set():
-                self._server.run(sockets=[self._socket])
+                limits.serve(self._server, [self._socket])
         except Exception:
             _log.exception("the page has ended; the run goes on")
         finally:

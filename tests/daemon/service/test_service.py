@@ -416,7 +416,7 @@ def test_a_viewer_that_stops_reading_is_cut_and_nobody_else_notices(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many_changes(data_dir, 1000, n_words=5000)  # 40 MB: far more than the network's own buffers hold
-    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda: Viewers(patience_s=0.3))
+    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda *_: Viewers(patience_s=0.3))
     with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         stub = SpheroiddStub(channel)
         stuck = stub.WatchResults(wire.WatchResultsRequest(after_sequence=0))
@@ -433,7 +433,7 @@ def test_a_viewer_that_stops_reading_is_cut_and_nobody_else_notices(
 
 
 def test_too_many_viewers_are_refused_and_calls_still_answered(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda: Viewers(most=2))
+    monkeypatch.setattr("spheroidd.daemon.service.server.Viewers", lambda *_: Viewers(most=2))
     with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         stub = SpheroiddStub(channel)
         streams = [stub.WatchStatus(wire.WatchStatusRequest(), timeout=CALL_S) for _ in range(2)]
