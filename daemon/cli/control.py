@@ -22,20 +22,22 @@ DAY_S = 86_400
 @app.command()
 def serve(
     data: DataArgument = DEFAULT_DATA,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML with [service] and [alarms].")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML with [service], [alarms] and [data] readable_by.")
+    ] = None,
     from_well: Annotated[
         str | None,
         typer.Option(metavar="WELL", help="The first plate begins at this well; those before it come last."),
     ] = None,
 ) -> int:
     """Wait for plates that are submitted and started over the service, and run them."""
-    from spheroidd.daemon.config.service_settings import read_alarms, read_settings
+    from spheroidd.daemon.config.service_settings import read_alarms, read_rights, read_settings
     from spheroidd.daemon.launch.serve import serve as run_daemon
     from spheroidd.protocols.well import WellId
 
     begin_at = WellId.parse(from_well) if from_well is not None else None
-    settings, alarms = read_settings(config), read_alarms(config)
-    return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at)
+    settings, alarms, readers = read_settings(config), read_alarms(config), read_rights(config).readable_by
+    return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at, readers=readers)
 
 
 @app.command()

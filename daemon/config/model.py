@@ -17,6 +17,7 @@ from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
 from spheroidd.daemon.config.source_registry import SOURCES, build_source, settings_class
 from spheroidd.daemon.config.table import Section
+from spheroidd.daemon.system.privacy import Readers
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map_file import read_plate_map
@@ -30,8 +31,18 @@ Tree = TypeVar("Tree", bound=BaseModel)
 _ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
 
 
-class DataConfig(Section):
-    """[data]: where everything is kept."""
+class DataRightsConfig(Section):
+    """What [data] says to a daemon that is given its directory otherwise."""
+
+    readable_by: Readers = Field(
+        default=Readers.OWNER,
+        description="whom new files are for: owner, group (reads only), or everybody that the umask allows; no effect "
+        "on Windows, where files take their folder's rights",
+    )
+
+
+class DataConfig(DataRightsConfig):
+    """[data]: where everything is kept, and who may read it."""
 
     dir: Path = Field(default=Path("spheroidd-data"), description="directory of the Zarr plate and the catalog")
 

@@ -1,4 +1,4 @@
-"""The tables [service] and [alarms] on their own, for a daemon that has no plate yet."""
+"""The tables [service], [alarms] and [data] on their own, for a daemon that has no plate yet."""
 
 import tomllib
 from pathlib import Path
@@ -8,14 +8,15 @@ from pydantic import ValidationError
 
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import explain
-from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.config.model import DataRightsConfig, ServiceConfig
 from spheroidd.protocols.errors import ConfigError
 
-Table = TypeVar("Table", ServiceConfig, AlarmsConfig)
+Table = TypeVar("Table", ServiceConfig, AlarmsConfig, DataRightsConfig)
+_TABLES = ("service", "alarms", "data")
 
 
 def read_settings(path: Path | None) -> ServiceConfig:
-    """The table [service] of a TOML file that has at most [alarms] beside it; the defaults without a file.
+    """The table [service] of a TOML file that has at most [alarms] and [data] beside it; the defaults without a file.
 
     ConfigError names the key and what to write. Paths are relative to the file.
     """
@@ -32,15 +33,20 @@ def read_alarms(path: Path | None) -> AlarmsConfig:
     return AlarmsConfig() if path is None else _table(path, "alarms", AlarmsConfig)
 
 
+def read_rights(path: Path | None) -> DataRightsConfig:
+    """The table [data] of the same file, which says who may read what is written; the directory is not its to say."""
+    return DataRightsConfig() if path is None else _table(path, "data", DataRightsConfig)
+
+
 def _table(path: Path, name: str, kind: type[Table]) -> Table:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), do="give a TOML file in UTF-8") from error
-    others = [key for key in tables if key not in ("service", "alarms")]
+    others = [key for key in tables if key not in _TABLES]
     if others or not isinstance(tables.get(name, {}), dict):
         what = f"it has {', '.join(others) or f'no table [{name}]'}"
-        do = "write the tables [service] and [alarms] alone; plates are submitted"
+        do = "write the tables [service], [alarms] and [data] alone; plates are submitted"
         raise ConfigError(what, where=str(path), do=do)
     given = tables.get(name, {})
     try:

@@ -41,6 +41,7 @@ from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.protocols.errors import ConfigError, StorageError
@@ -68,6 +69,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
     data_dir = config.data.dir
     require(preflight(config))
     with (
+        readable_by(config.data.readable_by),
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
@@ -184,6 +186,11 @@ def _taking_pushes(service: "Service | None", plate: str, source: StackSource) -
         service.door.close()
 
 
+def _readers(data_dir: Path) -> Readers:
+    """Whom a directory that is there already is for."""
+    return readers_of(data_dir.stat().st_mode) if data_dir.is_dir() else Readers.OWNER
+
+
 def score_plate(
     data_dir: Path,
     *,
@@ -197,6 +204,7 @@ def score_plate(
     """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
     named_precision(precision or "auto")  # a wrong word is refused before anything is touched
     with (
+        readable_by(_readers(data_dir)),
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),

@@ -19,6 +19,7 @@ from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import audited
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.system.privacy import Readers, readable_by
 from spheroidd.daemon.web.server import page_beside
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.faults import FaultCode
@@ -34,12 +35,19 @@ def serve(
     console: Console,
     alarms: AlarmsConfig | None = None,
     from_well: WellId | None = None,
+    readers: Readers = Readers.OWNER,
 ) -> int:
     """Serve until a stop is ordered or signalled. ConfigError where another daemon has the directory.
 
-    The first plate that is started begins at `from_well`; its wells before that one come last.
+    The first plate that is started begins at `from_well`; its wells before that one come last. What is written is for
+    `readers`.
     """
-    with acquire_lock(data_dir), Catalog.create_or_open(data_dir) as catalog, contextlib.ExitStack() as open_things:
+    with (
+        readable_by(readers),
+        acquire_lock(data_dir),
+        Catalog.create_or_open(data_dir) as catalog,
+        contextlib.ExitStack() as open_things,
+    ):
         open_things.enter_context(logging_to(data_dir))
         monitor = open_things.enter_context(RunMonitor(data_dir, catalog, alarms or AlarmsConfig()))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
