@@ -122,3 +122,15 @@ def test_every_link_between_pages_leads_to_a_file(page: Path) -> None:
 def test_the_site_holds_every_page() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [name for page in DOCS.rglob("*.md") if (name := page.relative_to(DOCS).as_posix()) not in site] == []
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("0*.md")), ids=lambda page: page.stem[:4])
+def test_a_decision_has_its_number_date_context_choice_and_consequence(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    number = int(page.name[:4])
+    assert text.startswith(f"# {number} ")
+    assert re.search(r"^\d{4}-\d\d-\d\d, (accepted|replaced)", text, re.MULTILINE)
+    assert [part for part in ("Context", "Choice", "Consequence") if f"\n**{part}.** " not in text] == []
+    assert f"| {number} | [{text.splitlines()[0].removeprefix(f'# {number} ')}]({page.name})" in (
+        page.parent / "index.md"
+    ).read_text(encoding="utf-8")

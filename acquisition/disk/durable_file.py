@@ -106,7 +106,7 @@ def write_all(fd: int, data: bytes, *, cached: bool = True) -> None:
 def write_some(fd: int, view: memoryview, *, cached: bool) -> int:
     """os.write, past the system's cache where that is asked for and possible."""
     if not cached and hasattr(os, "RWF_DSYNC"):  # Linux, where pwritev takes flags
-        try:
+        try:  # new pages cost more than all else where a virtual machine has returned its free memory: 0.3 GB/s
             return os.pwritev(fd, [view], -1, _RWF_DONTCACHE)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):

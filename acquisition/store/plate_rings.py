@@ -13,6 +13,8 @@ from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, unsea
 RING_SLOTS = 48  # at least: two shards filling, two being written, two that ride out a slow disk
 RING_BYTES = 256 << 20  # as many as fit, 209 at 800x800: half a stack may come faster than its shards are written
 MANY_SLOTS = 256
+# One thread writes shards while the ring has room. Letting them wait until half of it is taken made pushes faster and
+# the writer by itself slower, because the processor idled while the disk synced.
 
 
 class PlateRings:

@@ -327,6 +327,8 @@ class ZarrStackStore:
 
     def _store(self, shard: GrowingShard, room: ShardRoom) -> None:
         """Bring a shard to Zarr. Where the ring is short of room its pyramid comes later: the slices need the time."""
+        # Coarser levels take a third of a shard's processor time and make nothing durable. More shard threads instead
+        # were slower: beyond two they wait for the interpreter's lock.
         stack, now = shard.stack, self._with_pyramid and not self._short
         crcs = stack.store(shard, room, with_pyramid=now)
         with self._change:

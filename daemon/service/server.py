@@ -40,7 +40,9 @@ HANDSHAKE_MS = 10_000  # TLS and HTTP/2's first frames, over the slowest line; a
 IDLE_MS = 600_000  # a connection without a call; a client opens the next one by itself
 STRANGERS, STRANGERS_S = 8, 5.0  # health checks need no token: so many at once, and so long for their few bytes
 GRACE_S = 1.0
-SWITCH_S = 0.001  # how long a thread that computes may hold up one that answers; Python's own is 5 ms
+# How long a thread that computes may hold up one that answers. With Python's own 5 ms the p99 of GetStatus at 100
+# planes/s is 11 ms, with this 8 ms (medians of 6), and pushes are as fast.
+SWITCH_S = 0.001
 
 
 def _options() -> list[tuple[str, int]]:
