@@ -7,6 +7,7 @@ import typer
 
 from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console, sub_app
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.toml_text import parse_toml
 
 if TYPE_CHECKING:
     from spheroidd.daemon.service.client import DaemonClient
@@ -223,7 +224,7 @@ def _map_text(path: Path, config: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         try:
-            words = dict(tomllib.loads(_text(config)).get("plate", {}).get("roles", {}))
+            words = dict(parse_toml(_text(config)).get("plate", {}).get("roles", {}))
             roles = {word: WellRole(role) for word, role in words.items()}
         except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
             do = "see `spheroidd config check`"

@@ -23,6 +23,7 @@ from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.toml_text import parse_toml
 
 Channel = Literal["488", "561"]
 Tree = TypeVar("Tree", bound=BaseModel)
@@ -233,7 +234,7 @@ def load_config(path: Path) -> Config:
     """Read a configuration file; ConfigError names the line, the key and what to write."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        table = tomllib.loads(text)
+        table = parse_toml(text)
     except OSError as error:
         do = "check the path; `examples/` has some to start from"
         raise ConfigError(f"cannot read the configuration: {error.strerror}", where=str(path), do=do) from error

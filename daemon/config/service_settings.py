@@ -10,6 +10,7 @@ from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import explain
 from spheroidd.daemon.config.model import DataRightsConfig, ServiceConfig
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.toml_text import parse_toml
 
 Table = TypeVar("Table", ServiceConfig, AlarmsConfig, DataRightsConfig)
 _TABLES = ("service", "alarms", "data")
@@ -40,7 +41,7 @@ def read_rights(path: Path | None) -> DataRightsConfig:
 
 def _table(path: Path, name: str, kind: type[Table]) -> Table:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        tables = parse_toml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), do="give a TOML file in UTF-8") from error
     others = [key for key in tables if key not in _TABLES]

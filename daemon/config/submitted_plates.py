@@ -10,6 +10,7 @@ from typing import Any
 from spheroidd.daemon.config.model import Config, build_config
 from spheroidd.protocols.errors import ConfigError, MissingError, StorageError
 from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.toml_text import parse_toml
 
 FOLDER = "plans"
 MAX_BYTES = 1 << 20
@@ -85,7 +86,7 @@ class SubmittedPlates:
     def _read(self, folder: Path) -> Config:
         text = (folder / CONFIG_NAME).read_text(encoding="utf-8")
         try:
-            table: dict[str, Any] = tomllib.loads(text)
+            table: dict[str, Any] = parse_toml(text)
         except tomllib.TOMLDecodeError as error:
             do = "send it as for `spheroidd run`"
             raise ConfigError(f"not TOML: {error}", where="submitted plate", do=do) from error

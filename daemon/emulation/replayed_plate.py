@@ -12,6 +12,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.toml_text import parse_toml
 
 
 def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
@@ -51,7 +52,7 @@ def _path(recorded: Path, key: StackKey) -> MappingProxyType[str, Path]:
 def read_faults(path: Path) -> Any:
     """The list `faults` of a TOML file; what stands in it is checked with the source's settings."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        found = parse_toml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"cannot be read: {error}", where=str(path), do="write a TOML file with [[faults]]"

@@ -1,15 +1,20 @@
 """How well a mask agrees with the truth, voxel by voxel. Knows masks and files of masks; no network, no units."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import tifffile
 import zarr
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from spheroidd.inference.annotations.label_images import whole_numbers
 from spheroidd.protocols.errors import ConfigError
+
+MAX_BYTES = 1 << 31  # of a truth: 16 times the mask of a screen stack; a small file can say that it holds anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +69,41 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
 
 
 def _read(path: Path) -> NDArray[np.generic]:
+    """The array of a file, whose size is looked at before it is given memory."""
     if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
+        mapped = np.load(path, allow_pickle=False, mmap_mode="r")  # refuses a size that the file does not have
+        _check_size(mapped.nbytes)
+        return np.array(mapped)
     if path.suffix == ".npz":
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             name = "live" if len(file.files) != 1 else file.files[0]
+            if name in file.files:
+                with file.zip.open(f"{name}.npy" if f"{name}.npy" in file.zip.namelist() else name) as member:
+                    _check_size(_declared_bytes(member))
             return np.asarray(file[name])
     if path.suffix in (".tif", ".tiff"):
-        return np.asarray(tifffile.imread(path))
+        with tifffile.TiffFile(path) as tiff:
+            _check_size(sum(series.nbytes for series in tiff.series[:1]))
+            return np.asarray(tiff.asarray())
     if path.suffix == ".zarr" or path.is_dir():
         node = zarr.open(path, mode="r")
         array = node["0"] if isinstance(node, zarr.Group) else node
         if not isinstance(array, zarr.Array):
             raise ValueError("it holds no array")
+        _check_size(array.nbytes)
+        _check_size(math.prod(array.chunks) * array.dtype.itemsize)
         return np.asarray(array[...])
     raise ValueError(f"files ending in {path.suffix!r} are not known")
+
+
+def _declared_bytes(file: IO[bytes]) -> int:
+    """What the header of an .npy file says that follows."""
+    version = npy.read_magic(file)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+    shape, _, dtype = read(file)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _check_size(n_bytes: int) -> None:
+    if n_bytes > MAX_BYTES:
+        raise ValueError(f"it says that it holds {n_bytes} bytes, and a volume has {MAX_BYTES} at most")

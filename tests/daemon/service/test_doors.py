@@ -12,12 +12,17 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import failed_logins
+from spheroidd.daemon.monitoring.alarms import open_alarms
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.failed_logins import ALARM_AT, FailedLogins
+from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.service import server
 from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
 from tests.daemon.service.rig import fill, refusal, running
 from tests.daemon.web.rig import asked
@@ -165,6 +170,19 @@ def test_many_failures_within_ten_minutes_are_an_alarm_that_ends() -> None:
     assert logins.alarm() is None
     fail(logins, "192.0.2.7")
     assert logins.alarm() is None
+
+
+def test_the_alarm_begins_and_ends_in_the_catalog(data_dir: Path) -> None:
+    clock = Clock()
+    with Catalog.create_or_open(data_dir) as catalog, RunMonitor(data_dir, catalog, AlarmsConfig()) as monitor:
+        monitor.failed_logins._now = clock
+        for later_s, stands in ((0.0, False), (1.0, True), (failed_logins.WINDOW_S + 2, False)):
+            clock.now_s = 1000.0 + later_s
+            for _ in range(ALARM_AT if stands else 0):
+                fail(monitor.failed_logins, "192.0.2.7")
+            monitor._watch.look(catalog)
+            monitor.record(acquiring=False)
+            assert (FaultCode.FAILED_LOGINS in {alarm.code for alarm in open_alarms(catalog)}) is stands
 
 
 @pytest.mark.parametrize("door", ["grpc", "http"])

@@ -276,6 +276,8 @@ def test_plates_that_differ_by_capitals_alone_are_one_folder_on_some_systems(stu
         ("[plate]\nname='P2'\n[source]\nkind='pusch'", "", "pusch"),
         ("[plate]\nname='P2'\n[source]\nkind='push'", "well,role\nZZ99,sample\n", "on no plate"),
         ("[plate]\nname='P2'\nmap='/etc/passwd'\n[source]\nkind='push'", "", "names a file of the daemon's"),
+        ("x = " + "[" * 5000, "", "nested too deep"),
+        ("[plate]\nname='P2'\n[store]\nmin_free_gb=" + "1" * 5000, "", "a number is too long"),
         ("[plate]\nname='P2'\nmap='../map.csv'\n[source]\nkind='push'", "", "names a file of the daemon's"),
     ],
 )

@@ -1,3 +1,5 @@
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,58 @@ def test_a_truth_is_read_from_each_kind_of_file(tmp_path: Path, write) -> None:
     found = read_truth(write(tmp_path))
     assert found.dtype == bool
     assert np.array_equal(found, TRUTH)
+
+
+HUGE = (64, 60_000, 60_000)  # 230 GB of bytes
+
+
+def _huge_npy(path: Path) -> None:
+    (path / "t.npy").write_bytes(_header() + bytes(64))
+
+
+def _huge_npz(path: Path) -> None:
+    with zipfile.ZipFile(path / "t.npz", "w") as archive:
+        archive.writestr("live.npy", _header() + bytes(64))
+
+
+def _huge_npz_of_another_version(path: Path) -> None:
+    with zipfile.ZipFile(path / "t.npz", "w") as archive:
+        archive.writestr("live.npy", b"\x93NUMPY\x09\x00" + _header()[8:] + bytes(64))
+
+
+def _huge_zarr(path: Path) -> None:
+    zarr.create_array(path / "t.zarr", shape=HUGE, chunks=(1, 1000, 1000), dtype="u1")
+
+
+def _huge_chunk(path: Path) -> None:
+    zarr.create_array(path / "t.zarr", shape=(1, 10, 10), chunks=HUGE, dtype="u1")
+
+
+def _huge_tif(path: Path) -> None:
+    tifffile.imwrite(path / "t.tif", np.zeros((8, 8), np.uint8), bigtiff=True)
+    with tifffile.TiffFile(path / "t.tif", mode="r+") as tiff:
+        for tag in ("ImageWidth", "ImageLength"):
+            tiff.pages[0].tags[tag].overwrite(HUGE[1])
+
+
+def _header() -> bytes:
+    text = repr({"descr": "|u1", "fortran_order": False, "shape": HUGE}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "write", [_huge_npy, _huge_npz, _huge_npz_of_another_version, _huge_zarr, _huge_chunk, _huge_tif]
+)
+def test_a_size_that_a_file_only_declares_is_given_no_memory(tmp_path: Path, write) -> None:
+    write(tmp_path)
+    (path,) = tmp_path.iterdir()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="cannot be read as a truth"):
+            read_truth(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def _missing(path: Path) -> Path:
