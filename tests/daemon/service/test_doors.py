@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from spheroidd.acquisition.sources.push import PushInlet
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import failed_logins
@@ -24,7 +25,7 @@ from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
-from tests.daemon.service.rig import fill, refusal, running
+from tests.daemon.service.rig import PLAN, fill, refusal, running
 from tests.daemon.web.rig import asked
 
 CALL_S = 20.0
@@ -280,3 +281,36 @@ def test_a_stream_without_a_token_goes_on_where_none_is_needed(data_dir: Path) -
         assert not any(b"problem" in line for line in lines)
         answer.close()
         page.close()
+
+
+def test_a_push_ends_with_its_token_and_leaves_the_inlet(data_dir: Path) -> None:
+    tokens, inlet, ending = TokenFile(data_dir), PushInlet(), threading.Event()
+    token = tokens.create("instrument", Role.OPERATOR, 60)
+    plan = wire.PushPlan(plate="P1", well="A01", channels=PLAN.channels, n_z=3, height=16, width=16)
+    plan.pixel_um, plan.z_step_um = 0.1, 0.5
+
+    def messages() -> Iterator[wire.PushSlicesRequest]:
+        yield wire.PushSlicesRequest(open=plan)
+        ending.wait(CALL_S)
+
+    def take_up() -> None:
+        found = inlet.next_plan(ending.is_set)
+        assert found is not None
+        inlet.opened(found)
+
+    with running(data_dir, local_role="none") as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as to:
+        service.door.open("P1", inlet)
+        run = threading.Thread(target=take_up)
+        run.start()
+        call = SpheroiddStub(to).PushSlices(messages(), metadata=bearer(token), timeout=CALL_S)
+        assert next(call).HasField("opened")
+        run.join()
+        session = inlet.opened(PLAN)
+        assert session is not None
+        assert session.attached
+        tokens.revoke("instrument")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+        assert refusal(caught.value)[0] is grpc.StatusCode.UNAUTHENTICATED
+        assert not session.attached
+        ending.set()
