@@ -62,7 +62,11 @@ class RoleWords:
         found = self.find(word)
         if found is not None:
             return found
-        mapped = f'or say it in the configuration: [plate.roles] "{word or "..."}" = "negative_control"'
+        mapped = "or map the word"
+        if word:
+            mapped = (
+                f'or say what it means, in the configuration: [plate.roles] "{word}" = ROLE (or --role "{word}=ROLE")'
+            )
         if _plain(word) in _AMBIGUOUS:
             what = f"role is {word!r}, which could be {_AMBIGUOUS[_plain(word)]}"
             raise ConfigError(what, do=f"write one of {', '.join(WellRole)}, {mapped}")

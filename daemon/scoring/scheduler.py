@@ -64,7 +64,7 @@ class ScoringScheduler:
         )
         self._nothing_to_lock = not self._n_controls
         self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
-        self._counted = self._counting()  # asked again at every heartbeat
+        self._uncounted = catalog.uncounted_stacks(self._plate)  # asked again at every heartbeat
         self._related_early = True  # an earlier run may have ended before a plate's limits were final
         self.source_finished = False
         self.ready = False
@@ -336,11 +336,11 @@ class ScoringScheduler:
         if excluded != self._excluded or (self._related_early and not self._limits_may_move()):
             for model_sha256 in self._catalog.models(self._plate):
                 self._relate(model_sha256)
-        counts = self._counting()
-        if counts != self._counted:
-            others = sorted(str(key) for key in counts - self._counted) or sorted(map(str, self._counted - counts))
-            self.relate_again(f"{_RELATED}; which stacks count has changed: {', '.join(others[:5])}")
-            self._counted = counts
+        uncounted = self._catalog.uncounted_stacks(self._plate)
+        if uncounted != self._uncounted:
+            others = sorted(map(str, uncounted ^ self._uncounted))
+            self.relate_again(f"{_RELATED}; which stack of a well counts has changed: {', '.join(others[:5])}")
+            self._uncounted = uncounted
         return excluded
 
     def related_without(self, excluded: Mapping[str, Exclusion]) -> None:

@@ -35,7 +35,10 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         ("well,role,dose (ug/ml)\nA01,sample,1", "is in ug/ml; doses are molar"),
         ("well,role,drug,treatment\nA01,sample,x,y", "a column stands twice: 'drug' and 'treatment'"),
         ("well,role\nA01,control", "role is 'control', which could be untreated or killed wells"),
-        ("well,role\nA01,staurosporine", r"or say it in the configuration: \[plate.roles\] \"staurosporine\" ="),
+        (
+            "well,role\nA01,staurosporine",
+            r"say what it means, in the configuration: \[plate.roles\] \"staurosporine\" =",
+        ),
         (f"{HEADER}\nA01,,sample,x,1,5,,,", "line 2: more cells than columns"),
         ("well;role;compound;dose_um\nA1;sample;x;1.000\nA2;sample;x;3.000", "'1.000' .* could be 1000 or 1.000"),
         ("well;role;compound;dose_um\nA1;sample;x;1,5\nA2;sample;x;0.5", "two kinds of decimal sign"),
