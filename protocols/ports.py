@@ -21,7 +21,11 @@ class Clock(Protocol):
     """Time as an argument, so that a test can run an hour in a second."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Seconds since 1970, for what is written down: a person or NTP may set it at any moment."""
+        ...
+
+    def elapsed(self) -> float:
+        """Seconds since some moment, for what waits: nobody sets it."""
         ...
 
     def sleep(self, seconds: float) -> None:

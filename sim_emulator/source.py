@@ -156,7 +156,7 @@ class EmulatorSource:
             return
         scene = self.scene(plan.key.well, plan.key.stack)
         scene.image(*order[0])  # what takes long to prepare is prepared before the shutter opens
-        start = self._clock.now()
+        start = self._clock.elapsed()
         for index in order:
             pixels = scene.image(index.channel, index.z)
             self._wait_until(start + self._due_s(plan, index) - self._due_s(plan, order[0]))
@@ -204,7 +204,7 @@ class EmulatorSource:
         return self.preset.slice_period_s * (index.z + plan.channels.index(index.channel) / len(plan.channels))
 
     def _wait_until(self, due_s: float) -> None:
-        if self.settings.pace == "real" and (left := due_s - self._clock.now()) > 0:
+        if self.settings.pace == "real" and (left := due_s - self._clock.elapsed()) > 0:
             self._clock.sleep(left)
 
     def _faults(self, well: WellId, index: SliceIndex) -> Iterator[Fault]:

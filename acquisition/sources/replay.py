@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.images.codecs import CodecError
 from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
+from spheroidd.acquisition.images.reading_time import BUDGET_S, ReadingTime
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
 from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError, LengthName, VoxelFrom, settle_length
@@ -20,6 +22,7 @@ from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import FaultRaised
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock
@@ -52,6 +55,8 @@ class ReplaySettings(BaseModel):
     """Whose word on the voxel's size holds where sources differ or say what can hardly be: file, map or settings."""
     channel_order: tuple[ChannelPlace, ...] | None = Field(default=None, min_length=1)
     """Which channel of a file is which, in the file's order: "488", "561", or "-" for one that is not used."""
+    read_budget_s: Positive = BUDGET_S
+    """A file that takes longer to be read (a large one in proportion) is not used; its well says so."""
     faults: tuple[ReplayFault, ...] = ()
     """What is to go wrong, to try out what becomes of it."""
 
@@ -73,6 +78,7 @@ class ReplaySource:
             plate_map = read_plate_map(settings.map, plate_name)
         self._settings, self._clock = settings, clock
         self._map = plate_map
+        self._reading = ReadingTime(settings.read_budget_s)
         self._reel = FaultyReel(settings.faults, clock)
         self._tell: Callable[[FaultRaised | FocusFound], None] = lambda fault: None
         self._told_of: set[str] = set()  # unreadable ledgers and doubts: each is told of once, not once a well
@@ -117,7 +123,7 @@ class ReplaySource:
             metadata = {"channels_told_apart": stack.assignment, **self._unread(stack)}
             order = [index for index in plan.indices() if index in wanted]
             damaged = []
-            for index, pixels in self._reel.play(plan.key, self._paced(order), stack.plane):
+            for index, pixels in self._reel.play(plan.key, self._paced(order), partial(self._plane, well, stack)):
                 if stack.crc32c(index) not in (None, crc32c(pixels)):
                     damaged.append(index)
                     continue
@@ -127,7 +133,12 @@ class ReplaySource:
                 raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
 
     def _open(self, well: PlateWell) -> RecordedStack:
-        return RecordedStack(well.paths, channel_order=self._settings.channel_order)
+        return self._reading.read(
+            lambda: RecordedStack(well.paths, channel_order=self._settings.channel_order), _path(well), whole=True
+        )
+
+    def _plane(self, well: PlateWell, stack: RecordedStack, index: SliceIndex) -> Pixels:
+        return self._reading.read(lambda: stack.plane(index), _path(well))
 
     def _tell_of_doubts(self, stack: RecordedStack) -> None:
         """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
@@ -150,17 +161,18 @@ class ReplaySource:
 
     def _paced(self, order: Iterable[SliceIndex]) -> Iterator[SliceIndex]:
         """The slices, each when the instrument would have taken it."""
-        started_s, steps, last_z = self._clock.now(), 0, None
+        started_s, steps, last_z = self._clock.elapsed(), 0, None
         for index in order:
             if index.z != last_z:
                 last_z, steps = index.z, steps + 1
                 if self._settings.pace == "real":
                     due_s = started_s + steps * self._settings.slice_period_s
-                    self._clock.sleep(max(0.0, due_s - self._clock.now()))
+                    self._clock.sleep(max(0.0, due_s - self._clock.elapsed()))
             yield index
 
     def close(self) -> None:
-        """Nothing stays open between stacks."""
+        """Nothing stays open between stacks but the thread that reads."""
+        self._reading.close()
 
     def _plan(self, well: PlateWell) -> StackPlan | None:
         """What the well's files hold; None where they cannot be read, which `frames` will say."""
@@ -226,3 +238,8 @@ class ReplaySource:
         if now != promised:
             what = f"its files hold {now} and {promised} was planned"
             raise StackError(what, where=str(plan.key), do="do not change files during a run; replay the well again")
+
+
+def _path(well: PlateWell) -> Path:
+    """One of a well's files, to name it and to see how large it is."""
+    return max(well.paths.values(), key=str)

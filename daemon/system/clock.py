@@ -10,6 +10,10 @@ class SystemClock:
         """Seconds since 1970."""
         return time.time()
 
+    def elapsed(self) -> float:
+        """Seconds since some moment, by a clock that nobody sets."""
+        return time.monotonic()
+
     def sleep(self, seconds: float) -> None:
         """Return after that long."""
         time.sleep(max(0.0, seconds))

@@ -22,6 +22,9 @@ class FakeClock:
     def now(self) -> float:
         return self.time_s
 
+    def elapsed(self) -> float:
+        return self.slept_s
+
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
         self.time_s += seconds

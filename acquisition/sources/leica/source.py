@@ -49,7 +49,7 @@ class LeicaCamSource(WatchSource):
         self._has_looked = False
         self._runs_on = False  # a scan that could not be stopped was told of
         self._is_lost = False  # the connection, and it was told of
-        self._news_s = clock.now()
+        self._news_s = clock.elapsed()
         self._ended_s = float("-inf")
 
     def check(self) -> None:
@@ -157,12 +157,12 @@ class LeicaCamSource(WatchSource):
         again = plan.key in self._scanned
         base = self._base(plan.key)
         if base != plan.key and not again:  # what came before is another stack's
-            self._watch.arrivals[base] = Arrival(base, self._clock.now())
+            self._watch.arrivals[base] = Arrival(base, self._clock.elapsed())
         keys = [plan.key, *(key for key in self._to_come if key not in self._watch.arrivals)]
         self._scan.await_rest()
         self._scan.begin({key: self._leica.fields[self._base(key).stack] for key in keys}, again=again)
         self._scanned.update(keys)
-        self._news_s = self._clock.now()
+        self._news_s = self._clock.elapsed()
         self._tell_of_connection()
         if self._runs_on:
             self._runs_on = False
@@ -172,7 +172,7 @@ class LeicaCamSource(WatchSource):
     def _has_rested(self, key: StackKey, arrival: Arrival) -> bool:
         """Whether files of a scan that has ended would have come by now."""
         last_s = max(self._ended_s, arrival.news_s)
-        return key not in self._scanned or self._clock.now() - last_s >= self._leica.settle_s
+        return key not in self._scanned or self._clock.elapsed() - last_s >= self._leica.settle_s
 
     def _wait(self) -> None:
         """Until something may have come: from LAS X, in the folder, or an order to give up."""
@@ -183,10 +183,10 @@ class LeicaCamSource(WatchSource):
         went_on = self._scan.goes_on
         told = self._scan.listen()
         if told:
-            self._news_s = self._clock.now()
+            self._news_s = self._clock.elapsed()
             self._watch.hurry()
         if went_on and not self._scan.goes_on:
-            self._ended_s = self._clock.now()
+            self._ended_s = self._clock.elapsed()
         self._tell_of_connection()
         return told
 
@@ -204,13 +204,13 @@ class LeicaCamSource(WatchSource):
 
     def _quiet_s(self) -> float:
         """How long neither LAS X nor the folder had news."""
-        return self._clock.now() - max(self._news_s, self._watch.news_s)
+        return self._clock.elapsed() - max(self._news_s, self._watch.news_s)
 
     def _stop(self) -> None:
         """Have LAS X stop; a scan that cannot be stopped is told of, because light goes on falling on the plate."""
         if not self._scan.goes_on:
             return
-        self._ended_s = self._clock.now()
+        self._ended_s = self._clock.elapsed()
         try:
             self._scan.stop()
         except InstrumentError as error:
@@ -249,7 +249,7 @@ class LeicaCamSource(WatchSource):
     def _arrival_of(self, plan: StackPlan) -> Arrival:
         base = self._base(plan.key)
         if base != plan.key and plan.key not in self._scanned:
-            return Arrival(base, self._clock.now())  # what has come is an earlier stack's
+            return Arrival(base, self._clock.elapsed())  # what has come is an earlier stack's
         return self._watch.arrival(base)
 
     def _check_voxels(self, plan: StackPlan, arrival: Arrival) -> None:

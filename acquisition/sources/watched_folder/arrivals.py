@@ -13,6 +13,7 @@ from spheroidd.acquisition.images.leica_names import image_beside, is_field_meta
 from spheroidd.acquisition.images.ndtiff import index_path
 from spheroidd.acquisition.images.ome_xml import read_ome
 from spheroidd.acquisition.images.open_stack import is_container, is_data_set, list_stacks
+from spheroidd.acquisition.images.reading_time import ReadingTime
 from spheroidd.acquisition.sources.watched_folder.folder_events import FolderEvents
 from spheroidd.acquisition.sources.watched_folder.folder_scan import FolderScan, Signature
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
@@ -47,6 +48,7 @@ class FolderWatch:
     ) -> None:
         self._settings, self._clock, self._name = settings, clock, plate_map.name
         self.root, self._grammar, self._enters = settings.folder, settings.grammar(), enters
+        self.reading = ReadingTime(settings.read_budget_s)
         self._imaged = {entry.well for entry in plate_map.imaged()}
         self.arrivals: dict[StackKey, Arrival] = {}
         self._data_sets: dict[str, tuple[Signature | None, float]] = {}  # growing, to be opened when they rest
@@ -54,13 +56,13 @@ class FolderWatch:
         self._unwanted: dict[str, tuple[int, str]] = {}  # why files are not used: how many, and one of them
         self._scan: FolderScan | None = None
         self._events: FolderEvents | None = None
-        self.news_s = self._due_s = self._looked_s = clock.now()
+        self.news_s = self._due_s = self._looked_s = clock.elapsed()
         self._cost_s = 0.0
 
     def arrival(self, key: StackKey) -> Arrival:
         """What has come of a stack, nothing perhaps."""
         if key not in self.arrivals:
-            self.arrivals[key] = Arrival(key, self._clock.now())
+            self.arrivals[key] = Arrival(key, self._clock.elapsed())
         return self.arrivals[key]
 
     def waiting(self) -> dict[StackKey, Arrival]:
@@ -75,7 +77,7 @@ class FolderWatch:
 
     def look(self) -> None:
         """Rescan where it is due, and sort what is ready into its stacks. InstrumentError where the folder is gone."""
-        now_s = self._clock.now()
+        now_s = self._clock.elapsed()
         if self._scan is not None and now_s < self._due_s:
             return
         scan = self._scan or self._begin()
@@ -115,14 +117,14 @@ class FolderWatch:
 
     def wait(self, interrupted: Callable[[], bool]) -> None:
         """Until the next rescan is due, a hint has come, or whoever holds this has had enough."""
-        least_s = self._clock.now() + max(HINT_S, self._cost_s / BUSY_SHARE)
+        least_s = self._clock.elapsed() + max(HINT_S, self._cost_s / BUSY_SHARE)
         while not interrupted():
-            left_s = self._due_s - self._clock.now()
+            left_s = self._due_s - self._clock.elapsed()
             if left_s <= 0:
                 return
             self._clock.sleep(min(HINT_S, left_s))
-            if self._events is not None and self._events.stirred.is_set() and self._clock.now() >= least_s:
-                self._due_s = self._clock.now()
+            if self._events is not None and self._events.stirred.is_set() and self._clock.elapsed() >= least_s:
+                self._due_s = self._clock.elapsed()
 
     def hurry(self) -> None:
         """Let the next look come sooner, because the instrument told of an image; no sooner than is cheap enough."""
@@ -193,9 +195,9 @@ class FolderWatch:
     def _look_into(self, path: str, now_s: float) -> None:
         """Find the stacks of a data set that holds several."""
         try:
-            inside = list_stacks(self.root / path)
-        except StackError as error:
-            self._unwanted[f"{error.what}"] = 1, path
+            inside = self.reading.read(lambda: list_stacks(self.root / path), self.root / path, whole=True)
+        except (StackError, OSError) as error:
+            self._unwanted[error.what if isinstance(error, StackError) else str(error)] = 1, path
             return
         if len(inside) > MAX_INSIDE:
             self._unwanted[f"it holds {len(inside)} stacks, and no plate has so many"] = 1, path
@@ -213,7 +215,7 @@ class FolderWatch:
         arrival = self.arrival(StackKey(self._name, said.well, said.stack))
         try:
             if check_regular(file) <= MAX_METADATA_BYTES:
-                ome = read_ome(file.read_bytes(), file)
+                ome = self.reading.read(lambda: read_ome(file.read_bytes(), file), file)
                 arrival.said_n_z = ome.n_z
                 arrival.note(ome.defects)
         except (StackError, OSError) as error:
@@ -239,7 +241,7 @@ class FolderWatch:
             error = StackError(what, where=str(self.root / file.path), do="check the file and its rights")
         arrival.refuse(file, error)
         if self._scan is not None:
-            self._scan.refuse(file.path, None if denied else file.signature, self._clock.now())
+            self._scan.refuse(file.path, None if denied else file.signature, self._clock.elapsed())
 
     def check_unchanged(self, file: ArrivedFile) -> None:
         """Raise StackError where a file is not as it was when it came to rest: its bytes may be of two states."""
@@ -251,6 +253,7 @@ class FolderWatch:
         """Stop listening and close what is open; may be called twice."""
         for arrival in self.arrivals.values():
             arrival.close()
+        self.reading.close()
         if self._events is not None:
             self._events.stop()
             self._events = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spheroidd.acquisition.disk.file_system import FileSystem
 from spheroidd.acquisition.images.file_names import NameGrammar, NamePattern
 from spheroidd.acquisition.images.leica_names import LeicaNames
+from spheroidd.acquisition.images.reading_time import BUDGET_S
 from spheroidd.acquisition.images.voxel_size import VoxelFrom
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
@@ -42,6 +43,8 @@ class FolderSettings(BaseModel):
     """Seconds from one look at the folder to the next; more where a look takes long."""
     stable_polls: int = Field(default=2, ge=1, le=1000)
     """A file whose size and time were the same for so many looks is opened, unless it was seen to be closed before."""
+    read_budget_s: Positive = BUDGET_S
+    """A file that takes longer to be read (a large one in proportion) is not used; its well says so."""
     file_system: FileSystem = "auto"
     """"network": believe no events and no folder times; "auto": as the mount is."""
 

@@ -18,7 +18,7 @@ from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings
 from spheroidd.acquisition.sources.watched_folder.slice_numbers import first_never_came, is_first_awaited, misnumbered
-from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
+from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival, ArrivedFile
 from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.events import FaultRaised
@@ -75,7 +75,7 @@ class WatchSource:
     def plans(self) -> Iterable[StackPlan]:
         """Each stack when its first slice, or its file, is there; then those for which nothing usable came."""
         to_come = self._keys()
-        self._watch.news_s = self._clock.now()
+        self._watch.news_s = self._clock.elapsed()
         while to_come and not self._interrupted():
             self._watch.look()
             plan = self._next_plan(to_come)
@@ -83,7 +83,7 @@ class WatchSource:
                 to_come.remove(plan.key)
                 yield plan
                 self._watch.arrival(plan.key).close()
-                self._watch.news_s = self._clock.now()
+                self._watch.news_s = self._clock.elapsed()
             elif self._is_over():
                 yield from self._stand_ins(to_come)
                 break
@@ -93,7 +93,7 @@ class WatchSource:
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """The wanted slices as they come; StackError with the counts where the stack goes quiet before its end."""
-        left, heard_s, last_look = set(wanted), self._clock.now(), False
+        left, heard_s, last_look = set(wanted), self._clock.elapsed(), False
         arrival = self._watch.arrival(plan.key)
         arrival.look_again()
         try:
@@ -109,8 +109,8 @@ class WatchSource:
                     if self._interrupted():
                         return
                 if len(left) < n_before:
-                    heard_s, last_look = self._clock.now(), False
-                elif self._clock.now() - max(heard_s, arrival.news_s) < self._settings.settle_s:
+                    heard_s, last_look = self._clock.elapsed(), False
+                elif self._clock.elapsed() - max(heard_s, arrival.news_s) < self._settings.settle_s:
                     self._watch.wait(self._interrupted)
                 elif last_look:
                     self._tell_of_refused(arrival)
@@ -140,7 +140,7 @@ class WatchSource:
             arrival = self._watch.arrivals.get(key)
             if arrival is None:
                 continue
-            quiet = self._clock.now() - arrival.news_s >= self._settings.settle_s
+            quiet = self._clock.elapsed() - arrival.news_s >= self._settings.settle_s
             plan = self._plan_of(arrival, quiet=quiet)
             if plan is None and quiet and (arrival.refused or arrival.paths):
                 plan = self._promise.stand_in(key)
@@ -201,7 +201,7 @@ class WatchSource:
             return
         for file in arrival.take_fresh():
             try:
-                arrival.sample = read_slice(self._watch.root / file.path, file.name, self._settings.channel_order)
+                arrival.sample = self._read_slice(file)
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
             else:
@@ -220,7 +220,13 @@ class WatchSource:
                 continue
             paths = {channel: self._watch.root / path for channel, path in arrival.paths.items()}
             try:
-                arrival.opened = RecordedStack(paths, growing=True, channel_order=self._settings.channel_order)
+                arrival.opened = self._watch.reading.read(
+                    lambda paths=paths: RecordedStack(  # type: ignore[misc]
+                        paths, growing=True, channel_order=self._settings.channel_order
+                    ),
+                    self._watch.root / file.path,
+                    whole=True,
+                )
             except (StackError, OSError) as error:
                 self._watch.refuse(arrival, file, error)
                 if not (self._watch.root / file.path).is_file():
@@ -232,7 +238,7 @@ class WatchSource:
 
     def _is_over(self) -> bool:
         end_s = self._settings.end_after_s
-        return end_s is not None and self._clock.now() - self._watch.news_s >= end_s
+        return end_s is not None and self._clock.elapsed() - self._watch.news_s >= end_s
 
     def _stand_ins(self, to_come: list[StackKey]) -> Iterator[StackPlan]:
         """Promise what nothing usable came for, so that it gets its row."""
@@ -268,7 +274,7 @@ class WatchSource:
                 continue  # it is there already, or came twice: old news
             path = self._watch.root / file.path
             try:
-                slices, changed_s = read_slice(path, file.name, self._settings.channel_order), path.stat().st_mtime
+                slices, changed_s = self._read_slice(file), path.stat().st_mtime
                 self._check_like(plan, slices.geometry, path)
                 self._check_lengths(arrival, slices, path)
                 self._watch.check_unchanged(file)
@@ -302,11 +308,19 @@ class WatchSource:
         self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
         self._tell_of_doubts(plan.key, stack.doubts)
         metadata = {"file": ", ".join(arrival.paths.values()), "channels_told_apart": stack.assignment}
+        read = self._watch.reading.read
         for index in plan.indices():
-            if index in left and stack.has(index):
+            if index in left and read(lambda index=index: stack.has(index), where):  # type: ignore[misc]
                 now_s = self._clock.now()
                 said = {**stack.metadata(index), **metadata, "host_time_s": now_s}
-                yield Frame(plan.key, index, stack.plane(index), now_s, said)
+                pixels = read(lambda index=index: stack.plane(index), where)  # type: ignore[misc]
+                yield Frame(plan.key, index, pixels, now_s, said)
+
+    def _read_slice(self, file: ArrivedFile) -> SliceRead:
+        path = self._watch.root / file.path
+        return self._watch.reading.read(
+            lambda: read_slice(path, file.name, self._settings.channel_order), path, whole=True
+        )
 
     def _check_like(self, plan: StackPlan, geometry: tuple[int, int, str], path: Path) -> None:
         if geometry != (promised := (plan.height, plan.width, plan.dtype)):

@@ -128,6 +128,9 @@ class Sleepless:
     def now(self) -> float:
         return self.slept_s
 
+    def elapsed(self) -> float:
+        return self.slept_s
+
     def sleep(self, seconds: float) -> None:
         self.slept_s += seconds
 

@@ -1,6 +1,7 @@
 """Watching a folder: what is whole comes at once and exactly, what is not is named, and no file is touched."""
 
 import itertools
+import os
 import shutil
 import threading
 import time
@@ -546,3 +547,26 @@ def test_a_damaged_stack_file_fails_its_well_alone_and_is_named(tmp_path):
         with pytest.raises(StackError, match=r"A01: 0 of 8 slices came .*A01\.ome\.tif"):
             take(source, plans["A01"], set(plans["A01"].indices()))
         assert len(take(source, plans["B02"], set(plans["B02"].indices()))) == 2 * N_Z
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe is what a reader hangs at")
+def test_a_well_with_a_pipe_among_its_files_fails_and_the_others_are_read(trees, tmp_path):
+    """A chunk that is a pipe: whoever opened it would wait for ever."""
+    shutil.copytree(trees / "ome-zarr" / "plate.ome.zarr", tmp_path / "plate.ome.zarr")
+    image = tmp_path / "plate.ome.zarr" / "A" / "01" / "0"
+    chunk = next(path for path in sorted((image / "0" / "c").rglob("*")) if path.is_file())
+    chunk.unlink()
+    os.mkfifo(chunk)
+    patient = {"poll_s": 0.05, "settle_s": 1.0, "end_after_s": 2.0}
+    settings = WatchSettings(folder=tmp_path, pattern="plate.ome.zarr/{row}/{column}/0", **patient)
+    imaged = EMULATOR.plate_map
+    others = [entry.well for entry in imaged.imaged() if str(entry.well) != "A01"]
+    got, failed = [], []
+    with closing(WatchSource(settings, imaged, "plate", SystemClock())) as source:
+        for plan in source.plans():
+            try:
+                take(source, plan, set(plan.indices()))
+                got.append(str(plan.key.well))
+            except StackError:
+                failed.append(str(plan.key.well))
+    assert (got, failed) == ([str(well) for well in others], ["A01"])
