@@ -24,6 +24,7 @@ from spheroidd.acquisition.disk.durable_file import (
     write_durably,
 )
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.leftovers import LABELS_END
 from spheroidd.acquisition.store.shard import (
     LABEL_CODEC,
     SLAB_Z,
@@ -56,7 +57,7 @@ class LabelWriter:
             raise ValueError(f"a label's name is one word, not {name!r}")
         self.name, self._plan = name, plan
         self._target = ngff.label_path(root, key, name)
-        self._scratch = root / f"{key.plate}.labels-in-work"
+        self._scratch = root / f"{key.plate}{LABELS_END}"
         self._older = self._scratch / f"{key.well}-{key.stack}-{name}-older"
         self._folder = self._scratch / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
         self._id = secrets.token_bytes(16)

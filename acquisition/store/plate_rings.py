@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.acquisition.store.growing_stack import GrowingStack
+from spheroidd.acquisition.store.leftovers import RING_END
 from spheroidd.acquisition.store.ring_file import Ring
 from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, unsealed_stacks
@@ -42,7 +43,7 @@ class PlateRings:
         plane_bytes = files.plane_bytes
         if plane_bytes not in self._rings:
             slots = self._n_slots or _slots_for(plane_bytes, self._root)
-            folder = self._root / f"{self._plate}.ring"
+            folder = self._root / f"{self._plate}{RING_END}"
             ring = Ring(folder, plane_bytes, self._slab_z, max(2, slots // self._slab_z))
             try:
                 for left in unsealed_stacks(self._root, self._plate, self._codec):

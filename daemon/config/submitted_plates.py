@@ -13,6 +13,7 @@ from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.toml_text import parse_toml
 
 FOLDER = "plans"
+DRAFT = ".draft-"  # what a plate is checked in before it is kept
 MAX_BYTES = 1 << 20
 MAX_PLATES = 1000  # that are kept; each is at most 2 MB
 CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
@@ -23,7 +24,8 @@ class SubmittedPlates:
     """`data_dir/plans/<plate>/` holds one plate. Safe for the threads of one process."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir, self._folder = data_dir, data_dir / FOLDER
+        self._data_dir = data_dir.absolute()  # a plate's configuration lies elsewhere, and its paths begin there
+        self._folder = self._data_dir / FOLDER
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -37,7 +39,7 @@ class SubmittedPlates:
         with self._lock:
             try:
                 self._folder.mkdir(exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix=".draft-", dir=self._folder) as draft:
+                with tempfile.TemporaryDirectory(prefix=DRAFT, dir=self._folder) as draft:
                     return self._keep(Path(draft), config_toml, plate_map_csv)
             except OSError as error:
                 what, do = f"cannot keep the plate: {error.strerror}", "make room, or see to the directory's rights"
