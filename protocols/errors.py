@@ -4,8 +4,11 @@ SpheroiddError
 ├── ConfigError      the person who starts it: refused before any thread starts (exit 2)
 ├── InstrumentError  the person at the microscope: retried, then the plate pauses (exit 3)
 ├── StackError       nobody now: this well's row says failed or incomplete, and why; the plate goes on (exit 1)
-├── StorageError     the person at the disk: no slice is taken until there is space again (exit 4)
-└── ModelError       the person who chose the model: refused at the start, never in the middle of a plate (exit 2)
+├── StorageError     the person at the disk: no slice is taken until it takes data again (exit 4)
+│   ├── NoRoomError      it is full: waited for, and the run goes on by itself
+│   └── RowRefusedError  nobody at the disk can help: a value that the catalog does not hold; its stack fails
+├── ModelError       the person who chose the model: refused at the start, never in the middle of a plate (exit 2)
+└── DaemonError      whoever looks after the program: a part of it broke, and it ends so that this is seen (exit 4)
 
 Every message says what happened, where, and what to do.
 """
@@ -62,10 +65,24 @@ class StorageError(SpheroiddError):
     exit_code = 4
 
 
+class NoRoomError(StorageError):
+    """The disk is full. The one failure of a disk that a person mends while the run waits."""
+
+
+class RowRefusedError(StorageError):
+    """A value that the catalog cannot hold, or a row that breaks its rules: to write it again would not help."""
+
+
 class ModelError(SpheroiddError):
     """Weights that are missing, altered, or do not fit the code that would run them."""
 
     exit_code = 2
+
+
+class DaemonError(SpheroiddError):
+    """A part of the daemon broke for a reason that nobody foresaw: it ends, and is to be started again."""
+
+    exit_code = 4
 
 
 class RefusedError(SpheroiddError):

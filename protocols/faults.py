@@ -64,6 +64,13 @@ class FaultCode(StrEnum):
         EndedBy.EVENT,
         "the model's process died without a stack, and is started again",
     )
+    DAEMON_BROKEN = (
+        "daemon-broken",
+        Severity.CRITICAL,
+        EndedBy.EVENT,
+        "a thread of the daemon broke, and so the daemon ended; the log has its traceback; "
+        "ends as soon as a daemon is at work",
+    )
     ALARMS_BROKEN = ("alarms-broken", Severity.WARNING, EndedBy.LOOK, "alarms are not looked for: report it")
 
     # The instrument and its files
@@ -139,6 +146,12 @@ class FaultCode(StrEnum):
         Severity.WARNING,
         EndedBy.NOBODY,
         "a stored file of a stack was damaged and is set aside; its slices are taken again",
+    )
+    RESCORE_FAILED = (
+        "rescore-failed",
+        Severity.WARNING,
+        EndedBy.RAISER,
+        "a stack that has a row could not be scored again; its row stays as it was",
     )
     NO_PLATE_LIMITS = (
         "no-plate-limits",

@@ -1,6 +1,5 @@
 """What one acquisition consists of: the plan promised in advance, the frames that arrive, the blocks on disk."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,6 +10,8 @@ from spheroidd.protocols.well import WellId
 
 LIVE_CHANNEL, DEAD_CHANNEL = "488", "561"  # Calcein-AM in the body of live cells, propidium iodide in dead nuclei
 CHANNELS = (LIVE_CHANNEL, DEAD_CHANNEL)
+END_OF_TIME_S = 253_402_300_800.0  # the year 10,000, of which no calendar here knows
+LARGEST = 1e300  # of a number in a frame's metadata: beyond it sums and squares are infinite
 PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 
 if TYPE_CHECKING:
@@ -60,8 +61,11 @@ class StackPlan:
                     f"{name} is {getattr(self, name)}", where=where, do=f"a stack needs {name} of 1 or more"
                 )
         for name in ("pixel_um", "z_step_um"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if not 0 < getattr(self, name) < LARGEST:  # NaN neither
                 raise ConfigError(f"{name} is {getattr(self, name)}", where=where, do="give it in micrometres, above 0")
+        if self.slice_period_s is not None and not 0 <= self.slice_period_s < LARGEST:
+            what = f"slice_period_s is {self.slice_period_s}"
+            raise ConfigError(what, where=where, do="give it in seconds, or leave it out")
         if self.dtype not in PIXEL_BYTES:
             raise ConfigError(f"dtype is {self.dtype}", where=where, do="only uint8 and uint16 cameras are supported")
 
@@ -97,6 +101,15 @@ class Frame:
 
     def __post_init__(self) -> None:
         self.pixels.flags.writeable = False
+        if not 0 <= self.acquired_s < END_OF_TIME_S:  # NaN neither
+            raise self._unusable(f"acquired_s is {self.acquired_s}", "give it in seconds since 1970, or leave it out")
+        for name, value in self.metadata.items():
+            usable = isinstance(value, str) or -LARGEST <= value <= LARGEST  # NaN is not
+            if not usable or not isinstance(name, str):
+                raise self._unusable(f"metadata {name!r} is {value!r}", "give a text or a finite number or nothing")
+
+    def _unusable(self, what: str, do: str) -> StackError:
+        return StackError(f"channel {self.index.channel} z {self.index.z}: {what}", where=str(self.key), do=do)
 
     def check(self, plan: StackPlan) -> None:
         """Raise StackError where this frame is not one that the plan promised."""

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import row_digests
-from spheroidd.daemon.catalog.schema import check_version, is_current, make_readable, migrate
+from spheroidd.daemon.catalog.schema import check_version, is_current, make_readable, migrate, schema_version
 from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 CATALOG_NAME = "catalog.sqlite"
 BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
+BLANK_BYTES = 1 << 16  # a file of zeros no longer than this was begun and never written; a longer one was damaged
 
 
 def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tuple[sqlite3.Connection, Path]:
@@ -22,6 +23,9 @@ def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tu
         do = "choose a directory you may write to"
         raise ConfigError(f"cannot make the data directory: {error.strerror}", where=str(data_dir), do=do) from error
     path = data_dir / CATALOG_NAME
+    if _is_blank(path):
+        for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            one.unlink(missing_ok=True)
     with translated(path):
         connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
         try:
@@ -62,6 +66,27 @@ def _bring_up_to_date(connection: sqlite3.Connection, where: str) -> None:
     damaged = row_digests.other_rows(connection) if known and row_digests.is_sealed(connection) else []
     migrate(connection, where)
     row_digests.seal(connection, damaged)
+
+
+def holds_catalog(data_dir: Path) -> bool:
+    """Whether a catalog was made here to the end; one that was only begun is completed by the next run."""
+    path = data_dir / CATALOG_NAME
+    if not path.is_file() or not path.stat().st_size or _is_blank(path):
+        return False
+    with translated(path):
+        connection = _connect_to_read(path, BUSY_S)
+        try:
+            return schema_version(connection) > 0
+        finally:
+            connection.close()
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a power cut left a catalog's file without any of its content."""
+    log = path.with_name(path.name + "-wal")
+    found = [one for one in (path, log) if one.is_file()]
+    sizes = [one.stat().st_size for one in found]
+    return any(sizes) and max(sizes) <= BLANK_BYTES and not any(one.read_bytes().strip(b"\0") for one in found)
 
 
 def _set_pragmas(connection: sqlite3.Connection, path: Path) -> None:

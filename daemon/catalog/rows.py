@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from spheroidd.protocols.errors import RowRefusedError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Origin, plain
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
@@ -145,8 +146,12 @@ class RunState:
 
 
 def dump(value: object) -> str:
-    """One text for equal values: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """One text for equal values: sorted keys, no blanks. RowRefusedError for NaN, infinity and what JSON cannot say."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        do = "correct what gave this value"
+        raise RowRefusedError(f"a value cannot be written down: {error}", where="catalog", do=do) from error
 
 
 def dump_plan(plan: StackPlan) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.errors import NoRoomError, RowRefusedError, StorageError
 
 
 @contextmanager
@@ -29,17 +29,40 @@ _OUTERMOST = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise StorageError for every error of SQLite inside."""
+    """Raise StorageError for every error of SQLite inside: NoRoomError where the disk is full, RowRefusedError where
+    it is the row, and not the disk.
+    """
     try:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "") or ""
+        kind = _kind(error, name)
         for prefix, (what, do) in _WORDS.items():
             if name.startswith(prefix):
-                raise StorageError(what, where=str(path), do=do) from error
-        raise StorageError(f"SQLite: {error} {name}".strip(), where=str(path), do="see `spheroidd doctor`") from error
+                raise kind(what, where=str(path), do=do) from error
+        raise kind(f"SQLite: {error} {name}".strip(), where=str(path), do="see `spheroidd doctor`") from error
 
 
+def may_pass(error: StorageError) -> bool:
+    """Whether what SQLite refused may go through later, with nobody touching the catalog itself."""
+    name = getattr(error.__cause__, "sqlite_errorname", "") or ""
+    return isinstance(error, NoRoomError) or name.startswith(_PASSING)
+
+
+def _kind(error: sqlite3.Error, name: str) -> type[StorageError]:
+    if name.startswith("SQLITE_FULL"):
+        return NoRoomError
+    if (
+        isinstance(error, _THE_ROW)
+        or "binding parameter" in str(error)
+        or name.startswith(("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG"))
+    ):
+        return RowRefusedError
+    return StorageError
+
+
+_THE_ROW = (sqlite3.IntegrityError, sqlite3.DataError)
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _WORDS = {
     "SQLITE_FULL": ("the disk is full: nothing was acknowledged", "free some space; the run goes on by itself"),
     "SQLITE_BUSY": ("another process holds the catalog", "close what has it open (a database browser, a backup)"),

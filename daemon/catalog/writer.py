@@ -30,7 +30,7 @@ from spheroidd.daemon.catalog.rows import (
 )
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.daemon.catalog.transaction import transaction, translated
-from spheroidd.protocols.errors import ConfigError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.errors import ConfigError, RowRefusedError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.faults import FaultCode
@@ -81,7 +81,12 @@ class Catalog(CatalogReader):
 
     def _write(self, sql: str, values: Mapping[str, object]) -> int:
         with self.transaction():
-            return self._connection.execute(sql, dict(values)).rowcount
+            try:
+                return self._connection.execute(
+                    sql, {name: _storable(value) for name, value in values.items()}
+                ).rowcount
+            except OverflowError as error:
+                raise RowRefusedError(f"a number is too large: {error}", where=str(self.path)) from error
 
     def append_event(
         self,
@@ -399,6 +404,11 @@ def _limits_told(limits: Mapping[str, Limits]) -> dict[str, Any]:
     """Limits as the audit trail names them."""
     new = {channel: asdict(value) for channel, value in limits.items()}
     return {"limits": new, "limits_sha256": audit.sha256_of(dump_limits(limits))}
+
+
+def _storable(value: object) -> object:
+    """Text with what UTF-8 cannot say, such as the bytes of an odd file name, escaped."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 _EXPECT = """

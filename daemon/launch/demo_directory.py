@@ -10,10 +10,11 @@ from pathlib import Path
 
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_trail import events
-from spheroidd.daemon.catalog.connection import CATALOG_NAME
+from spheroidd.daemon.catalog.connection import CATALOG_NAME, holds_catalog
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.event_log import FOLDER as LOGS_NAME
+from spheroidd.daemon.monitoring.outage_note import NAME as OUTAGE_NAME
 from spheroidd.daemon.service.tokens import TOKENS_NAME
 from spheroidd.daemon.system.address_files import ADDRESS_NAME, PAGE_NAME
 from spheroidd.daemon.system.lock import LOCK_NAME, PID_NAME, acquire_lock
@@ -23,7 +24,7 @@ PLATE = "demo"
 REPORT_NAME = "report.html"
 _FILES = {
     *(CATALOG_NAME + end for end in ("", "-wal", "-shm")),
-    *(REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME),
+    *(OUTAGE_NAME, REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME),
 }
 _FOLDERS = {f"{PLATE}.ome.zarr", LOGS_NAME}
 _ELSEWHERE = "give --data a new directory"
@@ -36,7 +37,8 @@ def mark(data_dir: Path) -> None:
     """
     if _there(data_dir):
         check(data_dir)
-        return
+        if not _begun(data_dir):
+            return
     with Catalog.create_or_open(data_dir) as catalog:
         catalog.append_event(Action.DEMO_STARTED, new={"plate": PLATE})
 
@@ -62,9 +64,12 @@ def check(data_dir: Path) -> None:
     where = str(data_dir)
     if not (data_dir / CATALOG_NAME).is_file():
         raise ConfigError("something else than a demonstration is there", where=where, do=_ELSEWHERE)
-    with CatalogReader.read_only(data_dir) as catalog:
-        plates = catalog.plates()
-        marked = any(event.action == Action.DEMO_STARTED for event in events(catalog))
+    if _begun(data_dir):
+        marked, plates = True, []
+    else:
+        with CatalogReader.read_only(data_dir) as catalog:
+            plates = catalog.plates()
+            marked = any(event.action == Action.DEMO_STARTED for event in events(catalog))
     others = [plate for plate in plates if plate != PLATE]
     if not marked or others:
         listed = ", ".join((others or plates)[:5]) or "none"
@@ -74,6 +79,16 @@ def check(data_dir: Path) -> None:
     if strange:
         what = f"it holds {', '.join(strange[:5])} beside a demonstration"
         raise ConfigError(what, where=where, do=f"move that away, or {_ELSEWHERE}")
+
+
+def _begun(data_dir: Path) -> bool:
+    """Whether the catalog is one that was being made when something came between: nothing was ever done with it."""
+    if not (data_dir / CATALOG_NAME).is_file():
+        return False
+    if not holds_catalog(data_dir):
+        return True
+    with CatalogReader.read_only(data_dir) as catalog:
+        return not catalog.plates() and all(event.action == Action.TRAIL_STARTED for event in events(catalog))
 
 
 def _is_ours(path: Path) -> bool:

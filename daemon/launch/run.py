@@ -5,19 +5,18 @@ import json
 import logging
 import os
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
 
 from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.acquisition.sources.push import PushSource
 from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
@@ -27,6 +26,7 @@ from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig, open_source
+from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
@@ -42,9 +42,11 @@ from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
+from spheroidd.daemon.system.stop_signals import interrupt, stopped_by_signals
 from spheroidd.inference.network.model_card import read_card
 from spheroidd.inference.segmentation.precision import named_precision
-from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.errors import ConfigError, NoRoomError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import FocusRecalling, StackSource
 from spheroidd.protocols.results import Normalisation, WellStatus
@@ -70,9 +72,11 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
     require(preflight(config))
     with (
         readable_by(config.data.readable_by),
+        stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
+        swept(data_dir),
         RunMonitor(data_dir, catalog, config.alarms) as monitor,
         _serving(data_dir, catalog, config.service, monitor, console) as service,
     ):
@@ -205,9 +209,11 @@ def score_plate(
     named_precision(precision or "auto")  # a wrong word is refused before anything is touched
     with (
         readable_by(_readers(data_dir)),
+        stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
+        swept(data_dir),
         RunMonitor(data_dir, catalog, AlarmsConfig()) as monitor,
     ):
         plates = catalog.plates()
@@ -277,7 +283,7 @@ def _run(
     )
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, scheduler, worker, events, pace, progress, threads, context)
-        with stopped_by_signals(run.stop, console):
+        with stopped_by_signals(run.stop, console.print):
             run.run()
 
 
@@ -299,28 +305,11 @@ def _enter_start(
 
 
 def _check_room(data_dir: Path, min_free_gb: float) -> None:
-    free_gb = psutil.disk_usage(str(data_dir)).free / 1e9
+    with storage_errors(data_dir):
+        free_gb = psutil.disk_usage(str(data_dir)).free / 1e9
     if free_gb < min_free_gb:
         what = f"{free_gb:.2f} GB are free, and no slice is taken below {min_free_gb:g} GB"
-        raise StorageError(what, where=str(data_dir), do="make room; the run goes on by itself")
-
-
-@contextlib.contextmanager
-def stopped_by_signals(stop: Callable[[], None], console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops in good order, the second at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        console.print("Stopping: slices in flight are being kept. Ctrl-C again to stop at once.")
-        stop()
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        raise NoRoomError(what, where=str(data_dir), do="make room; the run goes on by itself")
 
 
 def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> int:
@@ -330,9 +319,12 @@ def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> 
         if row.result.status not in SCORED:
             style = None if row.result.status.was_ordered else "yellow"
             console.print(f"{row.result.well} {row.result.standing}", style=style, highlight=False)
+    again = [f for f in catalog.faults() if f.code == FaultCode.RESCORE_FAILED and f.key.startswith(f"{plate}/")]
+    for fault in again:
+        console.print(f"{fault.key} not scored again: {fault.what}; {fault.do}", style="yellow", highlight=False)
     done = sum(row.result.status in SCORED for row in rows)
     skipped = sum(row.result.status is WellStatus.SKIPPED for row in rows)
     kept = sum(row.result.n_slices_acked for row in rows)
     wells = f"{done} of {len(rows)} wells have a row" + (f", {skipped} skipped" if skipped else "")
     console.print(f"{wells}; {kept} slices are kept in {data_dir}", highlight=False)
-    return 0 if done + skipped == len(rows) else 1
+    return 0 if done + skipped == len(rows) and not again else 1

@@ -6,22 +6,26 @@ from pathlib import Path
 
 from rich.console import Console
 
+from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
-from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again, stopped_by_signals
+from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again
+from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.pipeline.catalog_outage import state_of
 from spheroidd.daemon.pipeline.orders import Done, Order, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import audited
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.system.privacy import Readers, readable_by
+from spheroidd.daemon.system.stop_signals import interrupt, stopped_by_signals
 from spheroidd.daemon.web.server import page_beside
-from spheroidd.protocols.errors import RefusedError, SpheroiddError
+from spheroidd.protocols.errors import DaemonError, RefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.well import WellId
 
@@ -42,20 +46,23 @@ def serve(
     The first plate that is started begins at `from_well`; its wells before that one come last. What is written is for
     `readers`.
     """
+    data_dir = data_dir.absolute()  # plates are submitted from other folders than this one
     with (
         readable_by(readers),
+        stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
         Catalog.create_or_open(data_dir) as catalog,
         contextlib.ExitStack() as open_things,
     ):
         open_things.enter_context(logging_to(data_dir))
+        open_things.enter_context(swept(data_dir))
         monitor = open_things.enter_context(RunMonitor(data_dir, catalog, alarms or AlarmsConfig()))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
         service = open_things.enter_context(Service(data_dir, settings, monitor.failed_logins))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
         waiting = Waiting(data_dir, catalog, service, console, monitor, from_well)
-        with stopped_by_signals(waiting.stop, console):
+        with stopped_by_signals(waiting.stop, console.print):
             waiting.run()
     return 0
 
@@ -111,6 +118,8 @@ class Waiting:
                 return
             self._console.print(f"{type(error).__name__}: {error}", highlight=False)
             self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
+            if isinstance(error, DaemonError):  # not only this plate ended
+                raise
 
     def _start(self, order: StartPlate, ticket: Ticket) -> None:
         config = self._plans.load(order.plate)
@@ -146,8 +155,13 @@ class Waiting:
         self._catalog.plate_config(order.plate)  # ConfigError for a plate that never was run
 
     def _beat(self, state: str) -> None:
-        with contextlib.suppress(SpheroiddError):  # a full disk: status sees that from outside
+        try:
             with self._catalog.transaction():
                 say_state(self._catalog, state, self._started_s)
                 self._monitor.record(acquiring=False)
+        except StorageError as error:
+            if not may_pass(error):
+                raise
+            self._monitor.catalog_unwritable(error, state_of(error))
+        else:
             self._monitor.after_heartbeat(state)

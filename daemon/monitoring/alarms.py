@@ -15,7 +15,7 @@ from typing import Any
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import RunState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.status import full_disk
+from spheroidd.daemon.monitoring.status import unwritten_faults
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.faults import EndedBy, FaultCode, Severity, known, severity
@@ -55,10 +55,10 @@ def open_alarms(catalog: CatalogReader) -> list[Alarm]:
 
 
 def alarms_now(data_dir: Path, catalog: CatalogReader) -> list[Alarm]:
-    """`open_alarms`, and what the daemon has no room to write down: seen from here, as `status` sees it."""
+    """`open_alarms`, and what the daemon cannot write down there: seen from here, as `status` sees it."""
     found = [
         Alarm(0, fault.code, fault.key, severity(fault.code), fault.what, fault.where, fault.do, fault.raised_s)
-        for fault in full_disk(data_dir, running=bool(is_locked(data_dir)), now_s=time.time())
+        for fault in unwritten_faults(data_dir, running=bool(is_locked(data_dir)), now_s=time.time())
     ]
     return [*found, *open_alarms(catalog)]
 
@@ -89,7 +89,7 @@ def _is_over(
     if run is None or run.state == "starting":
         return False
     match code:
-        case FaultCode.DAEMON_KILLED:
+        case FaultCode.DAEMON_KILLED | FaultCode.DAEMON_BROKEN:
             return True  # it runs again
         case FaultCode.WORKER_RESTARTED:
             steady = run.worker != "starting" and now_s - float(row["raised_s"]) > STEADY_S

@@ -14,6 +14,7 @@ from typing import Self
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring import outage_note
 from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
 from spheroidd.daemon.monitoring.alarms import settle
@@ -22,11 +23,14 @@ from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
 from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.daemon.scoring.worker import WorkerLost
+from spheroidd.daemon.system.last_resort import LastResort
 from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
-from spheroidd.protocols.errors import SpheroiddError, StackError
+from spheroidd.daemon.system.thread_deaths import ThreadDeaths
+from spheroidd.protocols.errors import DaemonError, SpheroiddError, StackError
 from spheroidd.protocols.faults import FaultCode
 
 _log = logging.getLogger(__name__)
+ENDING_S = 30.0  # for a daemon that ends because a part of it broke: what is in flight is kept meanwhile
 
 
 class RunMonitor:
@@ -41,8 +45,11 @@ class RunMonitor:
         self._state = ""
         self._ready = False
         self._refused: tuple[SpheroiddError, float] | None = None  # since when the catalog cannot be written
+        self._deaths, self._last_resort = ThreadDeaths(), LastResort()
 
     def __enter__(self) -> Self:
+        self._deaths.__enter__()
+        outage_note.prepare(self._data_dir)
         self._tell_if_killed()
         self._watch.start()
         for notifier in self._notifiers.values():
@@ -54,6 +61,7 @@ class RunMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         notify(STOPPING)
+        self._deaths.__exit__(kind, error, trace)
         self._watch.close()
         if isinstance(error, SpheroiddError):
             tell("daemon-failed", None, logging.ERROR, what=error.what, where=error.where, do=error.do)
@@ -70,7 +78,9 @@ class RunMonitor:
             self._log_faults()
         for notifier in self._notifiers.values():
             notifier.close()
+        outage_note.remove(self._data_dir)
         tell("daemon-stopped", data_dir=str(self._data_dir))
+        self._last_resort.__exit__(kind, error, trace)
 
     def record(self, *, acquiring: bool) -> None:
         """Write down the alarms that were found since. Inside main's transaction; may be done again."""
@@ -96,6 +106,7 @@ class RunMonitor:
         if self._refused is not None:
             self._say_refused("ended")
             self._refused = None
+            outage_note.clear(self._data_dir)
         if not self._ready:
             self._ready = notify(READY, f"STATUS={state}")
         if state != self._state:
@@ -105,14 +116,30 @@ class RunMonitor:
         self._log_faults()
 
     def alive(self) -> None:
-        """Main is at work, though it may wait for a disk."""
+        """Main is at work, though it may wait for a disk. DaemonError where a thread beside it has died."""
         notify(WATCHDOG)
+        try:
+            self._deaths.check()
+        except DaemonError as error:
+            self.dying(error)
+            raise
 
-    def catalog_unwritable(self, error: SpheroiddError) -> None:
-        """The catalog cannot be written, so this alarm cannot stand in it: it is told at once."""
+    def dying(self, error: SpheroiddError) -> None:
+        """The daemon ends because a part of it broke: it is said, and it does end, whatever else hangs."""
+        self._last_resort.end_within(ENDING_S, error.exit_code)
+        try:
+            self._catalog.raise_fault(FaultCode.DAEMON_BROKEN, error)
+        except SpheroiddError as refused:
+            _log.warning("the end of the daemon is not written down: %s", refused)
+
+    def catalog_unwritable(self, error: SpheroiddError, state: str) -> None:
+        """The catalog cannot be written, so this alarm cannot stand in it: it is told at once, and beside it."""
         self.alive()
-        if self._refused is None:
-            self._refused = (error, time.time())
+        now_s = time.time()
+        is_news = self._refused is None or type(self._refused[0]) is not type(error)
+        self._refused = (error, now_s if self._refused is None else self._refused[1])
+        outage_note.write(self._data_dir, state, error, self._refused[1], now_s)
+        if is_news:
             self._say_refused("raised")
 
     def _say_refused(self, event: str) -> None:

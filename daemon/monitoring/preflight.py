@@ -21,7 +21,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spheroidd.daemon.catalog.connection import CATALOG_NAME
+from spheroidd.daemon.catalog.connection import CATALOG_NAME, holds_catalog
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, InferenceConfig, load_config, open_source
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
@@ -160,6 +160,8 @@ def _catalog_check(data_dir: Path) -> Check:
     def look() -> str:
         if not (data_dir / CATALOG_NAME).is_file():
             return "none yet: a new run"
+        if not holds_catalog(data_dir):
+            return "begun and never finished: it is completed"
         with Catalog.read_only(data_dir) as catalog:
             problems = catalog.verify()
             plates = ", ".join(catalog.plates())
@@ -223,7 +225,7 @@ def _clock_check(data_dir: Path | None) -> Check:
 
 
 def _last_heartbeat_s(data_dir: Path | None) -> float | None:
-    if data_dir is None or not (data_dir / CATALOG_NAME).is_file():
+    if data_dir is None or not holds_catalog(data_dir):
         return None
     with Catalog.read_only(data_dir) as catalog:
         run = catalog.run_state()
@@ -308,7 +310,7 @@ def space_check(config: Config, plans: Sequence[StackPlan] | None) -> Check:
 
 def _stored_bytes(data_dir: Path, plans: Sequence[StackPlan]) -> float:
     """Raw bytes of these plans that an earlier run has stored."""
-    if not (data_dir / CATALOG_NAME).is_file():
+    if not holds_catalog(data_dir):
         return 0.0
     with Catalog.read_only(data_dir) as catalog:
         acked = {row.key: row.n_slices_acked / row.plan.n_slices for row in catalog.stacks()}

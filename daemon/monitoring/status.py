@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -14,6 +14,7 @@ from rich.text import Text
 from spheroidd.daemon.analysis.results_table import STYLES, TRUST_STYLES, UNKNOWN
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.monitoring import outage_note
 from spheroidd.daemon.system.address_files import read_address
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.faults import FaultCode
@@ -21,7 +22,7 @@ from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.trust import meaning
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
-SILENT_S = 30.0  # the daemon beats once a second; a commit on a bad disk may take a while
+SILENT_S = 10.0  # the daemon beats once a second; a commit on a bad disk may take a while
 FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
 
 
@@ -63,6 +64,8 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
     running = is_locked(data_dir)
     if running is None:
         running = run is not None and run.state != "stopped" and now_s - run.heartbeat_s < SILENT_S
+    note = outage_note.read(data_dir) if running else None
+    run = _as_it_is(run, note, now_s) if run and running else run
     at_work = next((r for r in results if run and (r.plate, r.well, r.stack) == (run.plate, run.well, run.stack)), None)
     return Status(
         data_dir=str(data_dir),
@@ -76,7 +79,7 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         doubtful=tuple(row.result for row in rows if row.to_look_at),
         work_left=any(result.status.is_to_come for result in results),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
-        faults=(*catalog.faults(), *full_disk(data_dir, running=running, now_s=now_s)),
+        faults=(*catalog.faults(), *unwritten_faults(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
         left_out=tuple(result for result in results if result.status.was_ordered),
         service=_service(data_dir) if running else None,
@@ -88,8 +91,26 @@ def _service(data_dir: Path) -> str | None:
     return address.address if address else None
 
 
-def full_disk(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ...]:
-    """A disk without a byte left: the daemon cannot write that down, so it is seen from here."""
+def current_run(data_dir: Path, catalog: CatalogReader, now_s: float) -> RunState | None:
+    """What the last daemon said of itself, beside the catalog too; nothing of its pace is older than SILENT_S."""
+    run = catalog.run_state()
+    return run and _as_it_is(run, outage_note.read(data_dir), now_s)
+
+
+def _as_it_is(run: RunState, note: outage_note.OutageNote | None, now_s: float) -> RunState:
+    if note is not None:
+        alive_s = max(run.heartbeat_s, note.heartbeat_s)
+        return replace(run, state=note.state, heartbeat_s=alive_s, slices_per_s=None, eta_s=None)
+    return replace(run, slices_per_s=None, eta_s=None) if now_s - run.heartbeat_s > SILENT_S else run
+
+
+def unwritten_faults(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ...]:
+    """What a running daemon cannot write into the catalog: that it cannot, and a disk without a byte left."""
+    note = outage_note.read(data_dir) if running else None
+    return (*([note.fault] if note else []), *_full_disk(data_dir, running=running, now_s=now_s))
+
+
+def _full_disk(data_dir: Path, *, running: bool, now_s: float) -> tuple[Fault, ...]:
     if not running or shutil.disk_usage(data_dir).free >= FULL_BYTES:
         return ()
     what, do = "the disk is full and no slice is acknowledged", "make room; the run goes on by itself"

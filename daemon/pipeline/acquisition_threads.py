@@ -6,13 +6,14 @@ and so the instrument: no frame is taken that could not be kept.
 """
 
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
-from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.errors import InstrumentError, NoRoomError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import (
     Event,
     FaultRaised,
@@ -31,6 +32,8 @@ from spheroidd.protocols.well import WellId
 
 T = TypeVar("T")
 STORAGE_RETRY_S = 1.0
+STORAGE_PATIENCE_S = 300.0  # a share that hangs, a cable that is put back; then the daemon ends, and says so
+LEAVE_S = 10.0
 INSTRUMENT_RETRY_S = 2.0
 HELD_CHECK_S = 0.2  # how soon a paused stack notices that it was skipped
 
@@ -79,8 +82,10 @@ class AcquisitionThreads:
         if isinstance(source, FaultTelling):
             source.set_event_sink(emit)
         self._threads = [
-            threading.Thread(target=self._report_death, args=(self._run_source,), name="source", daemon=True),
-            threading.Thread(target=self._report_death, args=(self._run_store,), name="store", daemon=True),
+            threading.Thread(
+                target=self._watched, args=(self._run_source, self._end_source), name="source", daemon=True
+            ),
+            threading.Thread(target=self._watched, args=(self._run_store, self._end_store), name="store", daemon=True),
         ]
 
     def start(self) -> None:
@@ -129,10 +134,14 @@ class AcquisitionThreads:
         self._going.set()
         self._decisions.close()
 
-    def join(self) -> None:
-        """Wait until both threads have ended; keep draining `emit`'s channel until SourceFinished before."""
+    def join(self) -> list[str]:
+        """Wait until both threads have ended; keep draining `emit`'s channel until SourceFinished before.
+
+        The names of those that have not after a while, because the instrument does not let them go.
+        """
         for thread in self._threads:
-            thread.join()
+            thread.join(LEAVE_S)
+        return [thread.name for thread in self._threads if thread.is_alive()]
 
     def _run_source(self) -> None:
         try:
@@ -144,8 +153,11 @@ class AcquisitionThreads:
             pass  # stopped between two stacks
         except SpheroiddError as error:
             self._emit(FaultRaised(FaultCode.INSTRUMENT, error))
-        finally:
+
+    def _end_source(self) -> None:
+        try:
             self._source.close()
+        finally:
             self._frames.close()
 
     def _take(self, plan: StackPlan) -> None:
@@ -218,36 +230,67 @@ class AcquisitionThreads:
                 frames.close()  # aborts the acquisition
 
     def _run_store(self) -> None:
+        unusable: set[StackKey] = set()
         try:
             for item in self._frames:
                 match item:
                     case _Open(plan, found):
-                        held = self._retry_storage(lambda plan=plan: self._store.open(plan))  # type: ignore[misc]
-                        self._emit(StackOpened(plan, held))
-                        found.put(held)
-                    case _Close(key):
+                        unusable.discard(plan.key)
+                        if not self._open(plan, found):
+                            unusable.add(plan.key)
+                    case _Close(key) if key not in unusable:
                         self._retry_storage(lambda key=key: self._store.seal(key))  # type: ignore[misc]
                     case Frame() as frame:
                         self._retry_storage(lambda frame=frame: self._store.append(frame))  # type: ignore[misc]
             self._retry_storage(self._store.close)
         except StorageError:
-            pass  # told before, when it began; stopped by a person while the disk was still full
+            if not self._stop.is_set():  # else told before, when it began; stopped while the disk was still full
+                raise
+
+    def _open(self, plan: StackPlan, found: Channel[Mapping[SliceIndex, int]]) -> bool:
+        """Open a stack and tell the source what it has; False where what is on the disk of it cannot be taken up."""
+        try:
+            held = self._retry_storage(lambda: self._open_or_reject(plan))
+            self._emit(StackOpened(plan, held))
+            found.put(held)
+        except StackError as error:
+            found.fail(error)
+            return False
         finally:
-            self._release_source()
-            self._emit(SourceFinished())
+            found.close()  # whatever happened, nobody waits for it
+        return True
+
+    def _open_or_reject(self, plan: StackPlan) -> Mapping[SliceIndex, int]:
+        """StackError where the disk works and what it holds of the stack is not what it should be."""
+        try:
+            return self._store.open(plan)
+        except StorageError as error:
+            if isinstance(error, NoRoomError) or isinstance(error.__cause__, OSError):
+                raise
+            raise StackError(error.what, where=error.where, do=error.do) from error
+
+    def _end_store(self) -> None:
+        self._release_source()
+        self._emit(SourceFinished())
 
     def _retry_storage(self, action: Callable[[], T]) -> T:
-        """Do it, or wait until the disk lets us: the frame in hand is the one thing that must not be dropped."""
-        told = False
+        """Do it, or wait until the disk lets us: the frame in hand is the one thing that must not be dropped.
+
+        A full disk is waited for until a person stops the run; one that fails, for STORAGE_PATIENCE_S.
+        """
+        told: type[StorageError] | None = None
+        give_up_s = time.monotonic() + STORAGE_PATIENCE_S
         while True:
             try:
                 self._has_room()
                 result = action()
             except StorageError as error:
-                if not told:
+                if told is not type(error):
                     self._emit(FaultRaised(FaultCode.STORAGE, error))
-                told = True
-                if self._stop.wait(STORAGE_RETRY_S):
+                told = type(error)
+                if isinstance(error, NoRoomError):
+                    give_up_s = time.monotonic() + STORAGE_PATIENCE_S
+                if self._stop.wait(STORAGE_RETRY_S) or time.monotonic() > give_up_s:
                     raise
             else:
                 if told:
@@ -261,8 +304,10 @@ class AcquisitionThreads:
             if isinstance(item, _Open):
                 item.found.close()
 
-    def _report_death(self, run: Callable[[], None]) -> None:
-        try:
-            run()
-        except BaseException as error:
-            self._emit(ThreadDied(threading.current_thread().name, error))
+    def _watched(self, run: Callable[[], None], end: Callable[[], None]) -> None:
+        """Run a thread's work and then its end; main is told of what broke in either before it hears of the end."""
+        for part in (run, end):
+            try:
+                part()
+            except BaseException as error:
+                self._emit(ThreadDied(threading.current_thread().name, error))

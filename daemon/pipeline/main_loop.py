@@ -5,14 +5,17 @@ a batch of events in one transaction, and only then acts on them: a slice is ack
 """
 
 import contextlib
-import sqlite3
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.rows import Exclusion, StackState
+from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
+from spheroidd.daemon.pipeline.catalog_outage import RETRY_S, CatalogOutage, state_of
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
@@ -27,7 +30,8 @@ from spheroidd.daemon.scoring.worker import (
     WorkerLost,
     WorkerReady,
 )
-from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
+from spheroidd.daemon.system.thread_deaths import death
+from spheroidd.protocols.errors import RowRefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.events import (
     BlockStored,
     Event,
@@ -47,6 +51,8 @@ from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending, StackEnd
 
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 AnyEvent = Event | StackPlanned | StackHeld | SlicesCameTwice | ThreadDied | WorkerEvent
 _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them changes what can be scored
 EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
@@ -82,6 +88,9 @@ class PlateRun:
         self._stopping = False
         self._next_heartbeat_s = 0.0  # by the clock that never jumps
         self._instrument_error: SpheroiddError | None = None
+        self._outage: StorageError | None = None  # the catalog could not be written, and does not say so yet
+        self._slices_refused = ""  # the run's state while the disk takes no slices
+        self._unwritten: list[AnyEvent] = []  # of the last batch: what the catalog cannot hold
 
     def run(self) -> None:
         """Run to the end, or to a stop.
@@ -119,8 +128,9 @@ class PlateRun:
             while not self._scheduler.source_finished:  # the store may still be telling of slices it made durable
                 self._turn()
         self._worker.stop()
-        if self._threads:
-            self._threads.join()
+        left = self._threads.join() if self._threads else []
+        if left:
+            _log.error("the threads %s do not end, because the instrument does not let them go", ", ".join(left))
         self._pace.state, self._pace.worker, self._pace.current = "stopped", "stopped", None
         self._next_heartbeat_s = 0.0
         self._commit([])
@@ -130,18 +140,25 @@ class PlateRun:
         self._commit(batch)
         self._monitor.after_commit(batch)
         for event in batch:
+            if isinstance(event, SliceDurable) and any(event is one for one in self._unwritten):
+                continue  # durable, and not acknowledged
             self._act(event)
             self._context.inlet.told(event)
         if self._steering.handle_orders(self._context.orders):
             self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
         self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
-            self._scheduler.dispatch(self._worker)
+            self._patiently(lambda: self._scheduler.dispatch(self._worker))
             self._pace.worker = self._scheduler.describe()
-        self._shown()
+        self._show()
 
     def _word(self) -> str:
-        return "stopping" if self._stopping else self._steering.word
+        word = "stopping" if self._stopping else self._steering.word
+        return self._slices_refused or word if word == "running" else word
+
+    def _show(self) -> None:
+        with contextlib.suppress(StorageError):  # a disk that fails is told of in other places
+            self._shown()
 
     def _take_batch(self) -> list[AnyEvent]:
         batch: list[AnyEvent] = []
@@ -152,41 +169,77 @@ class PlateRun:
         return batch
 
     def _commit(self, batch: Sequence[AnyEvent]) -> None:
-        """Write a batch down in one transaction, for as long as it takes the disk to have room for it."""
-        now_s, started_s = time.time(), time.monotonic()  # the first may jump: it must not put off a heartbeat
+        """Write a batch down in one transaction, however long it takes the disk to take it."""
+        started_s = time.monotonic()  # the other clock may jump: it must not put off a heartbeat
         beat = started_s >= self._next_heartbeat_s
+        self._unwritten = []
         if not batch and not beat:
             return
-        refused: StorageError | None = None
-        while True:
-            try:
-                with self._catalog.transaction():
-                    for event in batch:
-                        self._record(event, now_s)
-                    if beat or not all(isinstance(event, _FREQUENT) for event in batch):
-                        self._scheduler.lock_when_ready()
-                    if beat:
-                        excluded = self._scheduler.record_exclusions()
-                        self._catalog.set_run_state(self._pace.run_state(now_s))
-                        self._monitor.record(acquiring=not self._scheduler.source_finished)
-                    if refused:
-                        self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, refused)
-                        self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
-                break
-            except StorageError as error:
-                if not isinstance(error.__cause__, sqlite3.Error):
-                    raise
-                refused, self._pace.state = error, "storage full"
-                self._shown()
-                self._monitor.catalog_unwritable(error)
-                self._steering.handle_orders(self._context.orders)
-                time.sleep(HEARTBEAT_S)
-        if refused:
-            self._pace.state = self._word()
+        now_s = time.time()
+        try:
+            excluded = self._patiently(lambda: self._write_down(batch, now_s, self._record, beat=beat))
+        except RowRefusedError:  # one of them, for which the others must not suffer
+            self._unwritten = []
+            excluded = self._patiently(lambda: self._write_down(batch, now_s, self._record_apart, beat=beat))
+        self._outage = None
         if beat:
             self._scheduler.related_without(excluded)
             self._next_heartbeat_s = started_s + HEARTBEAT_S
             self._monitor.after_heartbeat(self._pace.state)
+
+    def _write_down(
+        self, batch: Sequence[AnyEvent], now_s: float, record: Callable[[AnyEvent, float], None], *, beat: bool
+    ) -> Mapping[str, Exclusion]:
+        excluded: Mapping[str, Exclusion] = {}
+        with self._catalog.transaction():
+            for event in batch:
+                record(event, now_s)
+            if beat or not all(isinstance(event, _FREQUENT) for event in batch):
+                self._scheduler.lock_when_ready()
+            if beat:
+                excluded = self._scheduler.record_exclusions()
+                self._catalog.set_run_state(self._pace.run_state(now_s))
+                self._monitor.record(acquiring=not self._scheduler.source_finished)
+            if self._outage is not None:
+                self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, self._outage)
+                self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
+        return excluded
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Do what writes to the catalog, and once more where that is refused for now.
+
+        Raises what the catalog refused it with where to wait does not help, or was of no use for long enough.
+        """
+        outage: CatalogOutage | None = None
+        while True:
+            try:
+                done = write()
+            except StorageError as error:
+                if not may_pass(error):
+                    raise
+                outage = outage or CatalogOutage()
+                outage.refused(error, stopping=self._stopping)
+                self._outage, self._pace.state = error, state_of(error)
+                self._show()
+                self._monitor.catalog_unwritable(error, self._pace.state)
+                self._steering.handle_orders(self._context.orders)
+                time.sleep(RETRY_S)
+            else:
+                if outage is not None:
+                    self._pace.state = self._word()
+                return done
+
+    def _record_apart(self, event: AnyEvent, now_s: float) -> None:
+        """Record one event by itself; one that the catalog cannot hold fails its stack."""
+        try:
+            with self._catalog.transaction():
+                self._record(event, now_s)
+        except RowRefusedError as error:
+            key = _stack_of(event)
+            if key is None:
+                raise
+            self._unwritten.append(event)
+            self._catalog.end_stack(key, Ending.of(error, key))
 
     # -- inside the transaction: may run again for the same event, so it only writes rows --------------------------
 
@@ -240,7 +293,7 @@ class PlateRun:
         try:
             self._catalog.acknowledge(event, now_s)
         except StorageError as error:
-            if isinstance(error.__cause__, sqlite3.Error):
+            if error.__cause__ is not None:
                 raise
             self._broken(event.key, error)  # other bytes than were acknowledged: this stack is never to be trusted
 
@@ -274,15 +327,15 @@ class PlateRun:
     def _act(self, event: AnyEvent) -> None:
         match event:
             case SliceDurable():
-                self._pace.acknowledged(1, time.time())
+                self._pace.acknowledged(1)
             case StackPlanned(plan):
                 self._pace.slices_total = sum(row.plan.n_slices for row in self._catalog.stacks(plan.key.plate))
                 if not self._stopping:
-                    self._steering.planned(plan)
+                    self._patiently(lambda: self._steering.planned(plan))
             case StackHeld():
                 self._steering.held(event)
             case StackOpened(plan):
-                self._pace.current = plan.key
+                self._pace.opened(plan)
             case SourceFinished():
                 self._scheduler.source_finished = True
                 self._pace.current = None
@@ -295,8 +348,23 @@ class PlateRun:
             case Scored() | ScoringFailed() | ScoringAbandoned():
                 self._scheduler.answered(event)
             case ThreadDied(name, error):
-                raise StackError(f"the {name} thread met an unforeseen error: {error!r}", do="report it") from error
+                broken = error if isinstance(error, StorageError) else death(name, error)
+                self._monitor.dying(broken)
+                raise broken from error
+            case FaultRaised(FaultCode.STORAGE, StorageError() as error, cleared=cleared):
+                self._slices_refused = "" if cleared else state_of(error)
             case FaultRaised(FaultCode.INSTRUMENT, error, None):
                 self._instrument_error = error
             case _:
                 pass
+
+
+def _stack_of(event: AnyEvent) -> StackKey | None:
+    """The stack that an event is about; None for one about the run."""
+    match event:
+        case StackOpened(plan) | StackPlanned(plan):
+            return plan.key
+        case BlockStored(block):
+            return block.key
+        case _:
+            return getattr(event, "key", None)

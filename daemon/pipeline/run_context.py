@@ -58,8 +58,12 @@ class Monitor(Protocol):
         """A heartbeat was committed."""
         ...
 
-    def catalog_unwritable(self, error: SpheroiddError) -> None:
-        """The catalog cannot be written for now."""
+    def catalog_unwritable(self, error: SpheroiddError, state: str) -> None:
+        """The catalog cannot be written for now, and what the run's state is because of it."""
+        ...
+
+    def dying(self, error: SpheroiddError) -> None:
+        """The run ends because a part of it broke."""
         ...
 
 
@@ -78,7 +82,10 @@ class NoMonitor:
     def after_heartbeat(self, state: str) -> None:
         """See Monitor."""
 
-    def catalog_unwritable(self, error: SpheroiddError) -> None:
+    def catalog_unwritable(self, error: SpheroiddError, state: str) -> None:
+        """See Monitor."""
+
+    def dying(self, error: SpheroiddError) -> None:
         """See Monitor."""
 
 

@@ -139,11 +139,15 @@ def relating(catalog: Catalog, plate: str) -> "ScoringScheduler | None":
 
 def taken_up(data_dir: Path, catalog: Catalog, plate: str, relate: Callable[[], None]) -> bool:
     """Wait until the daemon that runs this plate has seen the event; where it does not run this plate, relate here."""
-    written_s = time.time()
-    while time.time() < written_s + PATIENCE_S:
+    written_s, until_s = time.time(), time.monotonic() + PATIENCE_S
+    beats: list[float] = []
+    while time.monotonic() < until_s:
         state = catalog.run_state()
+        if state is not None and state.heartbeat_s not in beats:
+            beats.append(state.heartbeat_s)
         ended = not is_locked(data_dir)
-        if ended or (state is not None and state.heartbeat_s > written_s):  # it began a transaction after ours
+        # A transaction of its began after ours; where the clock was set back, the second new beat shows that.
+        if ended or (state is not None and state.heartbeat_s > written_s) or len(beats) > 2:
             if ended or state is None or state.plate != plate:
                 # It waits for orders or runs another plate. Should it start this one now, it relates it once more.
                 with catalog.transaction():

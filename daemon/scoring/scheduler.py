@@ -22,7 +22,7 @@ from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limi
 from spheroidd.inference.quality.row_trust import relate_judged
 from spheroidd.inference.quality.trust_rules import Seen
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor
-from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.errors import NoRoomError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
@@ -57,11 +57,14 @@ class ScoringScheduler:
         self._plate, self._model = plate_map.name, settings.model_sha256
         self._n_controls = sum(entry.treatment.role in _CONTROLS for entry in plate_map)
         self._running: ScoreJob | None = None
-        self._attempts: Counter[StackKey] = Counter()
+        self._attempts: Counter[StackKey] = Counter()  # workers that died of a stack
+        self._refusals: Counter[StackKey] = Counter()  # times the disk failed for it
+        self._given_up: set[StackKey] = set()
         self._not_before_s: dict[StackKey, float] = {}
         self._again: set[StackKey] = (
             set(catalog.limits_used(plate_map.name, settings.model_sha256)) if settings.again else set()
         )
+        self._mixed = False  # some rows are scored anew and came out otherwise, some are still as they were
         self._nothing_to_lock = not self._n_controls
         self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
         self._uncounted = catalog.uncounted_stacks(self._plate)  # asked again at every heartbeat
@@ -81,9 +84,9 @@ class ScoringScheduler:
         for row in sorted(self._left(), key=lambda row: (row.key in measured, row.state is StackState.ACQUIRING)):
             job = self._job(row)
             if job is not None and time.monotonic() >= self._not_before_s.get(row.key, 0.0):
-                self._running = job
                 if row.state is StackState.STORED:
                     self._catalog.set_stack_state(row.key, StackState.SCORING)
+                self._running = job
                 worker.submit(job)
                 return
 
@@ -104,6 +107,7 @@ class ScoringScheduler:
                 if row.state is StackState.FAILED:
                     self._catalog.set_stack_state(row.key, StackState.STORED)
                 if row.state in (StackState.FAILED, StackState.SCORED):
+                    self._given_up.discard(row.key)
                     keys.append(row.key)
             if keys:
                 new = {"model_sha256": self._model, "stacks": [str(key) for key in keys]}
@@ -120,7 +124,7 @@ class ScoringScheduler:
         return f"{'measuring limits of' if self._running.light_only else 'scoring'} {self._running.key}"
 
     def _left(self) -> list[StackRow]:
-        done = self._measured().keys() - self._again - self._outdated(self._model)
+        done = (self._measured().keys() - self._again - self._outdated(self._model)) | self._given_up
         states = (*_OVER, StackState.QUEUED)
         return [row for row in self._catalog.stacks(self._plate) if row.key not in done and row.state not in states]
 
@@ -151,22 +155,41 @@ class ScoringScheduler:
                 self._catalog.set_stack_state(answer.key, StackState.STORED, "waits for the plate's limits")
             return
         latency_s = None if row.last_acked_s is None else time.time() - row.last_acked_s
-        self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
+        if latency_s is not None and latency_s < 0:  # the clock was set back meanwhile
+            latency_s = None
+        changed = self._catalog.record_measurement(answer.key, answer.measurement, latency_s)
+        self._mixed = self._mixed or (changed and answer.key in self._again)
         if answer.origin is not None:
             self._catalog.put_origin(answer.key, answer.measurement.model_sha256, answer.origin)
         if answer.masks is not None:
             self._catalog.put_mask_evidence(answer.key, answer.measurement.model_sha256, answer.masks)
-        self._catalog.clear_fault(FaultCode.STORAGE_MASKS, answer.key)
-        self._catalog.clear_fault(FaultCode.WORKER_DIED, answer.key)
+        for code in (FaultCode.STORAGE_MASKS, FaultCode.WORKER_DIED, FaultCode.RESCORE_FAILED):
+            self._catalog.clear_fault(code, answer.key)
         self._record_moved_limits(answer.key)
         self._relate(self._model, done=answer.key)
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
-        if isinstance(answer.error, StorageError):
+        if self._is_tried_again(answer):
             self._catalog.raise_fault(FaultCode.STORAGE_MASKS, answer.error, answer.key)
             return
-        self._catalog.end_stack(answer.key, Ending.of(answer.error, answer.key))
+        self._catalog.clear_fault(FaultCode.STORAGE_MASKS, answer.key)
+        self._fail(answer.key, answer.error)
+
+    def _is_tried_again(self, answer: ScoringFailed) -> bool:
+        """A full disk is waited for; one that fails is given a few attempts: it may fail for this stack alone."""
+        if isinstance(answer.error, NoRoomError):
+            return True
+        left = self._settings.max_attempts - self._refusals[answer.key]
+        return isinstance(answer.error, StorageError) and left > 1
+
+    def _fail(self, key: StackKey, error: SpheroiddError) -> None:
+        """A stack cannot be scored. A row that stands was made of images that were sound then: it stays as it is."""
+        if self._catalog.stack(key).state is StackState.SCORED and key not in self._outdated(self._model):
+            self._catalog.raise_fault(FaultCode.RESCORE_FAILED, error, key)
+        else:
+            self._catalog.end_stack(key, Ending.of(error, key))
+        self._give_up(key)
         self.record_relations()
 
     def record_lost(self, event: WorkerLost) -> None:
@@ -179,8 +202,7 @@ class ScoringScheduler:
         error = StackError(what, where=str(event.key), do=do)
         self._catalog.raise_fault(FaultCode.WORKER_DIED, error, event.key)
         if attempt >= self._settings.max_attempts:
-            self._catalog.end_stack(event.key, Ending.of(error, event.key))
-            self.record_relations()
+            self._fail(event.key, error)
 
     def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
         """The worker is free again."""
@@ -189,6 +211,12 @@ class ScoringScheduler:
             self._again.discard(answer.key)
         if isinstance(answer, ScoringFailed):
             self._not_before_s[answer.key] = time.monotonic() + RETRY_S
+            self._refusals[answer.key] += not isinstance(answer.error, NoRoomError)
+
+    def _give_up(self, key: StackKey) -> None:
+        """Leave a stack alone for the rest of this run."""
+        self._given_up.add(key)
+        self._again.discard(key)
 
     def lost(self, event: WorkerLost) -> None:
         """Another worker is being started."""
@@ -293,7 +321,8 @@ class ScoringScheduler:
         stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
         measurements = self._catalog.measurements(self._plate, model_sha256, all_stacks=True)
         measured = {row.key: row.measurement for row in measurements}
-        again = (self._again - {done}) | self._outdated(model_sha256)
+        # What is scored once more stays as it stands for as long as everything comes out the same.
+        again = (self._again - {done} if self._mixed else set()) | self._outdated(model_sha256)
         open_limits = self._limits_may_move(stacks.values())
         self._related_early |= open_limits
         given = [

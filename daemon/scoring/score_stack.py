@@ -23,6 +23,8 @@ from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
+from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
@@ -47,7 +49,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
         ledger = partial(catalog.acknowledged, job.key)
         for block in follow(plan, catalog):
             acknowledged = {index.z: crc for index, crc in ledger().items() if index.channel == block.channel}
-            pixels = read_block(data_dir, block, acknowledged)
+            pixels = _read(data_dir, block, acknowledged)
             preprocessor.feed(block.channel, block.z_start, pixels)
             inspector.feed(block.channel, block.z_start, pixels)
             coarse.feed(block.channel, block.z_start, pixels)
@@ -77,6 +79,18 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
     finally:
         if output:
             output.abandon()
+
+
+def _read(data_dir: Path, block: Block, acknowledged: Mapping[int, int]) -> Pixels:
+    """A block's pixels. StackError where what was stored is damaged or gone: to read it again would not help."""
+    try:
+        return read_block(data_dir, block, acknowledged)
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise  # the disk fails, for a moment perhaps
+        what = f"its stored images do not read back: {error.what}"
+        do = "keep the disk as it is and check it; restore the file from a copy, or image the well again"
+        raise StackError(what, where=error.where, do=do) from error
 
 
 def _preprocessor(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None) -> StreamingPreprocessor:

@@ -23,6 +23,7 @@ from spheroidd.protocols.errors import ConfigError, LateError, RefusedError, Sph
 from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
 
 OPEN_S = 30.0  # how long a program without a deadline waits for the run to take its stack up
+MAX_METADATA = 1 << 16  # letters with one slice; they stand in the ledger for good
 Messages = Iterator[PushMessage]
 
 
@@ -139,5 +140,8 @@ def _frame(given: wire.PushedSlice, pixels: bytes | memoryview, plan: StackPlan)
     image = image.astype(plan.dtype, copy=False)
     if given.HasField("crc32c") and crc32c(image) != given.crc32c:
         raise ConfigError("the pixels do not match their crc32c", where=where, do="send the slice again")
+    if sum(len(name) + len(value) for name, value in given.metadata.items()) > MAX_METADATA:
+        do = "send what belongs to one image, and keep the rest beside the plate"
+        raise ConfigError(f"its metadata are longer than {MAX_METADATA} letters", where=where, do=do)
     acquired_s = given.acquired_s if given.HasField("acquired_s") else time.time()
     return Frame(plan.key, SliceIndex(given.channel, given.z), image, acquired_s, dict(given.metadata))

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import STACK_STATUS, StackState
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
+from spheroidd.daemon.monitoring.status import current_run
 from spheroidd.protocols.stack_end import StackEnd
 
 # Seconds. A slice is durable within milliseconds; a row comes within seconds of its stack's last slice.
@@ -49,7 +51,7 @@ class Metrics:
             return generate_latest(registry)
 
     def _collect(self, catalog: CatalogReader) -> Iterator[Metric]:
-        yield from _run(catalog)
+        yield from _run(catalog, self._data_dir)
         yield from _plates(catalog)
         yield from _queues(catalog)
         yield self._acks.histogram(catalog)
@@ -119,15 +121,15 @@ def _cumulative(values: Sequence[float], edges: Sequence[float]) -> list[tuple[s
     return [*counts, ("+Inf", float(len(values)))]
 
 
-def _run(catalog: CatalogReader) -> Iterator[Metric]:
-    run = catalog.run_state()
+def _run(catalog: CatalogReader, data_dir: Path) -> Iterator[Metric]:
+    run = current_run(data_dir, catalog, time.time())
     if run is not None:
         yield InfoMetricFamily(
             "spheroidd", "The daemon", {"version": run.version, "state": run.state, "plate": run.plate or ""}
         )
         yield GaugeMetricFamily("spheroidd_heartbeat_seconds", "Main's last sign of life, since 1970", run.heartbeat_s)
         yield GaugeMetricFamily("spheroidd_start_seconds", "When the run was started, since 1970", run.started_s)
-        rate = GaugeMetricFamily("spheroidd_slices_per_second", "Acknowledged slices, over the last minute")
+        rate = GaugeMetricFamily("spheroidd_slices_per_second", "Acknowledged slices, over the last seconds")
         eta = GaugeMetricFamily("spheroidd_eta_seconds", "Until the last slice of the run")
         for family, value in ((rate, run.slices_per_s), (eta, run.eta_s)):
             if value is not None:

@@ -137,7 +137,7 @@ function once(work) {
 
 // -- status ---------------------------------------------------------------------------------------------------------
 
-const RUNS = ["running", "pausing", "paused", "aborting", "storage full", "scoring"];
+const RUNS = ["running", "pausing", "paused", "aborting", "storage full", "storage fails", "scoring"];
 
 function onStatus(found) {
   const before = status;
@@ -175,7 +175,7 @@ function showOrders() {
   const waits = state === "paused" || state === "pausing";
   $("pause").hidden = $("pause-after").hidden = !may || state !== "running";
   $("resume").hidden = !may || !waits;
-  $("abort").hidden = !may || !(state === "running" || waits || state === "storage full");
+  $("abort").hidden = !may || !(state === "running" || waits || state.startsWith("storage "));
   const entry = known.find((one) => one.name === chosen());
   $("start").hidden = !may || state !== "idle" || !entry || !entry.submitted;
   const ours = open && status && status.plate === open.plate && RUNS.includes(state);

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.status import SILENT_S
+from spheroidd.daemon.monitoring.status import SILENT_S, current_run
 from spheroidd.daemon.service.messages import last_change, stack_key
 from spheroidd.daemon.web.app import WebApp
 from spheroidd.daemon.web.live_images import LiveImages, Picture
@@ -206,7 +206,7 @@ def _put(kept: dict[str, Any], plate: str, value: Any) -> None:
 def _sign_of_life(data_dir: Path) -> dict[str, Any]:
     try:
         with Catalog.read_only(data_dir) as catalog:
-            run = catalog.run_state()
+            run = current_run(data_dir, catalog, time.time())
     except SpheroiddError as error:
         return {"alive": False, "state": "unknown", "why": error.what}
     if run is None:

@@ -27,7 +27,7 @@ from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.notifications import DeliveryCursor, DeliveryState, next_notice
 from spheroidd.daemon.monitoring.notifier import Notifier
-from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.errors import ConfigError, NoRoomError
 from tests.daemon.monitoring.alarm_rig import Hook, hook, plate, raise_alarm, says
 
 RAISED, ENDED = "raised", "ended"
@@ -200,9 +200,9 @@ def test_a_catalog_that_cannot_be_written_is_told_of_at_once_and_ends(tmp_path: 
     with hook() as server:
         settings = AlarmsConfig(webhook=WebhookConfig(url=server.url))
         with logging_to(tmp_path), RunMonitor(tmp_path, catalog, settings) as monitor:
-            full = StorageError("the disk is full", where="catalog.sqlite", do="make room")
-            monitor.catalog_unwritable(full)
-            monitor.catalog_unwritable(full)
+            full = NoRoomError("the disk is full", where="catalog.sqlite", do="make room")
+            monitor.catalog_unwritable(full, "storage full")
+            monitor.catalog_unwritable(full, "storage full")
             server.wait_for(1)
             monitor.after_heartbeat("running")
             server.wait_for(2)

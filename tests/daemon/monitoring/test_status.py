@@ -99,7 +99,7 @@ def test_no_sign_of_life(data: Path) -> None:
     with acquire_lock(data):
         found = seen(data, now_s=100.0 + status.SILENT_S + 1)
     assert found.exit_code == ATTENTION
-    assert "no sign of life for 31 s" in shown(status.to_screen(found))
+    assert "no sign of life for 11 s" in shown(status.to_screen(found))
 
 
 def test_an_open_fault(data: Path) -> None:

@@ -13,7 +13,7 @@ from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.daemon.service import push_message
 from spheroidd.daemon.service.push_message import SMALL, PushMessage
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.stack import Frame, SliceIndex, StackKey
+from spheroidd.protocols.stack import LARGEST, Frame, SliceIndex, StackKey
 from spheroidd.protocols.well import WellId
 
 BIG = SMALL + 7
@@ -60,7 +60,7 @@ def test_it_says_what_protobuf_says(n_bytes, fields):
     z=st.integers(0, 300),
     transposed=st.booleans(),
     metadata=st.dictionaries(
-        st.text(max_size=5), st.one_of(st.text(max_size=9), st.floats(allow_nan=False)), max_size=3
+        st.text(max_size=5), st.one_of(st.text(max_size=9), st.floats(-LARGEST, LARGEST)), max_size=3
     ),
 )
 @settings(deadline=None, max_examples=60)

@@ -1,0 +1,153 @@
+"""What main does when the catalog refuses: a row that it cannot hold, another process that holds it, a full disk."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from spheroidd.acquisition.channel import Channel
+from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.transaction import may_pass, translated
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring import outage_note
+from spheroidd.daemon.monitoring.alarms import alarms_now
+from spheroidd.daemon.monitoring.monitor import RunMonitor
+from spheroidd.daemon.monitoring.status import look
+from spheroidd.daemon.pipeline import catalog_outage
+from spheroidd.daemon.pipeline.main_loop import PlateRun
+from spheroidd.daemon.pipeline.run_context import RunContext
+from spheroidd.daemon.pipeline.throughput import Throughput
+from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.protocols.errors import NoRoomError, RowRefusedError, StorageError
+from spheroidd.protocols.events import SliceDurable
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
+from tests.daemon.pipeline.test_clock_jump import Desk
+
+GOOD, BAD = (StackKey("P1", WellId(0, column)) for column in (0, 1))
+PLATE = PlateMap("P1", tuple(PlateWell(key.well, Treatment(WellRole.NEGATIVE_CONTROL)) for key in (GOOD, BAD)))
+
+
+def durable(key: StackKey, z: int, **changed: Any) -> SliceDurable:
+    given = {"crc32c": z, "acquired_s": 1.0, "metadata": {}, **changed}
+    return SliceDurable(key, SliceIndex("488", z), **given)
+
+
+def planned(catalog: Catalog) -> None:
+    catalog.register_plate(PLATE, "{}")
+    for key in (GOOD, BAD):
+        catalog.expect(StackPlan(key, ("488",), 4, 8, 8, 0.5, 1.0))
+
+
+def main_loop(catalog: Catalog, monitor: RunMonitor | None = None, shown: Any = lambda: None) -> PlateRun:
+    context = RunContext() if monitor is None else RunContext(monitor=monitor)
+    pace, nobody = Throughput(8, 0, plate="P1"), cast(Any, None)
+    events: Channel[Any] = Channel(capacity=8)
+    return PlateRun(catalog, cast(Any, Desk()), nobody, events, pace, shown, None, context)
+
+
+@pytest.mark.parametrize(
+    "unholdable",
+    [
+        {"acquired_s": float("nan")},  # STRICT tables take no NULL for it
+        {"metadata": {"exposure_ms": float("inf")}},
+        {"metadata": {"image": object()}},
+        {"crc32c": 2**70},
+        {"acquired_s": "yesterday"},
+    ],
+    ids=["nan", "infinite", "object", "huge", "text"],
+)
+def test_a_slice_that_the_catalog_cannot_hold_fails_its_stack_alone(tmp_path: Path, unholdable: dict[str, Any]) -> None:
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+        run = main_loop(catalog)
+        run._commit([durable(GOOD, 0), durable(BAD, 0, **unholdable), durable(GOOD, 1)])
+        assert len(catalog.acknowledged(GOOD)) == 2
+        assert catalog.acknowledged(BAD) == {}
+        assert catalog.stack(BAD).state is StackState.FAILED
+        assert catalog.stack(GOOD).state is StackState.QUEUED
+        assert run._unwritten == [durable(BAD, 0, **unholdable)] or "image" in str(unholdable)
+
+
+def test_what_a_file_name_cannot_say_is_written_down_escaped(tmp_path: Path) -> None:
+    with Catalog.create_or_open(tmp_path) as catalog:
+        catalog.raise_fault("watch-folder", StorageError("odd", where="in/\udcff.tif"))
+        assert [fault.where for fault in catalog.faults()] == ["in/\\udcff.tif"]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> sqlite3.Connection:
+    """Another process's connection, which holds the catalog as a database browser does."""
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+    connection = sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection
+
+
+def test_a_catalog_that_another_program_holds_is_told_beside_it_and_taken_up(
+    tmp_path: Path, held: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage_note, "remove", lambda data_dir: None)
+    seen: list[tuple[str, list[str]]] = []
+
+    def shown() -> None:
+        """While main waits: what a person sees from outside; then the other program lets go."""
+        if outage_note.read(tmp_path) is None:
+            return
+        with Catalog.read_only(tmp_path) as reader:
+            status = look(tmp_path, reader)
+            assert status.run is not None
+            assert (status.run.slices_per_s, status.run.eta_s, status.exit_code) == (None, None, 1)
+            seen.append((status.run.state, [alarm.code for alarm in alarms_now(tmp_path, reader)]))
+        held.execute("ROLLBACK")
+
+    held.execute("ROLLBACK")
+    with acquire_lock(tmp_path), Catalog.create_or_open(tmp_path, busy_s=0.05) as catalog:
+        with RunMonitor(tmp_path, catalog, AlarmsConfig()) as monitor:
+            run = main_loop(catalog, monitor, shown)
+            run._commit([])
+            held.execute("BEGIN IMMEDIATE")
+            run._commit([durable(GOOD, 0)])
+            assert seen[0] == ("storage fails", ["storage-catalog"])
+            assert outage_note.read(tmp_path) is not None
+            run._next_heartbeat_s = 0.0
+            run._commit([])
+            assert outage_note.read(tmp_path) is None
+        assert len(catalog.acknowledged(GOOD)) == 1
+        assert [fault.code for fault in catalog.faults(open_only=False)][-1] == "storage-catalog"
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["for too long", "while a person waits for the end"])
+def test_nobody_waits_for_a_catalog_for_ever(
+    tmp_path: Path, held: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, stopping: bool
+) -> None:
+    monkeypatch.setattr(catalog_outage, "STOPPING_PATIENCE_S" if stopping else "PATIENCE_S", 0.5)
+    held.execute("ROLLBACK")
+    with Catalog.create_or_open(tmp_path, busy_s=0.05) as catalog:
+        held.execute("BEGIN IMMEDIATE")
+        run = main_loop(catalog)
+        if stopping:
+            run.stop()
+        with pytest.raises(StorageError, match="another process holds the catalog"):
+            run._commit([durable(GOOD, 0)])
+        held.execute("ROLLBACK")
+
+
+def test_a_full_disk_is_told_from_every_other_error(tmp_path: Path) -> None:
+    with Catalog.create_or_open(tmp_path) as catalog:
+        connection = catalog.connection
+        connection.execute("PRAGMA max_page_count = 1")  # it stays at what there is
+        with pytest.raises(NoRoomError, match="the disk is full") as full, catalog.transaction():
+            connection.execute("CREATE TABLE filler AS SELECT zeroblob(4000000)")
+    assert may_pass(full.value)
+    with pytest.raises(RowRefusedError) as refused, translated(tmp_path):
+        sqlite3.connect(":memory:").executescript("CREATE TABLE t (x NOT NULL); INSERT INTO t VALUES (NULL)")
+    assert not may_pass(refused.value)
+    (tmp_path / "no.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(StorageError, match="no SQLite database") as damaged, translated(tmp_path):
+        sqlite3.connect(tmp_path / "no.sqlite").execute("SELECT * FROM sqlite_master")
+    assert not may_pass(damaged.value)
