@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from spheroidd.protocols.faults import FaultCode
+
 INTACT, LOOK, DAMAGED = 0, 1, 3  # exit codes of `spheroidd verify`
 
 
@@ -55,7 +57,7 @@ class Kind(StrEnum):
         "restore the file from a backup; without one take the stack again, or score it again where masks are missing",
     )
     DAMAGED_SHARD = (
-        "damaged-shard",
+        FaultCode.DAMAGED_SHARD.value,  # the same damage that a run meets while it reads
         True,
         "a file of images or masks does not decode: cut short, zeroed, a flipped bit",
         "restore the file from a backup; without one take the stack again, or score it again where masks are damaged",
