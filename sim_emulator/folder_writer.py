@@ -7,21 +7,19 @@
     OUT/experiment--NAME/   layout "matrix-screener": Leica's tree, one plane a file
     OUT/truth/              A01_live.tif, A01_dead.tif (0 or 1), A01_ids.tif, A01_cells.csv for every well; wells.csv
 
-The same plate and seed give the same bytes: nothing holds a date, and every random number is named by the seed.
+The same plate and seed give the same bytes: nothing holds a date, and every random number is named by the seed. At the
+instrument's pace the tree grows as an instrument's does: plane after plane, well after well, with what goes wrong.
 """
 
-import csv
-import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import numpy as np
 import tifffile
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from spheroidd.protocols.errors import ConfigError, StorageError
@@ -29,51 +27,56 @@ from spheroidd.protocols.plate import PlateWell
 from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.faults import halve
 from spheroidd.sim_emulator.leica_tree import ScreenerField, resolution
 from spheroidd.sim_emulator.ome_xml import ome_xml
-from spheroidd.sim_emulator.phantom import CellState
-from spheroidd.sim_emulator.scene import Scene
-from spheroidd.sim_emulator.source import EmulatorSource
-from spheroidd.sim_emulator.stage import taken
+from spheroidd.sim_emulator.source import Delivery, EmulatorSource
+from spheroidd.sim_emulator.truth_files import PhantomTruth, PlateTruth
 
 Layout = Literal["ome-tiff", "matrix-screener", "ome-zarr"]
 Progress = Callable[[WellId, int, int], None]  # well, wells written, wells in all
 _CLASSIC_TIFF_BYTES = 2**32 - 2**26
 
 
-def write_plate(source: EmulatorSource, out: Path, layout: Layout, progress: Progress | None = None) -> None:
-    """Write every imaged well, the plate map and the truth into the new or empty folder `out`.
+def write_plate(
+    source: EmulatorSource, out: Path, layout: Layout, progress: Progress | None = None, truth: PlateTruth | None = None
+) -> None:
+    """Write every imaged well, the plate map and the truth into the new or empty folder `out`, at the source's pace.
 
-    Paths go into the map for "ome-tiff" and "ome-zarr", with the voxel size. ConfigError where `out` holds anything,
-    StorageError where the disk refuses.
+    Paths go into the map for "ome-tiff" and "ome-zarr", with the voxel size. `truth` is that of a recorded plate; a
+    phantom knows its own. ConfigError where `out` holds anything, StorageError where the disk refuses; InstrumentError
+    or StackError where the source's faults have the connection or the stack lost: the writing ends there.
     """
     if layout not in _LAYOUTS:
         raise ConfigError(f"no layout is called {layout!r}", do=f"use one of {', '.join(_LAYOUTS)}")
+    if source.recording is None:
+        truth = PhantomTruth(source)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError("the folder is not empty", where=str(out), do="name a new or empty folder")
-        (out / "truth").mkdir(parents=True)
-        _write(source, out, layout, progress or (lambda well, done, total: None))
+        out.mkdir(parents=True, exist_ok=True)
+        if truth is not None:
+            (out / "truth").mkdir()
+        _write(source, out, layout, progress or (lambda well, done, total: None), truth)
     except OSError as error:
         what = f"cannot write the plate: {error.strerror or error}"
         raise StorageError(what, where=str(out), do="check the disk's space and your rights") from error
 
 
-def _write(source: EmulatorSource, out: Path, layout: Layout, progress: Progress) -> None:
-    paths: dict[WellId, Path] = {}
+def _write(source: EmulatorSource, out: Path, layout: Layout, progress: Progress, truth: PlateTruth | None) -> None:
+    plans, written = list(source.plans()), _LAYOUTS[layout]
+    paths = {plan.key.well: written.path(plan.key.well, out) for plan in plans}
+    rows = [_map_row(entry, paths.get(entry.well), source) for entry in source.plate_map]
+    write_plate_map(out / "map.csv", rows)  # first: a plate that grows is run while it does
     if layout == "ome-zarr":
         _plate_group(source, out)
-    plans = list(source.plans())
     for done, plan in enumerate(plans):
-        scene = source.scene(plan.key.well)
-        path = _LAYOUTS[layout](scene, plan, out)
-        if path is not None:
-            paths[plan.key.well] = path
-        _write_truth(scene, plan, out / "truth")
+        written.write(source, plan, out)
+        if truth is not None:
+            truth.write_well(plan, out / "truth")
         progress(plan.key.well, done + 1, len(plans))
-    rows = [_map_row(entry, paths.get(entry.well), source) for entry in source.plate_map]
-    write_plate_map(out / "map.csv", rows)
-    _write_wells(source, plans, out / "truth" / "wells.csv")
+    if truth is not None:
+        truth.write_wells(plans, out / "truth" / "wells.csv")
 
 
 def _map_row(entry: PlateWell, path: Path | None, source: EmulatorSource) -> PlateWell:
@@ -84,28 +87,43 @@ def _map_row(entry: PlateWell, path: Path | None, source: EmulatorSource) -> Pla
     return PlateWell(entry.well, entry.treatment, files, source.preset.pixel_um, source.preset.z_step_um)
 
 
-def _images(scene: Scene, plan: StackPlan) -> Iterator[tuple[str, int, NDArray[np.uint16]]]:
-    return ((index.channel, index.z, scene.image(index.channel, index.z)) for index in plan.indices())
+def _arriving(source: EmulatorSource, plan: StackPlan) -> Iterator[Delivery]:
+    """The stack's slices that are written, each when the instrument has it; one that comes twice is written twice."""
+    for delivery in source.deliveries(plan, set(plan.indices())):
+        for _ in range(delivery.copies):
+            yield delivery
 
 
-def _write_ome_tiff(scene: Scene, plan: StackPlan, out: Path) -> Path:
+def _write_ome_tiff(source: EmulatorSource, plan: StackPlan, out: Path) -> None:
     """One file, plane after plane in the order of acquisition: axes ZCYX."""
     path = out / f"{plan.key.well}.ome.tif"
-    planes = [taken(scene.preset, plan, index) for index in plan.indices()]
+    planes = [source.taken(plan, index) for index in plan.indices()]
     text = ome_xml(plan, str(plan.key.well), n_z=plan.n_z, channels=plan.channels, planes=planes).encode()
+    cut = False
     with tifffile.TiffWriter(path, bigtiff=plan.n_bytes > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
-        for _, _, image in _images(scene, plan):
-            file.write(image, description=text, metadata=None, contiguous=False, software=False, **resolution(plan))
+        for delivery in _arriving(source, plan):
+            cut = cut or "cut" in delivery.kinds
+            file.write(
+                delivery.pixels,
+                description=text,
+                metadata=None,
+                contiguous=False,
+                software=False,
+                **resolution(plan),
+            )
             text = b""
-    return path
+    if cut:
+        halve(path)
 
 
-def _write_matrix_screener(scene: Scene, plan: StackPlan, out: Path) -> None:
+def _write_matrix_screener(source: EmulatorSource, plan: StackPlan, out: Path) -> None:
     """One plane a file; C00 is 488 and C01 is 561."""
-    field = ScreenerField(out / f"experiment--{plan.key.plate}", plan, scene.preset)
+    field = ScreenerField(out / f"experiment--{plan.key.plate}", plan, partial(source.taken, plan))
     field.make()
-    for channel, z, image in _images(scene, plan):
-        field.write(channel, z, image)
+    for delivery in _arriving(source, plan):
+        path = field.write(*delivery.index, delivery.pixels)
+        if "cut" in delivery.kinds:
+            halve(path)
     field.write_metadata()
 
 
@@ -135,7 +153,7 @@ def _plate_group(source: EmulatorSource, out: Path) -> None:
         root.create_group(first[row])
 
 
-def _write_ome_zarr(scene: Scene, plan: StackPlan, out: Path) -> Path:
+def _write_ome_zarr(source: EmulatorSource, plan: StackPlan, out: Path) -> None:
     """One field "0" with one resolution; a chunk is a plane."""
     well = plan.key.well
     root = zarr.open_group(out / "plate.ome.zarr", mode="r+", zarr_format=3)
@@ -163,8 +181,14 @@ def _write_ome_zarr(scene: Scene, plan: StackPlan, out: Path) -> Path:
         compressors=BloscCodec(typesize=2, cname="lz4", clevel=5, shuffle="bitshuffle"),
         dimension_names=("c", "z", "y", "x"),
     )
-    for channel, z, pixels in _images(scene, plan):
-        array[plan.channels.index(channel), z] = pixels
+    for delivery in _arriving(source, plan):
+        channel, z = delivery.index
+        array[plan.channels.index(channel), z] = delivery.pixels
+        if "cut" in delivery.kinds:
+            halve(_zarr_image(well, out) / "0" / "c" / str(plan.channels.index(channel)) / str(z) / "0" / "0")
+
+
+def _zarr_image(well: WellId, out: Path) -> Path:
     return out / "plate.ome.zarr" / well.row_name / well.column_name / "0"
 
 
@@ -172,45 +196,16 @@ def _window() -> dict[str, int]:
     return {"min": 0, "max": 65535, "start": 100, "end": 3000}
 
 
-_LAYOUTS: dict[str, Callable[[Scene, StackPlan, Path], Path | None]] = {
-    "ome-tiff": _write_ome_tiff,
-    "matrix-screener": _write_matrix_screener,
-    "ome-zarr": _write_ome_zarr,
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A layout: how a stack is written, and the path that the map has for it."""
+
+    write: Callable[[EmulatorSource, StackPlan, Path], None]
+    path: Callable[[WellId, Path], Path | None]
+
+
+_LAYOUTS: dict[str, _Written] = {
+    "ome-tiff": _Written(_write_ome_tiff, lambda well, out: out / f"{well}.ome.tif"),
+    "matrix-screener": _Written(_write_matrix_screener, lambda well, out: None),
+    "ome-zarr": _Written(_write_ome_zarr, _zarr_image),
 }
-
-
-def _write_truth(scene: Scene, plan: StackPlan, folder: Path) -> None:
-    """Masks and cell numbers plane by plane, and the cells' table."""
-    well = plan.key.well
-    with ExitStack() as stack:
-        files = [
-            stack.enter_context(tifffile.TiffWriter(folder / f"{well}_{name}.tif", byteorder="<"))
-            for name in ("live", "dead", "ids")
-        ]
-        rows = scene.cells()
-        number = np.uint16 if rows["id"].max(initial=0) < 2**16 else np.uint32
-        for plane in scene.planes_truth():
-            for file, pixels in zip(files, plane, strict=True):
-                page = pixels.astype(np.uint8 if pixels.dtype == bool else number)
-                file.write(
-                    page, compression="zlib", metadata=None, contiguous=False, software=False, **resolution(plan)
-                )
-    with (folder / f"{well}_cells.csv").open("w", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table)
-        names = rows.dtype.names or ()
-        writer.writerow(names)
-        writer.writerows([_cell(name, row[name]) for name in names] for row in rows)
-
-
-def _cell(name: str, value: np.generic) -> str:
-    if name == "state":
-        return CellState(int(value)).name.lower()
-    return f"{value:.3f}" if isinstance(value, np.floating) else str(int(value))
-
-
-def _write_wells(source: EmulatorSource, plans: list[StackPlan], path: Path) -> None:
-    rows = [dataclasses.asdict(source.well_truth(plan.key.well)) for plan in plans]
-    with path.open("w", newline="", encoding="utf-8") as table:
-        writer = csv.DictWriter(table, rows[0])
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)

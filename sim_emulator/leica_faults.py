@@ -6,8 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.faults import PICTURE_FAULTS, Fault, look_of
+from spheroidd.sim_emulator.look import PLAIN, Look
 
-SliceFault = Literal["missing", "late", "cut", "duplicate", "halt", "end", "hang-up"]
+SliceFault = Literal["missing", "late", "cut", "duplicate", "halt", "end", "hang-up", "bright", "dark", "defocus"]
 CommandFault = Literal["refuse", "mute", "hang-up"]
 
 
@@ -16,7 +18,8 @@ class LeicaFault(BaseModel):
 
     At a slice: missing, its file is not written. late, it is written `seconds` after the scan's end. cut, only half of
     it is written. duplicate, it is written and told of twice. halt, the scan stands still without a word. end, the
-    scan ends there, as if it were over. hang-up, the connection is closed; the scan goes on.
+    scan ends there, as if it were over. hang-up, the connection is closed; the scan goes on. bright, dark, defocus: the
+    picture is, as `faults.Fault` has it; its file is written.
     At a command: refuse, an error is the answer. mute, there is no answer. hang-up, the connection is closed.
     It happens `times` times in a server's life.
     """
@@ -26,7 +29,7 @@ class LeicaFault(BaseModel):
     kind: SliceFault | CommandFault
     well: str | None = None
     z: int = Field(default=0, ge=0)
-    channel: Literal["488", "561"] = "488"
+    channel: Literal["488", "561", "both"] = "488"
     command: str | None = None
     seconds: float = Field(default=0.5, ge=0)
     times: int = Field(default=1, ge=1)
@@ -38,6 +41,12 @@ class LeicaFault(BaseModel):
             return text and str(WellId.parse(text))
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+    @property
+    def look(self) -> Look:
+        """What it does to the picture."""
+        kind = next((kind for kind in PICTURE_FAULTS if kind == self.kind), None)
+        return PLAIN if kind is None else look_of([Fault.model_validate({"kind": kind})])
 
     @classmethod
     def parse(cls, text: str) -> Self:

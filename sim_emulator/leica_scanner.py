@@ -3,17 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.pixels import Pixels
-from spheroidd.protocols.stack import SliceIndex
+from spheroidd.protocols.stack import SliceIndex, StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.faults import PICTURE_FAULTS, halve
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_tree import ScreenerField
-from spheroidd.sim_emulator.scene import Scene
+from spheroidd.sim_emulator.look import PLAIN, Specimen
 from spheroidd.sim_emulator.source import EmulatorSource
 from spheroidd.sim_emulator.stage import stage_um
 
@@ -52,6 +55,7 @@ class LeicaScanner:
         self._timers: list[threading.Timer] = []
         self._lock = threading.Lock()
         self.stage_um = (0.0, 0.0)
+        self.failure: SpheroiddError | None = None  # of the recording that it images: no instrument's, and told apart
 
     @property
     def scanning(self) -> bool:
@@ -109,9 +113,12 @@ class LeicaScanner:
 
     def _scan(self, places: Sequence[Place], folder: Path) -> None:
         self._say("scanstart")
-        for place in _serpentine(places):
-            if not self._image(place, folder):
-                break
+        try:
+            for place in _serpentine(places):
+                if not self._image(place, folder):
+                    break
+        except SpheroiddError as error:
+            self.failure = error
         self._say("scanfinished")
         for seconds, field, index, image in self._late:
             self._timers.append(threading.Timer(seconds, field.write, (*index, image)))
@@ -124,21 +131,24 @@ class LeicaScanner:
     def _image(self, place: Place, folder: Path) -> bool:
         """One field; False where the scan ends in it."""
         plan = self._plate.plan(place.well)
-        field = ScreenerField(folder, plan, self._plate.preset, place.x, place.y)
+        field = ScreenerField(folder, plan, partial(self._plate.taken, plan), place.x, place.y)
         field.make()
         self.stage_um = stage_um(self._plate.preset, place.well)
-        scene, told = self._scene(place), None
+        specimen, told = self._specimen(place, plan), None
         period_s = (plan.slice_period_s or 0.0) / len(plan.channels) if self._real else 0.0
         due_s = time.monotonic()
         for index in plan.indices():
-            image = scene.image(*index) if scene else np.full((plan.height, plan.width), DARK_ADU, np.uint16)
+            kind = self._fault_at(place.well, index)
+            look = PLAIN if kind is None else kind.look
+            image = (
+                specimen.image(*index, look) if specimen else np.full((plan.height, plan.width), DARK_ADU, np.uint16)
+            )
             due_s = max(due_s + period_s, time.monotonic())
             if self._stop.wait(max(0.0, due_s - time.monotonic())) or self._is_held():
                 return False
-            kind = self._fault_at(place.well, index)
             if kind is not None and not self._suffer(kind, field, index, image):
                 return False
-            if kind is None or kind.kind in ("duplicate", "hang-up"):
+            if kind is None or kind.kind in ("duplicate", "hang-up", *PICTURE_FAULTS):
                 field.write(*index, image)
             told = field.path(*index)
             if kind is not None and kind.kind == "duplicate":
@@ -154,15 +164,20 @@ class LeicaScanner:
             pass
         return self._stop.is_set()
 
-    def _scene(self, place: Place) -> Scene | None:
-        """What lies there; nothing where the plate map has no such well."""
-        if place.well not in {entry.well for entry in self._plate.plate_map.imaged()}:
+    def _specimen(self, place: Place, plan: StackPlan) -> Specimen | None:
+        """What lies there; nothing where the plate has no such well. A recording's fields lie side by side."""
+        plate, stack = self._plate, place.x + 100 * place.y
+        if plate.recording is not None:
+            x_um, y_um = place.x * plan.width * plan.pixel_um, place.y * plan.height * plan.pixel_um
+            return plate.specimen(place.well, stack, x_um=x_um, y_um=y_um)
+        if place.well not in {entry.well for entry in plate.plate_map.imaged()}:
             return None
-        return self._plate.scene(place.well, stack=place.x + 100 * place.y)
+        return plate.specimen(place.well, stack)
 
     def _fault_at(self, well: WellId, index: SliceIndex) -> LeicaFault | None:
         for fault in self._faults:
-            if fault.well == str(well) and (fault.channel, fault.z) == index and self._fires(fault):
+            here = fault.well == str(well) and fault.channel in ("both", index.channel) and fault.z == index.z
+            if here and self._fires(fault):
                 return fault
         return None
 
@@ -177,9 +192,7 @@ class LeicaScanner:
             case "hang-up":
                 self.hang_up()
             case "cut":
-                path = field.write(*index, image)
-                whole = path.read_bytes()
-                path.write_bytes(whole[: len(whole) // 2])
+                halve(field.write(*index, image))
             case "late":
                 self._late.append((fault.seconds, field, index, image))
             case "duplicate":

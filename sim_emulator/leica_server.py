@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_scanner import LeicaScanner, Place
@@ -71,6 +71,11 @@ class LeicaServer:
     def scanning(self) -> bool:
         """Whether a scan goes on."""
         return self._scanner.scanning
+
+    @property
+    def failure(self) -> SpheroiddError | None:
+        """Why a scan broke off that no fault ended: a recording whose planes cannot be read."""
+        return self._scanner.failure
 
     def start(self) -> None:
         """Begin to listen; ConfigError where the port is taken."""

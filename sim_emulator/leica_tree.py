@@ -1,5 +1,6 @@
 """The tree that Leica's Matrix Screener writes, one plane a file; U is a well's column, V its row, both from 0."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from numpy.typing import NDArray
 
 from spheroidd.protocols.stack import SliceIndex, StackPlan
 from spheroidd.sim_emulator.ome_xml import ome_xml
-from spheroidd.sim_emulator.presets import Preset
-from spheroidd.sim_emulator.stage import taken
+from spheroidd.sim_emulator.stage import Taken
 
 JOB = 8
 
@@ -22,7 +22,7 @@ class ScreenerField:
 
     experiment: Path
     plan: StackPlan
-    preset: Preset
+    how: Callable[[SliceIndex], Taken]
     x: int = 0
     y: int = 0
     job: int = JOB
@@ -43,7 +43,7 @@ class ScreenerField:
     def write(self, channel: str, z: int, image: NDArray[np.unsignedinteger[Any]]) -> Path:
         """Write one plane."""
         path = self.path(channel, z)
-        planes = [taken(self.preset, self.plan, SliceIndex(channel, z))]
+        planes = [self.how(SliceIndex(channel, z))]
         text = ome_xml(self.plan, path.name, n_z=1, channels=(channel,), planes=planes).encode()
         with tifffile.TiffWriter(path, byteorder="<") as file:
             file.write(image, description=text, metadata=None, software=False, **resolution(self.plan))
@@ -51,7 +51,7 @@ class ScreenerField:
 
     def write_metadata(self) -> None:
         """Write the field's own OME-XML, as it is written once all of its images are."""
-        planes = [taken(self.preset, self.plan, index) for index in self.plan.indices()]
+        planes = [self.how(index) for index in self.plan.indices()]
         text = ome_xml(self.plan, self._stem, n_z=self.plan.n_z, channels=self.plan.channels, planes=planes).encode()
         (self.folder / "metadata" / f"{self._stem}.ome.xml").write_bytes(text)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spheroidd.sim_emulator.camera import GAIN_ADU_PER_E, READ_NOISE_E, Camera
 from spheroidd.sim_emulator.draws import Draws, Floats
+from spheroidd.sim_emulator.look import PLAIN, Look
 from spheroidd.sim_emulator.optics import Drift, Optics, emission
 from spheroidd.sim_emulator.phantom import Cells, CellState, Phantom, count_states, grow, live_fraction
 from spheroidd.sim_emulator.plate import WellSpec
@@ -77,9 +78,12 @@ class Scene:
         self._optics.expected(self._ring, planes % depth, dye, z, self._expected)
         return self._expected
 
-    def image(self, channel: str, z: int) -> NDArray[np.uint16]:
+    def image(self, channel: str, z: int, look: Look = PLAIN) -> NDArray[np.uint16]:
         """One camera image (y, x); the same bytes whenever and in whatever order it is asked for."""
-        return self._camera.expose(self.expected_e(channel, z), self._noise.key(f"{channel} {z}"))
+        light = self.expected_e(channel, z)
+        if not look.plain:
+            light = look.of_light(light, self.preset.pixel_um)
+        return self._camera.expose(light, self._noise.key(f"{channel} {z}"))
 
     def plane_truth(self, z: int) -> PlaneTruth:
         """The true masks and cell numbers (y, x) of one slice."""

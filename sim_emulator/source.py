@@ -6,49 +6,28 @@ completed with the very bytes that were missing.
 
 import dataclasses
 from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
+from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
+from spheroidd.sim_emulator.look import Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
+from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
 from spheroidd.sim_emulator.scene import Scene, well_truth
-from spheroidd.sim_emulator.stage import taken
+from spheroidd.sim_emulator.stage import Taken, taken
 from spheroidd.sim_emulator.truth import Truth, WellTruth
 
 Positive = Field(default=None, gt=0)
-
-
-class Fault(BaseModel):
-    """Something the instrument does wrong when it comes to one slice.
-
-    drop: the slice is not delivered. duplicate: it comes twice. stall: it comes `seconds` late. short: the stack ends
-    before it, without a word. fail: the stack is lost (StackError). lost: the instrument is gone (InstrumentError).
-    A fault happens `times` times in a source's life.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["drop", "duplicate", "stall", "short", "fail", "lost"]
-    well: str
-    z: int = Field(ge=0)
-    channel: Literal["488", "561"] = "488"
-    seconds: float = Field(default=5.0, ge=0)
-    times: int = Field(default=1_000_000, ge=1)
-
-    @field_validator("well")
-    @classmethod
-    def _is_a_well(cls, text: str) -> str:
-        try:
-            return str(WellId.parse(text))
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
 
 
 class EmulatorSettings(BaseModel):
@@ -89,21 +68,62 @@ class EmulatorSettings(BaseModel):
     intensity: float = Field(default=1.0, gt=0)
     autofluorescence: float | None = Field(default=None, ge=0, le=1)
     swapped_channels: bool = False
+    # A recorded plate in its place.
+    recording: Path | None = None
+    """What is imaged instead of the phantom: a plate map with paths, the data directory of a plate that was run, or one
+    stack, which then lies in every well."""
+    exposure: float = Field(default=1.0, gt=0, le=1000)
+    """How many times as much light as the recording was made with; 1 gives its very pixels."""
     faults: tuple[Fault, ...] = ()
 
-    def field_preset(self) -> Preset:
-        """The preset with this model's geometry in place of its own."""
+    def field_preset(self, recording: Recording | None = None) -> Preset:
+        """The preset with this model's geometry in place of its own, and of the recording's where there is one.
+
+        A recording's field is placed from where it was taken: without a word, just there.
+        """
         names = {field.name for field in dataclasses.fields(Preset)} - {"name"}
         given = {name: value for name in names if (value := getattr(self, name, None)) is not None}
-        return dataclasses.replace(PRESETS[self.preset], **given)
+        base = PRESETS[self.preset]
+        if recording is not None:
+            held = recording.geometry
+            camera = held.camera
+            base = dataclasses.replace(
+                base,
+                n_z=held.n_z,
+                height=camera.height,
+                width=camera.width,
+                pixel_um=camera.pixel_um,
+                z_step_um=held.z_step_um,
+                field_z_um=0.0,
+                field_y_um=0.0,
+                field_x_um=0.0,
+            )
+        return dataclasses.replace(base, **given)
 
     def design(self) -> PlateDesign:
         """The plate to be made up."""
         return PlateDesign(**{f.name: getattr(self, f.name) for f in dataclasses.fields(PlateDesign)})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delivery:
+    """One slice as the instrument gives it away, and what goes wrong with it; it comes `copies` times."""
+
+    index: SliceIndex
+    pixels: Pixels
+    kinds: frozenset[str]
+
+    @property
+    def copies(self) -> int:
+        """0 for a slice that is not delivered."""
+        return 0 if "drop" in self.kinds else 2 if "duplicate" in self.kinds else 1
+
+
 class EmulatorSource:
-    """A StackSource over a synthetic plate. `preset` replaces the one that the settings name."""
+    """A StackSource over a synthetic plate, or over a recorded one.
+
+    `preset` replaces the one that the settings name; `recording` is the opened one, where they name one.
+    """
 
     Settings: ClassVar[type[EmulatorSettings]] = EmulatorSettings
 
@@ -115,11 +135,18 @@ class EmulatorSource:
         clock: Clock,
         *,
         preset: Preset | None = None,
+        recording: Recording | None = None,
     ) -> None:
-        self.settings, self.preset = settings, preset or settings.field_preset()
+        if settings.recording is not None and recording is None:
+            do = "take the source from `build_source`, which opens it"
+            raise ConfigError("the recording was not opened", where=str(settings.recording), do=do)
+        self.settings, self.recording = settings, recording
+        self.preset = preset or settings.field_preset(recording)
+        if plate_map is None and recording is not None and recording.plate_map is not None:
+            plate_map = PlateMap(plate_name, recording.plate_map.wells)
         self._map = plate_map or settings.design().plate_map(plate_name, settings.seed)
         self._clock = clock
-        self._fired: dict[Fault, int] = {}
+        self._faults = FaultReel(settings.faults)
         self._choices = SpecChoices(
             settings.seed,
             self.preset.diameter_um,
@@ -135,7 +162,13 @@ class EmulatorSource:
         return self._map
 
     def check(self) -> None:
-        """Nothing can be out of order: settings and plate map refused nonsense when they were made."""
+        """Raise ConfigError where a stack of the recording cannot be read; nothing else can be out of order."""
+        if self.recording is not None:
+            try:
+                self.recording.check()
+            except StackError as error:
+                do = f"{error.do}, or take the well out of the recording's plate map"
+                raise ConfigError(error.what, where=error.where, do=do) from error
 
     def plans(self) -> Sequence[StackPlan]:
         """One stack per well that is not empty, controls first."""
@@ -143,41 +176,83 @@ class EmulatorSource:
 
     def plan(self, well: WellId, stack: int = 0) -> StackPlan:
         """The geometry of a well's stack."""
-        p = self.preset
-        key = StackKey(self._map.name, well, stack)
+        p, held = self.preset, self.recording.geometry if self.recording else None
         return StackPlan(
-            key, CHANNELS, p.n_z, p.height, p.width, p.pixel_um, p.z_step_um, slice_period_s=p.slice_period_s
+            StackKey(self._map.name, well, stack),
+            held.channels if held else CHANNELS,
+            p.n_z,
+            p.height,
+            p.width,
+            p.pixel_um,
+            p.z_step_um,
+            dtype=held.camera.dtype if held else "uint16",
+            slice_period_s=p.slice_period_s,
         )
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """The wanted slices in the plan's order, at the instrument's pace unless the settings say fast."""
+        for delivery in self.deliveries(plan, wanted):
+            pixels, said = delivery.pixels, self.taken(plan, delivery.index).facts
+            if "cut" in delivery.kinds:
+                pixels = pixels[: plan.height // 2]
+            for _ in range(delivery.copies):
+                yield Frame(plan.key, delivery.index, pixels, self._clock.now(), said)
+
+    def deliveries(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Delivery]:
+        """The same for an instrument that gives its slices away in its own form: each when it is due.
+
+        What ends a stack or the connection has happened here already.
+        """
         order = [index for index in plan.indices() if index in wanted]
         if not order:
             return
-        scene = self.scene(plan.key.well, plan.key.stack)
-        scene.image(*order[0])  # what takes long to prepare is prepared before the shutter opens
+        specimen = self.specimen(plan.key.well, plan.key.stack)
+        specimen.image(*order[0])  # what takes long to prepare is prepared before the shutter opens
         start = self._clock.elapsed()
         for index in order:
-            pixels = scene.image(index.channel, index.z)
+            faults = self._faults.due(plan.key.well, index)
+            pixels = specimen.image(index.channel, index.z, look_of(faults))
             self._wait_until(start + self._due_s(plan, index) - self._due_s(plan, order[0]))
-            copies = 1
-            for fault in self._faults(plan.key.well, index):
-                if fault.kind == "short":
-                    return
-                copies = self._suffer(fault, plan, copies)
-            said = taken(self.preset, plan, index).facts
-            for _ in range(copies):
-                yield Frame(plan.key, index, pixels, self._clock.now(), said)
+            for fault in faults:
+                self._suffer(fault, plan, index)
+            kinds = frozenset(fault.kind for fault in faults)
+            if "short" in kinds:
+                return
+            yield Delivery(index, pixels, kinds)
 
     def close(self) -> None:
-        """There is nothing to let go."""
+        """Let a recording's files go; may be called twice."""
+        if self.recording is not None:
+            self.recording.close()
+
+    def specimen(self, well: WellId, stack: int = 0, *, x_um: float = 0.0, y_um: float = 0.0) -> Specimen:
+        """What lies under the objective; a recording also beside the field, where nothing was recorded."""
+        if self.recording is None:
+            return self.scene(well, stack)
+        p, held = self.preset, self.recording.geometry
+        place = Place(well, p.field_x_um + x_um, p.field_y_um + y_um, p.field_z_um)
+        camera = CameraField(p.height, p.width, p.pixel_um, held.camera.dtype)
+        return RecordedSpecimen(self.recording, camera, place, p.z_step_um, self.settings.exposure)
+
+    def taken(self, plan: StackPlan, index: SliceIndex) -> Taken:
+        """How an image is taken; exposed as long as the recorded one was, times the factor, where that is known."""
+        how = taken(self.preset, plan, index)
+        if self.recording is None:
+            return how
+        recorded_ms = self.recording.exposure_ms(plan.key.well, index.channel)
+        return (
+            how if recorded_ms is None else dataclasses.replace(how, exposure_ms=recorded_ms * self.settings.exposure)
+        )
 
     def scene(self, well: WellId, stack: int = 0) -> Scene:
         """The well under the microscope, for slices and truth without a plan."""
         return Scene.of(self.spec(well), self.preset, stack=stack, swapped=self.settings.swapped_channels)
 
     def spec(self, well: WellId | str) -> WellSpec:
-        """What the well truly is."""
+        """What the well truly is; ConfigError where it was recorded, because then only its truth's files know."""
+        if self.recording is not None:
+            do = "look for a folder `truth` beside the recording"
+            raise ConfigError("a recorded well is no phantom", where=str(well), do=do)
         return well_spec(self._map, self._entry(well), self._choices)
 
     def well_truth(self, well: WellId | str, stack: int = 0) -> WellTruth:
@@ -207,20 +282,12 @@ class EmulatorSource:
         if self.settings.pace == "real" and (left := due_s - self._clock.elapsed()) > 0:
             self._clock.sleep(left)
 
-    def _faults(self, well: WellId, index: SliceIndex) -> Iterator[Fault]:
-        for fault in self.settings.faults:
-            here = fault.well == str(well) and (fault.channel, fault.z) == index
-            if here and self._fired.get(fault, 0) < fault.times:
-                self._fired[fault] = self._fired.get(fault, 0) + 1
-                yield fault
-
-    def _suffer(self, fault: Fault, plan: StackPlan, copies: int) -> int:
-        """Let a fault happen; how many copies of the slice come after it."""
-        what = f"the emulator was told to fail at channel {fault.channel} z {fault.z}"
+    def _suffer(self, fault: Fault, plan: StackPlan, index: SliceIndex) -> None:
+        """Let what a fault does to the whole stack happen."""
+        what = f"the emulator was told to fail at channel {index.channel} z {index.z}"
         if fault.kind == "fail":
             raise StackError(what, where=str(plan.key), do="take the fault out of the emulator's settings")
         if fault.kind == "lost":
             raise InstrumentError(what, where=str(plan.key), do="take the fault out of the emulator's settings")
         if fault.kind == "stall":
             self._clock.sleep(fault.seconds)
-        return {"drop": 0, "duplicate": 2}.get(fault.kind, copies)

@@ -211,26 +211,7 @@ class ReplaySource:
         return StackKey(self._map.name, well.well)
 
     def _length(self, name: LengthName, well: PlateWell, stack: RecordedStack) -> float:
-        """As the file, the map and the settings say it; ConfigError where they differ or are silent, DisagreementError
-        where the files alone contradict themselves.
-        """
-        said: dict[VoxelFrom, float | None] = {
-            "file": getattr(stack, name),
-            "map": getattr(well, name),
-            "settings": getattr(self._settings, name),
-        }
-        where, conflict = f"well {well.well}", stack.conflicts.get(name, "")
-        try:
-            length = settle_length(name, said, self._settings.voxel_from, where=where, conflict=conflict)
-        except DisagreementError as error:
-            if conflict:
-                raise
-            raise ConfigError(error.what, where=error.where, do=error.do) from error
-        if length is None:
-            what = f"{name} is unknown: neither the file's metadata nor the plate map says it"
-            do = f"write {name} (micrometres) into the plate map or the source's settings"
-            raise ConfigError(what, where=where, do=do)
-        return float(length)
+        return settled_length(name, well, stack, self._settings)
 
     def _check_promised(self, plan: StackPlan, stack: RecordedStack) -> None:
         now = (stack.channels, stack.n_z, stack.height, stack.width, stack.dtype)
@@ -243,3 +224,27 @@ class ReplaySource:
 def _path(well: PlateWell) -> Path:
     """One of a well's files, to name it and to see how large it is."""
     return max(well.paths.values(), key=str)
+
+
+def settled_length(name: LengthName, well: PlateWell, stack: RecordedStack, settings: ReplaySettings) -> float:
+    """A well's `pixel_um` or `z_step_um` as the file, the map and the settings say it.
+
+    ConfigError where they differ or are silent, DisagreementError where the files alone contradict themselves.
+    """
+    said: dict[VoxelFrom, float | None] = {
+        "file": getattr(stack, name),
+        "map": getattr(well, name),
+        "settings": getattr(settings, name),
+    }
+    where, conflict = f"well {well.well}", stack.conflicts.get(name, "")
+    try:
+        length = settle_length(name, said, settings.voxel_from, where=where, conflict=conflict)
+    except DisagreementError as error:
+        if conflict:
+            raise
+        raise ConfigError(error.what, where=error.where, do=error.do) from error
+    if length is None:
+        what = f"{name} is unknown: neither the file's metadata nor the plate map says it"
+        do = f"write {name} (micrometres) into the plate map or the source's settings"
+        raise ConfigError(what, where=where, do=do)
+    return float(length)

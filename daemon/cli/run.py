@@ -141,48 +141,77 @@ def score(
 
 @app.command()
 def emulate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write the recorded plate to.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="Directory to write to; with --as push the daemon's data directory."),
+    ],
     instrument: Annotated[
-        str | None, typer.Option("--as", metavar="KIND", help="leica-cam: be a LAS X that scans on command.")
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="KIND",
+            help="leica-cam: be a LAS X that scans on command; push: a program that pushes slices into a daemon.",
+        ),
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Image a recording instead of the phantom: a plate map with paths, a run's "
+            "data directory, or one stack.",
+        ),
+    ] = None,
+    exposure: Annotated[float, typer.Option(help="With --recording: how many times its light.")] = 1.0,
     preset: Annotated[str, typer.Option(help="unit, demo, screen or whole.")] = "demo",
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
     layout: Annotated[str, typer.Option(help="ome-tiff, matrix-screener or ome-zarr.")] = "ome-tiff",
     wells: Annotated[str | None, typer.Option(help='Only these wells, such as "A01,B03".')] = None,
     name: Annotated[str, typer.Option(help="The plate's name.")] = "emulated",
     plate_map: Annotated[
-        Path | None, typer.Option("--map", help="With --as: the plate; without it, a made-up one.")
+        Path | None, typer.Option("--map", help="The plate; without it the recording's, or a made-up one.")
     ] = None,
-    host: Annotated[str, typer.Option(help="With --as: the address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --as: the port; 0 takes a free one.")] = 8895,
-    pace: Annotated[str, typer.Option(help="With --as: real or fast.")] = "real",
-    packets: Annotated[str, typer.Option(help="With --as: whole, split or burst.")] = "whole",
+    host: Annotated[str, typer.Option(help="With --as leica-cam: the address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --as leica-cam: the port; 0 takes a free one.")
+    ] = 8895,
+    pace: Annotated[
+        str | None, typer.Option(help="real or fast; without it real with --as, and fast where a plate is written.")
+    ] = None,
+    slice_period_s: Annotated[
+        float | None, typer.Option("--period", metavar="S", help="Seconds per z-step; without it the preset's.")
+    ] = None,
+    packets: Annotated[str, typer.Option(help="With --as leica-cam: whole, split or burst.")] = "whole",
     fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="FAULT", help='With --as: such as "missing:A01:3" or "mute:startscan"; may be repeated.'),
+        typer.Option(
+            metavar="FAULT",
+            help='Such as "drop:A01:3", with --as leica-cam "missing:A01:3" or "mute:startscan"; may be repeated.',
+        ),
     ] = None,
 ) -> int:
-    """Write a recorded plate with its truth beside it; or, with --as, be an instrument until Ctrl-C."""
-    if instrument is not None:
-        from spheroidd.daemon.emulation.fake_lasx import check_instrument, serve_leica
+    """Write a plate as an instrument does, with its truth; or, with --as, be an instrument."""
+    from spheroidd.daemon.emulation.emulated_plate import PlateOptions
 
-        check_instrument(instrument)
-        return serve_leica(
-            out,
-            preset=preset,
-            seed=seed,
-            plate_map=plate_map,
-            name=name,
-            host=host,
-            port=port,
-            pace=pace,
-            packets=packets,
-            faults=fault or (),
-            console=console(),
+    options = PlateOptions(preset, seed, name, plate_map, recording, exposure, slice_period_s)
+    if instrument is None:
+        from spheroidd.daemon.emulation.recorded_files import write_recording
+
+        return write_recording(
+            out, options, layout=layout, wells=wells, pace=pace or "fast", faults=fault or (), console=console()
         )
-    from spheroidd.daemon.emulation.recorded_files import write_recording
+    from spheroidd.daemon.emulation.fake_lasx import check_instrument, serve_leica
 
-    return write_recording(out, preset=preset, seed=seed, layout=layout, wells=wells, name=name, console=console())
+    check_instrument(instrument)
+    return serve_leica(
+        out,
+        options,
+        host=host,
+        port=port,
+        pace=pace or "real",
+        packets=packets,
+        faults=fault or (),
+        console=console(),
+    )
 
 
 def _given(**values: object) -> dict[str, object]:

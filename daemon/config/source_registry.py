@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     pass
 
 _BUILT_IN = {
-    "emulator": "spheroidd.sim_emulator.source:EmulatorSource",
+    "emulator": "spheroidd.daemon.emulation.emulated_plate:EmulatorRun",
     "leica-cam": "spheroidd.acquisition.sources.leica.source:LeicaCamSource",
     "matrix-screener": "spheroidd.acquisition.sources.watched_folder.source:MatrixScreenerSource",
     "micromanager": "spheroidd.daemon.emulation.emulated_camera:MicroManagerRun",

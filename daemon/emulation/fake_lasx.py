@@ -4,35 +4,31 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
-from spheroidd.daemon.config.model import build_config
-from spheroidd.daemon.config.source_registry import build_source
+from spheroidd.daemon.emulation.emulated_plate import PlateOptions
+from spheroidd.daemon.emulation.known_truth import tell_of_truth
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSource
 
 LOOK_S = 0.2
+INSTRUMENTS = ("leica-cam", "push")
 _PACKETS = ("whole", "split", "burst")
 
 
 def check_instrument(kind: str) -> None:
     """Raise ConfigError where there is nothing of that kind to be."""
-    if kind != "leica-cam":
-        raise ConfigError(f"--as is {kind!r}", do="write leica-cam")
+    if kind not in INSTRUMENTS:
+        raise ConfigError(f"--as is {kind!r}", do=f"write {' or '.join(INSTRUMENTS)}")
 
 
 def serve_leica(
     out: Path,
+    options: PlateOptions,
     *,
-    preset: str,
-    seed: int,
-    plate_map: Path | None,
-    name: str,
     host: str,
     port: int,
     pace: str,
@@ -41,13 +37,10 @@ def serve_leica(
     console: Console,
 ) -> int:
     """Listen for CAM clients and write what they scan into `out`; 0 after Ctrl-C. ConfigError names a wrong option."""
-    known = read_plate_map(plate_map) if plate_map is not None else None
-    tables = {"plate": {"name": name}, "source": {"kind": "emulator", "preset": preset, "seed": seed}}
-    config = build_config(tables, base=Path.cwd(), where="emulate")
-    plate = cast(EmulatorSource, build_source(config.source, known, config.plate_name))
     for option, given, choices in (("--pace", pace, ("real", "fast")), ("--packets", packets, _PACKETS)):
         if given not in choices:
             raise ConfigError(f"{option} is {given!r}", do=f"write one of {', '.join(choices)}")
+    plate = options.source()
     told = tuple(LeicaFault.parse(text) for text in faults)
     settings = LeicaServerSettings.model_validate(
         {"host": host, "port": port, "pace": pace, "packets": packets, "faults": told}
@@ -62,13 +55,16 @@ def serve_leica(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
     try:
         _tell(server, plate, out, console)
-        while True:
+        tell_of_truth(options, plate, console)
+        while server.failure is None:
             time.sleep(LOOK_S)
+        raise server.failure
     except KeyboardInterrupt:
         console.print("Ended.")
         return 0
     finally:
         server.close()
+        plate.close()
 
 
 def _tell(server: LeicaServer, plate: EmulatorSource, out: Path, console: Console) -> None:

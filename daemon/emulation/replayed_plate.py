@@ -13,6 +13,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.toml_text import parse_toml
+from spheroidd.protocols.well import WellId
 
 
 def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
@@ -24,17 +25,10 @@ def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
     if recorded.resolve() == data.resolve():
         do = "give --data another directory"
         raise ConfigError("a run cannot be replayed into its own data directory", where=str(data), do=do)
-    with CatalogReader.read_only(recorded) as catalog:
-        names = catalog.plates()
-        name = names[0] if len(names) == 1 else plate
-        if name is None or name not in names:
-            do = f"name one with --name: {', '.join(names) or 'there is none'}"
-            raise ConfigError(f"{len(names)} plates were run here", where=str(recorded), do=do)
-        plate_map, rows = catalog.plate_map(name), catalog.stacks(name)
-    stacks = {row.key.well: row.key for row in sorted(rows, key=lambda row: (row.complete, row.key.stack))}
+    plate_map, stacks = stored_stacks(recorded, plate)
+    name = plate_map.name
     wells = [
-        replace(entry, paths=_path(recorded, stacks.get(entry.well, StackKey(name, entry.well))))
-        for entry in PlateMap(name, plate_map.wells)
+        replace(entry, paths=_path(recorded, stacks.get(entry.well, StackKey(name, entry.well)))) for entry in plate_map
     ]
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -43,6 +37,35 @@ def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
         do = "choose a directory you may write to"
         raise ConfigError(f"cannot write the plate map: {error.strerror}", where=str(data), do=do) from error
     return path
+
+
+def recorded_map(recorded: Path, plate: str | None = None) -> PlateMap:
+    """The map of a plate that was run, its paths those of the stacks that it has stored whole; ConfigError as above."""
+    plate_map, stacks = stored_stacks(recorded, plate, whole=True)
+    none = MappingProxyType[str, Path]({})
+    wells = tuple(
+        replace(entry, paths=_path(recorded, stacks[entry.well]) if entry.well in stacks else none)
+        for entry in plate_map
+    )
+    return PlateMap(plate_map.name, wells)
+
+
+def stored_stacks(
+    recorded: Path, plate: str | None = None, *, whole: bool = False
+) -> tuple[PlateMap, dict[WellId, StackKey]]:
+    """A run's plate map and the last stack of each well, the last whole one where there is one.
+
+    ConfigError where several plates were run and none is named.
+    """
+    with CatalogReader.read_only(recorded) as catalog:
+        names = catalog.plates()
+        name = names[0] if len(names) == 1 else plate
+        if name is None or name not in names:
+            do = f"name one with --name: {', '.join(names) or 'there is none'}"
+            raise ConfigError(f"{len(names)} plates were run here", where=str(recorded), do=do)
+        plate_map, rows = catalog.plate_map(name), catalog.stacks(name)
+    stacks = sorted(rows, key=lambda row: (row.complete, row.key.stack))
+    return PlateMap(name, plate_map.wells), {row.key.well: row.key for row in stacks if row.complete or not whole}
 
 
 def _path(recorded: Path, key: StackKey) -> MappingProxyType[str, Path]:

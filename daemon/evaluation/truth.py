@@ -1,12 +1,13 @@
 """Where the truth of a plate comes from: the emulator that made it, or a folder of masks, labels or drawings.
 
+Of a recording that was imaged or replayed it is the recording's own, where that is known.
+
 A folder holds, for a well such as A01, `A01_live.tif` and `A01_dead.tif` (as `spheroidd emulate` writes them; also .npy
 and .zarr), or one file of both classes: `A01.xml` (TrakEM2), `A01.tif`, `A01.npy`, `A01.ome.zarr`. A `wells.csv` beside
 them may say `v_true_fov` (0 to 1) by `well`. The folder's own `truth` folder is taken where it has one.
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.config.source_registry import build_source, settings_class
 from spheroidd.daemon.emulation.emulated_mtt import emulated_mtt
+from spheroidd.daemon.emulation.known_truth import truth_of_run
 from spheroidd.inference.agreement.overlap_metrics import read_truth
 from spheroidd.inference.annotations.read import read_annotation
 from spheroidd.inference.annotations.volume import LABELS, ClassNames
-from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.source import EmulatorSource
@@ -117,20 +118,17 @@ class TruthFolder:
 
 
 def plate_truth(catalog: CatalogReader, plate: str, folder: Path | None, names: ClassNames | None) -> PlateTruth:
-    """The folder's truth, else the emulator's for a plate that it made; ConfigError for any other plate."""
+    """The folder's truth, else that of the emulator which made the plate, or of the recording that was imaged.
+
+    ConfigError for any other plate.
+    """
     if folder is not None:
         return TruthFolder(folder, names)
-    settings = json.loads(catalog.plate_config(plate)).get("source", {})
-    if settings.get("kind") != "emulator":
+    known = truth_of_run(catalog.path.parent, plate)
+    if known is None:
         do = "give --truth FOLDER with A01_live.tif, A01.xml, ... of each well that was annotated"
         raise ConfigError(f"nobody knows the truth of plate {plate}", where=str(catalog.path), do=do)
-    try:
-        source = build_source(settings_class("emulator").model_validate(settings), catalog.plate_map(plate), plate)
-    except (ValueError, SpheroiddError) as error:
-        do = "give --truth FOLDER instead: this version's emulator does not know these settings"
-        raise ConfigError(f"the emulator cannot be built again: {error}", where=str(catalog.path), do=do) from error
-    assert isinstance(source, EmulatorSource)
-    return EmulatedTruth(source)
+    return EmulatedTruth(known) if isinstance(known, EmulatorSource) else TruthFolder(known, names)
 
 
 def _spellings(well: WellId) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Recorded stacks under an emulated microscope, in place of the phantom: what its camera sees of them."""
