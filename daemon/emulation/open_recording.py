@@ -9,10 +9,11 @@ A recording is named by one path:
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from spheroidd.acquisition.images.reading_time import ReadingTime
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.voxel_size import DisagreementError
 from spheroidd.acquisition.sources.replay import ReplaySettings, settled_length
@@ -37,21 +38,24 @@ class ReadVolume:
     """A recorded stack with its voxel's size settled; every plane that has a checksum is compared with it."""
 
     def __init__(self, entry: PlateWell, settings: ReplaySettings) -> None:
-        self._stack = RecordedStack(entry.paths, channel_order=settings.channel_order)
-        try:
+        self._reading, self._path = ReadingTime(settings.read_budget_s), max(entry.paths.values(), key=str)
+        with ExitStack() as opened:
+            opened.callback(self._reading.close)
+            self._stack = self._reading.read(
+                lambda: RecordedStack(entry.paths, channel_order=settings.channel_order), self._path, whole=True
+            )
+            opened.callback(self._stack.close)
             self.voxel_um = (
                 settled_length("z_step_um", entry, self._stack, settings),
                 settled_length("pixel_um", entry, self._stack, settings),
             )
-        except BaseException:
-            self._stack.close()
-            raise
+            self._opened = opened.pop_all()
         self.channels, self.dtype = self._stack.channels, self._stack.dtype
         self.shape = self._stack.n_z, self._stack.height, self._stack.width
 
     def plane(self, index: SliceIndex) -> Pixels:
         """Read the pixels (y, x) of one slice; StackError where they are not as they were recorded."""
-        pixels = self._stack.plane(index)
+        pixels = self._reading.read(lambda: self._stack.plane(index), self._path)
         if self._stack.crc32c(index) not in (None, crc32c(pixels)):
             what = f"channel {index.channel} z {index.z} is not as it was recorded (crc32c)"
             raise StackError(what, where=self._stack.where, do="restore the recording from a copy")
@@ -63,7 +67,7 @@ class ReadVolume:
 
     def close(self) -> None:
         """Let the files go."""
-        self._stack.close()
+        self._opened.close()
 
 
 def open_recording(path: Path) -> Recording:
