@@ -125,6 +125,14 @@ class InferenceConfig(Section):
         default=None, description="intensity limits known before, per channel"
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="how often a stack may take the worker down with it")
+    patience_s: float = Field(
+        default=600.0,
+        ge=5,
+        le=86400,
+        allow_inf_nan=False,
+        description="a worker without a sign of life (a slab done, a look for slices) for this long is killed and its "
+        "stack scored again",
+    )
 
     def known_limits(self) -> dict[str, Limits] | None:
         """The limits as the pipeline wants them; None where none are given."""

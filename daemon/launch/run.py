@@ -278,9 +278,10 @@ def _run(
     pace = Throughput(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
     _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
-    worker = Worker(
-        WorkerSettings(data_dir, model, inference.device, inference.threads, inference.precision), events.put
+    about = WorkerSettings(
+        data_dir, model, inference.device, inference.threads, inference.precision, inference.patience_s
     )
+    worker = Worker(about, events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, scheduler, worker, events, pace, progress, threads, context)
         with stopped_by_signals(run.stop, console.print):

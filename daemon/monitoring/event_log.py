@@ -136,8 +136,8 @@ def tell_event(event: object) -> None:
             tell("scoring-abandoned", key)
         case WorkerReady(pid, model):
             tell("worker-ready", pid=pid, model_sha256=model)
-        case WorkerLost(key, code):
-            tell("worker-lost", key, logging.ERROR, exit_code=code)
+        case WorkerLost(key, code, hung_s):
+            tell("worker-lost", key, logging.ERROR, exit_code=code, hung_s=hung_s)
         case WorkerBroken(error):
             tell("worker-broken", None, logging.ERROR, what=error.what, do=error.do)
         case ThreadDied(name, failure):

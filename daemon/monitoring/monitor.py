@@ -91,7 +91,7 @@ class RunMonitor:
     def worker_lost(self, event: WorkerLost) -> None:
         """Raise the alarm for a worker that died while it had no stack. Inside main's transaction."""
         if event.key is None:
-            what = f"the inference worker died (exit code {event.exit_code}) and is started again"
+            what = f"the inference worker {event.how} and is started again"
             do = "look for lack of memory if it comes back; acquisition goes on meanwhile"
             self._catalog.raise_fault(FaultCode.WORKER_RESTARTED, StackError(what, where="worker", do=do))
 

@@ -197,7 +197,7 @@ class ScoringScheduler:
         if event.key is None:
             return
         attempt = self._attempts[event.key] + 1
-        what = f"the inference worker died (exit code {event.exit_code}) while scoring it, attempt {attempt}"
+        what = f"the inference worker {event.how} while scoring it, attempt {attempt}"
         do = "look for lack of memory; the raw stack is safe, and `spheroidd score` tries again"
         error = StackError(what, where=str(event.key), do=do)
         self._catalog.raise_fault(FaultCode.WORKER_DIED, error, event.key)

@@ -5,7 +5,7 @@ writes a row. A live run, a replay, a restart after a crash and a re-score all c
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +35,17 @@ POLL_S = 0.05  # how often a growing stack's ledger is looked at; a slab of a sc
 LABELS = {"live": LIVE_CHANNEL, "dead": DEAD_CHANNEL}
 
 
-def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter) -> Scored | None:
-    """Score a stack, following it while it grows. None where it ended incomplete."""
+def score_stack(
+    job: ScoreJob,
+    data_dir: Path,
+    catalog: Catalog,
+    segmenter: Segmenter,
+    alive: Callable[[], None] = lambda: None,
+) -> Scored | None:
+    """Score a stack, following it while it grows. None where it ended incomplete.
+
+    `alive` is called with every block, every slab, and every look for slices that have not arrived.
+    """
     plan = catalog.plan(job.key)
     cpu_start_s = time.process_time()
     preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
@@ -47,7 +56,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
         segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
         ledger = partial(catalog.acknowledged, job.key)
-        for block in follow(plan, catalog):
+        for block in follow(plan, catalog, alive):
             acknowledged = {index.z: crc for index, crc in ledger().items() if index.channel == block.channel}
             pixels = _read(data_dir, block, acknowledged)
             preprocessor.feed(block.channel, block.z_start, pixels)
@@ -55,7 +64,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
             coarse.feed(block.channel, block.z_start, pixels)
             fed[block.channel] = block.z_stop
             if output:
-                output.take(segmentation.advance())
+                output.take(_each(segmentation.advance(), alive))
             else:
                 preprocessor.discard(preprocessor.shape[0])  # its light is measured; nobody will ask for pixels
         if min(fed.values()) < plan.n_z:
@@ -65,7 +74,7 @@ def score_stack(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segm
         light = coarse.light(preprocessor.histograms(), preprocessor.raw_histograms())
         if output is None:
             return Scored(job.key, light, profile, None)
-        output.take(segmentation.finish())
+        output.take(_each(segmentation.finish(), alive))
         measurement = output.finish().measure(
             limits=limits or preprocessor.limits(),
             normalisation=job.normalisation,
@@ -106,7 +115,13 @@ def _preprocessor(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Li
     )
 
 
-def follow(plan: StackPlan, catalog: Catalog) -> Iterator[Block]:
+def _each(slabs: Iterable[SegmentedSlab], alive: Callable[[], None]) -> Iterator[SegmentedSlab]:
+    for slab in slabs:
+        alive()
+        yield slab
+
+
+def follow(plan: StackPlan, catalog: Catalog, alive: Callable[[], None] = lambda: None) -> Iterator[Block]:
     """Yield a stack's blocks, per channel in z order without gap or overlap, as the ledger announces them.
 
     Ends when every slice was yielded, or when the stack is over without them.
@@ -116,6 +131,7 @@ def follow(plan: StackPlan, catalog: Catalog) -> Iterator[Block]:
     next_z = dict.fromkeys(plan.channels, 0)
     cursor = 0
     while True:
+        alive()
         over = catalog.stack(key).state in (StackState.INCOMPLETE, StackState.FAILED)
         for seen, block in catalog.blocks(key, cursor):
             cursor = seen
@@ -125,6 +141,7 @@ def follow(plan: StackPlan, catalog: Catalog) -> Iterator[Block]:
             while blocks and blocks[0].z_start <= next_z[channel]:
                 block = blocks.pop(0)
                 if block.z_stop > next_z[channel]:
+                    alive()
                     yield Block(key, channel, next_z[channel], block.z_stop)
                     next_z[channel] = block.z_stop
         if min(next_z.values()) == plan.n_z or over:

@@ -1,7 +1,8 @@
 """The inference worker: one child process that scores one stack at a time, and the thread that keeps it alive.
 
-A worker may die (out of memory, a CUDA fault) at any moment. Nothing is lost by it: what it was scoring is on disk,
-the catalog says so, and the next worker starts that stack again. Acquisition does not notice.
+A worker may die (out of memory, a CUDA fault) or hang (a driver, a network share) at any moment. Nothing is lost by
+it: what it was scoring is on disk, the catalog says so, and the next worker starts that stack again; one that gives no
+sign of life is killed first. Acquisition does not notice.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -22,9 +24,18 @@ from spheroidd.protocols.errors import SpheroiddError, StackError
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.stack import StackKey
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 RESTART_PAUSE_S = 1.0  # a worker that dies at once must not be restarted in a busy loop
 LEAVE_S = 3.0
 ORPHAN_CHECK_S = 0.5
+# A worker gives a sign of life with every slab, and with every look for slices that have not arrived. A slab of a
+# screen stack takes 9.6 s on two cores; this is sixty of them, for larger fields and for a computer that does other
+# things. While it starts it gives none, and never has less than START_S.
+PATIENCE_S = 600.0
+START_S = 180.0
+SLEPT_S = 30.0  # nobody looked for so long: the computer slept, or the daemon was stopped, and the worker with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class WorkerSettings:
     device: str
     threads: int | None
     precision: str = "auto"
+    patience_s: float = PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +67,20 @@ class WorkerBroken:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """The process died; `key` is what it was scoring, None where it was idle or still starting."""
+    """The process died, or gave no sign of life for `hung_s` seconds and was killed; `key` is what it was scoring, None
+    where it was idle or still starting.
+    """
 
     key: StackKey | None
     exit_code: int | None
+    hung_s: float | None = None
+
+    @property
+    def how(self) -> str:
+        """How it ended, to be read behind "the inference worker"."""
+        if self.hung_s is not None:
+            return f"gave no sign of life for {self.hung_s:.0f} s and was killed"
+        return f"died (exit code {self.exit_code})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,29 @@ class ScoringAbandoned:
 
 
 WorkerEvent = WorkerReady | WorkerBroken | WorkerLost | Scored | ScoringFailed | ScoringAbandoned
+
+
+class Life:
+    """Whether a worker that has something to do still gives signs of life, which it counts up in shared memory."""
+
+    def __init__(self, beats: "Synchronized[int]", patience_s: float) -> None:
+        self.beats, self.patience_s = beats, patience_s
+        self.is_over = False
+        self.begin()
+
+    def begin(self) -> None:
+        """It has something to do from now on."""
+        self._last = self.beats.value
+        self._since_s = self._seen_s = time.monotonic()
+
+    def look(self) -> bool:
+        """Whether the last sign is too long ago; to be asked often, so that a computer that slept is no hang."""
+        now_s = time.monotonic()
+        if self.beats.value != self._last or now_s - self._seen_s > SLEPT_S:
+            self._last, self._since_s = self.beats.value, now_s
+        self._seen_s = now_s
+        self.is_over = now_s - self._since_s > self.patience_s
+        return self.is_over
 
 
 class Worker:
@@ -107,19 +152,19 @@ class Worker:
     def _run(self) -> None:
         while not self._stop.is_set():
             parent_end, child_end = self._context.Pipe()
-            process = self._context.Process(
-                target=_worker_main, args=(self._settings, child_end), name="spheroidd-worker", daemon=True
-            )
+            self._life = Life(self._context.Value("Q", 0, lock=False), max(self._settings.patience_s, START_S))
+            arguments = (self._settings, child_end, self._life.beats)
+            process = self._context.Process(target=_worker_main, args=arguments, name="spheroidd-worker", daemon=True)
             process.start()
             child_end.close()
             self.pid = process.pid
             key = self._serve(parent_end)
             parent_end.close()  # an idle worker ends by itself when nobody can give it work any more
-            process.join(timeout=LEAVE_S if key is None else 0)
+            process.join(timeout=LEAVE_S if key is None and not self._life.is_over else 0)
             process.kill()
             process.join()
             if not self._stop.is_set():
-                self._emit(WorkerLost(key, process.exitcode))
+                self._emit(WorkerLost(key, process.exitcode, self._life.patience_s if self._life.is_over else None))
                 self._stop.wait(RESTART_PAUSE_S)
 
     def _serve(self, link: Connection) -> StackKey | None:
@@ -127,6 +172,7 @@ class Worker:
         key: StackKey | None = None
         try:
             self._answer(link)
+            self._life.patience_s = self._settings.patience_s
             while True:
                 try:
                     job = self._jobs.get(timeout=0.2)
@@ -142,13 +188,14 @@ class Worker:
             return key
 
     def _answer(self, link: Connection) -> None:
+        self._life.begin()
         while not link.poll(0.1):
-            if self._stop.is_set():
+            if self._stop.is_set() or self._life.look():
                 raise EOFError
         self._emit(link.recv())
 
 
-def _worker_main(settings: WorkerSettings, link: Connection) -> None:
+def _worker_main(settings: WorkerSettings, link: Connection, beats: "Synchronized[int]") -> None:
     """The child process: load the model once, then score what comes until the parent is gone."""
     import signal
 
@@ -158,6 +205,9 @@ def _worker_main(settings: WorkerSettings, link: Connection) -> None:
     from spheroidd.acquisition.store.shard import lock_without_a_name
     from spheroidd.daemon.scoring.score_stack import warm_up
     from spheroidd.inference.segmentation.segmenter import load_segmenter
+
+    def alive() -> None:
+        beats.value += 1
 
     lock_without_a_name()  # before anything decodes a shard
     try:
@@ -170,14 +220,16 @@ def _worker_main(settings: WorkerSettings, link: Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError), Catalog.read_only(settings.data_dir) as catalog:
         link.send(ready)
         while isinstance(ready, WorkerReady):
-            link.send(_outcome(link.recv(), settings.data_dir, catalog, segmenter))
+            link.send(_outcome(link.recv(), settings.data_dir, catalog, segmenter, alive))
 
 
-def _outcome(job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter) -> WorkerEvent:
+def _outcome(
+    job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter, alive: Callable[[], None]
+) -> WorkerEvent:
     from spheroidd.daemon.scoring.score_stack import score_stack
 
     try:
-        return score_stack(job, data_dir, catalog, segmenter) or ScoringAbandoned(job.key)
+        return score_stack(job, data_dir, catalog, segmenter, alive) or ScoringAbandoned(job.key)
     except SpheroiddError as error:
         return ScoringFailed(job.key, error)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:

@@ -89,6 +89,24 @@ def test_a_killed_worker_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: 
     assert ledger(config).slices == ledger(undisturbed).slices
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a process is stopped by a signal")
+def test_a_worker_that_hangs_costs_no_slice_and_no_row(tmp_path: Path, undisturbed: Path) -> None:
+    config = write_config(tmp_path, source=SLOW, patience_s=10.0)
+    process = start(config)
+    try:
+        wait_for(lambda: in_hand(config), 120)
+        (worker,) = workers(process.pid)
+        worker.suspend()
+        assert process.wait(120) == 0, log_of(config)
+    finally:
+        kill(process)
+    assert ledger(config).results == ledger(undisturbed).results
+    assert ledger(config).slices == ledger(undisturbed).slices
+    with sqlite3.connect(tmp_path / "data" / "catalog.sqlite") as connection:
+        told = [what for (what,) in connection.execute("SELECT what FROM faults")]
+    assert any("gave no sign of life for 10 s and was killed" in what for what in told), told
+
+
 @pytest.mark.timeout(400)
 def test_of_a_killed_worker_nothing_is_said_but_that_it_died(tmp_path: Path) -> None:
     config = write_config(tmp_path, source=SLOW)
