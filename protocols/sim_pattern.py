@@ -85,9 +85,10 @@ class SimPattern:
 
     `order` names the axes from the slowest to the fastest, as frames arrive or lie in a file. `step_sign` is 1 where
     the phase grows from frame to frame along the stated direction, else -1. `flip_y` says that the rows of the images
-    run against those in which `angles_deg` were stated. `angles_deg` (directions, -180 to 180) and `period_um` (of
-    order 1, which one full turn of the phase shifts by one period) are None or empty where they are to be found; where
-    given, an estimate must agree with them.
+    run against those in which `angles_deg` were stated. `offset_adu` is what the camera
+    adds to every pixel. `angles_deg` (directions, -180 to 180) and `period_um` (of order 1, which one full turn of the
+    phase shifts by one period) are None or empty where they are to be found; where given, an estimate must agree with
+    them.
     """
 
     n_angles: int = 3
@@ -96,6 +97,7 @@ class SimPattern:
     beams: Beams = Beams.TWO
     step_sign: Literal[1, -1] = 1
     flip_y: bool = False
+    offset_adu: float = 0.0
     angles_deg: tuple[float, ...] | None = None
     period_um: tuple[tuple[str, float], ...] = ()
     optics: tuple[ChannelOptics, ...] = ()
@@ -113,6 +115,8 @@ class SimPattern:
             raise ConfigError(f"order is {self.order}", where=where, do=do)
         if self.step_sign not in (1, -1):
             raise ConfigError(f"step_sign is {self.step_sign}", where=where, do="write 1 or -1")
+        if not math.isfinite(self.offset_adu):
+            raise ConfigError(f"offset_adu is {self.offset_adu}", where=where, do="give the camera's dark level")
         angles = self.angles_deg
         if angles is not None and (len(angles) != self.n_angles or not all(abs(a) <= 180 for a in angles)):
             do = f"give {self.n_angles} directions of -180 to 180 degrees"
@@ -171,7 +175,7 @@ class OrderEstimate:
     `modulation` is the stripes' amplitude as a share of the mean, 0 to 1; `modulation_sd` its standard error; None
     where it could not be measured. `peak_to_median` is the correlation peak over the median of the ring that was
     searched: with nothing there it is 10 to 19. `trusted` with the `verdict` in words says whether this order may be
-    used.
+    used. `offset_deg` is by how much this order's phase leads `order` times the angle's `phases_deg`.
     """
 
     order: int
@@ -180,6 +184,7 @@ class OrderEstimate:
     peak_to_median: float
     trusted: bool
     verdict: str
+    offset_deg: float = 0.0
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
@@ -240,7 +245,8 @@ class PatternEstimate:
     """The pattern of one colour as found in `n_slices` raw slices, angle by angle, and what speaks against it.
 
     `wiener` is the regularisation that goes with the light of these slices; it stays fixed for a colour and plate.
-    `doubts` are sentences about the whole: angles that do not fit each other or what was stated.
+    `doubts` are sentences about the whole: angles that do not fit each other or what was stated. `notes` are those that
+    change no image, as a reversed step sign does not.
     """
 
     channel: str
@@ -250,6 +256,7 @@ class PatternEstimate:
     wiener: float
     electrons: float | None = None
     doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"pattern estimate of channel {self.channel}"

@@ -1,0 +1,98 @@
+"""The bands into one spectrum of the doubled grid, with the weights of the plan: the inner loops."""
+
+import numpy as np
+
+from spheroidd.inference.preprocessing.jit import kernel
+
+
+@kernel
+def add_up(frames, sums):  # type: ignore[no-untyped-def]
+    """sums[f] = the sum of the whole numbers of frame f."""
+    for f in range(frames.shape[0]):
+        total = np.int64(0)
+        for y in range(frames.shape[1]):
+            row, part = frames[f, y], np.uint32(0)  # 65537 pixels of 65535 fit into 32 bits
+            for x in range(frames.shape[2]):
+                part += np.uint32(row[x])
+            total += np.int64(part)
+        sums[f] = total
+
+
+@kernel
+def place_mean(mean, otf, angles, spectrum):  # type: ignore[no-untyped-def]
+    """spectrum = A O D_0 on the half plane (2 Ny, Nx + 1) that is 0 elsewhere, from the half plane (Ny, Nx / 2 + 1)."""
+    rows, columns = mean.shape
+    for y in range(spectrum.shape[0]):
+        row = spectrum[y]
+        source = y if y < rows // 2 else y - rows
+        if rows // 2 <= y < spectrum.shape[0] - rows // 2:
+            row[:] = 0
+            continue
+        for x in range(columns):
+            row[x] = angles * otf[source, x] * mean[source, x]
+        row[columns:] = 0
+
+
+@kernel
+def add_band(band, otf, weight, shift_y, shift_x, spectrum):  # type: ignore[no-untyped-def]
+    """spectrum += T(k) + conj T(-k) with T(k) = weight O(k+f) C(k+f), whose bin lies `shift` bins from that of k."""
+    rows, columns = band.shape
+    height = spectrum.shape[0]
+    for y in range(rows):
+        ky = (y if y < rows // 2 else y - rows) - shift_y
+        out, mirror = spectrum[ky % height], spectrum[-ky % height]
+        row, pass_ = band[y], otf[y]
+        for first, last, wrap in ((0, columns // 2, 0), (-(columns // 2), 0, columns)):
+            for kx in range(max(first, shift_x), last):
+                value, share = weight * row[kx + wrap], pass_[kx + wrap]
+                out[kx - shift_x] += complex(share * value.real, share * value.imag)
+            for kx in range(first, min(last, shift_x + 1)):
+                value, share = weight * row[kx + wrap], pass_[kx + wrap]
+                mirror[shift_x - kx] += complex(share * value.real, -share * value.imag)
+
+
+@kernel
+def weigh(spectrum, base, squares, strengths, wiener, apodisation, ramp_y, ramp_x):  # type: ignore[no-untyped-def]
+    """spectrum *= Apod / (base + sum strengths squares + wiener) and the shift to the output's pixels."""
+    n_bands, columns = squares.shape[0], base.shape[1]
+    den = np.empty(columns, np.float32)
+    for y in range(spectrum.shape[0]):
+        row, under, target, at_row = spectrum[y], base[y], apodisation[y], ramp_y[y]
+        if target[0] == 0:  # the target reaches farthest where kx is 0
+            row[:] = 0
+            continue
+        for x in range(columns):
+            den[x] = under[x] + wiener
+        for b in range(n_bands):
+            strength = strengths[b]
+            if strength > 0:
+                square = squares[b, y]
+                for x in range(columns):
+                    den[x] += strength * square[x]
+        for x in range(columns):
+            den[x] = target[x] / den[x]
+        for x in range(columns):
+            turn = at_row * ramp_x[x]
+            value = row[x] * turn
+            row[x] = complex(den[x] * value.real, den[x] * value.imag)
+
+
+@kernel
+def crop(image, out):  # type: ignore[no-untyped-def]
+    """out = the first rows and columns of the image."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = image[y, x]
+
+
+@kernel
+def to_counts(image, scale, offset, out):  # type: ignore[no-untyped-def]
+    """out uint16 = round(scale image + offset), halves to even; how many pixels did not fit and were cut off."""
+    cut = 0
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            value = np.rint(image[y, x] * scale + offset)
+            if value < 0 or value > 65535:
+                cut += 1
+            out[y, x] = np.uint16(min(max(value, np.float32(0)), np.float32(65535)))
+    return cut

@@ -1,0 +1,100 @@
+"""What every device does alike with one raw slice: look at it, weigh its frames, and say how it was reconstructed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.inference.reconstruction.band_check import BandState
+from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
+from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.sim_pattern import SliceModulation
+
+MOST_EVENING = 2.0  # of one frame's brightness against the others of its slice
+
+Raw = NDArray[Any]  # (angle, phase, y, x), uint8, uint16 or float32
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructedSlice:
+    """An image (2y, 2x) float32 in the frames' own units above their offset, and how it came about."""
+
+    image: NDArray[np.float32]
+    modulation: SliceModulation
+
+
+def refuse_empty(plan: ReconstructionPlan, weights: FrameWeights, z: int) -> None:
+    """StackError where no angle has enough frames."""
+    if not weights.mean.any():
+        do = "take the slice again; an angle needs at least three frames of different phases"
+        raise StackError(f"z {z}: too few raw frames arrived", where=plan.channel, do=do)
+
+
+def by_band(plan: ReconstructionPlan, name: str) -> NDArray[np.complex64]:
+    """One of the bands' factors along an axis, "ramp_y" for instance, as an array (band, y or x)."""
+    length = plan.grid.height if name.endswith("y") else plan.grid.width
+    return np.array([getattr(band, name) for band in plan.bands], np.complex64).reshape(len(plan.bands), length)
+
+
+def checked(
+    plan: ReconstructionPlan, frames: Raw, present: NDArray[np.bool_] | None, z: int
+) -> tuple[Raw, NDArray[np.bool_]]:
+    """The frames in one piece and which are there; StackError where they are not what the plan is for."""
+    pattern = plan.pattern
+    wanted = (pattern.n_angles, pattern.n_phases, plan.height, plan.width)
+    if frames.shape != wanted or frames.dtype.name not in ("uint8", "uint16", "float32"):
+        what = f"z {z}: raw frames are {frames.dtype} {frames.shape}"
+        do = f"give uint8, uint16 or float32 (angle, phase, y, x) of {wanted}"
+        raise StackError(what, where=plan.channel, do=do)
+    if present is None:
+        present = np.ones(wanted[:2], bool)
+    elif present.shape != wanted[:2]:
+        raise StackError(f"z {z}: `present` is {present.shape}", where=plan.channel, do=f"give {wanted[:2]}")
+    return np.ascontiguousarray(frames), present
+
+
+def even_out(
+    plan: ReconstructionPlan, sums: NDArray[np.float64], present: NDArray[np.bool_], weights: FrameWeights
+) -> NDArray[np.float32]:
+    """One factor a frame that gives all frames of a slice one mean: bleaching and lamps that flicker.
+
+    1 where a frame is not there or has no light above the camera's offset; 2 at most, either way.
+    """
+    means = sums / (plan.height * plan.width) - plan.pattern.offset_adu
+    counted = present.reshape(-1) & (weights.mean != 0)
+    common = float(means[counted].mean())
+    factors = np.ones(len(means))
+    if common > 0:
+        with np.errstate(divide="ignore"):
+            factors = np.where(means > 0, common / means, 1.0)
+    factors = np.where(present.reshape(-1), np.clip(factors, 1 / MOST_EVENING, MOST_EVENING), 1.0)
+    return factors.astype(np.float32)
+
+
+def mean_noise(outside: NDArray[np.complex64]) -> float:
+    """The noise power in one bin of the mean's transform, from bins that no light reaches; 0 where there are none."""
+    return float(np.mean(np.abs(outside.astype(np.complex128)) ** 2)) if len(outside) else 0.0
+
+
+def strengths(states: list[BandState]) -> NDArray[np.float64]:
+    """(m / 2)^2 of every band, 0 where it is dead."""
+    return np.array([(state.modulation / 2) ** 2 for state in states], np.float64)
+
+
+def modulation_of(
+    plan: ReconstructionPlan, states: list[BandState], z: int, present: NDArray[np.bool_]
+) -> SliceModulation:
+    """The states by angle and order, as they are kept with the slice."""
+    found = dict(zip(((band.angle, band.order) for band in plan.bands), states, strict=True))
+    dead = BandState.dead()
+    orders = range(1, plan.pattern.beams.orders + 1)
+    table = [[found.get((angle, order), dead) for order in orders] for angle in range(plan.pattern.n_angles)]
+    return SliceModulation(
+        plan.channel,
+        z,
+        tuple(tuple(one.modulation for one in row) for row in table),
+        tuple(tuple(one.contrast for one in row) for row in table),
+        tuple(tuple(one.alive for one in row) for row in table),
+        tuple((int(a), int(p)) for a, p in zip(*np.nonzero(~present), strict=True)),
+    )

@@ -1,0 +1,136 @@
+"""One raw slice in, one image out, on the CPU. Nothing is kept from slice to slice, so order and repeats do not matter.
+
+FFTs are the larger part of the time; there are as few as possible: one real forward transform of the mean, a complex
+one for each band, one real inverse of the doubled grid.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from spheroidd.inference.reconstruction import merge
+from spheroidd.inference.reconstruction.band_check import BandState, sums_of
+from spheroidd.inference.reconstruction.plan import UPSAMPLING, FrameWeights, ReconstructionPlan
+from spheroidd.inference.reconstruction.raw_slice import (
+    Raw,
+    ReconstructedSlice,
+    by_band,
+    checked,
+    even_out,
+    mean_noise,
+    modulation_of,
+    refuse_empty,
+    strengths,
+)
+from spheroidd.inference.reconstruction.separation import blending, separate
+
+OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
+
+
+class CpuReconstructor:
+    """Reconstructs slices of one plan. One object a thread: its working memory is its own.
+
+    `workers` are the threads of the transforms; the result is the same, bit for bit, for any number of them.
+    """
+
+    def __init__(self, plan: ReconstructionPlan, workers: int = 1) -> None:
+        self.plan, self._workers = plan, workers
+        grid, n_bands = plan.grid, len(plan.bands)
+        self._whole = plan.weights(np.ones((plan.pattern.n_angles, plan.pattern.n_phases), bool))
+        self._angle_of = np.repeat(np.arange(plan.pattern.n_angles), plan.pattern.n_phases)
+        self._band_angle = np.array([band.angle for band in plan.bands], np.int64)
+        self._ramps = [by_band(plan, name) for name in ("ramp_y", "ramp_x", "spin_y", "spin_x")]
+        self._blend = blending(grid.height - plan.height, grid.width - plan.width)
+        self._mean = np.empty((grid.height, grid.width), np.float32)
+        self._bands = np.empty((n_bands, grid.height, grid.width), np.complex64)
+        self._spectrum = np.empty((2 * grid.height, grid.width + 1), np.complex64)
+
+    def reconstruct(self, frames: Raw, z: int = 0, present: NDArray[np.bool_] | None = None) -> ReconstructedSlice:
+        """The image of one slice's frames (angle, phase, y, x); `present` (angle, phase) says which of them arrived.
+
+        StackError where the frames do not fit the plan, or where no angle has enough of them.
+        """
+        plan = self.plan
+        frames, present = checked(plan, frames, present, z)
+        flat = frames.reshape(-1, plan.height, plan.width)
+        weights = self._whole if present.all() else plan.weights(present)
+        refuse_empty(plan, weights, z)
+        evening = even_out(plan, frame_sums(flat), present, weights)
+        separate(
+            flat,
+            self._angle_of,
+            weights.mean * evening,
+            self._band_angle,
+            weights.bands * evening,
+            np.float32(plan.pattern.offset_adu),
+            *self._ramps,
+            self._blend,
+            self._mean,
+            self._bands,
+        )
+        mean = fft.rfft2(self._mean, workers=self._workers)
+        bands = [fft.fft2(band, workers=self._workers, overwrite_x=True) for band in self._bands]
+        states = self._states(mean, bands, weights)
+        return ReconstructedSlice(self._merged(mean, bands, states), modulation_of(plan, states, z, present))
+
+    def _states(
+        self, mean: NDArray[np.complex64], bands: list[NDArray[np.complex64]], weights: FrameWeights
+    ) -> list[BandState]:
+        plan = self.plan
+        tapered = fft.rfft2(self._mean * plan.taper, workers=self._workers)
+        noise = mean_noise(mean.reshape(-1)[plan.noise_at])
+        states = []
+        for band, spectrum, dead in zip(plan.bands, bands, weights.dead, strict=True):
+            if dead:
+                states.append(BandState.dead())
+            else:
+                sums = sums_of(mean, tapered, spectrum, band.check)
+                states.append(BandState.decide(sums, noise * band.noise_share))
+        return states
+
+    def _merged(
+        self, mean: NDArray[np.complex64], bands: list[NDArray[np.complex64]], states: list[BandState]
+    ) -> NDArray[np.float32]:
+        plan, spectrum = self.plan, self._spectrum
+        merge.place_mean(mean, plan.otf, np.float32(plan.pattern.n_angles), spectrum)
+        for band, plane, state in zip(plan.bands, bands, states, strict=True):
+            if state.alive:
+                weight = np.complex64(state.modulation / 4 * state.turn)
+                merge.add_band(plane, band.otf, weight, *band.shift, spectrum)
+        squared = strengths(states)
+        gain = plan.gain(squared)
+        merge.weigh(
+            spectrum,
+            plan.base,
+            plan.squares,
+            squared.astype(np.float32),
+            np.float32(plan.wiener**2),
+            plan.apodisation,
+            (gain * plan.out_ramp_y).astype(np.complex64),
+            plan.out_ramp_x,
+        )
+        spectrum[0, 0] = UPSAMPLING**2 * mean[0, 0]
+        columns = spectrum[:, : plan.columns]  # beyond them there is nothing: the rest is 0, as it is after a transform
+        transformed = fft.ifft(columns, axis=0, workers=self._workers, overwrite_x=True)
+        if not np.may_share_memory(transformed, columns):
+            columns[:] = transformed
+        full = fft.irfft(spectrum[: plan.out_shape[0]], 2 * plan.grid.width, axis=1, workers=self._workers)
+        image = np.empty(plan.out_shape, np.float32)
+        merge.crop(full, image)
+        return image
+
+
+def frame_sums(frames: Raw) -> NDArray[np.float64]:
+    """The sum of every frame's pixels (frame, y, x): exact for a camera's counts."""
+    if frames.dtype == np.float32:
+        return np.asarray(frames.sum(axis=(1, 2), dtype=np.float64))
+    sums = np.empty(len(frames), np.int64)
+    merge.add_up(frames, sums)
+    return sums.astype(np.float64)
+
+
+def to_uint16(image: NDArray[np.float32], scale: float = 1.0) -> tuple[NDArray[np.uint16], int]:
+    """round(scale x image + 100), and how many pixels were beyond 0 or 65535 and cut off."""
+    counts = np.empty(image.shape, np.uint16)
+    cut = int(merge.to_counts(image, np.float32(scale), np.float32(OUT_OFFSET), counts))
+    return counts, cut

@@ -1,0 +1,100 @@
+"""From an angle's frames to its bands, by least squares in real space: 15 frames become 7 real planes before any FFT.
+
+Frame p of an angle is D_p = C_0 + sum over orders o of Re(C_o exp(i o phi_p)): with the columns 1, exp(i o phi_p) / 2
+and their conjugates that is a linear system for C_0 (real) and C_o (complex); the conjugate bands need no computing.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.inference.preprocessing.jit import kernel
+
+Complexes = NDArray[np.complex128]
+Floats = NDArray[np.float64]
+MOST_CONDITION = 30.0  # of the system: beyond it phases coincide, and noise would grow as much
+
+
+def unmixing(phases_rad: Floats, offsets_rad: Floats) -> Complexes | None:
+    """The rows (1 + orders, frames) that give C_0, C_1 ... from frames of these phases; None where they cannot.
+
+    `offsets_rad` (orders,) is by how much each order's phase leads its multiple of `phases_rad`.
+    """
+    orders = np.arange(1, len(offsets_rad) + 1)
+    turns = np.exp(1j * (np.outer(phases_rad, orders) + offsets_rad)) / 2
+    columns = np.concatenate([np.ones((len(phases_rad), 1)), turns, turns.conj()], axis=1)
+    if len(phases_rad) < columns.shape[1] or np.linalg.cond(columns) > MOST_CONDITION:
+        return None
+    solved: Complexes = np.linalg.pinv(columns)[: 1 + len(orders)]
+    return solved
+
+
+@kernel
+def separate(  # type: ignore[no-untyped-def]
+    frames, angle_of, mean_weights, band_angle, band_weights, offset, ramp_y, ramp_x, spin_y, spin_x, blend, mean, bands
+):
+    """One pass over frames (frame, y, x): their mean plane, and each band moved by its fraction of a bin.
+
+    `mean` (y, x) float32 and `bands` (band, y, x) complex64 are larger than the frames: they begin with them, and
+    behind them the last pixel goes over into the first of the other side by the shares `blend` (axis, pixel), so that
+    the transforms see no edge. `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the
+    frames' brightness out; `ramp_y` (band, y) and `ramp_x` (band, x) are the factors of the move, `spin_y` and `spin_x`
+    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly.
+    """
+    n_frames, height, width = frames.shape
+    n_bands = bands.shape[0]
+    real, imaginary = np.empty((n_bands, width), np.float32), np.empty((n_bands, width), np.float32)
+    mean_offset = np.float32(0)
+    band_offset = np.zeros(n_bands, np.complex64)
+    for f in range(n_frames):
+        mean_offset += mean_weights[f] * offset
+        for b in range(n_bands):
+            band_offset[b] += band_weights[b, f] * offset
+    for y in range(height):
+        plain = mean[y]
+        plain[:width] = -mean_offset
+        for b in range(n_bands):
+            real[b, :] = -band_offset[b].real
+            imaginary[b, :] = -band_offset[b].imag
+        for f in range(n_frames):
+            weight, row = mean_weights[f], frames[f, y]
+            if weight != 0:
+                for x in range(width):
+                    plain[x] += weight * np.float32(row[x])
+            for b in range(n_bands):
+                if band_angle[b] == angle_of[f]:
+                    a, c = band_weights[b, f].real, band_weights[b, f].imag
+                    real_b, imaginary_b = real[b], imaginary[b]
+                    for x in range(width):
+                        value = np.float32(row[x])
+                        real_b[x] += a * value
+                        imaginary_b[x] += c * value
+        for x in range(width, plain.size):
+            share = blend[1, x - width]
+            plain[x] = plain[width - 1] + share * (plain[0] - plain[width - 1])
+        for b in range(n_bands):
+            out, turn, real_b, imaginary_b = bands[b, y], ramp_x[b], real[b], imaginary[b]
+            a, c = ramp_y[b, y].real, ramp_y[b, y].imag
+            for x in range(width):
+                re, im = real_b[x] * a - imaginary_b[x] * c, real_b[x] * c + imaginary_b[x] * a
+                t = turn[x]
+                out[x] = complex(re * t.real - im * t.imag, re * t.imag + im * t.real)
+            last, first = out[width - 1] * spin_x[b, width - 1].conjugate(), out[0]
+            for x in range(width, out.size):
+                out[x] = (last + blend[1, x - width] * (first - last)) * spin_x[b, x]
+    for y in range(height, mean.shape[0]):
+        share = blend[0, y - height]
+        for x in range(mean.shape[1]):
+            mean[y, x] = mean[height - 1, x] + share * (mean[0, x] - mean[height - 1, x])
+        for b in range(n_bands):
+            last = spin_y[b, height - 1].conjugate() * spin_y[b, y] * (np.float32(1) - share)
+            first = spin_y[b, y] * share
+            for x in range(mean.shape[1]):
+                bands[b, y, x] = bands[b, height - 1, x] * last + bands[b, 0, x] * first
+
+
+def blending(pad_y: int, pad_x: int) -> NDArray[np.float32]:
+    """The shares (2, most) by which the last row or column goes over into the first, along a half cosine."""
+    shares = np.zeros((2, max(pad_y, pad_x)), np.float32)
+    for axis, pad in enumerate((pad_y, pad_x)):
+        shares[axis, :pad] = (1 - np.cos(np.pi * (np.arange(pad) + 1) / (pad + 1))) / 2
+    return shares
