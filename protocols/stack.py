@@ -12,6 +12,7 @@ LIVE_CHANNEL, DEAD_CHANNEL = "488", "561"  # Calcein-AM in the body of live cell
 CHANNELS = (LIVE_CHANNEL, DEAD_CHANNEL)
 END_OF_TIME_S = 253_402_300_800.0  # the year 10,000, of which no calendar here knows
 LARGEST = 1e300  # of a number in a frame's metadata: beyond it sums and squares are infinite
+SMALLEST_UM, LARGEST_UM = 1e-3, 1e4  # of a voxel: no light microscope has others, and volumes and sizes stay numbers
 PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 
 if TYPE_CHECKING:
@@ -54,15 +55,18 @@ class StackPlan:
     def __post_init__(self) -> None:
         where = str(self.key)
         if not self.channels or len(set(self.channels)) < len(self.channels) or not set(self.channels) <= set(CHANNELS):
-            raise ConfigError(f"channels are {self.channels}", where=where, do=f"use each of {CHANNELS} at most once")
+            raise ConfigError(
+                f"channels are {self.channels}"[:200], where=where, do=f"use each of {CHANNELS} at most once"
+            )
         for name in ("n_z", "height", "width"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}", where=where, do=f"a stack needs {name} of 1 or more"
                 )
         for name in ("pixel_um", "z_step_um"):
-            if not 0 < getattr(self, name) < LARGEST:  # NaN neither
-                raise ConfigError(f"{name} is {getattr(self, name)}", where=where, do="give it in micrometres, above 0")
+            if not SMALLEST_UM <= getattr(self, name) <= LARGEST_UM:  # NaN neither
+                do = f"give it in micrometres, {SMALLEST_UM} to {LARGEST_UM:g}"
+                raise ConfigError(f"{name} is {getattr(self, name)}", where=where, do=do)
         if self.slice_period_s is not None and not 0 <= self.slice_period_s < LARGEST:
             what = f"slice_period_s is {self.slice_period_s}"
             raise ConfigError(what, where=where, do="give it in seconds, or leave it out")

@@ -28,6 +28,8 @@ def storage_errors(where: Path | str) -> Iterator[None]:
             raise NoRoomError("the disk is full", where=place, do=do) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             what, do = "no right to write", "give the account that runs this write access"
+        elif error.errno in (errno.EMFILE, errno.ENFILE):
+            what, do = "too many files are open", "close other programs, or let this account open more (ulimit -n)"
         else:
             what, do = f"the disk reports: {error.strerror or error}", "check the disk and its cable or network"
         raise StorageError(what, where=place, do=do) from error

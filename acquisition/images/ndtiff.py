@@ -4,7 +4,6 @@ A plane is believed when the index names it and its bytes lie within its file; t
 It does not say how many planes there will be: whoever opens a data set must know that it is finished.
 """
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.units import length_um
 from spheroidd.acquisition.images.z_axis import measured_step_um
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.json_text import parse_json
 
 _DTYPES = {0: "uint8", 1: "uint16", 3: "uint16", 4: "uint16", 5: "uint16", 6: "uint16"}
 _OURS = {"z", "channel"}
@@ -52,7 +52,7 @@ def _entries(index: Path) -> Iterator[Entry]:
             (n_axes,) = struct.unpack_from("<I", data, at)
             if n_axes > MAX_AXES_BYTES:
                 raise ValueError(f"axes of {n_axes} bytes")
-            axes = json.loads(data[at + 4 : at + 4 + n_axes])
+            axes = parse_json(data[at + 4 : at + 4 + n_axes])
             at += 4 + n_axes
             (n_name,) = struct.unpack_from("<I", data, at)
             name = data[at + 4 : at + 4 + n_name].decode()
@@ -62,7 +62,7 @@ def _entries(index: Path) -> Iterator[Entry]:
             if not isinstance(axes, dict) or Path(name).name != name or min(numbers) < 0:
                 raise ValueError(f"entry for {axes} in {name!r}")
             yield Entry(axes, name, *numbers[:7])
-    except (struct.error, ValueError, RecursionError) as error:
+    except (struct.error, ValueError) as error:
         what = f"its index is damaged or not finished: {error}"
         raise StackError(what, where=str(index), do="copy it again, or record the well again") from error
 
@@ -190,8 +190,8 @@ class NDTiffFile:
         with (self._index.parent / entry.file).open("rb") as file:
             file.seek(entry.metadata_offset)
             try:
-                said = json.loads(file.read(min(entry.metadata_bytes, MAX_METADATA_BYTES)))
-            except (ValueError, RecursionError):
+                said = parse_json(file.read(min(entry.metadata_bytes, MAX_METADATA_BYTES)))
+            except ValueError:
                 return {}
         return said if isinstance(said, dict) else {}
 

@@ -3,7 +3,6 @@
 The only reader of a ledger outside the daemon: it asks the view that is described for everybody (docs/schema.md).
 """
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,6 +12,7 @@ from types import MappingProxyType
 
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.json_text import parse_json
 
 CATALOG_NAME = "catalog.sqlite"
 BUSY_S = 5.0  # a daemon that writes there is waited for
@@ -80,7 +80,7 @@ def _select(uri: str, asked: tuple[str, str, int]) -> list[tuple[str, int, str]]
 
 
 def _said(text: str) -> Facts:
-    metadata = json.loads(text)
+    metadata = parse_json(text)
     if not isinstance(metadata, dict):
         raise ValueError(f"an image's metadata are {text[:40]!r}")
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.plate_format import PlateFormat
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_plate_format(path: Path) -> PlateFormat:
 
     try:
         # Of our own accord and not by the model's: the package opens files in the system's encoding.
-        found = Labware.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
+        found = Labware.model_validate(parse_json(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

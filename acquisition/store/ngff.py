@@ -17,6 +17,7 @@ from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import write_durably
 from spheroidd.acquisition.store.shard import ShardCodec, ShardGrid
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -73,7 +74,7 @@ def read_node(folder: Path) -> JSON:
     """A group's or array's zarr.json; StorageError where it is missing or damaged."""
     path = folder / "zarr.json"
     try:
-        node = json.loads(path.read_bytes())
+        node = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise StorageError("there is no such stack or array", where=str(folder), do="check the name") from error
     except ValueError as error:

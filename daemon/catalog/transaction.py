@@ -40,6 +40,11 @@ def translated(path: Path) -> Iterator[None]:
         for prefix, (what, do) in _WORDS.items():
             if name.startswith(prefix):
                 raise kind(what, where=str(path), do=do) from error
+        if "Could not decode" in str(
+            error
+        ):  # bytes of a text that are none: nobody but a fault of the disk writes such
+            what, do = _WORDS["SQLITE_CORRUPT"]
+            raise kind(f"{what}: {error}", where=str(path), do=f"{do}; `spheroidd verify` says more") from error
         raise kind(f"SQLite: {error} {name}".strip(), where=str(path), do="see `spheroidd doctor`") from error
 
 

@@ -27,6 +27,7 @@ from spheroidd.inference.segmentation.segmenter import StreamingSegmentation
 from spheroidd.inference.training.stack import filter_stack
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import StorageError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.ports import Segmenter
@@ -257,7 +258,7 @@ class _Journal:
         whole = []
         for line in lines:
             try:
-                found = json.loads(line)
+                found = parse_json(line)
                 self._know(HeldOutWell(**{**found, "live_um3_by_z": tuple(found["live_um3_by_z"])}))
             except (ValueError, TypeError, KeyError):
                 continue  # cut short by a crash: it is measured again

@@ -1,6 +1,5 @@
 """Reads the log back: all its files in order, what was asked for, and what comes while one watches."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from spheroidd.daemon.monitoring.event_log import FOLDER, NAME, OLD_FILES
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.well import WellId
 
 LOOK_S = 0.5
@@ -85,7 +85,7 @@ def in_words(line: Line) -> str:
 def _parsed(texts: list[str], asked: Asked) -> Iterator[Line]:
     for text in texts:
         try:
-            line = json.loads(text)
+            line = parse_json(text)
         except ValueError:
             continue
         if isinstance(line, dict) and asked.holds(line):

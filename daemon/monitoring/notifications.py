@@ -19,6 +19,7 @@ from spheroidd.daemon.monitoring.alarms import UNDELIVERED
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import SpheroiddError, StorageError
 from spheroidd.protocols.faults import FaultCode, severity
+from spheroidd.protocols.json_text import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class DeliveryState:
     def _read(self) -> DeliveryCursor | None:
         """None for a receiver that was never told anything, or a file that a person has edited badly."""
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            found = parse_json(self._path.read_text(encoding="utf-8"))
             return DeliveryCursor(
                 float(found["since_s"]), int(found["upto"]), tuple(int(fault) for fault in found["open"])
             )

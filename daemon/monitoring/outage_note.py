@@ -12,6 +12,7 @@ from typing import Any
 from spheroidd.daemon.catalog.rows import Fault
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.faults import FaultCode
+from spheroidd.protocols.json_text import parse_json
 
 NAME = "outage.json"
 _BYTES = 4096
@@ -53,7 +54,7 @@ def remove(data_dir: Path) -> None:
 def read(data_dir: Path) -> OutageNote | None:
     """What a running daemon says; None where it says nothing."""
     try:
-        said = json.loads((data_dir / NAME).read_bytes())
+        said = parse_json((data_dir / NAME).read_bytes())
         kind, what, where, do = (str(said[name]) for name in ("kind", "what", "where", "do"))
         fault = Fault(FaultCode.STORAGE_CATALOG, "", kind, what, where, do, float(said["since_s"]), None)
         return OutageNote(str(said["state"]), float(said["heartbeat_s"]), fault)

@@ -25,6 +25,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.log_reader import log_files
 from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
+from spheroidd.protocols.json_text import parse_json
 
 LOG_BYTES = 2_000_000  # of the newest lines
 MAX_FAULTS = 1000
@@ -93,7 +94,7 @@ def _made(data_dir: Path, config: Path | None, hide: "_Names") -> list[Part]:
 def _hidden(name: str, text: str, hide: "_Names") -> str:
     """A part without names. In JSON only texts can hold one: a patient called 7 is not every 7."""
     if name.endswith(".json"):
-        return json.dumps(_texts(json.loads(text), hide), indent=1)
+        return json.dumps(_texts(parse_json(text), hide), indent=1)
     if name.endswith(".jsonl"):
         return "".join(_hidden_line(line, hide) for line in text.splitlines(keepends=True))
     return hide(text)
@@ -101,7 +102,7 @@ def _hidden(name: str, text: str, hide: "_Names") -> str:
 
 def _hidden_line(line: str, hide: "_Names") -> str:
     try:
-        return json.dumps(_texts(json.loads(line), hide)) + "\n"
+        return json.dumps(_texts(parse_json(line), hide)) + "\n"
     except ValueError:  # the first line may be half a one
         return hide(line)
 
@@ -152,7 +153,7 @@ def _version(name: str) -> str | None:
 
 def _configs(data_dir: Path) -> str:
     with Catalog.read_only(data_dir) as catalog:
-        found = {plate: without_secrets(json.loads(catalog.plate_config(plate))) for plate in catalog.plates()}
+        found = {plate: without_secrets(parse_json(catalog.plate_config(plate))) for plate in catalog.plates()}
     return json.dumps(found, indent=1)
 
 
@@ -173,7 +174,7 @@ def _status(data_dir: Path) -> str:
     from spheroidd.daemon.monitoring.status import look, to_json
 
     with Catalog.read_only(data_dir) as catalog:
-        found = json.loads(to_json(look(data_dir, catalog)))
+        found = parse_json(to_json(look(data_dir, catalog)))
     for well in found["failed"]:  # why they failed is of use, their numbers are not
         for name in [name for name in well if name.startswith(("v_", "live_", "dead_", "n_live", "n_dead"))]:
             del well[name]

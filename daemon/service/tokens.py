@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
+from spheroidd.protocols.json_text import parse_json
 
 TOKENS_NAME = "tokens.json"
 PREFIX = "sph"
@@ -148,7 +149,7 @@ class TokenFile:
 
     def _read(self) -> dict[str, Token]:
         try:
-            rows: list[dict[str, Any]] = json.loads(self.path.read_text(encoding="utf-8"))["tokens"]
+            rows: list[dict[str, Any]] = parse_json(self.path.read_text(encoding="utf-8"))["tokens"]
             return {row["id"]: Token(**row) for row in rows}
         except OSError as error:
             raise StorageError(

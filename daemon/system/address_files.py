@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spheroidd.protocols.durable import write_atomically
+from spheroidd.protocols.json_text import parse_json
 
 ADDRESS_NAME = "service.json"
 
@@ -37,7 +38,7 @@ def remove_address(data_dir: Path) -> None:
 def read_address(data_dir: Path) -> ServiceAddress | None:
     """Where the service is, or was when its daemon was killed; None where there is none."""
     try:
-        return ServiceAddress(**json.loads((data_dir / ADDRESS_NAME).read_text(encoding="utf-8")))
+        return ServiceAddress(**parse_json((data_dir / ADDRESS_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -59,7 +60,7 @@ def remove_page(data_dir: Path) -> None:
 def read_page(data_dir: Path) -> str | None:
     """Where the page is, or was when its daemon was killed; None where there is none."""
     try:
-        url = json.loads((data_dir / PAGE_NAME).read_text(encoding="utf-8"))["url"]
+        url = parse_json((data_dir / PAGE_NAME).read_text(encoding="utf-8"))["url"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return url if isinstance(url, str) and url.startswith(("http://", "https://")) else None

@@ -1,6 +1,5 @@
 """The models that there are: what ships, and what a path names; and whether each is what its card says."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from spheroidd.inference.network.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER, find_weights, read_card
 from spheroidd.protocols.errors import ConfigError, ModelError
+from spheroidd.protocols.json_text import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def tradeoff_rows(name_or_path: str | Path | None, rivals: Path) -> list[dict[st
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
     try:
-        found = json.loads(rivals.read_text(encoding="utf-8"))
+        found = parse_json(rivals.read_text(encoding="utf-8"))
         rows = [
             {
                 "network": f"bench.pareto, {found['steps']} steps",

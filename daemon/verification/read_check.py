@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from spheroidd.daemon.catalog import row_digests
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.daemon.verification.catalog_check import row_finding
 from spheroidd.daemon.verification.last_verified import last_verified
 
@@ -27,7 +28,8 @@ def rows_read(catalog: CatalogReader, plate: str) -> RowsRead:
     images = "never verified (`spheroidd verify` does it)" if verified is None else str(verified)
     if not row_digests.is_sealed(catalog.connection):
         return RowsRead("not checked: an older program wrote the catalog", images, ())
-    others = [other for other in row_digests.other_rows(catalog.connection, _READ) if other.key[0] == plate]
+    with translated(catalog.path):
+        others = [other for other in row_digests.other_rows(catalog.connection, _READ) if other.key[0] == plate]
     altered = tuple(str(row_finding(other)) for other in others)
     if not altered:
         return RowsRead("as they were written, each by its digest", images, ())

@@ -26,6 +26,7 @@ from spheroidd.daemon.verification.plate_checks import StackWork, conclude, dire
 from spheroidd.daemon.verification.stack_check import Checked, Work
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.stack import StackKey
 
 STATE_NAME = "verify.state.json"
@@ -54,7 +55,7 @@ class _State:
         state = cls(data_dir / STATE_NAME, deep)
         if resume:
             with suppress(OSError, ValueError):  # none there, or one that is damaged: everything is done again
-                found = json.loads(state.path.read_text(encoding="utf-8"))
+                found = parse_json(state.path.read_text(encoding="utf-8"))
                 if isinstance(found, dict) and found.get("deep") is deep and isinstance(found.get("done"), dict):
                     state.done = found["done"]
         return state

@@ -5,7 +5,6 @@ Paths, parameters and JSON follow Google's HTTP transcoding and ProtoJSON, with 
 server either: `web` gives it paths and bytes.
 """
 
-import json
 import re
 import threading
 import time
@@ -24,6 +23,7 @@ from spheroidd.daemon.web.problems import RequestError
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.json_text import parse_json
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Spheroidd"]
 DO_READ = "/openapi.json says what can be asked, and how"
@@ -206,8 +206,8 @@ def _object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        found = json.loads(body, parse_constant=_no_number, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(body, parse_constant=_no_number, object_pairs_hook=_once_each)
+    except ValueError as error:
         raise ConfigError(f"the body is not JSON: {str(error)[:200]}", do="send one JSON object, in UTF-8") from None
     if not isinstance(found, dict):
         raise ConfigError("the body is not a JSON object", do="send one, such as {}")

@@ -28,6 +28,7 @@ from spheroidd.inference.network.model_card import ModelCard, UNetSettings, card
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.weights import load_model, weights_bytes, write_card
 from spheroidd.protocols.errors import ModelError, StorageError
+from spheroidd.protocols.json_text import parse_json
 
 FORMAT_VERSION = "0.5.3"
 RDF = "rdf.yaml"
@@ -157,8 +158,8 @@ def _parse(archive: zipfile.ZipFile, where: str) -> dict[str, Any]:
     if data is None:
         raise ModelError(f"there is no {RDF} in it", where=where, do="give a bioimage.io model package")
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = parse_json(data)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         do = "only packages that `spheroidd model export` wrote hold a network that can run here"

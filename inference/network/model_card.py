@@ -1,6 +1,5 @@
 """What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.json_text import parse_json
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "emulator"
@@ -132,7 +132,7 @@ def read_card(name_or_path: str | Path | None = None) -> ModelCard:
     """The card of a model, named as in `find_weights`; ModelError names what is wrong with it."""
     path = find_weights(name_or_path).with_suffix(".json")
     try:
-        content = json.loads(read_bounded(path, _MAX_CARD_BYTES))
+        content = parse_json(read_bounded(path, _MAX_CARD_BYTES))
     except ValueError as error:
         raise _not_a_card(error, str(path)) from error
     return card_from(content, str(path))

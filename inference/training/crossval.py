@@ -26,6 +26,7 @@ from spheroidd.inference.training.stack import TrainingStack, stacks_digest
 from spheroidd.inference.training.trainer import train
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.json_text import parse_json
 
 FOLDS = 5
 LABELS = ("live", "dead")
@@ -209,7 +210,7 @@ def _keep(path: Path, decisive: str, scores: Sequence[Scores]) -> None:
 def _kept(path: Path, decisive: str) -> list[Scores] | None:
     """A fold's figures if it is finished; ConfigError for those of something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         theirs, scores = content["decisive"], [_scores(row) for row in content["scores"]]
     except FileNotFoundError:
         return None

@@ -16,6 +16,7 @@ from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
 from spheroidd.protocols.durable import PARTIAL, replace_path
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS
@@ -88,7 +89,7 @@ class TrainingStack:
     def load(cls, folder: Path) -> "TrainingStack":
         """What `save` wrote, its volumes mapped from disk, not read; StackError for anything else."""
         try:
-            about = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
+            about = parse_json((folder / "stack.json").read_text(encoding="utf-8"))
             z, y, x = (float(v) for v in about["spacing_um"])
             variants = tuple(_mapped(path) for path in sorted(folder.glob("variant_*.npy")))
             arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}

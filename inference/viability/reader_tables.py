@@ -39,6 +39,7 @@ _READING_TITLE = re.compile(
 _STATISTIC = re.compile(
     r"\bcount\b|mean|average|std|\bsd\b|\bcv\b|\bconc|dilution|date|time|barcode|\bid\b|meas.?info", re.I
 )
+_COUNT = re.compile(r"[0-9]{1,4}")  # of rows or columns
 _WAVELENGTH = re.compile(r"(?<![\d./])([2-9]\d\d)(?![\d./])")
 _DERIVED = re.compile(r"blank|conc|ratio|corrected|reduced|delta|-\s*[2-9]\d\d|/", re.I)
 
@@ -384,7 +385,7 @@ def _plate_size(sheet: Sheet) -> tuple[int, int] | None:
     found = {}
     for row in sheet.rows:
         words = [cell for cell in row if cell]
-        if len(words) == 2 and words[0] in ("Number of rows", "Number of columns") and words[1].isdigit():
+        if len(words) == 2 and words[0] in ("Number of rows", "Number of columns") and _COUNT.fullmatch(words[1]):
             found[words[0]] = int(words[1])
     size = (found.get("Number of rows", 0), found.get("Number of columns", 0))
     return size if 0 < size[0] <= MAX_ROWS and 0 < size[1] <= MAX_COLUMNS else None

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.json_text import parse_json
 
 DEFAULT_REGRESSOR = Path(__file__).parents[1] / "weights" / "regressor.safetensors"
 BINS, INPUTS, FEATURES, KERNEL, POOL, HIDDEN = 32, 3, 8, 5, 4, 16
@@ -177,7 +178,7 @@ def save(path: Path, weights: Mapping[str, NDArray[np.float32]], quantile: float
 
 def _read_card(path: Path) -> dict[str, Any]:
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
         if card["architecture"] != _ARCHITECTURE:
             raise _refused(path, "it is the card of another kind of model")
         if card["format"] != _CARD_FORMAT:

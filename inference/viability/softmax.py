@@ -8,6 +8,7 @@ the block is refused. A group block lists wells with their values. All else (not
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,8 +53,11 @@ class _Head:
         return cls(text(1) or "Plate", text(3), text(4), text(5), text(data or -1), waves, columns, rows)
 
 
+_NUMBER = re.compile(r"[0-9]{1,4}")  # of columns, rows, nanometres
+
+
 def _range(first: str, count: str) -> range | None:
-    if not all(text.isascii() and text.isdigit() and 0 < int(text) < 100 for text in (first, count)):
+    if not all(_NUMBER.fullmatch(text) and 0 < int(text) < 100 for text in (first, count)):
         return None
     return range(int(first) - 1, int(first) - 1 + int(count))
 
@@ -148,7 +152,7 @@ def _wavelength(head: _Head, wave: int, reduced: bool) -> int | None:
     if head.mode != "Absorbance" or reduced or wave >= len(head.wavelengths):
         return None
     text = head.wavelengths[wave]
-    return int(text) if text.isdigit() else None
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _pictures(sheet: Sheet, head: _Head, section: _Section) -> Iterator[ReaderBlock]:

@@ -20,9 +20,10 @@ from spheroidd.daemon.verification import verifier
 from spheroidd.daemon.verification.catalog_check import check_catalog
 from spheroidd.daemon.verification.findings import DAMAGED, INTACT, LOOK, Kind
 from spheroidd.daemon.verification.last_verified import last_verified, record_beside
+from spheroidd.daemon.verification.read_check import rows_read
 from spheroidd.daemon.verification.report_text import to_screen
 from spheroidd.daemon.verification.verifier import STATE_NAME, verify
-from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import Event, SliceDurable
 from spheroidd.protocols.stack import Block, Frame
 from tests.daemon.verification import damage, findings_document
@@ -123,6 +124,12 @@ def test_damage_is_found_and_named(copied: Path, befall, kinds: set[Kind], told:
 def test_bytes_that_are_flipped_within_the_catalog_are_found(copied: Path, text: bytes) -> None:
     damage.cell_flipped(copied, text)
     assert verify(copied).exit_code == DAMAGED
+
+
+def test_texts_that_are_none_are_told_as_damage_of_the_catalog(copied: Path) -> None:
+    damage.sql(copied, "UPDATE slices SET metadata_json = CAST(x'ffe41b' AS TEXT) WHERE well = 'A01' AND z = 5")
+    with Catalog.read_only(copied) as catalog, pytest.raises(StorageError, match="the catalog is damaged"):
+        rows_read(catalog, PLATE)
 
 
 def test_every_number_of_the_catalog_is_vouched_for(copied: Path) -> None:

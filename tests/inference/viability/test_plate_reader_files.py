@@ -143,6 +143,13 @@ def test_counts_that_disagree_with_the_labels_are_refused(tmp_path: Path, said: 
         read_reader_file(export(tmp_path, partial(**said)))
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "\u00b2", "-1"], ids=["endless", "superscript", "negative"])
+def test_a_count_that_is_none_is_left_to_the_labels(tmp_path: Path, number: str) -> None:
+    text = partial(1).replace("\t8\t", f"\t{number}\t")
+    assert number in text
+    assert len(read_reader_file(export(tmp_path, text))[0].values) == 32
+
+
 FLUORESCENCE = (
     "Plate:\tP\t1.3\tTimeFormat\tEndpoint\tFluorescence\tFALSE\tRaw\tFALSE\t1\t\t\t\t\t\t2\t535 610 "
     "\t2\t2\t96\t485 550 \tManual\t\t\t\t6\t\t\t\t1\t1\t485 550 \t\t"
