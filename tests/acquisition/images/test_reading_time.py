@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from spheroidd.protocols.errors import InstrumentError, StackError
 BUDGET_S = 0.3
 
 
-def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "file-reader"]
+@pytest.fixture
+def gone() -> Callable[[], bool]:
+    """Whether the readers that this test began have ended; one that hangs in another test's file is not its own."""
+    before = set(threading.enumerate())
+    return lambda: not any(one.name == "file-reader" for one in set(threading.enumerate()) - before)
 
 
 def until(condition: object) -> None:
@@ -28,14 +32,14 @@ def for_ever() -> None:
         pass
 
 
-def test_a_reader_that_goes_round_in_a_circle_is_left_and_ends(tmp_path: Path) -> None:
+def test_a_reader_that_goes_round_in_a_circle_is_left_and_ends(tmp_path: Path, gone: Callable[[], bool]) -> None:
     reading = ReadingTime(BUDGET_S)
     with pytest.raises(StackError, match=r"could not be read within 0\.3 s") as refused:
         reading.read(for_ever, tmp_path / "a.tif")
     assert refused.value.where == str(tmp_path / "a.tif")
     assert reading.read(lambda: 7, tmp_path / "b.tif") == 7
     reading.close()
-    until(lambda: not readers())
+    until(gone)
 
 
 def test_a_file_that_was_too_slow_is_not_tried_again_until_it_changes(tmp_path: Path) -> None:
@@ -63,7 +67,9 @@ class Opened:
         self.closed = True
 
 
-def test_readers_that_hang_in_the_system_are_counted_and_the_share_is_named(tmp_path: Path) -> None:
+def test_readers_that_hang_in_the_system_are_counted_and_the_share_is_named(
+    tmp_path: Path, gone: Callable[[], bool]
+) -> None:
     reading = ReadingTime(0.05)
     locks = [threading.Lock() for _ in range(MAX_LEFT)]
     for number, lock in enumerate(locks):
@@ -74,7 +80,7 @@ def test_readers_that_hang_in_the_system_are_counted_and_the_share_is_named(tmp_
         reading.read(lambda: 7, tmp_path / "sound.tif")
     for lock in locks:
         lock.release()
-    until(lambda: not readers())
+    until(gone)
     assert reading.read(lambda: 7, tmp_path / "sound.tif") == 7
     reading.close()
 
