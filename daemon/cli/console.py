@@ -26,6 +26,7 @@ SUBJECTS = (
     "study",
     "reference",
     "model",
+    "sim",
 )
 
 for _subject in SUBJECTS:

@@ -195,7 +195,7 @@ def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, check: Check) -> 
 
 def taper(size: int, padded: int) -> NDArray[np.float32]:
     """From 0 at the field's edges to 1 along a half cosine, 0 behind them; (padded,)."""
-    reach = min(_TAPER_PX, size // 2)
+    reach = max(min(_TAPER_PX, size // 8), 1)
     rise = (1 - np.cos(np.pi * (np.arange(reach) + 0.5) / reach)) / 2
     window = np.zeros(padded, np.float32)
     window[:size] = 1

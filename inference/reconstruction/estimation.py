@@ -23,7 +23,7 @@ from spheroidd.protocols.sim_pattern import AngleEstimate, OrderEstimate, Patter
 SEARCH = (0.45, 1.2)  # of the cutoff, for the finest order; light is shorter on its way in than out, so above 1 too
 ENOUGH_SLICES = 6
 _ROUNDS = 3  # phases and frequency in turn
-_WIENER_AT_ONE_ELECTRON, _LEAST_WIENER, _MOST_WIENER = 1.2, 0.03, 0.5
+_WIENER_AT_ONE_ELECTRON, _LEAST_WIENER, _MOST_WIENER = 1.2, 0.05, 0.5
 _SURE_PHASES = 60.0  # peak over median from which a frame's own phase is known better than its nominal one
 
 

@@ -1,0 +1,133 @@
+"""Commands for files of raw structured-illumination frames."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spheroidd.daemon.cli.app import JsonOption, console, sub_app
+from spheroidd.protocols.errors import ConfigError, StackError
+
+if TYPE_CHECKING:
+    from spheroidd.daemon.reconstruction.raw_file import Stated
+
+_group = sub_app("sim", "Raw structured-illumination frames: find their pattern, reconstruct them.")
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Raw frames: .tif, .ome.tif, .dv or .mrc.")]
+Angles = Annotated[int, typer.Option(help="Angles of the stripes.")]
+Phases = Annotated[int, typer.Option(help="Phases of each angle.")]
+Order = Annotated[str, typer.Option(help="Axes of the frames in the file, slowest first.")]
+BeamsOption = Annotated[str, typer.Option(help="Beams that interfere: two or three.")]
+Na = Annotated[float | None, typer.Option(help="Aperture of the lens.")]
+Emission = Annotated[float | None, typer.Option(help="Wavelength that the camera saw, nm.")]
+Pixel = Annotated[float | None, typer.Option(help="Camera pixel in the sample, um; without it, the file's.")]
+Sigma = Annotated[float | None, typer.Option(help="Sigma of a Gaussian PSF, um; without it, an ideal lens.")]
+Offset = Annotated[float, typer.Option(help="What the camera adds to every pixel.")]
+Reversed = Annotated[bool, typer.Option("--reversed-steps", help="Phases step against the stated directions.")]
+FlipY = Annotated[bool, typer.Option("--flip-y", help="Rows run against those of the stated directions.")]
+Directions = Annotated[
+    str | None, typer.Option(help="Directions that must be found: 0 along x, 90 down the rows, as 14.3,74.1,-45.6.")
+]
+Period = Annotated[float | None, typer.Option(help="Period of order 1, um, where it is known.")]
+Search = Annotated[str | None, typer.Option(help="Where the stripes' frequency is looked for, shares of the cutoff.")]
+ChannelOption = Annotated[int | None, typer.Option(help="Which colour of the file, from 0.")]
+Slices = Annotated[int, typer.Option(min=1, help="In how many slices the pattern is looked for.")]
+
+
+@_group.command()
+def estimate(
+    file: FileArgument,
+    angles: Angles = 3,
+    phases: Phases = 5,
+    order: Order = "z-angle-phase",
+    beams: BeamsOption = "two",
+    na: Na = None,
+    emission_nm: Emission = None,
+    pixel_um: Pixel = None,
+    psf_sigma_um: Sigma = None,
+    offset: Offset = 0.0,
+    reversed_steps: Reversed = False,
+    flip_y: FlipY = False,
+    angles_deg: Directions = None,
+    period_um: Period = None,
+    search: Search = None,
+    channel: ChannelOption = None,
+    slices: Slices = 6,
+    as_json: JsonOption = False,
+) -> int:
+    """Find the stripes: frequency, direction, phases, modulation, and whether to trust them. Exit code 1: do not."""
+    from spheroidd.daemon.reconstruction import words
+    from spheroidd.daemon.reconstruction.raw_file import RawFile
+
+    stated = _stated(
+        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
+        angles_deg, period_um, search, channel, slices,
+    )  # fmt: skip
+    opened = RawFile.open(file, stated)
+    found = opened.estimate(slices)
+    if as_json:
+        typer.echo(words.estimate_json(opened, found))
+    else:
+        console().print(words.estimate_screen(opened, found), highlight=False)
+    return 0 if found.usable else 1
+
+
+@_group.command()
+def reconstruct(
+    file: FileArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="IMAGE", help="What to write: .ome.tif or .ome.zarr.")],
+    angles: Angles = 3,
+    phases: Phases = 5,
+    order: Order = "z-angle-phase",
+    beams: BeamsOption = "two",
+    na: Na = None,
+    emission_nm: Emission = None,
+    pixel_um: Pixel = None,
+    psf_sigma_um: Sigma = None,
+    offset: Offset = 0.0,
+    reversed_steps: Reversed = False,
+    flip_y: FlipY = False,
+    angles_deg: Directions = None,
+    period_um: Period = None,
+    search: Search = None,
+    channel: ChannelOption = None,
+    slices: Slices = 6,
+    wiener: Annotated[float | None, typer.Option(help="Wiener constant; without it, by the light.")] = None,
+    scale: Annotated[float, typer.Option(help="Counts written for one count of the frames.")] = 1.0,
+    as_float: Annotated[bool, typer.Option("--float", help="Write float32 instead of uint16.")] = False,
+    widefield: Annotated[
+        bool, typer.Option("--widefield", help="Where the pattern cannot be trusted, write widefield.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="torch device, as cuda; without it, numba on the CPU.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Reconstruct every slice at half the pixel size. Slices whose stripes are dead become widefield, and are named."""
+    from spheroidd.daemon.reconstruction import words
+    from spheroidd.daemon.reconstruction.raw_file import RawFile
+    from spheroidd.daemon.reconstruction.writer import reconstruct_file
+
+    if not scale > 0 or (wiener is not None and not wiener > 0):
+        raise ConfigError("--scale and --wiener are above 0", do="leave them out, or give a number above 0")
+    stated = _stated(
+        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
+        angles_deg, period_um, search, channel, slices,
+    )  # fmt: skip
+    opened = RawFile.open(file, stated)
+    found = opened.estimate(slices)
+    if not found.usable and not widefield:
+        do = "mend what it says, or write --widefield to have the images without the pattern"
+        raise StackError(f"its pattern cannot be trusted: {found.verdict}", where=str(file), do=do)
+    known = found if found.usable else None
+    made = reconstruct_file(opened, known, out, wiener=wiener, scale=scale, as_float=as_float, device=device)
+    if as_json:
+        typer.echo(words.slices_json(made, {"out": str(out), "verdict": found.verdict}))
+    else:
+        console().print(words.slices_screen(made), highlight=False)
+        console().print(f"{out}: {found.verdict}", highlight=False)
+    return 0
+
+
+def _stated(*said: Any) -> "Stated":
+    from spheroidd.daemon.reconstruction.raw_file import Stated
+
+    return Stated(*said)

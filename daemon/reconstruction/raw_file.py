@@ -1,0 +1,132 @@
+"""One file of raw frames with what was stated of it: opened, put in order, its pattern found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spheroidd.acquisition.images.raw_frames import RawFrames, open_raw
+from spheroidd.inference.reconstruction.estimation import ENOUGH_SLICES, SEARCH, estimate_pattern
+from spheroidd.inference.reconstruction.frame_order import arranged, brightest, fitting_orders
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.sim_pattern import (
+    Beams,
+    ChannelOptics,
+    OtfKind,
+    PatternEstimate,
+    RawOrder,
+    SimPattern,
+)
+
+CHANNEL = "raw"  # a file of raw frames names no channel of a plate
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a person says of a file; None where the file itself may know."""
+
+    n_angles: int = 3
+    n_phases: int = 5
+    order: str = "z-angle-phase"
+    beams: str = "two"
+    na: float | None = None
+    emission_nm: float | None = None
+    pixel_um: float | None = None
+    psf_sigma_um: float | None = None
+    offset_adu: float = 0.0
+    reversed_steps: bool = False
+    flip_y: bool = False
+    angles_deg: str | None = None
+    period_um: float | None = None
+    search: str | None = None
+    channel: int | None = None
+    n_slices: int = ENOUGH_SLICES
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """An opened file: `slices` (z, angle, phase, y, x)."""
+
+    raw: RawFrames
+    pattern: SimPattern
+    pixel_um: float
+    search: tuple[float, float]
+    slices: NDArray[Any]
+
+    @classmethod
+    def open(cls, path: Path, stated: Stated) -> "RawFile":
+        """ConfigError where something is missing or contradicts the file; StackError where the file cannot be read."""
+        raw = open_raw(path, stated.channel)
+        pixel_um = stated.pixel_um or raw.pixel_um
+        if pixel_um is None:
+            raise ConfigError("the file does not say its pixel size", where=str(path), do="give --pixel-um")
+        emission_nm = stated.emission_nm or raw.emission_nm
+        if emission_nm is None or stated.na is None:
+            do = "give --na and --emission-nm of the light that the camera saw"
+            raise ConfigError("nothing is said of the lens and the light", where=str(path), do=do)
+        sigma = stated.psf_sigma_um
+        otf = OtfKind.IDEAL if sigma is None else OtfKind.GAUSSIAN
+        pattern = SimPattern(
+            stated.n_angles,
+            stated.n_phases,
+            _order(stated.order),
+            _beams(stated.beams),
+            -1 if stated.reversed_steps else 1,
+            stated.flip_y,
+            stated.offset_adu,
+            _numbers(stated.angles_deg, "--angles-deg") if stated.angles_deg else None,
+            ((CHANNEL, stated.period_um),) if stated.period_um else (),
+            (ChannelOptics(CHANNEL, emission_nm, stated.na, otf, sigma),),
+        )
+        search = SEARCH
+        if stated.search:
+            given = _numbers(stated.search, "--search")
+            if len(given) != 2:
+                raise ConfigError(f"--search is {stated.search}", do="write two shares of the cutoff, as 0.45,1.2")
+            search = given[0], given[1]
+        return cls(raw, pattern, pixel_um, search, arranged(raw.frames, pattern, str(path)))
+
+    def estimate(self, n_slices: int) -> PatternEstimate:
+        """The pattern in the slices with the most contrast; where it is not usable, with the orders that would fit."""
+        chosen = brightest(self.slices, n_slices)
+        found = estimate_pattern(chosen, self.pattern, CHANNEL, self.pixel_um, self.search)
+        if found.usable:
+            return found
+        fitting = fitting_orders(self.raw.frames, self.pattern, CHANNEL, self.pixel_um, self.search)
+        if not fitting:
+            return found
+        named = " or ".join("-".join(order) for order in fitting)
+        return replace(found, doubts=(*found.doubts, f"read in the order {named} the pattern could be trusted"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x) of a frame."""
+        return self.slices.shape[3], self.slices.shape[4]
+
+    def frames_of(self, z: int) -> NDArray[Any]:
+        """The frames (angle, phase, y, x) of one slice."""
+        return np.ascontiguousarray(self.slices[z])
+
+
+def _order(text: str) -> RawOrder:
+    parts: Sequence[Any] = text.lower().replace(",", "-").split("-")
+    if len(parts) != 3:
+        raise ConfigError(f"--order is {text}", do="name angle, phase and z, slowest first, as z-angle-phase")
+    return parts[0], parts[1], parts[2]  # SimPattern refuses other words
+
+
+def _beams(text: str) -> Beams:
+    try:
+        return Beams(text.lower())
+    except ValueError:
+        raise ConfigError(f"--beams is {text}", do="write two or three") from None
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} is {text}", do="write numbers with commas between them") from None

@@ -1,0 +1,75 @@
+"""Raw frames come out of each kind of file in the file's own order, with what it says; what is not whole is refused."""
+
+from pathlib import Path
+
+import mrc
+import numpy as np
+import pytest
+import tifffile
+
+from spheroidd.acquisition.images.raw_frames import open_raw
+from spheroidd.protocols.errors import StackError
+
+FRAMES = (np.arange(30 * 6 * 8) % 60000).astype(np.uint16).reshape(30, 6, 8)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("name", ["raw.tif", "raw.ome.tif"])
+def test_a_tiff_gives_its_pages_and_its_pixel_size(tmp_path: Path, name: str, dtype: str) -> None:
+    path, frames = tmp_path / name, (FRAMES % 250).astype(dtype)
+    if name.endswith(".ome.tif"):
+        sizes = {"PhysicalSizeX": 80, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.08, "PhysicalSizeZ": 0.125}
+        tifffile.imwrite(path, frames, metadata={"axes": "ZYX", **sizes}, photometric="minisblack")
+    else:
+        said = {"axes": "ZYX", "unit": "um", "spacing": 0.125}
+        tifffile.imwrite(path, frames, imagej=True, resolution=(12.5, 12.5), metadata=said)
+    raw = open_raw(path)
+    assert np.array_equal(raw.frames, frames)
+    assert raw.frames.dtype == dtype
+    assert (raw.pixel_um, raw.z_step_um) == (pytest.approx(0.08), pytest.approx(0.125))
+    assert raw.axes == (("Z", 30), ("Y", 6), ("X", 8))
+
+
+def test_axes_are_flattened_as_they_lie_and_a_colour_is_chosen(tmp_path: Path) -> None:
+    path, values = tmp_path / "raw.ome.tif", FRAMES.reshape(5, 2, 3, 6, 8)
+    tifffile.imwrite(path, values, metadata={"axes": "TCZYX"}, photometric="minisblack")
+    assert np.array_equal(open_raw(path).frames, FRAMES)
+    assert np.array_equal(open_raw(path, channel=1).frames, values[:, 1].reshape(15, 6, 8))
+    with pytest.raises(StackError, match="no channel 2"):
+        open_raw(path, channel=2)
+
+
+@pytest.mark.parametrize("name", ["raw.dv", "raw.mrc"])
+def test_a_deltavision_file_gives_its_sections_and_its_header(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    mrc.imsave(str(path), FRAMES, metadata={"dx": 0.08, "dy": 0.08, "dz": 0.125, "wave": [525, 0, 0, 0, 0]})
+    raw = open_raw(path)
+    assert np.array_equal(raw.frames, FRAMES)
+    assert raw.emission_nm == 525
+    assert (raw.pixel_um, raw.z_step_um) == (pytest.approx(0.08), pytest.approx(0.125))
+
+
+def test_what_is_not_whole_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    dv, tif = tmp_path / "raw.dv", tmp_path / "raw.tif"
+    mrc.imsave(str(dv), FRAMES)
+    tifffile.imwrite(tif, FRAMES, photometric="minisblack")
+    for path in (dv, tif):
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(StackError):
+            open_raw(path)
+    (tmp_path / "raw.mrc").write_bytes(b"nothing of the kind" * 200)
+    (tmp_path / "raw.czi").write_bytes(b"another kind")
+    for name in ("raw.mrc", "raw.czi"):
+        with pytest.raises(StackError):
+            open_raw(tmp_path / name)
+
+
+def test_pixels_that_are_no_numbers_or_of_a_strange_kind_are_refused(tmp_path: Path) -> None:
+    values = np.ones((3, 6, 8), np.float32)
+    values[1, 2, 3] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", values, photometric="minisblack")
+    with pytest.raises(StackError, match="no numbers"):
+        open_raw(tmp_path / "nan.tif")
+    tifffile.imwrite(tmp_path / "int.tif", np.ones((3, 6, 8), np.int32), photometric="minisblack")
+    with pytest.raises(StackError, match="int32"):
+        open_raw(tmp_path / "int.tif")
