@@ -5,7 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP  := $(VENV)/.stamp
 
-.PHONY: demo test lint bench proto docs release clean
+# Hours: every fault as often as docs/fault-matrix.md says. FAULTS="--only power --share 0.1" makes it shorter.
+test-faults: $(STAMP)-dev
+	$(BIN)/python -m tests.faults.matrix --out docs/fault-matrix.md $(FAULTS)
+
+.PHONY: test-faults demo test lint bench proto docs release clean
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo

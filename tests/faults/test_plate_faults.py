@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from tests.faults.disks import NoDiskError, small_disk
 from tests.faults.plate_runs import Ledger, kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
 
 SLOW = {"pace": "real", "slice_period_s": 0.05}
@@ -229,19 +228,14 @@ def test_ctrl_c_keeps_what_is_in_flight_and_a_second_run_goes_on(tmp_path: Path)
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MB of its own."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(small_disk(tmp_path))
+        except NoDiskError as reason:
+            pytest.skip(str(reason))
+        yield folder
 
 
 def leave_free(folder: Path, n_bytes: int) -> Path:
@@ -255,20 +249,20 @@ def leave_free(folder: Path, n_bytes: int) -> Path:
 
 @pytest.mark.parametrize(("min_free_gb", "left"), [(0.004, 2 << 20), (0.0, 0)], ids=["low", "not a byte"])
 def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
-    small_disk: Path, undisturbed: Path, min_free_gb: float, left: int
+    disk: Path, undisturbed: Path, min_free_gb: float, left: int
 ) -> None:
-    config = write_config(small_disk, source=SLOW, min_free_gb=min_free_gb)
+    config = write_config(disk, source=SLOW, min_free_gb=min_free_gb)
     process = start(config)
     try:
         wait_for(lambda: len(ledger(config).slices) > 10)
-        ballast = leave_free(small_disk, left)
-        wait_for(lambda: json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"])
+        ballast = leave_free(disk, left)
+        wait_for(lambda: json.loads(spheroidd("status", str(disk / "data"), "--json").stdout)["faults"])
         stuck = settled(config)  # what was on its way has arrived
         time.sleep(3.0)
         assert process.poll() is None, log_of(config)
         assert ledger(config).slices == stuck.slices, "slices were acknowledged on a full disk"
         assert len(stuck.slices) < 48 * len(stuck.states)
-        status = spheroidd("status", str(small_disk / "data"))
+        status = spheroidd("status", str(disk / "data"))
         assert status.returncode == 1
         assert "the run goes on" in " ".join(status.stdout.split())
         ballast.unlink()
@@ -276,7 +270,7 @@ def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
     finally:
         kill(process)
     assert unreadable(config, ledger(config).slices) == []
-    assert json.loads(spheroidd("status", str(small_disk / "data"), "--json").stdout)["faults"] == []
+    assert json.loads(spheroidd("status", str(disk / "data"), "--json").stdout)["faults"] == []
     assert ledger(config).results == ledger(undisturbed).results
 
 

@@ -1,9 +1,8 @@
 """A disk that is full or refuses for a while: nothing is reported that is not durable, and nothing needs a restart."""
 
+import contextlib
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex
 from tests.contracts.store_contract import PLATE_MAP, crc_of, frame_of, of_kind, pixels_of, plan_of
+from tests.faults.disks import NoDiskError, small_disk
 
 PLAN = plan_of(n_z=20, height=300, width=64)
 SLICES = pixels_of(PLAN)
@@ -119,17 +119,14 @@ def test_nothing_is_reported_while_the_sync_fails(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(tmp_path):
     """A file system of 12 MB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root on Linux can mount a small tmpfs")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("this environment lets nobody mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(small_disk(tmp_path, 12))
+        except NoDiskError as reason:
+            pytest.skip(str(reason))
+        yield folder
 
 
 def fill(folder: Path, leave: int) -> Path:
@@ -139,11 +136,11 @@ def fill(folder: Path, leave: int) -> Path:
     return ballast
 
 
-def test_full_disk_stops_the_store_until_there_is_space(small_disk):
+def test_full_disk_stops_the_store_until_there_is_space(disk):
     events = []
-    store = ZarrStackStore(small_disk, PLATE_MAP, events.append)
+    store = ZarrStackStore(disk, PLATE_MAP, events.append)
     store.open(PLAN)
-    ballast = fill(small_disk, leave=100_000)
+    ballast = fill(disk, leave=100_000)
     left = list(SLICES)
 
     def go_on():
@@ -167,30 +164,30 @@ def test_full_disk_stops_the_store_until_there_is_space(small_disk):
     patiently(lambda: store.seal(PLAN.key))
     store.close()
     expected = np.stack([[SLICES[SliceIndex(c, z)] for z in range(PLAN.n_z)] for c in PLAN.channels])
-    np.testing.assert_array_equal(read_stack(small_disk, PLAN.key), expected)
+    np.testing.assert_array_equal(read_stack(disk, PLAN.key), expected)
 
 
-def test_disk_too_small_for_the_ring_is_told_at_open(small_disk):
+def test_disk_too_small_for_the_ring_is_told_at_open(disk):
     events = []
-    store = ZarrStackStore(small_disk, PLATE_MAP, events.append)
-    ballast = fill(small_disk, leave=1_500_000)
+    store = ZarrStackStore(disk, PLATE_MAP, events.append)
+    ballast = fill(disk, leave=1_500_000)
     with pytest.raises(StorageError, match="disk is full"):
         store.open(PLAN)
     ballast.unlink()
     write_retry_storage(store)
-    assert_all_there(small_disk, events)
+    assert_all_there(disk, events)
 
 
-def test_full_disk_leaves_the_older_label(small_disk):
-    store = ZarrStackStore(small_disk, PLATE_MAP, lambda event: None)
+def test_full_disk_leaves_the_older_label(disk):
+    store = ZarrStackStore(disk, PLATE_MAP, lambda event: None)
     store.open(PLAN)
     store.close()
     rng = np.random.default_rng(0)
     masks = [rng.random((PLAN.n_z, PLAN.height, PLAN.width)) > 0.5 for _ in range(2)]
-    with LabelWriter(small_disk, PLAN.key, PLAN, "live") as label:
+    with LabelWriter(disk, PLAN.key, PLAN, "live") as label:
         label.append(0, masks[0])
         label.commit()
-    fill(small_disk, leave=60_000)
-    with pytest.raises(StorageError, match="disk is full"), LabelWriter(small_disk, PLAN.key, PLAN, "live") as label:
+    fill(disk, leave=60_000)
+    with pytest.raises(StorageError, match="disk is full"), LabelWriter(disk, PLAN.key, PLAN, "live") as label:
         label.append(0, masks[1])
-    np.testing.assert_array_equal(read_label(small_disk, PLAN.key, "live"), masks[0])
+    np.testing.assert_array_equal(read_label(disk, PLAN.key, "live"), masks[0])

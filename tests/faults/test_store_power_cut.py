@@ -1,12 +1,5 @@
 """The power fails: a file system is stopped dead, its caches dropped, and mounted again."""
 
-import fcntl
-import os
-import shutil
-import struct
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -20,47 +13,19 @@ from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex
 from tests.contracts.store_contract import PLATE_MAP, append_all, frame_of, of_kind, pixels_of, plan_of
+from tests.faults.disks import Disk, NoDiskError
 
-EXT4_SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2
 PLAN = plan_of(n_z=40, height=300, width=64)
-
-
-class Disk:
-    """An ext4 file system in a file, whose power can be cut."""
-
-    def __init__(self, folder):
-        self.image, self.mount = folder / "image", folder / "mount"
-        self.mount.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(96 << 20)
-        self.run("mkfs.ext4", "-q", "-F", self.image)
-        self.plug_in()
-
-    @staticmethod
-    def run(*command):
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-        if done.returncode != 0:
-            pytest.skip(f"this environment cannot do it: {done.stderr.strip()}")
-
-    def plug_in(self):
-        self.run("mount", "-o", "loop", self.image, self.mount)
-
-    def cut_power(self):
-        fd = os.open(self.mount, os.O_RDONLY)
-        fcntl.ioctl(fd, EXT4_SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING))
-        os.close(fd)
-
-    def unplug(self):
-        subprocess.run(["umount", str(self.mount)], check=True, capture_output=True)
 
 
 @pytest.fixture
 def disk(tmp_path):
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("only root on Linux with mkfs.ext4 can cut the power of a file system")
-    disk = Disk(tmp_path)
+    try:
+        disk = Disk(tmp_path)
+    except NoDiskError as reason:
+        pytest.skip(str(reason))
     yield disk
-    subprocess.run(["umount", "--lazy", str(disk.mount)], capture_output=True)
+    disk.discard()
 
 
 def write_until_the_power_fails(disk, after):

@@ -1,0 +1,330 @@
+"""The matrix of faults: each one on plates in real processes, and a table of what was lost and what was wrong.
+
+    python -m tests.faults.matrix [--only WORD] [--share 0.1] [--seed N] [--out docs/fault-matrix.md]
+
+It prints a line for every fault and the table at its end; Ctrl-C ends it with the table of what was done. Exit code 1
+where anything was lost or wrong, or a daemon hung.
+"""
+
+import argparse
+import contextlib
+import datetime
+import math
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from spheroidd.daemon.catalog.schema import MIGRATIONS
+from tests.daemon.catalog.older import make_older
+from tests.faults.campaign import Trial, Verdict, told
+from tests.faults.disks import Disk, NoDiskError, small_disk
+from tests.faults.interposed import POINTS
+from tests.faults.plate_runs import kill, ledger, run, spheroidd, write_config
+from tests.faults.test_damaged_stacks import DAMAGES, shard_of
+from tests.faults.test_plate_faults import in_hand, workers
+
+SLOW = {"pace": "real", "slice_period_s": 0.08}  # two seconds a stack: a fault hits each stage of it
+PACED = {"pace": "real", "slice_period_s": 0.02}
+HUNG = "HANGS: the daemon did not end"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the matrix: the fault, how often it is to happen, and one trial of it."""
+
+    kind: str
+    name: str
+    times: int
+    trial: Callable[[Trial], Verdict]
+
+
+def killed_at_random(trial: Trial, *, group: bool = False) -> Verdict:
+    """Kill -9 again and again until the plate is whole all the same."""
+    trial.source = SLOW
+    config, kills = trial.config(), 0
+    while True:
+        process = trial.start(config)
+        # Short lives hit the start and the acquisition, long ones the scoring and the last commits.
+        life_s = trial.chance.choice([trial.chance.uniform(0.3, 3.0), trial.chance.uniform(3.0, 12.0)])
+        if trial.until(lambda process=process: process.poll() is not None, life_s):
+            return trial.verdict(config, kills, "the next run goes on")
+        for one in psutil.Process(process.pid).children(recursive=True) if group else ():
+            one.kill()
+        kill(process)
+        kills += 1
+        trial.look(config)
+
+
+def interposed(trial: Trial, point: str, what: str, *, where: str = "daemon", latest: int = 40) -> Verdict:
+    """One call goes wrong; then the plate is run to its end with nothing going wrong."""
+    trial.source = PACED
+    first = trial.chance.randint(1, latest)
+    config = trial.config()
+    code = trial.end(trial.start(config, f"{where}:{point}:{what}:{first}:{trial.chance.choice([1, 3])}"))
+    words = told(config)
+    trial.look(config)
+    sees = HUNG if code is None else f"exit code {code}; {words}"
+    if code != 0:
+        code = trial.end(trial.start(config))
+        sees += HUNG if code is None else "; the next run goes on"
+    return trial.verdict(config, int(trial.fired), sees)
+
+
+def worker_ends(trial: Trial, *, hangs: bool) -> Verdict:
+    """The model's process is killed, or stopped for good."""
+    trial.source = PACED
+    config = trial.config(patience_s=5.0)
+    process = trial.start(config)
+    reached = trial.until(lambda: in_hand(config))
+    time.sleep(trial.chance.uniform(0, 0.5))
+    for worker in workers(process.pid) if reached else ():
+        worker.suspend() if hangs else worker.kill()
+    code = trial.end(process)
+    return trial.verdict(config, int(reached), HUNG if code is None else f"exit code {code}; {told(config)}")
+
+
+def power_cut(trial: Trial) -> Verdict:
+    """The file system under the data directory stops dead, and what was not synced is gone."""
+    trial.source = SLOW
+    disk = Disk(trial.folder)
+    trial.folder = disk.mount
+    config = trial.config()
+    try:
+        process = trial.start(config)
+        trial.until(lambda: process.poll() is not None, trial.chance.uniform(1.0, 14.0))
+        trial.look(config)
+        disk.cut_power()
+        kill(process)
+        disk.unplug()
+        disk.plug_in()
+        config = trial.config()  # it may not have been synced either
+        code = trial.end(trial.start(config))
+        return trial.verdict(config, 1, HUNG if code is None else f"the next run goes on (exit code {code})")
+    finally:
+        for one in trial.running:
+            kill(one)
+        disk.discard()
+
+
+def full_disk(trial: Trial) -> Verdict:
+    """The disk is full for some seconds."""
+    trial.source = SLOW
+    with small_disk(trial.folder) as disk:
+        trial.folder = disk
+        config = trial.config()
+        process = trial.start(config)
+        trial.until(lambda: len(ledger(config).slices) > trial.chance.randint(1, 100))
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        time.sleep(4.0)
+        words = told(config)
+        trial.look(config)
+        ballast.unlink()
+        code = trial.end(process)
+        try:
+            return trial.verdict(config, 1, HUNG if code is None else f"{words}; the run goes on (exit code {code})")
+        finally:
+            kill(process)
+
+
+def instrument(trial: Trial, kind: str) -> Verdict:
+    """The instrument does something wrong in one well."""
+    trial.source = {"faults": [{"well": "B01", "kind": kind, "z": 9, "times": 2, "seconds": 1.0}]}
+    config = trial.config()
+    code = trial.end(trial.start(config))
+    sees = HUNG if code is None else f"exit code {code}; {told(config)}"
+    if code == 3:
+        code = trial.end(trial.start(config))
+        sees += HUNG if code is None else "; the next run goes on"
+    picture = frozenset({"B01"}) if kind not in ("duplicate", "stall") else frozenset()
+    return trial.verdict(config, 1, sees, failed=picture)
+
+
+def damaged_before_scoring(trial: Trial, damage: str) -> Verdict:
+    """A file of images is damaged between the moment it is stored and the moment it is scored."""
+    config = trial.config()
+    process = trial.start(config)
+    reached = trial.until(lambda: ledger(config).states.get("A02", ("", None))[0] == "stored")
+    kill(process)
+    if not reached or "A02" in ledger(config).results:
+        return Verdict(0, 0, 0, "not reached")
+    DAMAGES[damage](shard_of(config))
+    code = trial.end(trial.start(config))
+    verdict = trial.verdict(config, 1, f"exit code {code}; {told(config)}", failed=frozenset({"A02"}))
+    others = {key: crc for key, crc in ledger(config).slices.items() if key[0] != "A02"}
+    now = sum(others[key] != crc for key, crc in trial.truth.slices.items() if key in others)
+    return Verdict(1, now, verdict.wrong, verdict.sees)  # A02's own images are what was damaged
+
+
+def damaged_after_final(trial: Trial, damage: str) -> Verdict:
+    """A file of images is damaged after its row was final: the rows stay, and `verify` finds it."""
+    shutil.copytree(trial.undisturbed.parent / "data", trial.folder / "data")
+    config = trial.config()
+    DAMAGES[damage](shard_of(config))
+    found = spheroidd("verify", str(trial.folder / "data"))
+    wrong = int(ledger(config).results != trial.truth.results) + int(found.returncode != 3)
+    return Verdict(1, 0, wrong, f"`verify` ends with {found.returncode} and names the file")
+
+
+def upgraded(trial: Trial, steps: int) -> Verdict:
+    """A plate that an older program began goes on with this one."""
+    trial.source = SLOW
+    config = trial.config()
+    process = trial.start(config)
+    trial.until(lambda: len(ledger(config).slices) > trial.chance.randint(20, 120))
+    kill(process)
+    trial.look(config)
+    make_older(trial.folder / "data", steps)
+    code = trial.end(trial.start(config))
+    return trial.verdict(config, 1, HUNG if code is None else f"exit code {code}; {told(config)}")
+
+
+def second_daemon(trial: Trial) -> Verdict:
+    """Another daemon is started for the same directory."""
+    trial.source = PACED
+    config = trial.config()
+    process = trial.start(config)
+    trial.until((trial.folder / "data" / "catalog.sqlite").exists)
+    second = spheroidd("run", str(config))
+    code = trial.end(process)
+    verdict = trial.verdict(config, 1, f"the second ends with {second.returncode} and names the first")
+    return Verdict(1, verdict.lost, verdict.wrong + int(code != 0) + int(second.returncode != 2), verdict.sees)
+
+
+def interrupted(trial: Trial) -> Verdict:
+    """SIGTERM, as a service manager sends it."""
+    trial.source = SLOW
+    config = trial.config()
+    process = trial.start(config)
+    trial.until(lambda: len(ledger(config).slices) > trial.chance.randint(1, 150))
+    process.terminate()
+    code = trial.end(process)
+    trial.look(config)
+    sees = HUNG if code is None else f"exit code {code}"
+    code = trial.end(trial.start(config))
+    return trial.verdict(config, 1, sees + (HUNG if code is None else "; the next run goes on"))
+
+
+def rows() -> Iterator[Row]:
+    """The matrix."""
+    yield Row("kill", "kill -9 of the daemon at random", 200, killed_at_random)
+    yield Row("kill", "kill -9 of daemon and worker together", 40, lambda t: killed_at_random(t, group=True))
+    for point in POINTS:
+        for when in ("kill-before", "kill-after"):
+            name = f"kill -9 {when.removeprefix('kill-')} {point}"
+            yield Row("kill", name, 3, lambda t, point=point, when=when: interposed(t, point, when))
+    for point in ("shard-write", "shard-sync", "shard-rename"):
+        name = f"worker killed before its {point.replace('shard', 'masks')}"
+        yield Row("worker", name, 2, lambda t, p=point: interposed(t, p, "kill-before", where="worker", latest=6))
+    yield Row("worker", "worker killed while it scores", 20, lambda t: worker_ends(t, hangs=False))
+    yield Row("worker", "worker stopped for good", 5, lambda t: worker_ends(t, hangs=True))
+    yield Row("power", "power cut", 50, power_cut)
+    yield Row("disk", "disk full for some seconds", 5, full_disk)
+    for number in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE"):
+        for point in ("ring-write", "ring-sync", "shard-write", "shard-sync", "shard-rename", "ledger-commit"):
+            yield Row("disk", f"{number} at {point}", 2, lambda t, p=point, n=number: interposed(t, p, n))
+    yield Row("disk", "short write at shard-write", 4, lambda t: interposed(t, "shard-write", "short"))
+    for number in ("ENOSPC", "EIO"):
+        name = f"{number} at the worker's masks"
+        yield Row("disk", name, 3, lambda t, n=number: interposed(t, "shard-write", n, where="worker", latest=6))
+    for off in (-86400, -3600, 3600, 86400):
+        yield Row("clock", f"clock set by {off:+d} s", 2, lambda t, o=off: interposed(t, "ledger-commit", f"clock={o}"))
+    for kind in ("drop", "duplicate", "stall", "short", "fail", "lost"):
+        yield Row("instrument", f"instrument: {kind}", 3, lambda t, kind=kind: instrument(t, kind))
+    for damage in DAMAGES:
+        yield Row("damage", f"{damage} between stored and scored", 1, lambda t, d=damage: damaged_before_scoring(t, d))
+        yield Row("damage", f"{damage} after final", 1, lambda t, d=damage: damaged_after_final(t, d))
+    for steps in range(1, len(MIGRATIONS)):
+        yield Row("upgrade", f"begun with schema {steps}", 1, lambda t, steps=steps: upgraded(t, steps))
+    yield Row("ends", "a second daemon", 3, second_daemon)
+    yield Row("ends", "SIGTERM", 5, interrupted)
+
+
+def carry_out(row: Row, times: int, undisturbed: Path, seed: int, scratch: Path) -> list[Verdict]:
+    """Trials of one line until it has happened often enough; one that is not reached is tried again, not for ever."""
+    verdicts: list[Verdict] = []
+    for number in range(2 * times + 3):
+        if sum(verdict.happened for verdict in verdicts) >= times:
+            break
+        folder = scratch / f"trial{number}"
+        folder.mkdir(parents=True)
+        chance = random.Random(f"{seed} {row.name} {number}")
+        trial = Trial(folder, ledger(undisturbed), undisturbed, chance)
+        try:
+            verdicts.append(row.trial(trial))
+        except NoDiskError as reason:
+            return [Verdict(0, 0, 0, str(reason))]
+        finally:
+            trial.close()
+            shutil.rmtree(folder, ignore_errors=True)
+    return verdicts
+
+
+def line(row: Row, verdicts: list[Verdict]) -> str:
+    """A line of the table; of what was seen the most frequent."""
+    happened = [verdict for verdict in verdicts if verdict.happened]
+    times = sum(verdict.happened for verdict in happened)
+    lost, wrong = (sum(getattr(verdict, name) for verdict in verdicts) for name in ("lost", "wrong"))
+    hung = [verdict.sees for verdict in verdicts if HUNG in verdict.sees]
+    sees = (hung or [text for text, _ in Counter(verdict.sees for verdict in happened).most_common(1)] or ["-"])[0]
+    return f"| {row.kind} | {row.name} | {times} | {lost} | {wrong} | {sees} |"
+
+
+def main() -> int:
+    """Carry out the matrix, or a part of it."""
+    parser = argparse.ArgumentParser(description="Faults on real plates, and what was lost and what was wrong.")
+    parser.add_argument("--only", default="", help="lines whose kind or name holds this word")
+    parser.add_argument("--share", type=float, default=1.0, help="this share of the times of each line, at least one")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same faults")
+    parser.add_argument("--out", type=Path, help="write the table here as Markdown")
+    options = parser.parse_args()
+    lines: list[str] = []
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="spheroidd-faults-") as scratch:
+        undisturbed = write_config(Path(scratch) / "undisturbed")
+        if run(undisturbed, END_OF_FIRST_S) != 0:
+            sys.exit("the plate does not run even undisturbed: " + undisturbed.with_suffix(".log").read_text())
+        try:
+            for row in rows():
+                if options.only and options.only not in f"{row.kind} {row.name}":
+                    continue
+                times = max(1, math.ceil(row.times * options.share))
+                verdicts = carry_out(row, times, undisturbed, options.seed, Path(scratch))
+                lines.append(line(row, verdicts))
+                bad += sum(verdict.lost + verdict.wrong + (HUNG in verdict.sees) for verdict in verdicts)
+                print(lines[-1], flush=True)
+        except KeyboardInterrupt:
+            print("interrupted: the table holds what was done", file=sys.stderr)
+    table = "\n".join([*HEAD, *lines])
+    if options.out:
+        when = datetime.datetime.now(datetime.UTC).date().isoformat()
+        options.out.write_text(TEXT.format(seed=options.seed, when=when, table=table), encoding="utf-8")
+    print(f"{len(lines)} faults, seed {options.seed}: {'nothing lost, nothing wrong' if not bad else f'{bad} BAD'}")
+    return int(bad > 0)
+
+
+END_OF_FIRST_S = 300.0
+HEAD = ("| kind | fault | times | lost | wrong | what a person sees |", "|---|---|---|---|---|---|")
+TEXT = """# The matrix of faults
+
+`make test-faults` wrote this on {when} (seed {seed}). Each fault happens to a plate in real processes; afterwards the
+plate is run to its end. *lost*: acknowledged slices that are gone, changed or unreadable. *wrong*: wells with another
+number than the undisturbed plate has, or without a number and without a reason. The last column is the exit code of the
+run that the fault met, and the alarms that it raised.
+
+{table}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
