@@ -10,7 +10,7 @@ Without `well` or `z` a fault meets every one.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -87,11 +87,11 @@ class Fault(BaseModel):
 
 
 class FaultReel:
-    """The faults of one instrument's life; remembers how often each has happened. Any thread may ask."""
+    """The faults of one instrument's life; counts in `happened` how often each was met. Any thread may ask."""
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], happened: MutableSequence[int] | None = None) -> None:
         self._faults = tuple(faults)
-        self._happened = [0] * len(self._faults)
+        self._happened = [0] * len(self._faults) if happened is None else happened
         self._lock = threading.Lock()
 
     def due(self, well: WellId, index: SliceIndex) -> list[Fault]:

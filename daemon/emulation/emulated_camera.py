@@ -1,31 +1,33 @@
 """Micro-Manager's core with the emulator for a camera: everything real but the light.
 
-The stages, the engine, the shutter and the timing are the core's own; a picture shows what the emulated plate has
-where the stages really stand, in the channel that is really set. Only the composing layer may know both sides.
+The stages, the engine, the shutter and the timing are the core's own; a picture shows what the emulated or recorded
+plate has where the stages really stand, in the channel that is really set. Only the composing layer may know both.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import replace
+import multiprocessing
+from collections.abc import Iterable, MutableSequence
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from spheroidd.acquisition.plates.plan_settings import Positive
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource
+from spheroidd.daemon.emulation.camera_over_plate import CameraOverPlate, PhantomView, RecordingView, View
+from spheroidd.daemon.emulation.open_recording import open_recording
 from spheroidd.daemon.system.clock import SystemClock
-from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.well import WellId
-from spheroidd.sim_emulator.scene import Scene
+from spheroidd.sim_emulator.faults import Fault, FaultReel
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
-DARK_ADU = 100
 MAX_UNEVEN_UM = 50.0
-BEYOND_UM = 100.0  # what can be seen below and above the stack: a plate that lies as far off is not found
 
 
 class EmulatedCamera(BaseModel):
@@ -40,6 +42,24 @@ class EmulatedCamera(BaseModel):
     above the stack can be seen too, so that a focus can be looked for; the picture is that of the nearest slice."""
     uneven_um: float = Field(default=0.0, ge=0, le=MAX_UNEVEN_UM, allow_inf_nan=False)
     """How far single wells lie above or below that plane, at most."""
+    recording: Path | None = None
+    """A recorded plate in the emulated one's place: a plate map with paths, the data directory of a plate that was run,
+    or one stack, which then lies in every well. Its first slice lies at z_start_um, its field in the well's middle."""
+    recorded_exposure_ms: dict[Literal["488", "561"], Positive] = Field(
+        default={},
+        description="the exposures at which the recording's pixels are shown as they are; without a word those that "
+        "its files say, else those of [source.channels]",
+    )
+    faults: tuple[Fault, ...] = Field(
+        default=(), description="what the camera does wrong, by well, channel and z: [[source.emulated_camera.faults]]"
+    )
+
+    @field_validator("faults")
+    @classmethod
+    def _can_happen(cls, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+        if any(fault.kind == "short" for fault in faults):
+            raise ValueError("a camera knows no stacks, so none ends 'short'; write 'drop'")
+        return faults
 
     def lift_um(self, well: WellId) -> float:
         """How much higher a well lies than a level plate would have it."""
@@ -63,11 +83,31 @@ class MicroManagerRun(MicroManagerSource):
     def __init__(
         self, settings: MicroManagerRunSettings, plate_map: PlateMap | None, plate_name: str, clock: Clock
     ) -> None:
-        attach = None
-        if settings.emulated_camera is not None and plate_map is not None:
+        attach, self._camera = None, settings.emulated_camera
+        if self._camera is not None and plate_map is not None:
             wells = tuple((entry.well, entry.treatment) for entry in plate_map)  # a plate map cannot be pickled
-            attach = partial(attach_camera, settings, settings.emulated_camera, plate_map.name, wells)
+            happened = multiprocessing.get_context("spawn").RawArray("l", max(1, len(self._camera.faults)))
+            attach = partial(attach_camera, settings, self._camera, plate_map.name, wells, happened)
         super().__init__(settings, plate_map, plate_name, clock, attach=attach)
+
+    def check(self) -> None:
+        """As the source's; ConfigError as well where the recording cannot be read, or is no picture of this camera."""
+        if self._camera is not None and self._camera.recording is not None:
+            check_recording(self._camera.recording, self._settings.dtype)
+        super().check()
+
+
+def check_recording(path: Path, dtype: str) -> None:
+    """Raise ConfigError where a stack of the recording cannot be read, or has more bits than the camera's images."""
+    with closing(open_recording(path)) as recording:
+        try:
+            recording.check()
+        except StackError as error:
+            do = f"{error.do}, or take the well out of the recording's plate map"
+            raise ConfigError(error.what, where=error.where, do=do) from error
+        if (held := recording.geometry.camera.dtype) != dtype and dtype == "uint8":
+            what = f"the recording {path} holds {held}, the settings say {dtype}"
+            raise ConfigError(what, where="source.dtype", do=f'write dtype = "{held}"')
 
 
 def emulated_plate(settings: MicroManagerSettings, camera: EmulatedCamera, plate_map: PlateMap) -> EmulatorSource:
@@ -82,75 +122,17 @@ def attach_camera(
     camera: EmulatedCamera,
     plate_name: str,
     wells: Iterable[tuple[WellId, Treatment]],
+    happened: MutableSequence[int],
     core: Any,
 ) -> None:
-    """Put the emulator behind the core's camera, in snapshots and in hardware sequences."""
-    plate_map = PlateMap(plate_name, tuple(PlateWell(well, treatment) for well, treatment in wells))
-    CameraOverPlate(settings, emulated_plate(settings, camera, plate_map), core, camera).attach()
+    """Put the emulator behind the core's camera, in snapshots and in hardware sequences.
 
-
-class CameraOverPlate:
-    """Renders what the stages stand over; a dark frame where that is no slice of a well."""
-
-    def __init__(
-        self, settings: MicroManagerSettings, plate: EmulatorSource, core: Any, camera: EmulatedCamera | None = None
-    ) -> None:
-        self._settings, self._plate, self._core = settings, plate, core
-        self._camera = camera or EmulatedCamera()
-        self._scene: tuple[tuple[WellId, int], Scene] | None = None
-        self._around: tuple[tuple[WellId, int], Scene] | None = None
-        self._sequence_um: list[float] = []
-
-    def attach(self) -> None:
-        """Replace what the engine takes images from."""
-        core = self._core
-        load_sequence, pop_image = core.load_stage_sequence, core.pop_next_tagged_image
-
-        def loaded(stage: str, positions_um: Any) -> None:
-            self._sequence_um = [float(z_um) for z_um in positions_um]
-            load_sequence(stage, positions_um)
-
-        def popped() -> Any:
-            image = pop_image()
-            image.pix = self._render(self._sequence_um[int(image.tags["ImageNumber"])])
-            return image
-
-        core.get_image = lambda *_: self._render(float(core.get_position()))
-        core.load_stage_sequence, core.pop_next_tagged_image = loaded, popped
-
-    def _render(self, z_um: float) -> Pixels:
-        s, core = self._settings, self._core
-        site = s.site_at(float(core.get_x_position()), float(core.get_y_position()))
-        preset = core.get_current_config(s.channel_group)
-        channel = next((name for name, lit in s.channels.items() if lit.preset == preset), None)
-        wells = {entry.well for entry in self._plate.plate_map}
-        if site is None or channel is None or site[0] not in wells:
-            return self._dark()
-        below_um = z_um - self._camera.lift_um(site[0])
-        z = round((below_um - s.z_start_um) / s.z_step_um)
-        if self._camera.tilt_um is not None:
-            return self._at_any_depth(site, channel, z)
-        if not (0 <= z < s.n_z and abs(s.z_um(z) - below_um) <= s.z_tolerance_um):
-            return self._dark()
-        return self._stack(site).image(channel, z)
-
-    def _at_any_depth(self, site: tuple[WellId, int], channel: str, z: int) -> Pixels:
-        """Slice z of the stack, or of what lies around it: below 0 or above the last."""
-        if 0 <= z < self._settings.n_z:
-            return self._stack(site).image(channel, z)
-        preset, beyond = self._plate.preset, math.ceil(BEYOND_UM / self._settings.z_step_um)
-        if not -beyond <= z < preset.n_z + beyond:
-            return self._dark()
-        if self._around is None or self._around[0] != site:
-            low_um = preset.field_z_um - beyond * preset.z_step_um
-            field = replace(preset, field_z_um=low_um, n_z=preset.n_z + 2 * beyond)
-            self._around = site, Scene.of(self._plate.spec(site[0]), field, stack=site[1])
-        return self._around[1].image(channel, z + beyond)
-
-    def _stack(self, site: tuple[WellId, int]) -> Scene:
-        if self._scene is None or self._scene[0] != site:
-            self._scene = site, self._plate.scene(*site)
-        return self._scene[1]
-
-    def _dark(self) -> Pixels:
-        return np.full((self._settings.height, self._settings.width), DARK_ADU, self._settings.dtype)
+    `happened` counts the faults; it is shared with the process that comes after a lost one.
+    """
+    view: View
+    if camera.recording is not None:
+        view = RecordingView(settings, open_recording(camera.recording), camera)
+    else:
+        plate_map = PlateMap(plate_name, tuple(PlateWell(well, treatment) for well, treatment in wells))
+        view = PhantomView(settings, emulated_plate(settings, camera, plate_map), camera)
+    CameraOverPlate(settings, view, core, FaultReel(camera.faults, happened)).attach()

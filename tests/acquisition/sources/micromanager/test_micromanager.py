@@ -31,8 +31,8 @@ from spheroidd.acquisition.sources.micromanager.session import CoreSession
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.sources.micromanager.source import MicroManagerSource, name_slices
 from spheroidd.daemon.config.model import load_config, open_source
+from spheroidd.daemon.emulation.camera_over_plate import CameraOverPlate, PhantomView
 from spheroidd.daemon.emulation.emulated_camera import (
-    CameraOverPlate,
     EmulatedCamera,
     MicroManagerRun,
     MicroManagerRunSettings,
@@ -485,11 +485,17 @@ def test_the_emulated_camera_is_dark_where_there_is_no_slice_of_a_well() -> None
         def get_current_config(self, group: str) -> str:
             return self.preset
 
+        def get_exposure(self) -> float:
+            return 1.0
+
+        def snap_image(self) -> None: ...
+
         def pop_next_tagged_image(self) -> None: ...
 
     rig, wells = settings(n_z=2, z_tolerance_um=0.1), plate("A01")
     core: Any = Core()
-    CameraOverPlate(rig, emulated_plate(rig, EmulatedCamera(), wells), core).attach()
+    camera = EmulatedCamera()
+    CameraOverPlate(rig, PhantomView(rig, emulated_plate(rig, camera, wells), camera), core).attach()
     for x, z, preset in (
         (0, 103.0, "488"),
         (0, 100.7, "488"),
@@ -498,6 +504,7 @@ def test_the_emulated_camera_is_dark_where_there_is_no_slice_of_a_well() -> None
         (0, 100.0, ""),
     ):
         core.x, core.z, core.preset = x, z, preset
+        core.snap_image()
         assert np.all(core.get_image() == 100)
     core.x, core.z, core.preset = 0, 100.0, "561"
     assert len(np.unique(core.get_image())) > 10
