@@ -47,6 +47,18 @@ def run(
     from_well: Annotated[
         str | None, typer.Option(metavar="WELL", help="Begin at this well; those before it come last.")
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A trial: the light comes from a recording (a plate map with paths, a run's "
+            "data directory, one stack).",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Another data directory; of a trial, without it, beside the configuration's."),
+    ] = None,
 ) -> int:
     """Acquire and score a plate. An interrupted run is taken up where it stopped."""
     from spheroidd.daemon.config.model import load_config
@@ -54,7 +66,15 @@ def run(
     from spheroidd.protocols.well import WellId
 
     begin_at = WellId.parse(from_well) if from_well is not None else None
-    return run_plate(load_config(config), console=console(), live=not plain, from_well=begin_at)
+    loaded = load_config(config)
+    if recording is not None:
+        from spheroidd.daemon.emulation.trial import trial_of
+
+        loaded, told = trial_of(loaded, recording.absolute(), data)
+        console().print(told, markup=False, highlight=False, soft_wrap=True)
+    elif data is not None:
+        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"dir": data.absolute()})})
+    return run_plate(loaded, console=console(), live=not plain, from_well=begin_at)
 
 
 @app.command()
@@ -202,6 +222,10 @@ def emulate(
     from spheroidd.daemon.emulation.fake_lasx import check_instrument, serve_leica
 
     check_instrument(instrument)
+    if instrument == "push":
+        from spheroidd.daemon.launch.pushed_plate import push_plate
+
+        return push_plate(out, options, pace=pace or "real", faults=fault or (), console=console())
     return serve_leica(
         out,
         options,
