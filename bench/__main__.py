@@ -22,6 +22,7 @@ BENCHES = {
     "micromanager": 1,
     "watch": 4,
     "page": 2,
+    "recordings": 4,
     "dose_response": 6,
     "quality": 3,
     "report": 3,
