@@ -116,7 +116,7 @@ class StackStore(Protocol):
         ...
 
     def read(self, block: Block) -> Pixels:
-        """The pixels (z, y, x) of a block that was announced."""
+        """The pixels (z, y, x) of a block that was announced; of raw frames (z * angle * phase, y, x)."""
         ...
 
     def close(self) -> None:

@@ -321,3 +321,16 @@ class SliceModulation:
         if all(live) and live:
             return "sim"
         return "partial" if any(live) else "widefield"
+
+
+def pattern_from(fields: object) -> SimPattern:
+    """A pattern from what `asdict` made of it, by way of JSON or not; ConfigError where that is none."""
+    try:
+        return _PATTERN.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc'])) or 'the pattern'}: {first['msg']}"
+        raise ConfigError(what, where="raw pattern", do="give the fields of SimPattern") from error
+
+
+_PATTERN = TypeAdapter(SimPattern)

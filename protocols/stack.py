@@ -1,11 +1,13 @@
 """What one acquisition consists of: the plan promised in advance, the frames that arrive, the blocks on disk."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.protocols.sim_pattern import SimPattern
 from spheroidd.protocols.well import WellId
 
 LIVE_CHANNEL, DEAD_CHANNEL = "488", "561"  # Calcein-AM in the body of live cells, propidium iodide in dead nuclei
@@ -14,6 +16,8 @@ END_OF_TIME_S = 253_402_300_800.0  # the year 10,000, of which no calendar here 
 LARGEST = 1e300  # of a number in a frame's metadata: beyond it sums and squares are infinite
 SMALLEST_UM, LARGEST_UM = 1e-3, 1e4  # of a voxel: no light microscope has others, and volumes and sizes stay numbers
 PIXEL_BYTES = {"uint8": 1, "uint16": 2}
+UPSAMPLING = 2  # pixels of a reconstructed slice along y, and along x, for each pixel of its raw frames
+MAX_RAW_FRAMES = 64  # of one slice: they lie in one file
 
 if TYPE_CHECKING:
     from spheroidd.protocols.pixels import Pixels
@@ -24,6 +28,38 @@ class SliceIndex(NamedTuple):
 
     channel: str
     z: int
+
+    def __str__(self) -> str:
+        return f"channel {self.channel} z {self.z}"
+
+
+class RawIndex(SliceIndex):
+    """One raw frame of a slice: also which of the pattern's angles it has and which of their phases, from 0.
+
+    It equals no SliceIndex, and counts as one wherever slices are counted: in the ledger, the ring, the store.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, channel: str, z: int, angle: int, phase: int) -> Self:
+        """Name a frame by its slice and its place in the pattern."""
+        return tuple.__new__(cls, (channel, z, angle, phase))
+
+    @property
+    def angle(self) -> int:
+        """Which direction of the stripes."""
+        return cast(int, tuple.__getitem__(self, 2))
+
+    @property
+    def phase(self) -> int:
+        """Which step of the stripes along it."""
+        return cast(int, tuple.__getitem__(self, 3))
+
+    def __str__(self) -> str:
+        return f"channel {self.channel} z {self.z} angle {self.angle} phase {self.phase}"
+
+    def __repr__(self) -> str:
+        return f"RawIndex(channel={self.channel!r}, z={self.z}, angle={self.angle}, phase={self.phase})"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,7 +76,11 @@ class StackKey:
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
-    """The geometry of a stack, promised before its first frame: channels, slices, shape (y, x), voxel size, dtype."""
+    """The geometry of a stack, promised before its first frame: channels, slices, shape (y, x), voxel size, dtype.
+
+    With `raw` the instrument delivers the raw frames of structured illumination, `raw.n_frames` for each slice. Height,
+    width and pixel_um are those of the slices made from them: a raw frame has half as many pixels, twice as large.
+    """
 
     key: StackKey
     channels: tuple[str, ...]
@@ -51,6 +91,7 @@ class StackPlan:
     z_step_um: float
     dtype: str = "uint16"
     slice_period_s: float | None = None  # the time one z-step takes in all its channels, where the instrument says so
+    raw: SimPattern | None = None
 
     def __post_init__(self) -> None:
         where = str(self.key)
@@ -72,16 +113,47 @@ class StackPlan:
             raise ConfigError(what, where=where, do="give it in seconds, or leave it out")
         if self.dtype not in PIXEL_BYTES:
             raise ConfigError(f"dtype is {self.dtype}", where=where, do="only uint8 and uint16 cameras are supported")
+        if self.raw is not None:
+            self._check_raw(self.raw, where)
+
+    def _check_raw(self, raw: SimPattern, where: str) -> None:
+        if self.height % UPSAMPLING or self.width % UPSAMPLING:
+            what = f"a reconstructed slice of {self.height} x {self.width} pixels has no raw frame"
+            raise ConfigError(what, where=where, do="height and width are twice the camera's: both even")
+        if raw.n_frames > MAX_RAW_FRAMES:
+            what = f"a slice has {raw.n_frames} raw frames"
+            raise ConfigError(what, where=where, do=f"{MAX_RAW_FRAMES} at most can be kept")
+
+    @property
+    def frames_per_slice(self) -> int:
+        """Camera images of one slice and channel."""
+        return 1 if self.raw is None else self.raw.n_frames
+
+    @property
+    def n_planes(self) -> int:
+        """Camera images of one channel, counted slice by slice, angle by angle, phase by phase."""
+        return self.n_z * self.frames_per_slice
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """A camera image's (y, x)."""
+        step = 1 if self.raw is None else UPSAMPLING
+        return self.height // step, self.width // step
+
+    @property
+    def frame_pixel_um(self) -> float:
+        """A camera image's pixel."""
+        return self.pixel_um if self.raw is None else self.pixel_um * UPSAMPLING
 
     @property
     def n_slices(self) -> int:
         """Camera images in the whole stack, all channels together."""
-        return self.n_z * len(self.channels)
+        return self.n_planes * len(self.channels)
 
     @property
     def n_bytes(self) -> int:
-        """Size of the raw stack, uncompressed."""
-        return self.n_slices * self.height * self.width * PIXEL_BYTES[self.dtype]
+        """Size of the stack as it comes from the camera, uncompressed."""
+        return self.n_slices * math.prod(self.frame_shape) * PIXEL_BYTES[self.dtype]
 
     @property
     def voxel_um3(self) -> float:
@@ -89,8 +161,35 @@ class StackPlan:
         return self.pixel_um**2 * self.z_step_um
 
     def indices(self) -> Iterator[SliceIndex]:
-        """Every slice, z by z, all channels of a z together: the order in which the instrument takes them."""
-        return (SliceIndex(channel, z) for z in range(self.n_z) for channel in self.channels)
+        """Every camera image, z by z, all channels of a z together: the order in which the instrument takes them."""
+        each = range(self.frames_per_slice)
+        return (
+            self.index_at(channel, z * len(each) + n)
+            for z in range(self.n_z)
+            for channel in self.channels
+            for n in each
+        )
+
+    def plane_of(self, index: SliceIndex) -> int:
+        """The number of a camera image within its channel, as `n_planes` counts."""
+        if self.raw is None or not isinstance(index, RawIndex):
+            return index.z
+        return (index.z * self.raw.n_angles + index.angle) * self.raw.n_phases + index.phase
+
+    def index_at(self, channel: str, plane: int) -> SliceIndex:
+        """The inverse of `plane_of`."""
+        if self.raw is None:
+            return SliceIndex(channel, plane)
+        z, n = divmod(plane, self.raw.n_frames)
+        return RawIndex(channel, z, *divmod(n, self.raw.n_phases))
+
+    def promises(self, index: SliceIndex) -> bool:
+        """Whether a camera image of that name is one of this stack's."""
+        if index.channel not in self.channels or not 0 <= index.z < self.n_z:
+            return False
+        if self.raw is None or not isinstance(index, RawIndex):
+            return self.raw is None and not isinstance(index, RawIndex)
+        return 0 <= index.angle < self.raw.n_angles and 0 <= index.phase < self.raw.n_phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +216,12 @@ class Frame:
 
     def check(self, plan: StackPlan) -> None:
         """Raise StackError where this frame is not one that the plan promised."""
-        index, shape = self.index, (plan.height, plan.width)
-        if self.key != plan.key or index.channel not in plan.channels or not 0 <= index.z < plan.n_z:
-            what = f"a frame {self.key} channel {index.channel} z {index.z} came, which is not in the plan"
+        index, shape = self.index, plan.frame_shape
+        if self.key != plan.key or not plan.promises(index):
+            what = f"a frame {self.key} {index} came, which is not in the plan"
             raise StackError(what, where=str(plan.key), do="make the instrument's plan and the configuration agree")
         if self.pixels.shape != shape or self.pixels.dtype.name != plan.dtype:
-            what = f"channel {index.channel} z {index.z} is {self.pixels.dtype} {self.pixels.shape}"
+            what = f"{index} is {self.pixels.dtype} {self.pixels.shape}"
             raise StackError(
                 what, where=str(plan.key), do=f"the plan says {plan.dtype} {shape}: check binning and region"
             )

@@ -17,7 +17,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.stack import SliceIndex
+from spheroidd.protocols.stack import RawIndex, SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.look import Look
 
@@ -44,6 +44,9 @@ class Fault(BaseModel):
     well: str | None = None
     z: int | None = Field(default=None, ge=0)
     channel: Literal["488", "561", "both"] = "488"
+    angle: int | None = Field(default=None, ge=0)
+    """Of raw frames only those of this angle, and of this phase; without them all of a slice."""
+    phase: int | None = Field(default=None, ge=0)
     seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     exposure: float | None = Field(default=None, ge=0, le=1000)
     blur_um: float = Field(default=_BLUR_UM, gt=0, le=100)
@@ -83,6 +86,8 @@ class Fault(BaseModel):
     def meets(self, well: WellId, index: SliceIndex) -> bool:
         """Whether it is meant for this slice."""
         here = self.well in (None, str(well)) and self.z in (None, index.z)
+        if isinstance(index, RawIndex):
+            here = here and self.angle in (None, index.angle) and self.phase in (None, index.phase)
         return here and self.channel in ("both", index.channel)
 
 

@@ -181,16 +181,30 @@ class Optics:
 
     def expected(self, ring: F32, slots: NDArray[np.int64], channel: int, z: int, out: F32) -> None:
         """Expected photoelectrons (y, x) of slice z; `slots` lists the ring's planes from z - reach to z + reach."""
+        _focus(ring, slots, self.weights, channel, self._taps[channel], self._rough, self._row, self._blurred)
+        self.seen(self._blurred, channel, z, 1.0, out)
+
+    def in_focus(self, ring: F32, slots: NDArray[np.int64], channel: int) -> F32:
+        """A slice (y, x) as it is before the lens blurs it along y and x."""
+        out = np.empty_like(self._blurred)
+        _focus(ring, slots, self.weights, channel, np.ones(1, np.float32), self._rough, self._row, out)
+        return out
+
+    def taps(self, channel: int) -> F32:
+        """The lens's blur along y and x."""
+        return self._taps[channel]
+
+    def seen(self, blurred: F32, channel: int, z: int, share: float, out: F32) -> None:
+        """Expected photoelectrons (y, x) of what is in focus, with haze and background, times a share of the light."""
         z_um = self.preset.field_z_um + z * self.preset.z_step_um
         sight = self.sights[channel]
-        _focus(ring, slots, self.weights, channel, self._taps[channel], self._rough, self._row, self._blurred)
         haze = self.haze.plane(channel, z_um)
         rows = (self.y_um - self.haze.origin_um[1]) / HAZE_GRID_UM
         columns = (self.x_um - self.haze.origin_um[2]) / HAZE_GRID_UM
         bleached = (1 - self.spec.bleaching) ** (z / self.preset.n_z)
         background = self.spec.background_adu * (1.0, 0.7)[channel]
         _gather(
-            self._blurred,
+            blurred,
             sight.rising,
             sight.floor,
             np.float32(math.exp(-z_um / sight.length_um)),
@@ -198,7 +212,7 @@ class Optics:
             rows.astype(np.float32),
             columns.astype(np.float32),
             np.float32(background),
-            np.float32(bleached / GAIN_ADU_PER_E),
+            np.float32(share * bleached / GAIN_ADU_PER_E),
             out,
         )
 

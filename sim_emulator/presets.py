@@ -58,6 +58,9 @@ PRESETS: dict[str, Preset] = {
         Preset("unit", 24, 96, 96, 0.5, 1.0, 0.02, diameter_um=160.0, field_z_um=0.0),
         Preset("demo", 40, 256, 256, 0.4, 1.25, 0.1, diameter_um=300.0),
         Preset("screen", 200, 800, 800, 0.125, 0.5, 1.2),  # the study's field: the bottom 100 um cap
+        Preset(
+            "sim", 32, 384, 384, 0.125, 1.25, 0.6, diameter_um=300.0
+        ),  # fine enough for stripes, small enough to try
         Preset("whole", 200, 800, 800, 0.6, 2.0, 1.2, diameter_um=350.0, field_z_um=-12.0),
     )
 }

@@ -43,7 +43,7 @@ class Scene:
     def of(cls, spec: WellSpec, preset: Preset, *, stack: int = 0, swapped: bool = False) -> "Scene":
         """Grow the spheroid and set the microscope up over it; `stack` counts the images taken of the well."""
         phantom = grow(spec)
-        y_um, x_um = _axes(preset)
+        y_um, x_um = axes(preset)
         shine = emission(spec, phantom.cells)
         near = _near(phantom, preset)
         table = Table.of(phantom.cells.take(near), phantom.bend, shine[near])
@@ -67,6 +67,27 @@ class Scene:
 
     def expected_e(self, channel: str, z: int) -> F32:
         """Expected photoelectrons (y, x) of one slice, without noise; valid until the next call."""
+        self._optics.expected(self._ring, self._painted(z), self.dye(channel), z, self._expected)
+        return self._expected
+
+    def dye(self, channel: str) -> int:
+        """Which dye a channel shows: 0 calcein, 1 propidium iodide."""
+        return int(channel == "561") ^ int(self.swapped)
+
+    def in_focus(self, channel: str, z: int) -> F32:
+        """A slice's light (y, x) before the lens blurs it along y and x, and before it is lost on the way."""
+        return self._optics.in_focus(self._ring, self._painted(z), self.dye(channel))
+
+    def lens(self, channel: str) -> F32:
+        """The weights of the lens's blur in pixels."""
+        return self._optics.taps(self.dye(channel))
+
+    def noise_key(self, name: str) -> int:
+        """What the noise of the image of that name is drawn from."""
+        return self._noise.key(name)
+
+    def _painted(self, z: int) -> NDArray[np.int64]:
+        """The ring's places of the sharp planes around a slice, painted where they are not there yet."""
         depth = len(self._held)
         planes = np.arange(z - self._optics.reach, z + self._optics.reach + 1)
         for plane in planes:
@@ -74,9 +95,7 @@ class Scene:
                 self._aim(int(plane))
                 self._canvas.paint(self._ring[plane % depth])
                 self._held[plane % depth] = plane
-        dye = int(channel == "561") ^ int(self.swapped)
-        self._optics.expected(self._ring, planes % depth, dye, z, self._expected)
-        return self._expected
+        return planes % depth
 
     def image(self, channel: str, z: int, look: Look = PLAIN) -> NDArray[np.uint16]:
         """One camera image (y, x); the same bytes whenever and in whatever order it is asked for."""
@@ -100,7 +119,7 @@ class Scene:
     def _aim(self, z: int) -> None:
         preset = self.preset
         move_y, move_x = self.drift.at(z / preset.n_z)
-        y_um, x_um = _axes(preset)
+        y_um, x_um = axes(preset)
         self._canvas.aim(preset.field_z_um + z * preset.z_step_um, y_um[0] + move_y, x_um[0] + move_x)
 
     def cells(self) -> NDArray[np.void]:
@@ -169,7 +188,7 @@ def well_truth(spec: WellSpec, preset: Preset, stack: int = 0) -> WellTruth:
 
 def _in_stack(cells: Cells, preset: Preset, drift: Drift) -> tuple[Floats, NDArray[np.bool_]]:
     """Where cells are in the stack, from the centre of its first voxel and with its drift, and whether inside it."""
-    y_um, x_um = _axes(preset)
+    y_um, x_um = axes(preset)
     place = cells.centre_um - np.array([preset.field_z_um, y_um[0], x_um[0]])
     extent = np.array(preset.extent_um)
     place[:, 1:] -= np.stack(drift.at(np.clip(place[:, 0] / extent[0], 0, 1)), 1)
@@ -183,7 +202,7 @@ def _volumes(phantom: Phantom, preset: Preset, drift: Drift) -> tuple[float, flo
     pitch = max(0.5, float((extent.prod() / _ESTIMATE_VOXELS) ** (1 / 3)))
     n_z, height, width = (max(1, round(e / pitch)) for e in extent)
     # Pixels are square: the raster's last row and column may pass the field's edge by a part of a pixel.
-    y_um, x_um = _axes(preset)
+    y_um, x_um = axes(preset)
     low = np.array([preset.field_z_um, y_um[0], x_um[0]])
     low += -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um]) + [0, pitch / 2, pitch / 2]
     cells = phantom.cells.take(_near(phantom, preset))
@@ -202,7 +221,7 @@ def _volumes(phantom: Phantom, preset: Preset, drift: Drift) -> tuple[float, flo
     return float(volume[0]), float(volume[1])
 
 
-def _axes(preset: Preset) -> tuple[Floats, Floats]:
+def axes(preset: Preset) -> tuple[Floats, Floats]:
     """The pixels' centres along y and x, before drift."""
     y = preset.field_y_um + (np.arange(preset.height) - (preset.height - 1) / 2) * preset.pixel_um
     x = preset.field_x_um + (np.arange(preset.width) - (preset.width - 1) / 2) * preset.pixel_um
@@ -210,7 +229,7 @@ def _axes(preset: Preset) -> tuple[Floats, Floats]:
 
 
 def _near(phantom: Phantom, preset: Preset) -> NDArray[np.bool_]:
-    y_um, x_um = _axes(preset)
+    y_um, x_um = axes(preset)
     low = np.array([preset.field_z_um, y_um[0], x_um[0]])
     high = low + np.array(preset.extent_um)
     focus = 2.5 * preset.sigma_z_um + preset.z_step_um

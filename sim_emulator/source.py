@@ -5,12 +5,12 @@ completed with the very bytes that were missing.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.pixels import Pixels
@@ -19,12 +19,14 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
-from spheroidd.sim_emulator.look import Specimen
+from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
+from spheroidd.sim_emulator.raw_camera import RawCamera
 from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
 from spheroidd.sim_emulator.scene import Scene, well_truth
 from spheroidd.sim_emulator.stage import Taken, taken
+from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 from spheroidd.sim_emulator.truth import Truth, WellTruth
 
 Positive = Field(default=None, gt=0)
@@ -36,7 +38,7 @@ class EmulatorSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["emulator"] = "emulator"
-    preset: Literal["unit", "demo", "screen", "whole"] = "demo"
+    preset: Literal["unit", "demo", "sim", "screen", "whole"] = "demo"
     seed: int = Field(default=0, ge=0)
     pace: Literal["real", "fast"] = "real"
     # The plate, where no plate map is given.
@@ -75,6 +77,20 @@ class EmulatorSettings(BaseModel):
     exposure: float = Field(default=1.0, gt=0, le=1000)
     """How many times as much light as the recording was made with; 1 gives its very pixels."""
     faults: tuple[Fault, ...] = ()
+    raw: StripeSettings | None = None
+    """Deliver the raw frames of structured illumination; without it, slices as they are once reconstructed."""
+
+    @model_validator(mode="after")
+    def _resolves(self) -> "EmulatorSettings":
+        if self.raw is None:
+            return self
+        if self.recording is not None:
+            raise ValueError("raw frames are made of the phantom's light alone; leave out recording, or raw")
+        pixel_um, finest = self.field_preset().pixel_um, max(map(self.raw.frequency_per_um, CHANNELS))
+        if 4 * pixel_um * finest > 1:
+            what = f"pixel_um is {pixel_um:g}: the camera would not see the stripes"
+            raise ValueError(f'{what}; write {0.25 / finest:.3f} or less, or choose preset = "sim" or "screen"')
+        return self
 
     def field_preset(self, recording: Recording | None = None) -> Preset:
         """The preset with this model's geometry in place of its own, and of the recording's where there is one.
@@ -83,6 +99,8 @@ class EmulatorSettings(BaseModel):
         """
         names = {field.name for field in dataclasses.fields(Preset)} - {"name"}
         given = {name: value for name in names if (value := getattr(self, name, None)) is not None}
+        if self.raw is not None:
+            given["sigma_xy_um"] = self.raw.psf_sigma_um
         base = PRESETS[self.preset]
         if recording is not None:
             held = recording.geometry
@@ -187,6 +205,7 @@ class EmulatorSource:
             p.z_step_um,
             dtype=held.camera.dtype if held else "uint16",
             slice_period_s=p.slice_period_s,
+            raw=self.settings.raw.promised() if self.settings.raw else None,
         )
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
@@ -194,7 +213,7 @@ class EmulatorSource:
         for delivery in self.deliveries(plan, wanted):
             pixels, said = delivery.pixels, self.taken(plan, delivery.index).facts
             if "cut" in delivery.kinds:
-                pixels = pixels[: plan.height // 2]
+                pixels = pixels[: len(pixels) // 2]
             for _ in range(delivery.copies):
                 yield Frame(plan.key, delivery.index, pixels, self._clock.now(), said)
 
@@ -206,12 +225,12 @@ class EmulatorSource:
         order = [index for index in plan.indices() if index in wanted]
         if not order:
             return
-        specimen = self.specimen(plan.key.well, plan.key.stack)
-        specimen.image(*order[0])  # what takes long to prepare is prepared before the shutter opens
+        image = self._camera_over(plan.key.well, plan.key.stack)
+        image(order[0], PLAIN)  # what takes long to prepare is prepared before the shutter opens
         start = self._clock.elapsed()
         for index in order:
             faults = self._faults.due(plan.key.well, index)
-            pixels = specimen.image(index.channel, index.z, look_of(faults))
+            pixels = image(index, look_of(faults))
             self._wait_until(start + self._due_s(plan, index) - self._due_s(plan, order[0]))
             for fault in faults:
                 self._suffer(fault, plan, index)
@@ -219,6 +238,19 @@ class EmulatorSource:
             if "short" in kinds:
                 return
             yield Delivery(index, pixels, kinds)
+
+    def _camera_over(self, well: WellId, stack: int) -> Callable[[SliceIndex, Look], Pixels]:
+        """What gives a well's camera images by their index."""
+        if self.settings.raw is not None:
+            return RawCamera.over(self.scene(well, stack), self.settings.raw).image
+        specimen = self.specimen(well, stack)
+        return lambda index, look: specimen.image(index.channel, index.z, look)
+
+    def pattern_truth(self, channel: str) -> TruePattern:
+        """What is true of a colour's pattern; ConfigError where slices come without one."""
+        if self.settings.raw is None:
+            raise ConfigError("no raw frames are emulated", where="emulator", do="give its settings [source.raw]")
+        return self.settings.raw.truth(channel)
 
     def close(self) -> None:
         """Let a recording's files go; may be called twice."""
@@ -276,7 +308,13 @@ class EmulatorSource:
 
     def _due_s(self, plan: StackPlan, index: SliceIndex) -> float:
         """When a slice is taken, from the stack's first: a z-step's channels share its period."""
-        return self.preset.slice_period_s * (index.z + plan.channels.index(index.channel) / len(plan.channels))
+        share = plan.channels.index(index.channel)
+        if plan.raw is None:
+            return self.preset.slice_period_s * (index.z + share / len(plan.channels))
+        each = plan.frames_per_slice
+        return self.preset.slice_period_s * (
+            index.z + (share + plan.plane_of(index) % each / each) / len(plan.channels)
+        )
 
     def _wait_until(self, due_s: float) -> None:
         if self.settings.pace == "real" and (left := due_s - self._clock.elapsed()) > 0:

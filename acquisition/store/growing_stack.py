@@ -17,7 +17,7 @@ Place = tuple[int, int]
 
 @dataclass(eq=False, slots=True)
 class GrowingShard:
-    """A shard that has a group of the ring; `crcs` ({z: crc32c}) are the planes that lie there durably."""
+    """A shard that has a group of the ring; `crcs` ({plane: crc32c}) are the planes that lie there durably."""
 
     stack: "GrowingStack"
     place: Place
@@ -65,7 +65,7 @@ class GrowingStack:
 
     def place(self, index: SliceIndex) -> Place:
         """Where a slice belongs."""
-        return self.plan.channels.index(index.channel), index.z // self.files.depth
+        return self.plan.channels.index(index.channel), self.plan.plane_of(index) // self.files.depth
 
     def is_whole(self, shard: GrowingShard) -> bool:
         """Whether the ring and Zarr together hold every plane of a shard, durably."""
@@ -78,23 +78,25 @@ class GrowingStack:
 
     def write_to_ring(self, shard: GrowingShard, frame: Frame, pixels: Pixels, crc: int) -> None:
         """Put a frame into its slot."""
-        channel, z = shard.place[0], frame.index.z
+        channel, z = shard.place[0], self.plan.plane_of(frame.index)
         self.ring.write(shard.group, z % self.files.depth, self.files.stack_id, channel, z, pixels, crc)
 
     def announce(self, *, also_partial: bool) -> Iterator[Block]:
         """The blocks that can be read and were not announced: shard by shard, each channel's without a gap from z 0.
 
-        The whole planes at the start of a shard that has gaps count only with `also_partial`.
+        The whole planes at the start of a shard that has gaps count only with `also_partial`. Of raw frames a shard
+        holds one slice, which is whole or not announced.
         """
+        per_slice = self.plan.frames_per_slice
         for channel, name in enumerate(self.plan.channels):
-            while (start := self.announced[channel]) < self.plan.n_z:
+            while (start := self.announced[channel]) < self.plan.n_planes:
                 shard = start // self.files.depth
                 stored = self.stored.get((channel, shard), {})
                 limit = self.files.planes(shard).stop
                 stop = next((z for z in range(start, limit) if z not in stored), limit)
-                if stop == start or (stop < limit and not also_partial):
+                if stop == start or (stop < limit and not (also_partial and per_slice == 1)):
                     break
-                yield Block(self.plan.key, name, start, stop)
+                yield Block(self.plan.key, name, start // per_slice, stop // per_slice)
                 self.announced[channel] = stop
 
     def store(self, shard: GrowingShard, room: ShardRoom, *, with_pyramid: bool) -> dict[int, int]:
@@ -116,9 +118,9 @@ class GrowingStack:
         """What a stopped run left of this stack in the ring and not in Zarr."""
         shards: dict[tuple[Place, int], GrowingShard] = {}
         for found in self.ring.scan(self.files.stack_id):
-            if found.channel >= len(self.plan.channels) or found.z >= self.plan.n_z:
+            if found.channel >= len(self.plan.channels) or found.z >= self.plan.n_planes:
                 continue
-            index = SliceIndex(self.plan.channels[found.channel], found.z)
+            index = self.plan.index_at(self.plan.channels[found.channel], found.z)
             if index not in self.durable:
                 place = self.place(index)
                 shard = shards.setdefault((place, found.group), GrowingShard(self, place, found.group))

@@ -48,7 +48,7 @@ class MemoryStackStore:
         crc = crc32c(pixels)
         if frame.index in stack.crcs:
             if crc != stack.crcs[frame.index]:
-                what = f"channel {frame.index.channel} z {frame.index.z} came twice with different pixels"
+                what = f"{frame.index} came twice with different pixels"
                 error = StackError(
                     what, where=str(frame.key), do="the first was kept; check what the instrument repeats"
                 )
@@ -70,7 +70,9 @@ class MemoryStackStore:
     def read(self, block: Block) -> Pixels:
         """See the port."""
         stack = self._stack(block.key)
-        indices = [SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)]
+        each = stack.plan.frames_per_slice
+        planes = range(block.z_start * each, block.z_stop * each)
+        indices = [stack.plan.index_at(block.channel, plane) for plane in planes]
         missing = [index for index in indices if index not in stack.pixels]
         if missing or not indices:
             raise StorageError(f"slices {missing} are not stored", where=str(block.key), do="acquire them")
@@ -85,11 +87,14 @@ class MemoryStackStore:
         return self._stacks[key]
 
     def _announce(self, stack: _Stack) -> None:
-        for channel in stack.plan.channels:
-            while (start := stack.front[channel]) < stack.plan.n_z:
-                limit = min((start // self._slab_z + 1) * self._slab_z, stack.plan.n_z)
-                stop = next((z for z in range(start, limit) if SliceIndex(channel, z) not in stack.crcs), limit)
-                if stop == start or (stop < limit and not stack.sealed):
+        plan, each = stack.plan, stack.plan.frames_per_slice
+        depth = self._slab_z if each == 1 else each
+        for channel in plan.channels:
+            while (start := stack.front[channel]) < plan.n_planes:
+                limit = min((start // depth + 1) * depth, plan.n_planes)
+                planes = range(start, limit)
+                stop = next((n for n in planes if plan.index_at(channel, n) not in stack.crcs), limit)
+                if stop == start or (stop < limit and not (stack.sealed and each == 1)):
                     break
-                self._emit(BlockStored(Block(stack.plan.key, channel, start, stop)))
+                self._emit(BlockStored(Block(plan.key, channel, start // each, stop // each)))
                 stack.front[channel] = stop

@@ -4,10 +4,14 @@
 A well is listed by its plate, and a stack by its well, from the moment it is opened: a reader never meets a well that
 is promised but not there, and every validator accepts the plate at any time after the first stack was opened. What
 the whole plate holds, imaged or not, stands in the plate's own attribute `spheroidd`.
+
+`<root>/<plate>.raw.zarr/<row>/<column>/<stack>` holds the raw frames that a reconstructed stack is made of. They are no
+OME-NGFF image, which has no axes for angle and phase: one array (channel, frame, y, x), explained by its group.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from spheroidd.acquisition.store.shard import ShardCodec, ShardGrid
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.sim_pattern import SimPattern, pattern_from
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -28,6 +33,7 @@ COARSEST_PX = 256  # the last pyramid level is no larger than this in y and x
 _NAMES = {LIVE_CHANNEL: "Calcein-AM (488)", DEAD_CHANNEL: "Propidium iodide (561)"}
 _COLOURS = {LIVE_CHANNEL: "00FF00", DEAD_CHANNEL: "FF0000"}
 _LABEL_RGBA = {"live": [0, 255, 0, 128], "dead": [255, 0, 0, 128]}
+IMAGE_AXES, RAW_AXES = ("c", "z", "y", "x"), ("c", "frame", "y", "x")
 JSON = dict[str, Any]
 
 
@@ -44,6 +50,26 @@ def well_path(root: Path, plate: str, well: WellId) -> Path:
 def image_path(root: Path, key: StackKey) -> Path:
     """The folder of a stack's image group."""
     return well_path(root, key.plate, key.well) / str(key.stack)
+
+
+def raw_plate_path(root: Path, plate: str) -> Path:
+    """The folder of a plate's raw frames."""
+    return root / f"{plate}.raw.zarr"
+
+
+def raw_path(root: Path, key: StackKey) -> Path:
+    """The folder of a stack's raw frames."""
+    return raw_plate_path(root, key.plate) / key.well.row_name / key.well.column_name / str(key.stack)
+
+
+def stored_path(root: Path, plan: StackPlan) -> Path:
+    """Where the camera images of a stack go: its image, or beside it where they are raw."""
+    return image_path(root, plan.key) if plan.raw is None else raw_path(root, plan.key)
+
+
+def stored_shapes(plan: StackPlan) -> list[tuple[int, int]]:
+    """The (y, x) of every level of what is stored of a plan; raw frames have no coarser ones."""
+    return level_shapes(plan.height, plan.width) if plan.raw is None else [plan.frame_shape]
 
 
 def label_path(root: Path, key: StackKey, name: str) -> Path:
@@ -98,8 +124,8 @@ def write_node(folder: Path, node: Mapping[str, Any], right_of_way: RightOfWay |
         write_durably(path, [text], right_of_way=right_of_way)
 
 
-def array_node(shape: Sequence[int], grid: ShardGrid, codec: ShardCodec) -> JSON:
-    """The zarr.json of an array of shards: (c, z, y, x) or (z, y, x)."""
+def array_node(shape: Sequence[int], grid: ShardGrid, codec: ShardCodec, axes: Sequence[str] = IMAGE_AXES) -> JSON:
+    """The zarr.json of an array of shards: the last of these axes, (c, z, y, x) or (z, y, x)."""
     lead = (1,) * (len(shape) - 3)
     sharding = {
         "chunk_shape": [*lead, *grid.tile_shape],
@@ -116,7 +142,7 @@ def array_node(shape: Sequence[int], grid: ShardGrid, codec: ShardCodec) -> JSON
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "dimension_names": list("czyx"[-len(shape) :]),
+        "dimension_names": list(axes[-len(shape) :]),
         "attributes": {},
     }
 
@@ -182,7 +208,8 @@ def _axis(name: str) -> JSON:
 
 
 def plan_attributes(plan: StackPlan) -> JSON:
-    """A plan as JSON; `plan_from` reads it back."""
+    """A plan as JSON; `plan_from` reads it back. Without raw frames nothing is said of them."""
+    raw = {} if plan.raw is None else {"raw": asdict(plan.raw)}
     return {
         "channels": list(plan.channels),
         "n_z": plan.n_z,
@@ -192,6 +219,16 @@ def plan_attributes(plan: StackPlan) -> JSON:
         "z_step_um": plan.z_step_um,
         "dtype": plan.dtype,
         "slice_period_s": plan.slice_period_s,
+        **raw,
+    }
+
+
+def raw_words(raw: SimPattern) -> JSON:
+    """What the group of raw frames says to whoever reads it without this program."""
+    return {
+        "holds": "raw frames of structured illumination, as the camera gave them; nothing here is computed",
+        "frame": f"(z * {raw.n_angles} + angle) * {raw.n_phases} + phase",
+        "frame_pixel": "twice pixel_um, which like height and width is that of the reconstructed slices",
     }
 
 
@@ -208,6 +245,7 @@ def plan_from(own: Mapping[str, Any], key: StackKey, where: Path) -> StackPlan:
             z_step_um=own["z_step_um"],
             dtype=own["dtype"],
             slice_period_s=own.get("slice_period_s"),
+            raw=pattern_from(own["raw"]) if "raw" in own else None,
         )
     except (KeyError, TypeError) as error:
         what = f"the attribute {OWN!r} does not hold a stack's plan"

@@ -76,6 +76,6 @@ class PendingSlices:
         del self._slices[: len(batch)]
         for pending in batch:
             shard, index = pending.shard, pending.frame.index
-            shard.stack.durable[index] = shard.crcs[index.z] = pending.crc
+            shard.stack.durable[index] = shard.crcs[shard.stack.plan.plane_of(index)] = pending.crc
             if shard.stack.is_whole(shard):
                 yield shard

@@ -1,4 +1,4 @@
-"""The rings of a plate, one for each size of plane, and which of their groups of slots are free."""
+"""The rings of a plate, one for each size of plane and depth of shard, and which of their groups of slots are free."""
 
 import shutil
 from collections.abc import Callable, Set
@@ -29,32 +29,31 @@ class PlateRings:
         root: Path,
         plate: str,
         codec: ShardCodec,
-        slab_z: int,
         n_slots: int | None,
         recover: Callable[[GrowingStack], None],
     ) -> None:
-        self._root, self._plate, self._codec, self._slab_z = root, plate, codec, slab_z
+        self._root, self._plate, self._codec = root, plate, codec
         self._n_slots, self._recover = n_slots, recover
-        self._rings: dict[int, Ring] = {}  # by the size of a plane
+        self._rings: dict[tuple[int, int], Ring] = {}  # by the size of a plane and the planes in a shard
         self._free: dict[Ring, set[int]] = {}
 
     def of(self, files: StackFiles) -> Ring:
         """The ring for planes of this size; what a stopped run left in it is first brought to Zarr, then it is free."""
-        plane_bytes = files.plane_bytes
-        if plane_bytes not in self._rings:
+        size = plane_bytes, depth = files.plane_bytes, files.depth
+        if size not in self._rings:
             slots = self._n_slots or _slots_for(plane_bytes, self._root)
             folder = self._root / f"{self._plate}{RING_END}"
-            ring = Ring(folder, plane_bytes, self._slab_z, max(2, slots // self._slab_z))
+            ring = Ring(folder, plane_bytes, depth, max(2 if files.plan.raw is None else 4, slots // depth))
             try:
                 for left in unsealed_stacks(self._root, self._plate, self._codec):
-                    if (left.plane_bytes, left.depth) == (plane_bytes, self._slab_z):
+                    if (left.plane_bytes, left.depth) == size:
                         self._rescue(GrowingStack(left, ring))
             except BaseException:
                 ring.close()
                 raise
-            self._rings[plane_bytes] = ring
+            self._rings[size] = ring
             self._free = {**self._free, ring: set(range(ring.n_groups))}  # anew: another thread may go through it
-        return self._rings[plane_bytes]
+        return self._rings[size]
 
     def take_group(self, ring: Ring) -> int | None:
         """A free group, the caller's until it is given back; None where there is none."""

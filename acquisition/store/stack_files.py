@@ -61,16 +61,18 @@ class StackFiles:
     ) -> "StackFiles":
         """Take up the stack that is there, else create it durably. StorageError where another geometry is there."""
         plate_map[plan.key.well]
-        image = ngff.image_path(root, plan.key)
+        image = ngff.stored_path(root, plan)
+        depth = depth if plan.raw is None else plan.frames_per_slice
         if not (image / "zarr.json").exists():
-            shapes = ngff.level_shapes(plan.height, plan.width)
+            shapes = ngff.stored_shapes(plan)
             grids = tuple(ShardGrid.fit(y, x, np.dtype(plan.dtype), depth) for y, x in shapes)
             files = cls(plan, image, secrets.token_bytes(16), grids, codec, right_of_way)
             files._create(root)
         else:
             files = cls.existing(image, plan.key, codec, right_of_way)
             files.check_same(plan, depth)
-        ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
+        if plan.raw is None:
+            ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
         return files
 
     @classmethod
@@ -80,7 +82,7 @@ class StackFiles:
         """The stack that is there; StorageError where its metadata are damaged."""
         own = ngff.read_attributes(image).get(ngff.OWN, {})
         plan = ngff.plan_from(own, key, image)
-        levels = range(len(ngff.level_shapes(plan.height, plan.width)))
+        levels = range(len(ngff.stored_shapes(plan)))
         grids = tuple(ngff.grid_from(image / str(level)) for level in levels)
         return cls(plan, image, bytes.fromhex(own["stack_id"]), grids, codec, right_of_way)
 
@@ -91,13 +93,14 @@ class StackFiles:
         levels = [self.image / str(level) for level in range(len(self.grids))]
         make_directories(root, [*levels, *(self.shard(0, *place).parent for place in places)])
         for level, grid in enumerate(self.grids):
-            shape = (len(plan.channels), plan.n_z, grid.height, grid.width)
-            ngff.write_node(self.image / str(level), ngff.array_node(shape, grid, self.codec))
+            shape = (len(plan.channels), plan.n_planes, grid.height, grid.width)
+            axes = ngff.IMAGE_AXES if plan.raw is None else ngff.RAW_AXES
+            ngff.write_node(self.image / str(level), ngff.array_node(shape, grid, self.codec, axes))
         self.write_attributes(dict.fromkeys(plan.channels, 0), complete=False, sealed=False, windows={})
 
     def check_same(self, plan: StackPlan, depth: int | None = None) -> None:
         """StorageError where a plan's geometry is not the one this stack was made with."""
-        for name in ("channels", "n_z", "height", "width", "pixel_um", "z_step_um", "dtype"):
+        for name in ("channels", "n_z", "height", "width", "pixel_um", "z_step_um", "dtype", "raw"):
             new, old = getattr(plan, name), getattr(self.plan, name)
             if new != old:
                 what = f"the stack on disk has {name} {old}, the plan says {new}"
@@ -120,11 +123,11 @@ class StackFiles:
     @property
     def n_shards(self) -> int:
         """Shards of one channel."""
-        return -(-self.plan.n_z // self.depth)
+        return -(-self.plan.n_planes // self.depth)
 
     def planes(self, shard: int) -> range:
-        """The z-planes of a shard; fewer than `depth` at the stack's end."""
-        return range(shard * self.depth, min((shard + 1) * self.depth, self.plan.n_z))
+        """The planes of a shard; fewer than `depth` at the stack's end."""
+        return range(shard * self.depth, min((shard + 1) * self.depth, self.plan.n_planes))
 
     def shard(self, level: int, channel: int, shard: int) -> Path:
         """The file of a shard."""
@@ -147,7 +150,11 @@ class StackFiles:
             "complete": complete,
             "sealed": sealed,
         }
-        ngff.write_group(self.image, ngff.image_attributes(self.plan, own, windows), self.right_of_way)
+        if self.plan.raw is None:
+            attributes = ngff.image_attributes(self.plan, own, windows)
+        else:
+            attributes = {ngff.OWN: {**own, **ngff.raw_words(self.plan.raw)}}
+        ngff.write_group(self.image, attributes, self.right_of_way)
 
     def write_shard(self, channel: int, shard: int, crcs: Mapping[int, int], rows: Rows) -> None:
         """Write a full-resolution shard, atomically and durably."""
@@ -211,7 +218,9 @@ class StackFiles:
 
     def display_windows(self) -> dict[str, tuple[int, int]]:
         """Display limits by channel: the 1st and 99.9th percentile of the middle shard's coarsest level."""
-        windows = {}
+        windows: dict[str, tuple[int, int]] = {}
+        if self.plan.raw is not None:
+            return windows
         for number, name in enumerate(self.plan.channels):
             path = self.shard(len(self.grids) - 1, number, self.n_shards // 2)
             if path.exists():
@@ -235,7 +244,8 @@ class ShardRoom:
 
 def unsealed_stacks(root: Path, plate: str, codec: ShardCodec) -> Iterator[StackFiles]:
     """The stacks of a plate that a stopped run did not bring to an end."""
-    for path in sorted(ngff.plate_path(root, plate).glob("*/*/*/zarr.json")):
+    plates = ngff.plate_path(root, plate), ngff.raw_plate_path(root, plate)
+    for path in (path for folder in plates for path in sorted(folder.glob("*/*/*/zarr.json"))):
         if ngff.read_attributes(path.parent).get(ngff.OWN, {}).get("sealed") is False:
             row, column, stack = path.parts[-4:-1]
             yield StackFiles.existing(path.parent, StackKey(plate, WellId.parse(row + column), int(stack)), codec)
@@ -294,6 +304,20 @@ def _read_part(
                 what, where=str(path), do="`spheroidd verify` says what is damaged; restore it from a backup"
             )
     return planes
+
+
+def read_raw(root: Path, block: Block, acknowledged: Mapping[int, int] | None = None) -> Pixels:
+    """The raw frames (z, angle, phase, y, x) of a block that was announced, from any process; errors as `read_block`.
+
+    `acknowledged` is the ledger by `StackPlan.plane_of`.
+    """
+    image = ngff.raw_path(root, block.key)
+    plan = ngff.plan_from(ngff.read_attributes(image).get(ngff.OWN, {}), block.key, image)
+    if plan.raw is None or block.channel not in plan.channels or not 0 <= block.z_start < block.z_stop <= plan.n_z:
+        raise StorageError(f"the stack has no raw {block}", where=str(image), do="ask for slices of its plan")
+    grid, channel, n = ngff.grid_from(image / "0"), plan.channels.index(block.channel), plan.raw.n_frames
+    slices = [_read_part(image, channel, grid, z, 0, n, acknowledged) for z in range(block.z_start, block.z_stop)]
+    return np.stack(slices).reshape(len(slices), plan.raw.n_angles, plan.raw.n_phases, *plan.frame_shape)
 
 
 def read_stack(root: Path, key: StackKey) -> Pixels:

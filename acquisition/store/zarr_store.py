@@ -12,12 +12,13 @@ from pathlib import Path
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import storage_errors
+from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.growing_stack import GrowingShard, GrowingStack, LatePyramid, pixels_of
 from spheroidd.acquisition.store.pending_slices import PendingSlice, PendingSlices
 from spheroidd.acquisition.store.plate_rings import PlateRings
 from spheroidd.acquisition.store.shard import IMAGE_CODEC, SLAB_Z, ShardCodec, crc32c
 from spheroidd.acquisition.store.shard_queue import ShardTasks
-from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, read_block
+from spheroidd.acquisition.store.stack_files import ShardRoom, StackFiles, read_block, read_raw
 from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, Event, FaultRaised, StackSealed
 from spheroidd.protocols.faults import FaultCode
@@ -32,7 +33,8 @@ class ZarrStackStore:
     """Stacks in an OME-NGFF plate under `root`, durable slice by slice. `emit` is called from several threads.
 
     `root/<plate>.ome.zarr` is the plate, `root/<plate>.ring` the ring. Per stack come SliceDurable in the order of
-    `append`, BlockStored after its slices and, per channel, in z order without a gap, and StackSealed last.
+    `append`, BlockStored after its slices and, per channel, in z order without a gap, and StackSealed last. Raw frames
+    go into `root/<plate>.raw.zarr` by the same rules, the frames of one slice and channel to a shard.
     `ring_slots` planes may wait for their shard; without it as many as PlateRings finds room for. `with_pyramid=False`
     leaves the coarser levels empty: only where nobody will look at the images.
     """
@@ -53,7 +55,7 @@ class ZarrStackStore:
         self._codec, self._slab_z, self._with_pyramid = codec, slab_z, with_pyramid
         self._stacks: dict[StackKey, GrowingStack] = {}
         self._sealed: set[StackKey] = set()
-        self._rings = PlateRings(root, plate_map.name, codec, slab_z, ring_slots, self._recover)
+        self._rings = PlateRings(root, plate_map.name, codec, ring_slots, self._recover)
         self._pending, self._tasks = PendingSlices(), ShardTasks()
         self._failure: Exception | None = None  # what a thread met, until a caller was told
         self._closed = False
@@ -146,8 +148,11 @@ class ZarrStackStore:
         self._emit(StackSealed(key))
 
     def read(self, block: Block) -> Pixels:
-        """The pixels (z, y, x) of a block that was announced."""
-        return read_block(self._root, block)
+        """The pixels (z, y, x) of a block that was announced; of raw frames (z * angle * phase, y, x)."""
+        if not ngff.raw_path(self._root, block.key).exists():
+            return read_block(self._root, block)
+        frames = read_raw(self._root, block)
+        return frames.reshape(-1, *frames.shape[-2:])
 
     def close(self) -> None:
         """Finish what was appended and stop the threads; what is not yet in Zarr waits in the ring for the next start.
@@ -189,14 +194,14 @@ class ZarrStackStore:
 
     def _recover(self, stack: GrowingStack) -> None:
         """Find out what a stack has in Zarr."""
-        channels = stack.plan.channels
+        plan = stack.plan
         for found in stack.files.recover(with_pyramid=self._with_pyramid):
             if isinstance(found, StorageError):
-                self._emit(FaultRaised(FaultCode.DAMAGED_SHARD, found, stack.plan.key))
+                self._emit(FaultRaised(FaultCode.DAMAGED_SHARD, found, plan.key))
                 continue
             channel, number, crcs = found
             stack.stored[channel, number] = crcs
-            stack.durable |= {SliceIndex(channels[channel], z): crc for z, crc in crcs.items()}
+            stack.durable |= {plan.index_at(plan.channels[channel], plane): crc for plane, crc in crcs.items()}
 
     def _stack(self, key: StackKey) -> GrowingStack:
         with self._change:
@@ -368,7 +373,8 @@ class ZarrStackStore:
             with self._change:
                 if not sealed and self._stacks.get(stack.plan.key) is not stack:
                     return  # a shard thread came late: the last word was said
-                committed = dict(zip(stack.plan.channels, stack.announced, strict=True))
+                whole = (planes // stack.plan.frames_per_slice for planes in stack.announced)
+                committed = dict(zip(stack.plan.channels, whole, strict=True))
                 complete = sealed and len(stack.durable) == stack.plan.n_slices
             stack.files.write_attributes(committed, complete=complete, sealed=sealed, windows=windows)
             if sealed:
@@ -378,5 +384,5 @@ class ZarrStackStore:
 
 
 def _second(frame: Frame) -> StackError:
-    what = f"channel {frame.index.channel} z {frame.index.z} came twice with different pixels"
+    what = f"{frame.index} came twice with different pixels"
     return StackError(what, where=str(frame.key), do="the first was kept; check what the instrument repeats")

@@ -139,9 +139,12 @@ class CatalogReader:
         return load_plan(key, rows[0]["plan_json"])
 
     def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
-        """The ledger of a stack: every acknowledged slice and its crc32c."""
+        """The ledger of a stack: every acknowledged camera image and its crc32c; nothing of one that is not planned."""
         rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {OF_STACK}", parameters(key))
-        return {SliceIndex(row["channel"], row["z"]): row["crc32c"] for row in rows}
+        if not rows:
+            return {}
+        plan = self.plan(key)
+        return {plan.index_at(row["channel"], row["z"]): row["crc32c"] for row in rows}
 
     def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
         """The blocks announced since the cursor `after`, oldest first, each with its cursor; each block comes once."""
@@ -259,7 +262,9 @@ class CatalogReader:
     def repeated_slices(self, plate: str) -> dict[StackKey, tuple[SliceIndex, ...]]:
         """The slices of a plate whose bytes are those of the slice below them or of the other channel."""
         with translated(self.path):
-            return image_profile_rows.repeated(self._connection, plate)
+            found = image_profile_rows.repeated(self._connection, plate)
+        plans = {key: self.plan(key) for key in found}
+        return {key: tuple(plans[key].index_at(*index) for index in slices) for key, slices in found.items()}
 
     # The run
 
@@ -295,7 +300,9 @@ class CatalogReader:
         if missing and stack.state in (StackState.STORED, StackState.SCORING, StackState.SCORED):
             problems.append(f"it is {stack.state} although {missing} slices are missing")
         for _, block in self.blocks(stack.key):
-            if not {SliceIndex(block.channel, z) for z in range(block.z_start, block.z_stop)} <= promised:
+            each = stack.plan.frames_per_slice
+            planes = range(block.z_start * each, block.z_stop * each)
+            if not {stack.plan.index_at(block.channel, plane) for plane in planes} <= promised:
                 problems.append(f"{block} is not in the plan")
         scored = self._rows(f"SELECT count(*) AS n FROM results WHERE {OF_STACK}", parameters(stack.key))[0]["n"]
         if stack.state is StackState.SCORED and not scored:

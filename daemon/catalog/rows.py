@@ -10,6 +10,7 @@ from spheroidd.protocols.errors import RowRefusedError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Origin, plain
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
+from spheroidd.protocols.sim_pattern import pattern_from
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.trust import Trust
@@ -157,18 +158,20 @@ def dump(value: object) -> str:
 def dump_plan(plan: StackPlan) -> str:
     """A plan's geometry; its key stands in the row's own columns."""
     fields = {name: getattr(plan, name) for name in _GEOMETRY}
-    return dump({**fields, "channels": list(plan.channels), "slice_period_s": plan.slice_period_s})
+    raw = {} if plan.raw is None else {"raw": asdict(plan.raw)}
+    return dump({**fields, **raw, "channels": list(plan.channels), "slice_period_s": plan.slice_period_s})
 
 
 def load_plan(key: StackKey, text: str) -> StackPlan:
     """The inverse of `dump_plan`."""
     fields = json.loads(text)
-    return StackPlan(key, **{**fields, "channels": tuple(fields["channels"])})
+    raw = {"raw": pattern_from(fields["raw"])} if "raw" in fields else {}
+    return StackPlan(key, **{**fields, "channels": tuple(fields["channels"]), **raw})
 
 
 def geometry_differences(one: StackPlan, other: StackPlan) -> list[str]:
     """What differs between two plans of a stack, in words; the pace is no part of the geometry."""
-    names = (*_GEOMETRY, "channels")
+    names = (*_GEOMETRY, "channels", "raw")
     return [f"{n} {getattr(one, n)} -> {getattr(other, n)}" for n in names if getattr(one, n) != getattr(other, n)]
 
 

@@ -37,7 +37,7 @@ from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
-from spheroidd.protocols.stack import Block, StackKey, StackPlan
+from spheroidd.protocols.stack import Block, RawIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Catalog(CatalogReader):
         values = {
             **parameters(event.key),
             "channel": event.index.channel,
-            "z": event.index.z,
+            "z": self._plane(event),
             "crc32c": event.crc32c,
             "acquired_s": event.acquired_s,
             "acked_s": acked_s,
@@ -263,6 +263,10 @@ class Catalog(CatalogReader):
                 what = f"{event.index} has crc32c {event.crc32c:08x} and was acknowledged with {known:08x}"
                 do = "check the disk: acknowledged bytes never change"
                 raise StorageError(what, where=str(event.key), do=do)
+
+    def _plane(self, event: SliceDurable) -> int:
+        """What the ledger counts an image by: its z, or of a raw frame its number within its channel."""
+        return self.plan(event.key).plane_of(event.index) if isinstance(event.index, RawIndex) else event.index.z
 
     def block_stored(self, block: Block) -> None:
         """Announce a block to readers; again is harmless."""
