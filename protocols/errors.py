@@ -2,6 +2,7 @@
 
 SpheroiddError
 ├── ConfigError      the person who starts it: refused before any thread starts (exit 2)
+│   └── TryLaterError    nobody: the same command may succeed later (exit 75)
 ├── InstrumentError  the person at the microscope: retried, then the plate pauses (exit 3)
 ├── StackError       nobody now: this well's row says failed or incomplete, and why; the plate goes on (exit 1)
 ├── StorageError     the person at the disk: no slice is taken until it takes data again (exit 4)
@@ -45,6 +46,12 @@ class ConfigError(SpheroiddError):
     """A setting, plate map or argument that cannot be right."""
 
     exit_code = 2
+
+
+class TryLaterError(ConfigError):
+    """Nothing is wrong with what was asked: another daemon holds the directory, or a cluster is not up yet."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class InstrumentError(SpheroiddError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from spheroidd.acquisition.images.image_metadata import Facts
+from spheroidd.acquisition.store.image_folder import data_directory_of
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.json_text import parse_json
 
@@ -43,7 +44,7 @@ def read_ledger(image: Path) -> Recorded:
     if len(place) < 5 or not place[-1].isdecimal():
         return Recorded()
     plate, row, column, stack = place[-4:]
-    catalog = image.absolute().parents[3] / CATALOG_NAME
+    catalog = data_directory_of(image.absolute().parents[3]) / CATALOG_NAME
     try:
         if not catalog.exists():
             return Recorded()

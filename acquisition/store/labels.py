@@ -1,8 +1,11 @@
 """Masks beside the image they were made from: `labels/<name>`, (z, y, x) of 0 and 1, all pyramid levels.
 
 A label is written shard by shard into a folder beside the plate and moved into its place when it is whole, so a reader
-sees the old label or the new one, never half of one. Coarser levels take the maximum of 2x2: a small object never
-vanishes when one zooms out, and volumes are to be taken from level 0 only.
+sees the old label or the new one, never half of one. Whoever writes may be another process, or another computer that
+shares the folder, than whoever moves: only one process moves, so that one that was thought dead takes no part.
+
+Coarser levels take the maximum of 2x2: a small object never vanishes when one zooms out, and volumes are to be taken
+from level 0 only.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ import secrets
 import shutil
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +28,7 @@ from spheroidd.acquisition.disk.durable_file import (
     write_durably,
 )
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.acquisition.store.leftovers import LABELS_END
 from spheroidd.acquisition.store.shard import (
     LABEL_CODEC,
@@ -42,12 +47,24 @@ from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.stack import StackKey, StackPlan
 
+_MKDIR_ATTEMPTS = 5  # another process may remove the empty scratch folder at any moment
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedLabel:
+    """A label that is whole and durable, and not in its place yet: `folder` is its name in the scratch folder."""
+
+    key: StackKey
+    name: str
+    folder: str
+
 
 class LabelWriter:
-    """Writes one label of a stack: `append` masks in z order, then `commit`, which replaces an older label.
+    """Writes one label of a stack: `append` masks in z order, then `finish`, and `commit_label` puts it into its place.
 
-    Used as a context manager it abandons what was not committed. `attributes` (model digest and the like) must be
-    what JSON can hold. Raises StorageError where the disk refuses; what was there before then stays.
+    Used as a context manager it abandons what was not finished; `commit` is both steps in one. `attributes` (model
+    digest and the like) must be what JSON can hold. Raises StorageError where the disk refuses; what was there before
+    then stays.
     """
 
     def __init__(
@@ -55,10 +72,8 @@ class LabelWriter:
     ) -> None:
         if not name.isidentifier():
             raise ValueError(f"a label's name is one word, not {name!r}")
-        self.name, self._plan = name, plan
-        self._target = ngff.label_path(root, key, name)
-        self._scratch = root / f"{key.plate}{LABELS_END}"
-        self._older = self._scratch / f"{key.well}-{key.stack}-{name}-older"
+        self.name, self._plan, self._root, self._key = name, plan, root, key
+        self._scratch, self._finished = _scratch(root, key), False
         self._folder = self._scratch / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
         self._id = secrets.token_bytes(16)
         shapes = ngff.level_shapes(plan.height, plan.width)
@@ -67,8 +82,6 @@ class LabelWriter:
         self._next_z = 0
         self._crcs: list[int] = []
         with storage_errors(self._folder):
-            if self._older.exists() and not self._target.exists():  # stopped between the two renames of a commit
-                replace_path(self._older, self._target)
             self._create(ngff.label_attributes(plan, name, attributes or {}))
 
     def __enter__(self) -> Self:
@@ -93,20 +106,18 @@ class LabelWriter:
                 with storage_errors(self._folder):
                     self._write_shard((self._next_z - 1) // SLAB_Z)
 
-    def commit(self) -> None:
-        """Put the finished label into its place, durably."""
+    def finish(self) -> FinishedLabel:
+        """Make the whole label durable; from now on it is the receiver's to commit or to remove."""
         if self._next_z != self._plan.n_z:
             raise ValueError(f"only {self._next_z} of {self._plan.n_z} planes were given")
-        with storage_errors(self._target):
+        with storage_errors(self._folder):
             sync_tree(self._folder)
-            make_directories(self._target.parent.parent, [self._target.parent])
-            if self._target.exists():
-                self._remove(self._older)
-                replace_path(self._target, self._older)
-            replace_path(self._folder, self._target)
-            sync_directory(self._target.parent)
-            ngff.list_label(self._target.parent.parent)
-        self._remove(self._older)
+        self._finished = True
+        return FinishedLabel(self._key, self.name, self._folder.name)
+
+    def commit(self) -> None:
+        """Finish the label and put it into its place, durably."""
+        commit_label(self._root, self.finish())
 
     @property
     def sha256(self) -> str:
@@ -114,12 +125,14 @@ class LabelWriter:
         return mask_digest(self._crcs)
 
     def abandon(self) -> None:
-        """Throw away what was not committed; nothing happens after `commit`."""
-        self._remove(self._folder)
+        """Throw away what was not finished; nothing happens after `finish`."""
+        if not self._finished:
+            _remove(self._folder)
 
     def _create(self, attributes: Mapping[str, Any]) -> None:
         shards = range(-(-self._plan.n_z // SLAB_Z))
         levels = [self._folder / str(level) for level in range(len(self._grids))]
+        _make_scratch(self._folder)
         for folder in (ngff.shard_path(array, k).parent for array in levels for k in shards):
             folder.mkdir(parents=True)
         for array, grid in zip(levels, self._grids, strict=True):
@@ -141,11 +154,52 @@ class LabelWriter:
             write_durably(ngff.shard_path(self._folder / str(level), shard), parts, sync=False)
             planes = halve_mask(planes) if level + 1 < len(self._grids) else planes
 
-    def _remove(self, folder: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-        with contextlib.suppress(OSError):  # not empty: another label is in work
-            self._scratch.rmdir()
+
+def commit_label(root: Path, label: FinishedLabel) -> None:
+    """Put a finished label into its place, durably. StorageError where the disk refuses, or the label is gone."""
+    scratch, target = _scratch(root, label.key), ngff.label_path(root, label.key, label.name)
+    folder = scratch / label.folder
+    older = scratch / f"{label.key.well}-{label.key.stack}-{label.name}-older"
+    with storage_errors(target):
+        if older.exists() and not target.exists():  # stopped between the two renames of a commit
+            replace_path(older, target)
+        if not folder.is_dir():
+            raise StorageError("the finished mask is gone", where=str(folder), do="score the stack again")
+        make_directories(target.parent.parent, [target.parent])
+        if target.exists():
+            _remove(older)
+            replace_path(target, older)
+        replace_path(folder, target)
+        sync_directory(target.parent)
+        ngff.list_label(target.parent.parent)
+    _remove(older)
+
+
+def discard_label(root: Path, label: FinishedLabel) -> None:
+    """Remove a finished label that nobody is going to commit."""
+    _remove(_scratch(root, label.key) / label.folder)
+
+
+def _scratch(root: Path, key: StackKey) -> Path:
+    return images_root(root) / f"{key.plate}{LABELS_END}"  # on the plate's own disk: a rename must not copy
+
+
+def _make_scratch(folder: Path) -> None:
+    for attempt in range(_MKDIR_ATTEMPTS):
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if attempt + 1 == _MKDIR_ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # not empty: another label is in work
+        folder.parent.rmdir()
 
 
 def mask_digest(crcs: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.protocols.durable import PARTIAL, replace_path
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.stack import StackKey
@@ -34,9 +35,10 @@ def sweep_files(folder: Path, *levels: str) -> Iterator[Path]:
 
 def sweep_plates(root: Path) -> Iterator[Path]:
     """Remove what interrupted runs left of the plates in a data directory; each file or folder that was removed."""
-    for plate in sorted(root.glob("*" + PLATE_END)):
+    images = images_root(root)
+    for plate in sorted(images.glob("*" + PLATE_END)):
         yield from sweep_files(plate, *_LEVELS)
-    for scratch in sorted(root.glob("*" + LABELS_END)):
+    for scratch in sorted(images.glob("*" + LABELS_END)):
         yield from _sweep_labels(root, scratch)
     for ring in sorted(root.glob("*" + RING_END)):
         if _is_folder(ring) and _all_sealed(root, ring.name.removesuffix(RING_END)):

@@ -1,6 +1,6 @@
 """OME-NGFF 0.5: the names and the JSON of a plate, its wells, images and labels. Knows no pixels and no threads.
 
-`<root>/<plate>.ome.zarr/<row>/<column>/<stack>` is an image group with one array a pyramid level; a stack is a field.
+`<images>/<plate>.ome.zarr/<row>/<column>/<stack>` is an image group with one array a pyramid level; a stack is a field.
 A well is listed by its plate, and a stack by its well, from the moment it is opened: a reader never meets a well that
 is promised but not there, and every validator accepts the plate at any time after the first stack was opened. What
 the whole plate holds, imaged or not, stands in the plate's own attribute `spheroidd`.
@@ -19,6 +19,7 @@ import numpy as np
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.acquisition.disk.durable_file import write_durably
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.acquisition.store.shard import ShardCodec, ShardGrid
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.json_text import parse_json
@@ -38,8 +39,8 @@ JSON = dict[str, Any]
 
 
 def plate_path(root: Path, plate: str) -> Path:
-    """The folder of a plate's Zarr hierarchy."""
-    return root / f"{plate}.ome.zarr"
+    """The folder of a plate's Zarr hierarchy; `root` is a data directory, or the folder that its plates lie in."""
+    return images_root(root) / f"{plate}.ome.zarr"
 
 
 def well_path(root: Path, plate: str, well: WellId) -> Path:

@@ -16,6 +16,7 @@ from spheroidd.acquisition.disk.durable_file import (
     write_durably,
 )
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.acquisition.store.shard import (
     Halving,
     Rows,
@@ -91,7 +92,7 @@ class StackFiles:
         plan = self.plan
         places = ((c, k) for c in range(len(plan.channels)) for k in range(self.n_shards))
         levels = [self.image / str(level) for level in range(len(self.grids))]
-        make_directories(root, [*levels, *(self.shard(0, *place).parent for place in places)])
+        make_directories(images_root(root), [*levels, *(self.shard(0, *place).parent for place in places)])
         for level, grid in enumerate(self.grids):
             shape = (len(plan.channels), plan.n_planes, grid.height, grid.width)
             axes = ngff.IMAGE_AXES if plan.raw is None else ngff.RAW_AXES

@@ -138,6 +138,10 @@ class CatalogReader:
             )
         return load_plan(key, rows[0]["plan_json"])
 
+    def state(self, key: StackKey) -> StackState:
+        """Where a stack is on its way; ConfigError where none was planned."""
+        return self.stack(key).state
+
     def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
         """The ledger of a stack: every acknowledged camera image and its crc32c; nothing of one that is not planned."""
         rows = self._rows(f"SELECT channel, z, crc32c FROM slices WHERE {OF_STACK}", parameters(key))

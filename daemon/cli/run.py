@@ -9,6 +9,12 @@ import typer
 from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, app, console
 from spheroidd.protocols.errors import ConfigError
 
+EngineOption = Annotated[str, typer.Option(help="embedded, or ray: on the nodes of a Ray cluster.")]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The cluster; else RAY_ADDRESS, else this computer.")
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Workers of the cluster; without it one for each GPU.")]
+
 
 @app.command()
 def demo(
@@ -105,6 +111,12 @@ def replay(
     faults: Annotated[
         Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the images, where that is not the data directory.")
+    ] = None,
+    engine: EngineOption = "embedded",
+    ray_address: AddressOption = None,
+    ray_workers: WorkersOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
 ) -> int:
     """Run a recorded plate through the same pipeline as a microscope."""
@@ -117,7 +129,7 @@ def replay(
         plate_map = map_of_run(plate_map, data, name)
     given = read_faults(faults) if faults is not None else None
     tables = {
-        "data": {"dir": str(data)},
+        "data": _given(dir=str(data), images=str(images) if images else None),
         "plate": _given(name=name, map=str(plate_map), roles=own_words(role) or None),
         "source": _given(
             kind="replay",
@@ -131,6 +143,7 @@ def replay(
         "inference": _given(
             model=model, normalisation=normalisation, device=device, threads=threads, precision=precision
         ),
+        "scoring": _given(engine=engine, ray_address=ray_address, ray_workers=ray_workers),
     }
     config = build_config(tables, base=Path.cwd(), where="replay")
     return run_plate(config, console=console(), live=not plain)
@@ -144,8 +157,13 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; without it the run's.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only stacks that have no row by this model.")] = False,
+    engine: EngineOption = "embedded",
+    ray_address: AddressOption = None,
+    ray_workers: WorkersOption = None,
 ) -> int:
     """Score every stored stack again. Raw data stay as they are; every changed row is logged."""
+    from spheroidd.daemon.config.model import scoring_settings
     from spheroidd.daemon.launch.run import score_plate
 
     return score_plate(
@@ -155,6 +173,8 @@ def score(
         device=device,
         threads=threads,
         precision=precision,
+        scoring=scoring_settings(_given(engine=engine, ray_address=ray_address, ray_workers=ray_workers)),
+        missing=missing,
         console=console(),
     )
 

@@ -46,6 +46,11 @@ class DataConfig(DataRightsConfig):
     """[data]: where everything is kept, and who may read it."""
 
     dir: Path = Field(default=Path("spheroidd-data"), description="directory of the Zarr plate and the catalog")
+    images: Path | None = Field(
+        default=None,
+        description="folder of the plates' images and masks, where they are not to lie in dir: one that the workers of "
+        "a cluster see, say; the catalog wants a local disk",
+    )
 
 
 class PlateConfig(Section):
@@ -141,6 +146,21 @@ class InferenceConfig(Section):
         return {channel: Limits(**limits.model_dump()) for channel, limits in self.limits.items()}
 
 
+class ScoringConfig(Section):
+    """[scoring]: where stacks are scored."""
+
+    engine: Literal["embedded", "ray"] = Field(
+        default="embedded",
+        description="embedded: beside the daemon; ray: on the nodes of a Ray cluster, stored stacks only",
+    )
+    ray_address: str | None = Field(
+        default=None, description="host:port of the cluster's head; without it RAY_ADDRESS, else this computer alone"
+    )
+    ray_workers: int | None = Field(
+        default=None, ge=1, le=1024, description="workers; without it one for each GPU, else one for each node"
+    )
+
+
 class ServiceConfig(Section):
     """[service]: what other programs can ask of the daemon, over gRPC."""
 
@@ -218,6 +238,7 @@ class Config(Section):
     source: SerializeAsAny[BaseModel]
     store: StoreConfig = StoreConfig()
     inference: InferenceConfig = InferenceConfig()
+    scoring: ScoringConfig = ScoringConfig()
     service: ServiceConfig = ServiceConfig()
     alarms: AlarmsConfig = AlarmsConfig()
 
@@ -278,6 +299,14 @@ def build_config(table: Mapping[str, Any], *, base: Path, where: str = "options"
     if faults:
         raise _refusal(faults, where, text)
     return _with_absolute_paths(config, base.absolute())
+
+
+def scoring_settings(table: Mapping[str, Any]) -> ScoringConfig:
+    """[scoring] from options; ConfigError names the option that is wrong."""
+    try:
+        return ScoringConfig.model_validate(table)
+    except ValidationError as error:
+        raise _refusal(list(explain(error, ScoringConfig, table)), "options", "") from error
 
 
 def config_schema() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.console import Console
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.acquisition.sources.push import PushSource
+from spheroidd.acquisition.store.image_folder import images_root, take_images_folder
 from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.analysis.results_table import results_table
@@ -25,7 +26,7 @@ from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.config.model import Config, InferenceConfig, ServiceConfig, open_source
+from spheroidd.daemon.config.model import Config, InferenceConfig, ScoringConfig, ServiceConfig, open_source
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
@@ -36,9 +37,10 @@ from spheroidd.daemon.pipeline.main_loop import EVENTS_CAPACITY, AnyEvent, Plate
 from spheroidd.daemon.pipeline.run_context import Inlet, NoInlet, RunContext
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.throughput import Throughput
+from spheroidd.daemon.scoring.engines import scoring_pool
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
-from spheroidd.daemon.scoring.worker import Worker, WorkerSettings
+from spheroidd.daemon.scoring.worker import WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
@@ -96,6 +98,7 @@ def acquire_plate(
 ) -> int:
     """The same with the lock held, the catalog open, and the service (if any) at work."""
     data_dir = config.data.dir
+    take_images_folder(data_dir, config.data.images)
     with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map, plans = source.plate_map, source.plans()
         _tell_of_others(catalog, plate_map.name, console)
@@ -128,7 +131,8 @@ def acquire_plate(
         )
         with _taking_pushes(service, plate_map.name, source) as inlet:
             context = replace(context, inlet=inlet)
-            _run(catalog, plate_map, config.inference, events, threads, data_dir, console, context, live=live)
+            chosen = (config.inference, config.scoring)
+            _run(catalog, plate_map, chosen, events, threads, data_dir, console, context, live=live)
         return _verdict(catalog, plate_map.name, data_dir, console)
 
 
@@ -203,9 +207,14 @@ def score_plate(
     device: str,
     threads: int | None,
     precision: str | None = None,
+    scoring: ScoringConfig | None = None,
+    missing: bool = False,
     console: Console,
 ) -> int:
-    """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated."""
+    """Score every stored stack of a data directory, again where this model has scored it; rows are added or updated.
+
+    `missing`: only those that have no row by this model yet. `scoring`: where; without it beside this process.
+    """
     named_precision(precision or "auto")  # a wrong word is refused before anything is touched
     with (
         readable_by(_readers(data_dir)),
@@ -227,7 +236,8 @@ def score_plate(
                 "threads": threads,
                 "precision": precision,
             }
-            score_again(catalog, plate, given, data_dir, console, RunContext(monitor=monitor))
+            context = RunContext(monitor=monitor)
+            score_again(catalog, plate, given, data_dir, console, context, scoring=scoring, missing=missing)
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
 
 
@@ -238,6 +248,9 @@ def score_again(
     data_dir: Path,
     console: Console,
     context: RunContext,
+    *,
+    scoring: ScoringConfig | None = None,
+    missing: bool = False,
 ) -> None:
     """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
     before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
@@ -248,13 +261,14 @@ def score_again(
                 catalog.set_stack_state(row.key, StackState.STORED)
     events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
     plate_map = catalog.plate_map(plate)
-    _run(catalog, plate_map, settings, events, None, data_dir, console, context, again=True)
+    chosen = (settings, scoring or ScoringConfig())
+    _run(catalog, plate_map, chosen, events, None, data_dir, console, context, again=not missing)
 
 
 def _run(
     catalog: Catalog,
     plate_map: PlateMap,
-    inference: InferenceConfig,
+    chosen: tuple[InferenceConfig, ScoringConfig],
     events: Channel[AnyEvent],
     threads: AcquisitionThreads | None,
     data_dir: Path,
@@ -264,6 +278,7 @@ def _run(
     live: bool = True,
     again: bool = False,
 ) -> None:
+    inference, scoring = chosen
     model = None if inference.model == "default" else str(inference.model)
     card, regressor = read_card(model), chosen_regressor(inference)
     settings = ScoringSettings(
@@ -281,9 +296,9 @@ def _run(
     about = WorkerSettings(
         data_dir, model, inference.device, inference.threads, inference.precision, inference.patience_s
     )
-    worker = Worker(about, events.put)
+    pool = scoring_pool(scoring, about, catalog, events.put)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
-        run = PlateRun(catalog, scheduler, worker, events, pace, progress, threads, context)
+        run = PlateRun(catalog, scheduler, pool, events, pace, progress, threads, context)
         with stopped_by_signals(run.stop, console.print):
             run.run()
 
@@ -306,8 +321,9 @@ def _enter_start(
 
 
 def _check_room(data_dir: Path, min_free_gb: float) -> None:
+    folders = {data_dir, images_root(data_dir)}
     with storage_errors(data_dir):
-        free_gb = psutil.disk_usage(str(data_dir)).free / 1e9
+        free_gb, data_dir = min((psutil.disk_usage(str(folder)).free / 1e9, folder) for folder in folders)
     if free_gb < min_free_gb:
         what = f"{free_gb:.2f} GB are free, and no slice is taken below {min_free_gb:g} GB"
         raise NoRoomError(what, where=str(data_dir), do="make room; the run goes on by itself")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from spheroidd.acquisition.store.image_folder import within
 from spheroidd.acquisition.store.leftovers import sweep_files, sweep_plates
 from spheroidd.daemon.config.submitted_plates import DRAFT, FOLDER
 from spheroidd.daemon.monitoring.event_log import tell
@@ -24,7 +25,7 @@ def sweep(data_dir: Path) -> list[Path]:
     removed = [*sweep_files(data_dir), *sweep_files(data_dir / FOLDER, "*", "*/*"), *_drafts(data_dir / FOLDER)]
     removed += sweep_plates(data_dir)
     if removed:
-        names = [path.relative_to(data_dir).as_posix() for path in removed[:MAX_TOLD]]
+        names = [within(data_dir, path) for path in removed[:MAX_TOLD]]
         tell("leftovers-removed", count=len(removed), names=names)
     return removed
 

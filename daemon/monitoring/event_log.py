@@ -14,7 +14,7 @@ from typing import Any
 
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.scoring.messages import Scored
-from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, WorkerBroken, WorkerLost, WorkerReady
+from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, WorkerBroken, WorkerLost, WorkerReady
 from spheroidd.protocols.events import (
     SlicesCameTwice,
     SourceFinished,

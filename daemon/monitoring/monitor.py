@@ -22,7 +22,7 @@ from spheroidd.daemon.monitoring.event_log import tell, tell_event
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
 from spheroidd.daemon.monitoring.notifier import Notifier
-from spheroidd.daemon.scoring.worker import WorkerLost
+from spheroidd.daemon.scoring.pool import WorkerLost
 from spheroidd.daemon.system.last_resort import LastResort
 from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.daemon.system.thread_deaths import ThreadDeaths

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.store.labels import commit_label, discard_label
 from spheroidd.daemon.catalog.rows import Exclusion, StackState
 from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
@@ -20,16 +21,16 @@ from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.messages import Scored
-from spheroidd.daemon.scoring.scheduler import ScoringScheduler
-from spheroidd.daemon.scoring.worker import (
+from spheroidd.daemon.scoring.pool import (
     ScoringAbandoned,
     ScoringFailed,
-    Worker,
+    ScoringPool,
     WorkerBroken,
     WorkerEvent,
     WorkerLost,
     WorkerReady,
 )
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 from spheroidd.daemon.system.thread_deaths import death
 from spheroidd.protocols.errors import RowRefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.events import (
@@ -74,7 +75,7 @@ class PlateRun:
         self,
         catalog: Catalog,
         scheduler: ScoringScheduler,
-        worker: Worker,
+        pool: ScoringPool,
         events: Channel[AnyEvent],
         pace: Throughput,
         shown: Callable[[], None],
@@ -82,7 +83,7 @@ class PlateRun:
         context: RunContext,
     ) -> None:
         self._context, self._monitor = context, context.monitor
-        self._catalog, self._scheduler, self._worker, self._events = catalog, scheduler, worker, events
+        self._catalog, self._scheduler, self._pool, self._events = catalog, scheduler, pool, events
         self._pace, self._shown, self._threads = pace, shown, threads
         self._steering = Steering(catalog, scheduler, pace, threads, stop=self.stop, inlet=context.inlet)
         self._stopping = False
@@ -100,7 +101,7 @@ class PlateRun:
         """
         self._scheduler.source_finished = self._threads is None
         self._pace.state = "running"
-        self._worker.start()
+        self._pool.start()
         if self._threads:
             self._threads.start()
         try:
@@ -127,7 +128,7 @@ class PlateRun:
             self._threads.stop()
             while not self._scheduler.source_finished:  # the store may still be telling of slices it made durable
                 self._turn()
-        self._worker.stop()
+        self._pool.stop()
         left = self._threads.join() if self._threads else []
         if left:
             _log.error("the threads %s do not end, because the instrument does not let them go", ", ".join(left))
@@ -148,7 +149,7 @@ class PlateRun:
             self._next_heartbeat_s = 0.0  # whoever ordered it wants to see it
         self._pace.state = self._word()
         if not all(isinstance(event, _FREQUENT) for event in batch) or not batch:
-            self._patiently(lambda: self._scheduler.dispatch(self._worker))
+            self._patiently(lambda: self._scheduler.dispatch(self._pool))
             self._pace.worker = self._scheduler.describe()
         self._show()
 
@@ -166,7 +167,19 @@ class PlateRun:
             batch.append(self._events.get(timeout=TICK_S))
             while len(batch) < BATCH:
                 batch.append(self._events.get(timeout=0))
-        return batch
+        return [self._with_its_masks(event) for event in batch]
+
+    def _with_its_masks(self, event: AnyEvent) -> AnyEvent:
+        """Put the masks of an answer into their place: before its row, so that a row never lacks them."""
+        if isinstance(event, Scored):
+            try:
+                for label in event.labels:
+                    commit_label(self._catalog.path.parent, label)
+            except StorageError as error:
+                for label in event.labels:
+                    discard_label(self._catalog.path.parent, label)
+                return ScoringFailed(event.key, error)
+        return event
 
     def _commit(self, batch: Sequence[AnyEvent]) -> None:
         """Write a batch down in one transaction, however long it takes the disk to take it."""
@@ -340,7 +353,7 @@ class PlateRun:
                 self._scheduler.source_finished = True
                 self._pace.current = None
             case WorkerReady():
-                self._scheduler.ready = True
+                self._scheduler.joined(event)
             case WorkerBroken(error):
                 raise error
             case WorkerLost():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spheroidd.daemon.pipeline.orders import Inbox
-from spheroidd.daemon.scoring.worker import WorkerLost
+from spheroidd.daemon.scoring.pool import WorkerLost
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 
 

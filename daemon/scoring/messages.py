@@ -1,12 +1,15 @@
-"""What main asks of the inference worker, and what it gets back: data that crosses between processes."""
+"""What main asks of a worker, and what it gets back: data that crosses between processes, and between computers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from spheroidd.acquisition.store.labels import FinishedLabel
+from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
-from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class ScoreJob:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What a job gave: the stack's light, what the images say of themselves, and the measurement with what its masks
-    look like and what it was made from, unless only those were asked.
+    look like and what it was made from, unless only those were asked. The masks themselves wait in `labels` for main to
+    put them into their place.
     """
 
     key: StackKey
@@ -36,3 +40,54 @@ class Scored:
     measurement: StackMeasurement | None
     masks: MaskEvidence | None = None
     origin: ScoredFrom | None = None
+    labels: tuple[FinishedLabel, ...] = ()
+
+
+class StackLedger(Protocol):
+    """What a worker has to know of the stack that it scores. A catalog is one, and so is a copy of its lines."""
+
+    def plan(self, key: StackKey) -> StackPlan:
+        """The stack's promised geometry."""
+        ...
+
+    def state(self, key: StackKey) -> StackState:
+        """Where the stack is on its way."""
+        ...
+
+    def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
+        """Every acknowledged slice and its crc32c."""
+        ...
+
+    def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
+        """The blocks announced since the cursor `after`, oldest first, each with its cursor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLedger:
+    """The ledger of one stored stack, for a worker that cannot see the catalog: nothing of it changes any more."""
+
+    stack: StackPlan
+    slices: Mapping[SliceIndex, int]
+    announced: tuple[tuple[int, Block], ...]
+
+    @classmethod
+    def of(cls, ledger: StackLedger, key: StackKey) -> "StoredLedger":
+        """The stack's lines, copied."""
+        return cls(ledger.plan(key), ledger.acknowledged(key), tuple(ledger.blocks(key)))
+
+    def plan(self, key: StackKey) -> StackPlan:
+        """See StackLedger."""
+        return self.stack
+
+    def state(self, key: StackKey) -> StackState:
+        """See StackLedger: whoever copied it had all of it."""
+        return StackState.STORED
+
+    def acknowledged(self, key: StackKey) -> dict[SliceIndex, int]:
+        """See StackLedger."""
+        return dict(self.slices)
+
+    def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
+        """See StackLedger."""
+        return [(cursor, block) for cursor, block in self.announced if cursor > after]

@@ -1,4 +1,4 @@
-"""Decides what the worker scores next, when a plate's limits are found or move, and what a new measurement changes.
+"""Decides what the workers score next, when a plate's limits are found or move, and what a new measurement changes.
 
 A plate's limits follow from the light of its wells so far (`plate_limits`). Controls are measured first; a well that is
 brighter than those before it moves the limits, and what was scored with others is scored again when nothing new is
@@ -17,7 +17,7 @@ from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
-from spheroidd.daemon.scoring.worker import ScoringAbandoned, ScoringFailed, Worker, WorkerLost
+from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.quality.row_trust import relate_judged
 from spheroidd.inference.quality.trust_rules import Seen
@@ -50,13 +50,13 @@ class ScoringSettings:
 
 
 class ScoringScheduler:
-    """The plate's scoring, one job at a time."""
+    """The plate's scoring: one job at a time for each worker that is ready."""
 
     def __init__(self, catalog: Catalog, plate_map: PlateMap, settings: ScoringSettings, regressor: Regressor) -> None:
         self._catalog, self._map, self._settings, self._regressor = catalog, plate_map, settings, regressor
         self._plate, self._model = plate_map.name, settings.model_sha256
         self._n_controls = sum(entry.treatment.role in _CONTROLS for entry in plate_map)
-        self._running: ScoreJob | None = None
+        self._running: dict[StackKey, ScoreJob] = {}
         self._attempts: Counter[StackKey] = Counter()  # workers that died of a stack
         self._refusals: Counter[StackKey] = Counter()  # times the disk failed for it
         self._given_up: set[StackKey] = set()
@@ -70,29 +70,32 @@ class ScoringScheduler:
         self._uncounted = catalog.uncounted_stacks(self._plate)  # asked again at every heartbeat
         self._related_early = True  # an earlier run may have ended before a plate's limits were final
         self.source_finished = False
-        self.ready = False
+        self._workers: set[int] = set()  # those that can take work, or have some
         if settings.limits:
             catalog.lock_limits(self._plate, settings.limits)
 
     # -- what to do next ------------------------------------------------------------------------------------------
 
-    def dispatch(self, worker: Worker) -> None:
-        """Give an idle worker its next job: stored stacks, then the one that still grows, then those scored before."""
-        if self._running is not None or not self.ready:
+    def dispatch(self, pool: ScoringPool) -> None:
+        """Give idle workers their next jobs: stored stacks, then those that still grow, then those scored before."""
+        if len(self._running) >= len(self._workers):
             return
         measured = self._measured()
         for row in sorted(self._left(), key=lambda row: (row.key in measured, row.state is StackState.ACQUIRING)):
+            if len(self._running) >= len(self._workers):
+                return
+            if row.key in self._running or (row.state is StackState.ACQUIRING and not pool.follows_growing):
+                continue
             job = self._job(row)
             if job is not None and time.monotonic() >= self._not_before_s.get(row.key, 0.0):
                 if row.state is StackState.STORED:
                     self._catalog.set_stack_state(row.key, StackState.SCORING)
-                self._running = job
-                worker.submit(job)
-                return
+                self._running[row.key] = job
+                pool.submit(job)
 
     def idle(self) -> bool:
         """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
-        return self._running is None and not any(row.complete and self._job(row) for row in self._left())
+        return not self._running and not any(row.complete and self._job(row) for row in self._left())
 
     def score_again(self, wells: Set[WellId], who: str | None = None) -> int:
         """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
@@ -116,12 +119,14 @@ class ScoringScheduler:
         return len(keys)
 
     def describe(self) -> str:
-        """What the worker does, in a word or three."""
-        if not self.ready:
+        """What the workers do, in a word or three."""
+        if not self._workers:
             return "starting"
-        if self._running is None:
+        if not self._running:
             return "idle"
-        return f"{'measuring limits of' if self._running.light_only else 'scoring'} {self._running.key}"
+        first, *others = self._running.values()
+        more = f" and {len(others)} more" if others else ""
+        return f"{'measuring limits of' if first.light_only else 'scoring'} {first.key}{more}"
 
     def _left(self) -> list[StackRow]:
         done = (self._measured().keys() - self._again - self._outdated(self._model)) | self._given_up
@@ -193,8 +198,8 @@ class ScoringScheduler:
         self.record_relations()
 
     def record_lost(self, event: WorkerLost) -> None:
-        """The worker died: the stack it had is tried again, but not for ever."""
-        if event.key is None:
+        """A worker died: the stack it had is tried again, but not for ever. That its computer died counts for none."""
+        if event.key is None or event.with_its_node:
             return
         attempt = self._attempts[event.key] + 1
         what = f"the inference worker {event.how} while scoring it, attempt {attempt}"
@@ -205,8 +210,8 @@ class ScoringScheduler:
             self._fail(event.key, error)
 
     def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
-        """The worker is free again."""
-        self._running = None
+        """Its worker is free again."""
+        self._running.pop(answer.key, None)
         if isinstance(answer, Scored) and answer.measurement is not None:
             self._again.discard(answer.key)
         if isinstance(answer, ScoringFailed):
@@ -219,10 +224,15 @@ class ScoringScheduler:
         self._again.discard(key)
 
     def lost(self, event: WorkerLost) -> None:
-        """Another worker is being started."""
-        self._running, self.ready = None, False
+        """Another worker is being started in its place."""
+        self._workers.discard(event.worker)
         if event.key is not None:
-            self._attempts[event.key] += 1
+            self._running.pop(event.key, None)
+            self._attempts[event.key] += not event.with_its_node
+
+    def joined(self, event: WorkerReady) -> None:
+        """A worker can take work."""
+        self._workers.add(event.worker)
 
     # -- the plate's controls --------------------------------------------------------------------------------------
 

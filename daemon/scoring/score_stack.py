@@ -1,7 +1,8 @@
 """Scores one stack, growing or stored: blocks out of Zarr, through pre-processing and the network, to masks and counts.
 
-Runs in the inference worker. It reads the catalog and the store, writes labels, and returns a measurement; it never
-writes a row. A live run, a replay, a restart after a crash and a re-score all come through here.
+Runs in a worker. It reads the stack's ledger and images, writes masks beside the plate, and returns a measurement; it
+never writes a row, and puts no mask into its place. A live run, a replay, a restart after a crash and a re-score all
+come through here.
 """
 
 import time
@@ -11,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spheroidd.acquisition.store.labels import LabelWriter
+from spheroidd.acquisition.store.labels import FinishedLabel, LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
-from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.messages import Scored, ScoreJob, StackLedger
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
@@ -37,28 +37,28 @@ LABELS = {"live": LIVE_CHANNEL, "dead": DEAD_CHANNEL}
 
 def score_stack(
     job: ScoreJob,
-    data_dir: Path,
-    catalog: Catalog,
+    images: Path,
+    ledger: StackLedger,
     segmenter: Segmenter,
     alive: Callable[[], None] = lambda: None,
 ) -> Scored | None:
-    """Score a stack, following it while it grows. None where it ended incomplete.
+    """Score a stack whose plate lies in `images`, following it while it grows. None where it ended incomplete.
 
     `alive` is called with every block, every slab, and every look for slices that have not arrived.
     """
-    plan = catalog.plan(job.key)
+    plan = ledger.plan(job.key)
     cpu_start_s = time.process_time()
     preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
     coarse = CoarseStack(plan)
-    output = None if job.light_only else _StackOutput(plan, data_dir, preprocessor.shape, segmenter, coarse)
+    output = None if job.light_only else _StackOutput(plan, images, preprocessor.shape, segmenter, coarse)
     try:
         limits = job.limits if job.normalisation is Normalisation.PLATE else None
         segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
-        ledger = partial(catalog.acknowledged, job.key)
-        for block in follow(plan, catalog, alive):
-            acknowledged = {index.z: crc for index, crc in ledger().items() if index.channel == block.channel}
-            pixels = _read(data_dir, block, acknowledged)
+        slices = partial(ledger.acknowledged, job.key)
+        for block in follow(plan, ledger, alive):
+            acknowledged = {index.z: crc for index, crc in slices().items() if index.channel == block.channel}
+            pixels = _read(images, block, acknowledged)
             preprocessor.feed(block.channel, block.z_start, pixels)
             inspector.feed(block.channel, block.z_start, pixels)
             coarse.feed(block.channel, block.z_start, pixels)
@@ -75,7 +75,8 @@ def score_stack(
         if output is None:
             return Scored(job.key, light, profile, None)
         output.take(_each(segmentation.finish(), alive))
-        measurement = output.finish().measure(
+        counter, labels = output.finish()
+        measurement = counter.measure(
             limits=limits or preprocessor.limits(),
             normalisation=job.normalisation,
             model_sha256=segmenter.sha256,
@@ -83,17 +84,17 @@ def score_stack(
             quantiles=preprocessor.quantiles(),
             cpu_s=time.process_time() - cpu_start_s,
         )
-        origin = ScoredFrom(images_digest(ledger()), output.digests())
-        return Scored(job.key, light, profile, measurement, coarse.masks(), origin)
+        origin = ScoredFrom(images_digest(slices()), output.digests())
+        return Scored(job.key, light, profile, measurement, coarse.masks(), origin, labels)
     finally:
         if output:
             output.abandon()
 
 
-def _read(data_dir: Path, block: Block, acknowledged: Mapping[int, int]) -> Pixels:
+def _read(images: Path, block: Block, acknowledged: Mapping[int, int]) -> Pixels:
     """A block's pixels. StackError where what was stored is damaged or gone: to read it again would not help."""
     try:
-        return read_block(data_dir, block, acknowledged)
+        return read_block(images, block, acknowledged)
     except StorageError as error:
         if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
             raise  # the disk fails, for a moment perhaps
@@ -121,7 +122,7 @@ def _each(slabs: Iterable[SegmentedSlab], alive: Callable[[], None]) -> Iterator
         yield slab
 
 
-def follow(plan: StackPlan, catalog: Catalog, alive: Callable[[], None] = lambda: None) -> Iterator[Block]:
+def follow(plan: StackPlan, ledger: StackLedger, alive: Callable[[], None] = lambda: None) -> Iterator[Block]:
     """Yield a stack's blocks, per channel in z order without gap or overlap, as the ledger announces them.
 
     Ends when every slice was yielded, or when the stack is over without them.
@@ -132,8 +133,8 @@ def follow(plan: StackPlan, catalog: Catalog, alive: Callable[[], None] = lambda
     cursor = 0
     while True:
         alive()
-        over = catalog.stack(key).state in (StackState.INCOMPLETE, StackState.FAILED)
-        for seen, block in catalog.blocks(key, cursor):
+        over = ledger.state(key) in (StackState.INCOMPLETE, StackState.FAILED)
+        for seen, block in ledger.blocks(key, cursor):
             cursor = seen
             waiting[block.channel].append(block)
         for channel, blocks in waiting.items():
@@ -155,7 +156,7 @@ class _StackOutput:
     def __init__(
         self,
         plan: StackPlan,
-        data_dir: Path,
+        images: Path,
         model_shape: tuple[int, int, int],
         segmenter: Segmenter,
         coarse: CoarseStack,
@@ -170,7 +171,7 @@ class _StackOutput:
         self._counter = StackCounter(plan, model_shape=model_shape, model_spacing_um=segmenter.spacing_um)
         attributes = {"model_sha256": segmenter.sha256}
         self._labels = {
-            name: LabelWriter(data_dir, plan.key, plan, name, attributes)
+            name: LabelWriter(images, plan.key, plan, name, attributes)
             for name, channel in LABELS.items()
             if channel in plan.channels
         }
@@ -181,19 +182,17 @@ class _StackOutput:
             self._counter.add_density(slab.z_start, slab.prediction)
             self._write(self._resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
 
-    def finish(self) -> StackCounter:
-        """Write what is left, make the labels visible, and give the counter, which has everything."""
+    def finish(self) -> tuple[StackCounter, tuple[FinishedLabel, ...]]:
+        """Write what is left; the counter, which has everything, and the labels, which are not in their place yet."""
         self._write(self._resampler.finish())
-        for label in self._labels.values():
-            label.commit()
-        return self._counter
+        return self._counter, tuple(label.finish() for label in self._labels.values())
 
     def digests(self) -> dict[str, str]:
         """What each finished label is known by."""
         return {name: label.sha256 for name, label in self._labels.items()}
 
     def abandon(self) -> None:
-        """Remove labels that were begun and not committed."""
+        """Remove labels that were begun and not finished."""
         for label in self._labels.values():
             label.abandon()
 

@@ -19,7 +19,15 @@ import psutil
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.messages import ScoreJob, StackLedger
+from spheroidd.daemon.scoring.pool import (
+    ScoringAbandoned,
+    ScoringFailed,
+    WorkerBroken,
+    WorkerEvent,
+    WorkerLost,
+    WorkerReady,
+)
 from spheroidd.protocols.errors import SpheroiddError, StackError
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.stack import StackKey
@@ -50,57 +58,6 @@ class WorkerSettings:
     patience_s: float = PATIENCE_S
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """The model is loaded and the kernels are compiled."""
-
-    pid: int
-    model_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerBroken:
-    """No worker can start: the model does not load on this device. Restarting would not help."""
-
-    error: SpheroiddError
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """The process died, or gave no sign of life for `hung_s` seconds and was killed; `key` is what it was scoring, None
-    where it was idle or still starting.
-    """
-
-    key: StackKey | None
-    exit_code: int | None
-    hung_s: float | None = None
-
-    @property
-    def how(self) -> str:
-        """How it ended, to be read behind "the inference worker"."""
-        if self.hung_s is not None:
-            return f"gave no sign of life for {self.hung_s:.0f} s and was killed"
-        return f"died (exit code {self.exit_code})"
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringFailed:
-    """A job ended with an error that a person can read."""
-
-    key: StackKey
-    error: SpheroiddError
-
-
-@dataclass(frozen=True, slots=True)
-class ScoringAbandoned:
-    """The stack ended incomplete, or the job was cancelled."""
-
-    key: StackKey
-
-
-WorkerEvent = WorkerReady | WorkerBroken | WorkerLost | Scored | ScoringFailed | ScoringAbandoned
-
-
 class Life:
     """Whether a worker that has something to do still gives signs of life, which it counts up in shared memory."""
 
@@ -125,7 +82,9 @@ class Life:
 
 
 class Worker:
-    """Owns the child process from a thread of its own; `emit` is called from that thread."""
+    """The embedded pool: owns the child process from a thread of its own; `emit` is called from that thread."""
+
+    follows_growing = True
 
     def __init__(self, settings: WorkerSettings, emit: Callable[[WorkerEvent], None]) -> None:
         self._settings, self._emit = settings, emit
@@ -220,16 +179,17 @@ def _worker_main(settings: WorkerSettings, link: Connection, beats: "Synchronize
     with contextlib.suppress(EOFError, BrokenPipeError), Catalog.read_only(settings.data_dir) as catalog:
         link.send(ready)
         while isinstance(ready, WorkerReady):
-            link.send(_outcome(link.recv(), settings.data_dir, catalog, segmenter, alive))
+            link.send(outcome(link.recv(), settings.data_dir, catalog, segmenter, alive))
 
 
-def _outcome(
-    job: ScoreJob, data_dir: Path, catalog: Catalog, segmenter: Segmenter, alive: Callable[[], None]
+def outcome(
+    job: ScoreJob, images: Path, ledger: StackLedger, segmenter: Segmenter, alive: Callable[[], None] = lambda: None
 ) -> WorkerEvent:
+    """Score a stack; whatever goes wrong comes back as words."""
     from spheroidd.daemon.scoring.score_stack import score_stack
 
     try:
-        return score_stack(job, data_dir, catalog, segmenter, alive) or ScoringAbandoned(job.key)
+        return score_stack(job, images, ledger, segmenter, alive) or ScoringAbandoned(job.key)
     except SpheroiddError as error:
         return ScoringFailed(job.key, error)
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, AssertionError) as error:

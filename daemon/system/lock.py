@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, TryLaterError
 
 LOCK_NAME, PID_NAME = "daemon.lock", "daemon.pid"
 PATIENCE_S = 0.5  # longer than `status` or `doctor` hold the lock to see whether it is free
@@ -15,14 +15,14 @@ PATIENCE_S = 0.5  # longer than `status` or `doctor` hold the lock to see whethe
 
 @contextmanager
 def acquire_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for this process; ConfigError where another spheroidd has it."""
+    """Hold the data directory for this process; TryLaterError where another spheroidd has it."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(data_dir / LOCK_NAME)
         lock.acquire(timeout=PATIENCE_S, poll_interval=0.05)
     except Timeout:
         what = f"another spheroidd ({describe_holder(data_dir)}) runs on this data directory"
-        raise ConfigError(what, where=str(data_dir), do="stop it, or use another directory") from None
+        raise TryLaterError(what, where=str(data_dir), do="stop it, or use another directory") from None
     except OSError as error:
         do = "choose a directory you may write to"
         raise ConfigError(f"cannot lock the data directory: {error.strerror}", where=str(data_dir), do=do) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import within
 from spheroidd.acquisition.store.shard import IMAGE_CODEC
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.verification.findings import Finding, Kind
@@ -63,19 +64,17 @@ def plate_metadata(catalog: CatalogReader, data_dir: Path, plate: str) -> Iterat
     on_disk = {path.parent: _key(plate, path) for path in sorted(folder.glob("*/*/*/zarr.json"))}
     for path, key in on_disk.items():
         if key not in known:
-            yield Finding(
-                Kind.STRANGER, f"a stack of which the catalog knows nothing: {path.relative_to(data_dir)}", plate
-            )
+            yield Finding(Kind.STRANGER, f"a stack of which the catalog knows nothing: {within(data_dir, path)}", plate)
     if not any(row.n_slices_acked for row in known.values()):
         return
     try:
         own = ngff.read_attributes(folder).get(ngff.OWN, {})
         told = own.get("wells") if isinstance(own, dict) else None
     except (OSError, StorageError, TypeError, ValueError) as error:
-        within = (folder / "zarr.json").relative_to(data_dir).as_posix()
-        yield Finding(Kind.METADATA, f"the plate's metadata: {getattr(error, 'what', error)}", plate, path=within)
+        place = within(data_dir, folder / "zarr.json")
+        yield Finding(Kind.METADATA, f"the plate's metadata: {getattr(error, 'what', error)}", plate, path=place)
         return
-    yield from _treatments(catalog, plate, told if isinstance(told, dict) else {}, folder.relative_to(data_dir))
+    yield from _treatments(catalog, plate, told if isinstance(told, dict) else {}, Path(within(data_dir, folder)))
 
 
 def _treatments(catalog: CatalogReader, plate: str, told: Mapping[str, Any], folder: Path) -> Iterator[Finding]:

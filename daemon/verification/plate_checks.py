@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.catalog import scored_from
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import OF_STACK, StackRow, parameters, stack_key
@@ -101,6 +102,6 @@ def directory_findings(catalog: CatalogReader, data_dir: Path) -> Iterator[Findi
     plates = catalog.plates()
     for plate in plates:
         yield from plate_metadata(catalog, data_dir, plate)
-    for folder in sorted(data_dir.glob("*.ome.zarr")):
+    for folder in sorted(images_root(data_dir).glob("*.ome.zarr")):
         if folder.name.removesuffix(".ome.zarr") not in plates:
             yield Finding(Kind.STRANGER, f"{folder.name} belongs to no plate of the catalog", path=folder.name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import within
 from spheroidd.acquisition.store.ring_file import Ring
 from spheroidd.acquisition.store.shard import (
     IMAGE_CODEC,
@@ -66,8 +67,8 @@ class StackOnDisk:
 
 def finding_of(key: StackKey, data_dir: Path, kind: Kind, what: str, path: Path | None = None, **place: Any) -> Finding:
     """A finding about a stack; `path` lies in the data directory."""
-    within = None if path is None else path.relative_to(data_dir).as_posix()
-    return Finding(kind, what, key.plate, str(key.well), key.stack, path=within, **place)
+    place_of = None if path is None else within(data_dir, path)
+    return Finding(kind, what, key.plate, str(key.well), key.stack, path=place_of, **place)
 
 
 def _own(image: Path) -> dict[str, Any]:

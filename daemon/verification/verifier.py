@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.system.lock import is_locked
@@ -150,7 +151,7 @@ def _report(
 def _open(data_dir: Path) -> CatalogReader | Finding:
     """The catalog, or why it cannot be opened. ConfigError where nothing was ever run, or by a newer program."""
     path = data_dir / CATALOG_NAME
-    images = next(data_dir.glob("*.ome.zarr"), None) if data_dir.is_dir() else None
+    images = next(images_root(data_dir).glob("*.ome.zarr"), None) if data_dir.is_dir() else None
     if not path.is_file() and images is not None:
         what = f"there is no catalog, though {images.name} is there: nothing can be compared"
         return Finding(Kind.CATALOG, what, path=CATALOG_NAME)

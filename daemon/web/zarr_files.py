@@ -5,6 +5,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.responses import FileResponse, Response
 
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.web.problems import RequestError
 
 SUFFIX = ".ome.zarr"
@@ -16,7 +17,7 @@ class ZarrFiles:
     """Answers for `<plate>.ome.zarr/...` of one data directory; Range requests too, which sharded arrays need."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir
+        self._data_dir = data_dir
 
     def answer(self, raw_path: str) -> Response:
         """The file of a path that is still percent-encoded; RequestError 404 where there is none to be had."""
@@ -29,9 +30,10 @@ class ZarrFiles:
         names = [_name(part, raw_path) for part in raw_path.split("/")]
         if len(names) < 2 or len(names) > MAX_DEPTH or not names[0].endswith(SUFFIX):
             raise _missing(raw_path)
-        plate = (self._root / names[0]).resolve()
+        root = images_root(self._data_dir)
+        plate = (root / names[0]).resolve()
         path = plate.joinpath(*names[1:]).resolve()
-        if plate.parent != self._root.resolve() or not path.is_relative_to(plate) or not path.is_file():
+        if plate.parent != root.resolve() or not path.is_relative_to(plate) or not path.is_file():
             raise _missing(raw_path)
         return path
 

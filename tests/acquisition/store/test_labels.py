@@ -3,7 +3,8 @@ import pytest
 import tensorstore
 
 from spheroidd.acquisition.store import ngff
-from spheroidd.acquisition.store.labels import LabelWriter, label_attributes, read_label
+from spheroidd.acquisition.store.labels import LabelWriter, commit_label, label_attributes, read_label
+from spheroidd.acquisition.store.leftovers import sweep_plates
 from spheroidd.acquisition.store.shard import halve_mask
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
@@ -82,8 +83,21 @@ def test_swap_that_a_stop_interrupted_is_undone(root, plan):
     scratch = root / f"{plan.key.plate}.labels-in-work"
     scratch.mkdir()
     target.rename(scratch / "A01-0-live-older")  # stopped between the two renames
-    with LabelWriter(root, plan.key, plan, "live"):
-        np.testing.assert_array_equal(read_label(root, plan.key, "live"), mask_of(plan, 1))
+    assert list(sweep_plates(root))
+    np.testing.assert_array_equal(read_label(root, plan.key, "live"), mask_of(plan, 1))
+
+
+def test_a_label_that_was_finished_elsewhere_replaces_the_old_one_only_when_it_is_committed(root, plan):
+    write_label(root, plan, mask_of(plan, 1))
+    with LabelWriter(root, plan.key, plan, "live") as label:
+        label.append(0, mask_of(plan, 2))
+        finished = label.finish()
+    np.testing.assert_array_equal(read_label(root, plan.key, "live"), mask_of(plan, 1))
+    commit_label(root, finished)
+    np.testing.assert_array_equal(read_label(root, plan.key, "live"), mask_of(plan, 2))
+    with pytest.raises(StorageError, match="the finished mask is gone"):
+        commit_label(root, finished)
+    np.testing.assert_array_equal(read_label(root, plan.key, "live"), mask_of(plan, 2))
 
 
 @pytest.mark.parametrize(

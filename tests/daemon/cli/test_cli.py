@@ -15,7 +15,7 @@ from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.daemon.cli import console as cli
-from spheroidd.daemon.config.model import Config
+from spheroidd.daemon.config.model import Config, ScoringConfig
 from spheroidd.protocols.errors import ConfigError, InstrumentError, ModelError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
@@ -278,7 +278,20 @@ def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path)
         "device": "auto",
         "threads": None,
         "precision": "bf16",
+        "scoring": ScoringConfig(),
+        "missing": False,
     }
+
+
+def test_score_hands_on_where_and_what_to_score(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "score_plate", 0)
+    given = ("--missing", "--engine", "ray", "--ray-address", "head:6379", "--ray-workers", "8")
+    assert spheroidd("score", data, *given).exit_code == 0
+    [(_, options)] = calls
+    assert options["missing"] is True
+    assert options["scoring"] == ScoringConfig(engine="ray", ray_address="head:6379", ray_workers=8)
+    refused = spheroidd("score", data, "--engine", "dask")
+    assert (refused.exit_code, "engine" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("options", [("--precision", "half"), ()], ids=["option", "environment"])

@@ -9,7 +9,7 @@ import pytest
 from spheroidd.daemon.monitoring import log_reader as log_lines
 from spheroidd.daemon.monitoring.event_log import FOLDER, NAME, OLD_FILES, LogFile, logging_to, tell, tell_event
 from spheroidd.daemon.monitoring.log_reader import Asked
-from spheroidd.daemon.scoring.worker import WorkerLost
+from spheroidd.daemon.scoring.pool import WorkerLost
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.events import SliceDurable, StackRejected
 from spheroidd.protocols.stack import SliceIndex

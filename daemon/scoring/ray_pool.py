@@ -1,0 +1,251 @@
+"""The scoring pool of a cluster: one Ray actor a GPU, each holding the model; for stored stacks only.
+
+Everything that decides stands here, in the driver: which worker has which stack, and what a loss was. Ray is asked for
+processes and for nothing else, so it never retries a task: a job that is lost goes back to main, which gives it out
+again. Workers see the plate's folder (one that all nodes share) and never the catalog.
+
+A worker's own death counts as an attempt of its stack; the death of its node does not. The two look alike at first:
+then the actor is asked where it is, and once it answers (Ray has started it anew) or its node is known to be dead, it
+is plain which it was.
+"""
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spheroidd.acquisition.channel import Channel, ChannelClosedError
+from spheroidd.daemon.scoring.messages import ScoreJob, StackLedger, StoredLedger
+from spheroidd.daemon.scoring.pool import ScoringFailed, WorkerBroken, WorkerEvent, WorkerLost, WorkerReady
+from spheroidd.daemon.scoring.ray_actor import RayWorker
+from spheroidd.daemon.scoring.worker import WorkerSettings
+from spheroidd.protocols.errors import ConfigError, StackError, TryLaterError
+
+JOB_S = 0.005  # a new job waits no longer for an old one's answer
+LOOK_S = 0.2  # how long the driver waits for an answer before it looks at its own orders
+CAUSE_S = 20.0  # after this long without a sign a loss is taken for the node's: Ray knows of a dead node within 15 s
+STACK_PATIENCES = 6  # a stack's answer is waited for so many times as long as an embedded worker's sign of life
+START_S = 600.0  # no worker at all for so long: nothing is going to come
+DO_INSTALL = "install it on this computer and on every node: pip install 'spheroidd[ray]'"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where the cluster is and how many workers there are to be; without a number one a GPU, else one a node."""
+
+    address: str | None = None
+    workers: int | None = None
+
+
+@dataclass(slots=True)
+class _Member:
+    """One worker, seen from the driver. `waits_for` is the answer under way, `job` the stack it is about."""
+
+    number: int
+    actor: Any
+    waits_for: Any
+    job: ScoreJob | None = None
+    node: str = ""
+    lost_since_s: float | None = None
+    loading: bool = True
+    told: bool = False  # main knows of the loss
+    since_s: float = 0.0  # when its stack was given out
+
+
+class RayPool:
+    """Workers on the nodes of a Ray cluster; `emit` is called from a thread of the pool's own.
+
+    `images` is the folder of the plates, under the same path on every node; `ledger` is asked by `submit` only.
+    """
+
+    follows_growing = False
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        cluster: ClusterSettings,
+        ledger: StackLedger,
+        emit: Callable[[WorkerEvent], None],
+    ) -> None:
+        self._settings, self._cluster, self._ledger, self._emit = settings, cluster, ledger, emit
+        self._jobs: Channel[tuple[ScoreJob, StoredLedger]] = Channel(capacity=1024)  # no more than there are workers
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ray-pool", daemon=True)
+        self._members: list[_Member] = []
+        self._ready = False
+        self._begun_s = 0.0
+
+    def start(self) -> None:
+        """Join the cluster and start its workers. ConfigError without Ray, TryLaterError where no cluster answers."""
+        ray = _ray()
+        address = self._cluster.address or os.environ.get("RAY_ADDRESS")
+        try:
+            ray.init(
+                address=address,
+                namespace=f"spheroidd-{secrets.token_hex(4)}",
+                include_dashboard=None if address else False,
+                configure_logging=False,
+                log_to_driver=False,
+            )
+        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+            what = f"the Ray cluster does not answer: {_first_line(error)}"
+            raise TryLaterError(what, where=address or "", do="check its address and that its head runs") from error
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
+        count = self._cluster.workers or gpus or nodes
+        if not count:
+            do = "start nodes with GPUs, or at least with processors"
+            raise TryLaterError("the Ray cluster has nothing to work with", where=address or "", do=do)
+        kind = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1, max_restarts=-1, max_task_retries=0)(
+            RayWorker
+        )
+        for number in range(count):
+            actor = kind.remote(self._settings)
+            self._members.append(_Member(number, actor, actor.load.remote()))
+        self._begun_s = time.monotonic()
+        self._thread.start()
+
+    def submit(self, job: ScoreJob) -> None:
+        """Hand over a stored stack, with the lines of the ledger that are about it."""
+        self._jobs.put((job, StoredLedger.of(self._ledger, job.key)))
+
+    def stop(self) -> None:
+        """End the workers and leave the cluster."""
+        self._stop.set()
+        self._jobs.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        _ray().shutdown()
+
+    # -- the pool's thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        ray = _ray()
+        with contextlib.suppress(ChannelClosedError):
+            while not self._stop.is_set():
+                self._give_out()
+                waiting = {member.waits_for: member for member in self._members if member.waits_for is not None}
+                if waiting:
+                    ready, _ = ray.wait(list(waiting), num_returns=1, timeout=LOOK_S if self._is_full() else JOB_S)
+                    for reference in ready:
+                        self._take(waiting[reference], reference)
+                self._look_at_losses()
+                self._end_what_hangs()
+                if not self._ready and time.monotonic() > self._begun_s + START_S:
+                    what = f"none of {len(self._members)} workers of the Ray cluster started within {START_S:.0f} s"
+                    do = "look at `ray status`; whatever is scored by then is kept"
+                    self._emit(WorkerBroken(TryLaterError(what, do=do)))
+                    return
+
+    def _is_full(self) -> bool:
+        return all(member.waits_for is not None for member in self._members)
+
+    def _give_out(self) -> None:
+        for member in self._members:
+            if member.waits_for is None and not member.loading:
+                try:
+                    job, ledger = self._jobs.get(timeout=0 if self._waiting() else LOOK_S)
+                except TimeoutError:
+                    return
+                member.job, member.waits_for = job, member.actor.score.remote(job, ledger)
+                member.since_s = time.monotonic()
+
+    def _waiting(self) -> bool:
+        return any(member.waits_for is not None for member in self._members)
+
+    def _take(self, member: _Member, reference: Any) -> None:
+        ray = _ray()
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayActorError:
+            self._lost(member)
+        except ray.exceptions.RayError as error:  # it came back as nothing that can be read
+            member.waits_for = None
+            self._failed(member, error)
+        else:
+            member.waits_for = None
+            self._answered(member, answer)
+
+    def _answered(self, member: _Member, answer: Any) -> None:
+        if member.lost_since_s is not None:  # it said where it is
+            self._found_again(member, answer)
+        elif member.loading:
+            self._loaded(member, *answer)
+        else:
+            member.job = None
+            self._emit(answer)
+
+    def _loaded(self, member: _Member, node: str, said: WorkerReady | WorkerBroken) -> None:
+        if isinstance(said, WorkerBroken):
+            self._emit(said)
+            self._stop.set()
+            return
+        member.node, member.loading, self._ready = node, False, True
+        self._emit(WorkerReady(said.pid, said.model_sha256, member.number))
+
+    def _failed(self, member: _Member, error: Exception) -> None:
+        job, member.job = member.job, None
+        if job is None:
+            broken = StackError(f"a worker did not start: {_first_line(error)}", do="look at Ray's log of its node")
+            self._emit(WorkerBroken(broken))
+            self._stop.set()
+            return
+        do = "report this with the log; the raw stack is safe and can be scored again with `spheroidd score`"
+        what = f"scoring stopped: {_first_line(error)}"
+        self._emit(ScoringFailed(job.key, StackError(what, where=str(job.key), do=do)))
+
+    # -- losses --------------------------------------------------------------------------------------------------------
+
+    def _lost(self, member: _Member) -> None:
+        if member.lost_since_s is None:
+            member.lost_since_s = time.monotonic()
+        member.loading = True
+        member.waits_for = member.actor.where.remote()  # answers once Ray has started it anew
+
+    def _look_at_losses(self) -> None:
+        missing = [member for member in self._members if member.lost_since_s is not None]
+        if not missing:
+            return
+        alive = {node["NodeID"] for node in _ray().nodes() if node["Alive"]}
+        for member in missing:
+            over = time.monotonic() > (member.lost_since_s or 0.0) + CAUSE_S
+            if not member.told and member.node and (member.node not in alive or over):
+                self._tell(member, with_its_node=True)
+
+    def _end_what_hangs(self) -> None:
+        bound_s = STACK_PATIENCES * self._settings.patience_s
+        for member in self._members:
+            if member.job is not None and member.lost_since_s is None and time.monotonic() > member.since_s + bound_s:
+                job, member.job, member.told = member.job, None, True
+                _ray().kill(member.actor, no_restart=False)
+                self._emit(WorkerLost(job.key, None, hung_s=bound_s, worker=member.number))
+                self._lost(member)
+
+    def _found_again(self, member: _Member, node: str) -> None:
+        if not member.told:
+            self._tell(member, with_its_node=bool(member.node) and node != member.node)
+        member.lost_since_s, member.node, member.told = None, "", False
+        member.waits_for = member.actor.load.remote()
+
+    def _tell(self, member: _Member, *, with_its_node: bool) -> None:
+        job, member.job = member.job, None
+        member.told = True
+        lost = WorkerLost(job.key if job else None, None, worker=member.number, with_its_node=with_its_node)
+        self._emit(lost)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("the engine ray needs Ray, which is not installed", do=DO_INSTALL) from error
+    return ray
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:300]
