@@ -132,8 +132,11 @@ def test_each_fault_of_a_recorded_plate_is_told_by_name(tmp_path: Path) -> None:
         told = [f"{status}: {reason}", status, *(f"{status} {flag}" for flag in flags)]
         assert any(one.startswith(words) if ":" in words else one == words for one in told), (well, told)
     with closing(sqlite3.connect(tmp_path / "run" / "data" / "catalog.sqlite")) as catalog:
-        raised = {(code, where) for code, where in catalog.execute("SELECT code, stack FROM faults")}
-    assert {code for code, _ in raised} >= {"instrument", "stack-incomplete"}
+        raised = catalog.execute("SELECT code, what FROM faults").fetchall()
+    assert ("instrument", "the emulator was told to fail at channel 488 z 3") in raised
+    log = (tmp_path / "run" / "data" / "logs" / "spheroidd.jsonl").read_text(encoding="utf-8")
+    (twice,) = (line for line in log.splitlines() if '"slices-came-twice"' in line)
+    assert '"well": "A02"' in twice
 
 
 @pytest.mark.slow
