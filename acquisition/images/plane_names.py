@@ -14,6 +14,7 @@ from spheroidd.protocols.well import WellId
 
 _Z = re.compile(r"(?:^|[^a-z])z(?:slice|step|plane)?[-_=]?(\d{1,9})(?!\d)", re.IGNORECASE)
 _C = re.compile(r"(?:^|[^a-z])c(?:h|hannel)?[-_=]?(\d{1,9})(?!\d)", re.IGNORECASE)
+_W = re.compile(r"(?:^|[^a-z])w([1-9])(?!\d)")  # MetaMorph's wavelength; wells are in capitals
 _OPERETTA = re.compile(r"r\d+c\d+f\d+p(\d{1,9})-ch(\d{1,9})", re.IGNORECASE)
 _ENDING = re.compile(r"(\.ome)?\.tiff?$", re.IGNORECASE)
 _BETWEEN = re.compile(r"[_\s]+|--")
@@ -46,7 +47,8 @@ def read_plane_names(names: Sequence[str]) -> PlaneNames:
         stems = {name: stem for name, stem in stems.items() if name in z_of}
         c_of = _numbers(stems, _C, "channel")
         if len(set(c_of.values())) < 2:  # a row C, or a lone channel
-            c_of = _by_words(stems) or c_of
+            waves = _numbers(stems, _W, "wavelength")
+            c_of = waves if len(set(waves.values())) > 1 else _by_words(stems) or c_of
     files: dict[tuple[int, int], str] = {}
     for name, z in z_of.items():
         plane = c_of.get(name, 0), z

@@ -56,7 +56,7 @@ def results(
 ) -> int:
     """Print a row for every imaged well: viability where there is one, and why where there is none.
 
-    Exit code 1 where somebody should look at a well: its trust is check or fail, and nobody excluded it.
+    Exit code 1 where somebody should look at a well: it failed, or its trust is check or fail, and nobody excluded it.
     """
     from spheroidd.daemon.analysis import results_table as rows_out
     from spheroidd.daemon.catalog.reader import CatalogReader

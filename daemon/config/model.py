@@ -309,6 +309,15 @@ def scoring_settings(table: Mapping[str, Any]) -> ScoringConfig:
         raise _refusal(list(explain(error, ScoringConfig, table)), "options", "") from error
 
 
+def inference_with(before: InferenceConfig, given: Mapping[str, Any], *, where: str) -> InferenceConfig:
+    """The settings with those of `given` that are not None in place of their own; ConfigError as `build_config`."""
+    changed = {**before.model_dump(), **{name: value for name, value in given.items() if value is not None}}
+    try:
+        return InferenceConfig.model_validate(changed)
+    except ValidationError as error:
+        raise _refusal(explain(error, InferenceConfig, changed, ("inference",)), where, "") from error
+
+
 def config_schema() -> dict[str, Any]:
     """The JSON schema of the file, with the settings of every source that is installed."""
     schema = Config.model_json_schema()

@@ -26,7 +26,14 @@ from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.config.model import Config, InferenceConfig, ScoringConfig, ServiceConfig, open_source
+from spheroidd.daemon.config.model import (
+    Config,
+    InferenceConfig,
+    ScoringConfig,
+    ServiceConfig,
+    inference_with,
+    open_source,
+)
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
@@ -215,7 +222,15 @@ def score_plate(
 
     `missing`: only those that have no row by this model yet. `scoring`: where; without it beside this process.
     """
-    named_precision(precision or "auto")  # a wrong word is refused before anything is touched
+    given = {
+        "model": model,
+        "normalisation": normalisation,
+        "device": device,
+        "threads": threads,
+        "precision": precision,
+    }
+    named_precision()  # what the environment says
+    inference_with(InferenceConfig(), given, where="score")  # a wrong word is refused before anything is touched
     with (
         readable_by(_readers(data_dir)),
         stopped_by_signals(interrupt, console.print),
@@ -229,13 +244,6 @@ def score_plate(
         if not plates:
             raise ConfigError("no plate was ever run here", where=str(data_dir), do="give the directory of a run")
         for plate in plates:
-            given = {
-                "model": model,
-                "normalisation": normalisation,
-                "device": device,
-                "threads": threads,
-                "precision": precision,
-            }
             context = RunContext(monitor=monitor)
             score_again(catalog, plate, given, data_dir, console, context, scoring=scoring, missing=missing)
         return max(_verdict(catalog, plate, data_dir, console) for plate in plates)
@@ -254,7 +262,7 @@ def score_again(
 ) -> None:
     """Score every stored stack of one plate with its own settings, but for those that are given and not None."""
     before = InferenceConfig.model_validate(json.loads(catalog.plate_config(plate))["inference"])
-    settings = before.model_copy(update={k: v for k, v in given.items() if v is not None})
+    settings = inference_with(before, given, where="score")
     with catalog.transaction():
         for row in catalog.stacks(plate):
             if row.complete and row.state is StackState.FAILED:

@@ -29,6 +29,8 @@ GRAMMARS = [
     "{well}_s1_w{c}_z{z}.tif",
     "{well}_w1{word}_z{z}.tif",
     "{well} {word} slice {z}.tif".replace(" slice ", "_z"),
+    "{well}_s1_w{wave}_z{z}.tif",
+    "Plate_{well}_w{wave}_z{z}.tif",
 ]
 PLANES = list(itertools.product(range(2), range(4)))
 
@@ -37,9 +39,10 @@ PLANES = list(itertools.product(range(2), range(4)))
 def test_every_row_is_read_in_every_grammar(grammar):
     for number, row in enumerate(ROWS):
         said = {"well": f"{row}03", "row": f"{number + 1:02d}"}
-        names = {(c, z): grammar.format(**said, c=c, z=z, word=("GFP", "PI")[c]) for c, z in PLANES}
+        names = {(c, z): grammar.format(**said, c=c, wave=c + 1, z=z, word=("GFP", "PI")[c]) for c, z in PLANES}
         found = read_plane_names(list(names.values()))
-        assert found.files == names, row
+        by_number = {(c - min(c for c, _ in found.files), z): name for (c, z), name in found.files.items()}
+        assert by_number == names, row
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,7 @@ def test_every_row_is_read_in_leicas_grammar():
     [
         (["C03_z0_ch0.tif", "C04_z0_ch1.tif"], "2 numbers of its names could be the channel"),
         (["A01_GFP_z0.tif", "A02_GFP_z0.tif"], "several wells: A01, A02"),
+        (["W01_z0.tif", "W02_z0.tif"], "several wells: W01, W02"),
         (["x_t0_z0.tif", "x_t1_z0.tif"], "several fields or time points: t0, t1"),
         (["a_c0_z0.tif", "b_c0_z0.tif", "a_c1_z0.tif"], "are both channel 0 z 0"),
     ],
