@@ -24,11 +24,11 @@ import numpy as np
 import typer
 
 from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_overlaps, say
-from spheroidd.inference.preprocessing.intensity import plate_limits
+from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap
-from spheroidd.inference.training.stack import filter_stack
+from spheroidd.inference.training.stack import filter_stack, stack_light
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.sim_emulator.camera import OFFSET_ADU
@@ -92,10 +92,11 @@ def changed(stack: Pixels, point: Point, own_um: Spacing, rng: np.random.Generat
 def overlaps(
     segmenter: UNetSegmenter, wells: list[Well], own_um: Spacing, exchanged: bool
 ) -> Iterator[tuple[str, Well, tuple[Overlap, Overlap]]]:
-    """Live and dead of every well under every normalisation; the plate's limits are its control wells'."""
+    """Live and dead of every well under every normalisation."""
     filtered = [filter_stack(well.stack, own_um, segmenter.spacing_um) for well in wells]
-    controls = [one.histograms() for one, well in zip(filtered, wells, strict=True) if well.role != WellRole.SAMPLE]
-    shared = plate_limits(controls)
+    shared = plate_limits(
+        WellLight(well.role, stack_light(well.stack, own_um, one)) for well, one in zip(wells, filtered, strict=True)
+    )
     for well, one in zip(wells, filtered, strict=True):
         for kind, limits in zip(NORMALISATIONS, (one.limits(), shared), strict=True):
             volume = one.volume(0, one.shape[0], limits)

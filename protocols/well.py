@@ -34,6 +34,8 @@ class WellId:
         row = 0
         for letter in match[1].upper():
             row = row * 26 + ord(letter) - ord("A") + 1
+        if row > MAX_ROWS or int(match[2]) > MAX_COLUMNS:
+            raise ConfigError(f"{text!r} is on no plate", do="use A01 to AF48")
         return cls(row - 1, int(match[2]) - 1)
 
     @property

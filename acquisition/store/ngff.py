@@ -293,6 +293,13 @@ def _plate_attributes(plate: Path, plate_map: PlateMap) -> JSON:
     return {"ome": {"version": VERSION, "plate": ome}, OWN: {"wells": treatments(plate_map)}}
 
 
+def write_treatments(root: Path, plate_map: PlateMap) -> None:
+    """Say anew what each well holds, after a person corrected it; nothing where no stack is stored."""
+    plate = plate_path(root, plate_map.name)
+    if (plate / "zarr.json").exists():
+        write_group(plate, {**read_attributes(plate), OWN: {"wells": treatments(plate_map)}})
+
+
 def treatments(plate_map: PlateMap) -> JSON:
     """What each well holds, as the plate's own attribute has it."""
     return {

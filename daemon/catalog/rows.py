@@ -88,6 +88,11 @@ class ResultRow:
         """Somebody must look at it: its images are doubtful or failed, and nobody took the well out."""
         return self.exclusion is None and self.result.trust in (Trust.CHECK, Trust.FAIL)
 
+    @property
+    def went_wrong(self) -> bool:
+        """It could not be imaged, read or scored, and nobody took the well out."""
+        return self.exclusion is None and self.result.status.went_wrong
+
     def values(self) -> dict[str, Any]:
         """The row as plain values by column, None for what is not known."""
         out = self.exclusion

@@ -74,7 +74,7 @@ def results(
         screen = console()
         for name in dict.fromkeys(row.result.plate for row in rows):
             screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
-    return 1 if any(row.to_look_at for row in rows) else 0
+    return 1 if any(row.to_look_at or row.went_wrong for row in rows) else 0
 
 
 @app.command()

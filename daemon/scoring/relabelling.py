@@ -2,7 +2,8 @@
 
 What a well holds (role, compound, dose, patient) is changed in the catalog, with an event for each well that keeps the
 old label, and every row is related anew to the controls as they are labelled now; curves, quality and reports follow,
-because they are read from there. Images, measurements and the limits they were made with stay as they are.
+because they are read from there. Images and measurements stay as they are. Limits that rest on controls follow, and
+rows that were scored with others are provisional until `spheroidd score`.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spheroidd.acquisition.store import ngff
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.lookup import the_plate
@@ -21,12 +23,12 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.references import put_references, references_of
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.exclusions import alone, relating
+from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, follow_labels
 from spheroidd.inference.viability.mtt import MttReference, Unit
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.plate_map_file import read_plate_map
 
-_CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 IMPORT_AGAIN = "the plate was relabelled since: import the plate reader's file again"
 
 
@@ -65,16 +67,19 @@ def relabel(
         roles = {word: WellRole(role) for word, role in words.items()}
         old, new = catalog.plate_map(name), read_plate_map(map_file, name, roles)
         changes = _changes(old, new, str(map_file))
-        notes = tuple(_notes(catalog, old, new))
+        notes = _notes(catalog, old, new)
         if dry_run:
-            return Relabelled(name, changes, notes, None)
+            return Relabelled(name, changes, tuple(notes), None)
         with catalog.transaction():
             event = catalog.relabel_wells(new, why, who=who)
             _relate_references(catalog, name, old, new, who)
+            if _rests_on_controls(catalog, old, new):
+                notes.append(_limits_note(catalog, new, why))
             scheduler = relating(catalog, name)
             if scheduler is not None:
                 scheduler.relate_again(f"plate relabelled: {why}")
-        return Relabelled(name, changes, notes, event)
+        ngff.write_treatments(data_dir, new)
+        return Relabelled(name, changes, tuple(notes), event)
 
 
 def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:
@@ -93,12 +98,27 @@ def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:
 def _notes(catalog: CatalogReader, old: PlateMap, new: PlateMap) -> list[str]:
     """What does not follow by itself."""
     notes = []
-    if catalog.locked_limits(old.name) and _wells(old, *_CONTROLS) != _wells(new, *_CONTROLS):
-        said = "the intensity limits stay those that were locked from the control wells as they were labelled"
-        notes.append(f"{said}; run the images again under another plate name (spheroidd replay) for others")
     if references_of(catalog, old.name) and not _blank_is_known(old, new):
         notes.append(f"the MTT references rest on other blanks now: {IMPORT_AGAIN}")
     return notes
+
+
+def _rests_on_controls(catalog: CatalogReader, old: PlateMap, new: PlateMap) -> bool:
+    """The plate has limits, and other controls than it had."""
+    if catalog.locked_limits(old.name) is None:
+        return False
+    return any(_wells(old, role) != _wells(new, role) for role in CONTROLS)
+
+
+def _limits_note(catalog: Catalog, new: PlateMap, why: str) -> str:
+    """Let the limits follow the labels, and say what that means for the rows."""
+    before = catalog.locked_limits(new.name)
+    if not follow_labels(catalog, new, f"plate relabelled: {why}"):
+        said = "the intensity limits stay those that were locked from the control wells as they were labelled"
+        return f"{said}; run the images again under another plate name (spheroidd replay) for others"
+    if catalog.locked_limits(new.name) == before:
+        return "the intensity limits come out as they were"
+    return "the intensity limits follow the new controls: rows are provisional until `spheroidd score`"
 
 
 def _wells(plate_map: PlateMap, *roles: WellRole) -> set[str]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_wells
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
-from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.quality.row_trust import relate_judged
 from spheroidd.inference.quality.trust_rules import Seen
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor
@@ -30,7 +30,6 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
 
-_CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 _OVER = (StackState.FAILED, StackState.INCOMPLETE)
 _SETTLED = (*_OVER, StackState.SCORED)
 _RELATED = "related to the plate's controls"
@@ -55,7 +54,7 @@ class ScoringScheduler:
     def __init__(self, catalog: Catalog, plate_map: PlateMap, settings: ScoringSettings, regressor: Regressor) -> None:
         self._catalog, self._map, self._settings, self._regressor = catalog, plate_map, settings, regressor
         self._plate, self._model = plate_map.name, settings.model_sha256
-        self._n_controls = sum(entry.treatment.role in _CONTROLS for entry in plate_map)
+        self._n_controls = sum(entry.treatment.role in CONTROLS for entry in plate_map)
         self._running: dict[StackKey, ScoreJob] = {}
         self._attempts: Counter[StackKey] = Counter()  # workers that died of a stack
         self._refusals: Counter[StackKey] = Counter()  # times the disk failed for it
@@ -143,7 +142,7 @@ class ScoringScheduler:
         return ScoreJob(row.key, kind, limits if kind is Normalisation.PLATE else None, self._settings.tolerance)
 
     def _is_control(self, key: StackKey) -> bool:
-        return self._role(key) in _CONTROLS
+        return self._role(key) in CONTROLS
 
     def _role(self, key: StackKey) -> WellRole:
         return self._map[key.well].treatment.role
@@ -248,7 +247,7 @@ class ScoringScheduler:
         lights = self._catalog.stack_lights(self._plate)
         if any(row.key not in lights and row.state not in _OVER for row in controls):
             return
-        limits = self._limits_now()
+        limits = limits_of_wells(self._catalog, self._map)
         if limits:
             self._catalog.lock_limits(self._plate, limits)
             return
@@ -256,16 +255,6 @@ class ScoringScheduler:
         what = "no control well could be stored, so every stack is normalised by its own limits"
         self._catalog.raise_fault(
             FaultCode.NO_PLATE_LIMITS, StackError(what, where=self._plate, do="image a control again")
-        )
-
-    def _limits_now(self) -> dict[str, Limits]:
-        """What the light of the plate's wells says, those left out that a person excluded; empty without any."""
-        excluded, current = self._catalog.wells_left_out(self._plate), self._catalog.current_stacks(self._plate)
-        lights = self._catalog.stack_lights(self._plate)
-        return plate_limits(
-            WellLight(self._role(key), light)
-            for key, light in lights.items()
-            if key in current and str(key.well) not in excluded
         )
 
     def _record_moved_limits(self, key: StackKey) -> None:
@@ -280,7 +269,7 @@ class ScoringScheduler:
         measured = [row for row in self._catalog.stacks(self._plate) if row.state is StackState.SCORED]
         if any(self._is_control(row.key) and row.key not in lights for row in measured):
             return
-        new = self._limits_now()
+        new = limits_of_wells(self._catalog, self._map)
         if new.keys() >= old.keys():
             self._catalog.move_limits(self._plate, new, f"the light of {key} moved them")
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.system.clock import SystemClock
-from spheroidd.inference.preprocessing.intensity import plate_limits
+from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.preprocessing.resample import Spacing
-from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack
+from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack, stack_light
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
@@ -28,6 +28,7 @@ from spheroidd.sim_emulator.truth import Truth
 
 _LIVE_STATES = (CellState.LIVE,)
 _DEAD_STATES = (CellState.DEAD, CellState.DOUBLE_POSITIVE)
+_RULE = "all-wells"  # how limits are found: stacks that were kept under pooled controls' limits are made again
 _JITTER = 0.25  # how far a third variant's limits are off, as a running estimate's or another plate's may be
 
 
@@ -73,7 +74,7 @@ FIELDS: dict[str, Field] = {
 
 
 class TrainingPlate:
-    """One emulated plate: two untreated and a killed control, whose pooled limits it is normalised by, and samples."""
+    """One emulated plate: two untreated wells and a killed one, and samples, all under the plate's limits."""
 
     def __init__(self, kind: str, seed: int) -> None:
         rng = np.random.default_rng([seed, FIELDS[kind].number])
@@ -117,11 +118,12 @@ class TrainingPlate:
         return stack[::-1] if self._field.swapped else stack, self.source.truth(well)
 
     def limits(self, spacing_um: Spacing, rendered: Mapping[WellId, Pixels]) -> dict[str, Limits]:
-        """The plate's limits, pooled from its control wells' filtered stacks."""
-        controls = [
-            entry.well for entry in self.source.plate_map.imaged() if entry.treatment.role is not WellRole.SAMPLE
-        ]
-        return plate_limits(filter_stack(rendered[well], self.own_um, spacing_um).histograms() for well in controls)
+        """The plate's limits, by the rule of a run: from the light of all of its wells that are used."""
+        role = {entry.well: entry.treatment.role for entry in self.source.plate_map.imaged()}
+        return plate_limits(
+            WellLight(role[well], stack_light(stack, self.own_um, filter_stack(stack, self.own_um, spacing_um)))
+            for well, stack in rendered.items()
+        )
 
     def stacks(self, spacing_um: Spacing) -> Iterator[TrainingStack]:
         """Every well as a training stack, under its own limits, the plate's, and the plate's a little off."""
@@ -157,7 +159,7 @@ def cached_stacks(kind: str, seed: int, spacing_um: Spacing, cache: Path) -> Ite
         raise ConfigError(
             f"there is no kind of plate {kind!r}", where="training", do=f"use one of: {', '.join(FIELDS)}"
         )
-    folder = cache / ("x".join(f"{v:g}" for v in spacing_um)) / f"{kind}-{seed}"
+    folder = cache / f"{'x'.join(f'{v:g}' for v in spacing_um)}-{_RULE}" / f"{kind}-{seed}"
     done, plate = folder / "done", TrainingPlate(kind, seed)
     names = sorted(plate.stack_name(well) for well in plate.wells())
     if not done.exists() or not all((folder / name / "stack.json").exists() for name in names):

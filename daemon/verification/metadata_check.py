@@ -78,7 +78,7 @@ def plate_metadata(catalog: CatalogReader, data_dir: Path, plate: str) -> Iterat
 
 
 def _treatments(catalog: CatalogReader, plate: str, told: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
-    """What each well holds. A plate that was relabelled says the old treatments until it is run again."""
+    """What each well holds. One that was relabelled may say what it held: older versions left it so."""
     relabelled = {
         row["well"]
         for row in catalog.query(

@@ -34,6 +34,10 @@ _STAGES = {
 }
 
 
+_TRUST = """SELECT plate, coalesce(trust, 'not judged') AS trust, count(*) AS n FROM wells_view
+WHERE model_sha256 IS NOT NULL AND NOT excluded GROUP BY 1, 2"""
+
+
 class Metrics:
     """The text of /metrics."""
 
@@ -146,6 +150,12 @@ def _plates(catalog: CatalogReader) -> Iterator[Metric]:
     for row in catalog.query(f"SELECT plate, {STACK_STATUS} AS state, count(*) AS n FROM stacks GROUP BY 1, 2"):
         stacks.add_metric([row["plate"], row["state"]], row["n"])
     yield stacks
+    trust = GaugeMetricFamily(
+        "spheroidd_wells", "Scored wells by how far they can be trusted", labels=["plate", "trust"]
+    )
+    for row in catalog.query(_TRUST):
+        trust.add_metric([row["plate"], row["trust"]], row["n"])
+    yield trust
     (acked,) = catalog.query("SELECT count(*) AS n FROM slices")
     yield CounterMetricFamily("spheroidd_slices_acknowledged", "Slices that are durable and in the ledger", acked["n"])
     yield GaugeMetricFamily(

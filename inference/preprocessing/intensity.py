@@ -6,7 +6,6 @@ integer pixels a histogram holds all of that exactly, so it is fed slice by slic
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -16,7 +15,6 @@ from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS
 
 if TYPE_CHECKING:
     import torch
@@ -111,21 +109,6 @@ class Histogram:
         return isinstance(other, Histogram) and np.array_equal(self.counts, other.counts)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def plate_limits(
-    wells: Iterable[Mapping[str, Histogram | NDArray[np.integer[Any]]]], low: float = 2, high: float = 98
-) -> dict[str, Limits]:
-    """One set of limits per channel from the histograms (or their counts) of a plate's control wells, pooled.
-
-    A channel that no well has is left out. Every well weighs by its number of voxels.
-    """
-    pooled: dict[str, Histogram] = {}
-    for well in wells:
-        for channel, found in well.items():
-            histogram = found if isinstance(found, Histogram) else Histogram(found)
-            pooled.setdefault(channel, Histogram()).merge(histogram)
-    return {channel: pooled[channel].limits(low, high) for channel in CHANNELS if channel in pooled}
 
 
 def moved(old: Limits, new: Limits) -> float:

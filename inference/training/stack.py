@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from spheroidd.inference.preprocessing.resample import Spacing, resample
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.segmentation.objects import DENSITY_SIGMA_UM, density_target
 from spheroidd.protocols.durable import PARTIAL, replace_path
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
-from spheroidd.protocols.stack import CHANNELS
+from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 _WHOLE = 255  # a voxel that lies wholly in a cell, in `TrainingStack.cells`
 _ARRAYS = ("cells", "live_points_um", "dead_points_um")
@@ -161,6 +164,16 @@ def filter_stack(stack: Pixels, own_um: Spacing, spacing_um: Spacing) -> Streami
         preprocessor.feed(channel, 0, pixels)
     preprocessor.finish()
     return preprocessor
+
+
+def stack_light(stack: Pixels, own_um: Spacing, filtered: StreamingPreprocessor) -> StackLight:
+    """What a raw stack (2, z, y, x) says of its plate's light; `filtered` is it through `filter_stack`."""
+    _, n_z, height, width = stack.shape
+    plan = StackPlan(StackKey("light", WellId(0, 0)), CHANNELS, n_z, height, width, own_um[2], own_um[0])
+    coarse = CoarseStack(plan)
+    for channel, pixels in zip(CHANNELS, stack, strict=True):
+        coarse.feed(channel, 0, pixels)
+    return coarse.light(filtered.histograms(), filtered.raw_histograms())
 
 
 def _fractions(mask: NDArray[np.bool_], own_um: Spacing, spacing_um: Spacing) -> NDArray[np.uint8]:

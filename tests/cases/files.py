@@ -288,7 +288,9 @@ AXES = Plate(
 )  # fmt: skip
 
 
-def one_stack(columns: Mapping[str, object] | None = None, lengths: Mapping[str, object] = UM) -> Callable[[Path], None]:
+def one_stack(
+    columns: Mapping[str, object] | None = None, lengths: Mapping[str, object] = UM
+) -> Callable[[Path], None]:
     """A plate of one well."""
 
     def make(folder: Path) -> None:
@@ -354,5 +356,3 @@ def cases() -> Iterator[Driven]:
     """All of them."""
     yield from (SETS, CHANNELS, AXES)
     yield from ALONE
-
-

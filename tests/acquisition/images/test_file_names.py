@@ -84,7 +84,7 @@ def test_no_name_is_a_crash(text):
         ("{well}.tif", "sub/A01.tif", None),
         ("{well}_?.tif", "A01_xy.tif", None),
         ("{well}.(tif)", "A01.tif", None),
-        ("{well}.tif", "ZZ1.tif", "well row 701, column 0 is on no plate"),
+        ("{well}.tif", "ZZ1.tif", "'ZZ1' is on no plate"),
     ],
 )
 def test_patterns_of_the_users(pattern, path, said):

@@ -272,6 +272,7 @@ def test_metrics_are_those_of_the_catalog(client: Client) -> None:
     assert values["spheroidd_stacks", "P1", "scored"] == 16
     assert values["spheroidd_slices_acknowledged_total",] == 16 * 16
     assert values["spheroidd_stacks", "P1", "skipped"] == 1
+    assert sum(n for (name, *_), n in values.items() if name == "spheroidd_wells") == 16
     assert values["spheroidd_slices_missing",] == 16  # of the failed stack; nobody misses those of the skipped one
     assert values["spheroidd_stage_seconds_count", "score"] == 16
     assert values["spheroidd_stage_seconds_bucket", "2.5", "score"] == 16

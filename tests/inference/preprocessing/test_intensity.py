@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spheroidd.inference.preprocessing.intensity import Histogram, moved, normalise, normalise_torch, plate_limits
+from spheroidd.inference.preprocessing.intensity import Histogram, moved, normalise, normalise_torch
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.results import Limits
 
@@ -81,18 +81,6 @@ def test_a_cut_histogram_is_refused():
 def test_limits_of_nothing_are_refused():
     with pytest.raises(StackError, match="without pixels"):
         Histogram().limits()
-
-
-def test_pooled_limits_are_those_of_all_the_data():
-    rng = np.random.default_rng(3)
-    wells = [{"488": rng.integers(0, 4000, 500).astype(np.uint16)} for _ in range(3)]
-    wells[1]["561"] = rng.integers(0, 90, 400).astype(np.uint16)
-    limits = plate_limits([{name: histogram_of(data) for name, data in well.items()} for well in wells])
-    together = np.concatenate([well["488"] for well in wells])
-    assert limits["488"] == histogram_of(together).limits()
-    assert limits["561"] == histogram_of(wells[1]["561"]).limits()
-    counts = [{name: histogram_of(data).counts for name, data in well.items()} for well in wells]
-    assert plate_limits(counts) == limits
 
 
 @settings(deadline=None, max_examples=100)
