@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.lookup import the_plate
@@ -78,7 +79,7 @@ def relabel(
             scheduler = relating(catalog, name)
             if scheduler is not None:
                 scheduler.relate_again(f"plate relabelled: {why}")
-        ngff.write_treatments(data_dir, new)
+        ngff.write_treatments(images_root(data_dir), new)
         return Relabelled(name, changes, tuple(notes), event)
 
 

@@ -75,6 +75,9 @@ EXCHANGED = {"A01": "positive_control", "A04": "negative_control"}
 RELABEL = "relabel d right.csv --reason 'the map was turned'"
 
 
+SEALED = ("stored", "scoring", "provisional", "final")
+
+
 class Repeated:
     """A run in which a control is imaged a second time, then the plate is aborted; from outside, as an operator does."""
 
@@ -83,15 +86,15 @@ class Repeated:
     def outcomes(self, folder: Path) -> Iterator[Outcome]:
         """What counts after the repeat, after the second was excluded, and after the abort."""
         (folder / "c.toml").write_text(
-            '[data]\ndir = "d"\n[plate]\nname = "p"\n[service]\npage = false\n[store]\nmin_free_gb = 0.0\n[source]\nkind = "emulator"\n'
+            '[data]\ndir = "d"\n[plate]\nname = "p"\n[service]\nhttp = false\n[store]\nmin_free_gb = 0.0\n[source]\nkind = "emulator"\n'
             'preset = "unit"\npace = "real"\nslice_period_s = 0.04\ncompounds = 2\ndoses = 4\nnegative_controls = 2\npositive_controls = 1\n'
         )
         with (folder / "log").open("wb") as log:
             run = subprocess.Popen([*PROGRAM, "run", "c.toml", "--plain"], cwd=folder, stdout=log, stderr=log)
             try:
-                self._until(folder, lambda rows: rows.get("A02", "") in ("stored", "scoring", "provisional", "final"))
+                self._until(folder, run, lambda rows: rows.get("A02", "") in SEALED)
                 ordered = [spheroidd(folder, command) for command in ("repeat A01 d", "next A01 --data d")]
-                self._until(folder, lambda rows: False, stacks=2)
+                self._until(folder, run, lambda rows: False, stacks=2)
                 aborted = spheroidd(folder, "abort d --reason 'the lid is off'")
                 code = run.wait(timeout=120)
             finally:
@@ -128,9 +131,11 @@ class Repeated:
         found = spheroidd(folder, f"results d --json {options}").stdout
         return list(json.loads(found)) if found.startswith("[") else []
 
-    def _until(self, folder: Path, ready: Callable[[dict[str, str]], bool], stacks: int = 0) -> None:
+    def _until(
+        self, folder: Path, run: subprocess.Popen[bytes], ready: Callable[[dict[str, str]], bool], stacks: int = 0
+    ) -> None:
         end_s = time.monotonic() + 120
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s and run.poll() is None:
             rows = self._rows(folder, "--all-stacks" if stacks else "")
             whole = [row for row in rows if row["well"] == "A01" and row["n_slices_acked"] == row["n_slices_expected"]]
             if ready({str(row["well"]): str(row["status"]) for row in rows}) or (stacks and len(whole) >= stacks):
@@ -202,7 +207,7 @@ def cases() -> Iterator[Driven]:
         NAMES,
         "names that differ in case only",
         plate(),
-        (RUN, Step("replay map.csv --data d --name P", 2, ("'p'",), (), kept("p"))),
+        (RUN, Step("replay map.csv --data d --name P", 2, ("plate P differs from plate p",), (), kept("p"))),
     )
     yield Case(
         NAMES,
