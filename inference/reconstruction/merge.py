@@ -34,15 +34,18 @@ def place_mean(mean, otf, angles, spectrum):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def add_band(band, otf, weight, shift_y, shift_x, spectrum):  # type: ignore[no-untyped-def]
-    """spectrum += T(k) + conj T(-k) with T(k) = weight O(k+f) C(k+f), whose bin lies `shift` bins from that of k."""
+def add_band(band, otf, reach, weight, shift_y, shift_x, spectrum):  # type: ignore[no-untyped-def]
+    """spectrum += T(k) + conj T(-k) with T(k) = weight O(k+f) C(k+f), whose bin lies `shift` bins from that of k.
+
+    `reach` (y,) says up to which column, either way, a row of the OTF is not 0.
+    """
     rows, columns = band.shape
     height = spectrum.shape[0]
     for y in range(rows):
         ky = (y if y < rows // 2 else y - rows) - shift_y
         out, mirror = spectrum[ky % height], spectrum[-ky % height]
         row, pass_ = band[y], otf[y]
-        for first, last, wrap in ((0, columns // 2, 0), (-(columns // 2), 0, columns)):
+        for first, last, wrap in ((0, reach[y], 0), (-reach[y], 0, columns)):
             for kx in range(max(first, shift_x), last):
                 value, share = weight * row[kx + wrap], pass_[kx + wrap]
                 out[kx - shift_x] += complex(share * value.real, share * value.imag)
@@ -75,14 +78,6 @@ def weigh(spectrum, base, squares, strengths, wiener, apodisation, ramp_y, ramp_
             turn = at_row * ramp_x[x]
             value = row[x] * turn
             row[x] = complex(den[x] * value.real, den[x] * value.imag)
-
-
-@kernel
-def crop(image, out):  # type: ignore[no-untyped-def]
-    """out = the first rows and columns of the image."""
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            out[y, x] = image[y, x]
 
 
 @kernel

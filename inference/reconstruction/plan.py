@@ -36,7 +36,7 @@ class Band:
 
     `shift` is the whole-bin part of its frequency; `ramp_y`, `ramp_x` multiply its plane by the rest, and put the phase
     zero at the field's centre; `spin_y`, `spin_x` are the whole bins as waves. `otf` (y, x) is O at the bins it is read
-    from.
+    from, `reach` (y,) up to which column, either way, a row of it is not 0.
     """
 
     angle: int
@@ -48,6 +48,7 @@ class Band:
     spin_y: NDArray[np.complex64]
     spin_x: NDArray[np.complex64]
     otf: NDArray[np.float32]
+    reach: NDArray[np.int64]
     check: Check
     noise_share: float  # times the mean's noise: what that adds to the check's power
 
@@ -229,9 +230,16 @@ def _band(
         np.exp(2j * np.pi * shift[0] * np.arange(grid.height) / grid.height).astype(np.complex64),
         np.exp(2j * np.pi * shift[1] * np.arange(grid.width) / grid.width).astype(np.complex64),
         moved.astype(np.float32),
+        _reach(moved),
         check,
         check.noise_share * float(window.mean(dtype=np.float64)),
     )
+
+
+def _reach(otf: Floats) -> NDArray[np.int64]:
+    columns = np.abs(np.fft.fftfreq(otf.shape[1], 1 / otf.shape[1]))
+    farthest = np.where(otf > 0, columns, -1).max(axis=1) + 1
+    return np.asarray(np.minimum(farthest, otf.shape[1] // 2), np.int64)
 
 
 def _square(otf: Otf, band: Band, ky: Floats, kx: Floats) -> Floats:

@@ -24,6 +24,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
 
+_ROWS = 80  # transformed at a time: they stay in the cache, and their memory is not asked for anew each time
 OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
 
 
@@ -96,7 +97,7 @@ class CpuReconstructor:
         for band, plane, state in zip(plan.bands, bands, states, strict=True):
             if state.alive:
                 weight = np.complex64(state.modulation / 4 * state.turn)
-                merge.add_band(plane, band.otf, weight, *band.shift, spectrum)
+                merge.add_band(plane, band.otf, band.reach, weight, *band.shift, spectrum)
         squared = strengths(states)
         gain = plan.gain(squared)
         merge.weigh(
@@ -114,9 +115,11 @@ class CpuReconstructor:
         transformed = fft.ifft(columns, axis=0, workers=self._workers, overwrite_x=True)
         if not np.may_share_memory(transformed, columns):
             columns[:] = transformed
-        full = fft.irfft(spectrum[: plan.out_shape[0]], 2 * plan.grid.width, axis=1, workers=self._workers)
         image = np.empty(plan.out_shape, np.float32)
-        merge.crop(full, image)
+        for row in range(0, len(image), _ROWS):
+            rows = slice(row, row + _ROWS)
+            part = fft.irfft(spectrum[: len(image)][rows], 2 * plan.grid.width, axis=1, workers=self._workers)
+            image[rows] = part[:, : plan.out_shape[1]]
         return image
 
 
