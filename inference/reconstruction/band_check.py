@@ -11,10 +11,12 @@ so that the frame in which one edge goes over into the other does not count.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
+from scipy.fft import next_fast_len
 
 from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.inference.reconstruction.otf import Floats, FrequencyGrid
@@ -139,10 +141,17 @@ def ring_shifts(grid: FrequencyGrid, frequency_yx: tuple[float, float]) -> list[
 
 
 class Check(NamedTuple):
-    """A band's own overlap and those of the ring behind it: number i from `starts[i]` to `starts[i + 1]`."""
+    """A band's own overlap and those of the ring behind it: number i from `starts[i]` to `starts[i + 1]`.
+
+    `box_at` are the own bins' flat places in a `box` (y, x) of bins around them; `light_at` are the flat places in the
+    mean plane that lie at the box's pixels, once it is transformed back.
+    """
 
     overlaps: Overlap
     starts: NDArray[np.int64]
+    box: tuple[int, int]
+    box_at: NDArray[np.int32]
+    light_at: NDArray[np.int32]
 
     @classmethod
     def at(
@@ -159,12 +168,39 @@ class Check(NamedTuple):
         ring = [Overlap.at(grid, otf0, otf1, at, cutoff, _RING_ROWS) for at in ring_shifts(grid, frequency_yx)]
         parts = [own, *ring]
         starts = np.concatenate([[0], np.cumsum([len(part.mean_at) for part in parts])])
-        return cls(Overlap(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), starts)
+        whole = Overlap(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return cls(whole, starts, *_box(grid, own, shift))
 
     @property
     def noise_share(self) -> float:
         """The sum of the own overlap's power weights: times the mean's noise, what that adds to the power."""
         return float(self.overlaps.power[: self.starts[1]].sum(dtype=np.float64))
+
+
+def _box(
+    grid: FrequencyGrid, own: Overlap, shift: tuple[int, int]
+) -> tuple[tuple[int, int], NDArray[np.int32], NDArray[np.int32]]:
+    """The smallest box of fast lengths around the own bins, their places in it, and the field's pixels at the box's."""
+    at, sides = [], []
+    for place, size, moved in zip(np.divmod(own.band_at, grid.width), (grid.height, grid.width), shift, strict=True):
+        signed = (place - moved + size // 2) % size
+        at.append(signed - signed.min())
+        sides.append(int(next_fast_len(int(at[-1].max()) + 1)))
+    pixels = [(np.arange(side) * size) // side for side, size in zip(sides, (grid.height, grid.width), strict=True)]
+    light_at = np.add.outer(pixels[0] * grid.width, pixels[1]).ravel()
+    return (sides[0], sides[1]), (at[0] * sides[1] + at[1]).astype(np.int32), light_at.astype(np.int32)
+
+
+def unevenness(filtered: NDArray[Any], light: NDArray[Any]) -> float:
+    """By how much photon noise adds to the own sum more than to the ring's, at least 1.
+
+    Noise is strongest where the sample is bright, and there the filtered mean (y, x), which the noise is multiplied
+    with, is strongest too; the ring's, of single rows of bins, is spread over the field. `light` is the mean at the
+    same pixels.
+    """
+    power, shot = np.abs(filtered).ravel() ** 2, np.maximum(light, 0)
+    level = float(shot.mean()) * float(power.sum())
+    return max(float(power @ shot) / level, 1.0) if level > 0 else 1.0
 
 
 @kernel
@@ -186,10 +222,19 @@ def overlap_sums(mean, tapered, band, mean_at, mirrored, band_at, product, power
 Spectrum = NDArray[np.complex64]
 
 
-def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, check: Check) -> Floats:
-    """`overlap_sums` (overlap, 4) of transforms (the mean's half plane, also tapered, and the band's full one)."""
+def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, plane: NDArray[np.float32], check: Check) -> Floats:
+    """`overlap_sums` (overlap, 4) of transforms (the mean's half plane, also tapered, and the band's full one).
+
+    The own spread is that of photon noise, by the mean `plane` itself.
+    """
     sums = np.empty((len(check.starts) - 1, 4))
     overlap_sums(mean.reshape(-1), tapered.reshape(-1), band.reshape(-1), *check.overlaps, check.starts, sums)
+    own = slice(0, int(check.starts[1]))
+    picked = tapered.reshape(-1)[check.overlaps.mean_at[own]]
+    turned = np.where(check.overlaps.mirrored[own], picked.conj(), picked)
+    box = np.zeros(check.box, np.complex64)
+    box.reshape(-1)[check.box_at] = turned * check.overlaps.product[own]
+    sums[0, 3] *= unevenness(fft.ifft2(box, overwrite_x=True), plane.reshape(-1)[check.light_at])
     return sums
 
 

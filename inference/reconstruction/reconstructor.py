@@ -85,7 +85,7 @@ class CpuReconstructor:
             if dead:
                 states.append(BandState.dead())
             else:
-                sums = sums_of(mean, tapered, spectrum, band.check)
+                sums = sums_of(mean, tapered, spectrum, self._mean, band.check)
                 states.append(BandState.decide(sums, noise * band.noise_share))
         return states
 

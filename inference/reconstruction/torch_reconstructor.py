@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spheroidd.inference.reconstruction.band_check import BandState, Check
+from spheroidd.inference.reconstruction.band_check import BandState, Check, unevenness
 from spheroidd.inference.reconstruction.plan import UPSAMPLING, Band, FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
     Raw,
@@ -53,7 +53,7 @@ class TorchReconstructor:
         sums = flat.sum(dim=(1, 2), dtype=torch.float64).cpu().numpy()
         mean_plane, planes = self._separated(flat, weights, even_out(plan, sums, present, weights))
         mean, bands = torch.fft.rfft2(mean_plane), torch.fft.fft2(planes)
-        states = self._states(mean, torch.fft.rfft2(mean_plane * self._taper), bands, weights)
+        states = self._states(mean_plane, mean, bands, weights)
         image = self._merged(mean, bands, states).cpu().numpy()
         return ReconstructedSlice(np.ascontiguousarray(image), modulation_of(plan, states, z, present))
 
@@ -83,8 +83,9 @@ class TorchReconstructor:
         return torch.cat([plane, last + share * (first - last)], dim=-2)
 
     def _states(
-        self, mean: torch.Tensor, tapered: torch.Tensor, bands: torch.Tensor, weights: FrameWeights
+        self, plane: torch.Tensor, mean: torch.Tensor, bands: torch.Tensor, weights: FrameWeights
     ) -> list[BandState]:
+        tapered = torch.fft.rfft2(plane * self._taper)
         outside = mean.reshape(-1)[self._noise_at]
         noise = float(outside.abs().double().square().mean()) if len(outside) else 0.0
         states = []
@@ -92,7 +93,7 @@ class TorchReconstructor:
             if dead:
                 states.append(BandState.dead())
             else:
-                states.append(BandState.decide(check.sums(mean, tapered, spectrum), noise * band.noise_share))
+                states.append(BandState.decide(check.sums(mean, tapered, spectrum, plane), noise * band.noise_share))
         return states
 
     def _merged(self, mean: torch.Tensor, bands: torch.Tensor, states: list[BandState]) -> torch.Tensor:
@@ -142,8 +143,13 @@ class _Check:
         self._product = torch.from_numpy(overlaps.product).to(device).double()
         self._power = torch.from_numpy(overlaps.power).to(device).double()
         self._lengths: list[int] = np.diff(starts).tolist()
+        self._box = check.box
+        self._box_at = torch.from_numpy(check.box_at.astype(np.int64)).to(device)
+        self._light_at = torch.from_numpy(check.light_at.astype(np.int64)).to(device)
 
-    def sums(self, mean: torch.Tensor, tapered: torch.Tensor, band: torch.Tensor) -> NDArray[np.float64]:
+    def sums(
+        self, mean: torch.Tensor, tapered: torch.Tensor, band: torch.Tensor, plane: torch.Tensor
+    ) -> NDArray[np.float64]:
         """As `band_check.sums_of`; in double precision, and always in the same order."""
         own = mean.reshape(-1)[self._mean_at].to(torch.complex128)
         faded = tapered.reshape(-1)[self._mean_at].to(torch.complex128)
@@ -153,7 +159,14 @@ class _Check:
         product = self._product * moved * torch.where(self._mirrored, faded, faded.conj())
         columns = torch.stack([product.real, product.imag, power, spread], dim=1)
         parts = torch.split(columns, self._lengths)
-        return torch.stack([part.sum(dim=0) for part in parts]).cpu().numpy()
+        sums: NDArray[np.float64] = torch.stack([part.sum(dim=0) for part in parts]).cpu().numpy()
+        n_own = self._lengths[0]
+        box = torch.zeros(self._box[0] * self._box[1], dtype=torch.complex64, device=band.device)
+        picked = torch.where(self._mirrored[:n_own], faded[:n_own].conj(), faded[:n_own]) * self._product[:n_own]
+        box[self._box_at] = picked.to(torch.complex64)
+        filtered = torch.fft.ifft2(box.reshape(self._box)).cpu().numpy()
+        sums[0, 3] *= unevenness(filtered, plane.reshape(-1)[self._light_at].cpu().numpy())
+        return sums
 
 
 def _corner(band: Band, rows: int, columns: int) -> tuple[int, int]:
