@@ -6,6 +6,7 @@ taken: with the same slices and pixels, in the same place.
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.config.model import load_config
 from spheroidd.daemon.config.source_registry import build_source, settings_class
 from spheroidd.daemon.emulation.emulated_plate import PlateOptions
-from spheroidd.daemon.emulation.open_recording import MAP_NAME, recording_map
+from spheroidd.daemon.emulation.open_recording import MAP_NAME, open_recording, recording_map
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
@@ -96,8 +97,30 @@ def _recording_of(config: Mapping[str, Any]) -> Path | None:
     if settings.get("kind") == "emulator" and all(settings.get(name) is None for name in _GEOMETRY):
         return Path(settings["recording"])
     camera = settings.get("emulated_camera") or {}
-    moved = camera.get("tilt_um") is not None or camera.get("uneven_um")
-    return Path(camera["recording"]) if camera.get("recording") and not moved else None
+    if not camera.get("recording") or _is_moved(settings, camera):
+        return None
+    recording = Path(camera["recording"])
+    return recording if _is_as_large(recording, settings) else None
+
+
+def _is_moved(settings: Mapping[str, Any], camera: Mapping[str, Any]) -> bool:
+    """Whether a microscope may have imaged another place than was recorded: on a plate that lies askew, where it
+    looked for the focus itself, or in other fields than the well's middle.
+    """
+    plan = settings.get("plan") or {}
+    askew = camera.get("tilt_um") is not None or bool(camera.get("uneven_um"))
+    return askew or settings.get("autofocus") is not None or bool(plan.get("fields_um") or plan.get("field_grid"))
+
+
+def _is_as_large(recording: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a microscope's stacks have the recording's slices and pixels."""
+    try:
+        with closing(open_recording(recording)) as opened:
+            held = opened.geometry
+    except SpheroiddError:
+        return False
+    recorded = (held.n_z, held.camera.height, held.camera.width, held.camera.pixel_um, held.z_step_um)
+    return recorded == tuple(settings.get(name) for name in _GEOMETRY[: len(recorded)])
 
 
 def _as_recorded(source: EmulatorSource) -> bool:

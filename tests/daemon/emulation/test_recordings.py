@@ -38,6 +38,7 @@ from tests.daemon.emulation.recorded_plate import (
     record,
     replayed,
 )
+from tests.places import REAL_DATA, needs_real_data
 
 A01, A02, B01 = WellId(0, 0), WellId(0, 1), WellId(1, 0)
 
@@ -145,6 +146,25 @@ def stored(tables: dict[str, Any], folder: Path) -> None:
         for event in events:
             if isinstance(event, SliceDurable):
                 catalog.acknowledge(event, 1.0)
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("ndtiff/ndtiff3.2_monochrome/time=3", "path_488"),
+        ("ndtiff/ndtiffv2.0_test/time=0", "path"),
+        ("leica/LeicaLASX_wavelength-sweep_example.lif/x_y_z_t_lambdaEmi/T=1,λ=3", "path_488"),
+        ("leica/experiment--test/slide--S00/chamber--U00--V00/field--X00--Y01", "path"),
+    ],
+    ids=["NDTiff 3", "NDTiff 2", "LIF", "Matrix Screener"],
+)
+def test_real_files_of_other_programs_are_recordings(tmp_path: Path, name: str, column: str) -> None:
+    rows = f'well,role,z_step_um,{column}\nA01,sample,{"" if "lif" in name else 0.4},"{REAL_DATA / name}"\n'
+    plate_map = text(tmp_path / "map.csv", rows)
+    wanted = replayed(plate_map)
+    assert wanted
+    assert_equal(pictures(emulator(plate_map)), wanted)
 
 
 def test_one_stack_lies_in_every_well_of_the_map(recorded: Path) -> None:
@@ -424,6 +444,25 @@ def test_imaged_otherwise_than_it_was_taken_its_truth_is_not_the_plates(
 ) -> None:
     run = run_of(tmp_path, {"kind": "emulator", "preset": "unit", "recording": str(recorded), **moved})
     assert truth_of_run(run, "recorded") is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "known"),
+    [
+        ({}, True),
+        ({"autofocus": {"range_um": 80.0}}, False),
+        ({"plan": {"fields_um": [[10.0, 0.0]]}}, False),
+        ({"pixel_um": 0.25}, False),
+        ({"tilt_um": [1.0, 0.0]}, False),
+    ],
+    ids=["as recorded", "its own focus", "another field", "other pixels", "askew"],
+)
+def test_a_microscopes_trial_has_the_recordings_truth_where_it_imaged_the_same_place(
+    recorded: Path, tmp_path: Path, changed: dict[str, Any], known: bool
+) -> None:
+    camera = {"recording": str(recorded), "tilt_um": changed.get("tilt_um"), "uneven_um": 0.0}
+    run = run_of(tmp_path, {"kind": "micromanager", **GEOMETRY, **changed, "emulated_camera": camera})
+    assert truth_of_run(run, "recorded") == (recorded.parent / "truth" if known else None)
 
 
 def test_a_single_stack_and_a_map_without_truth_have_none(recorded: Path, tmp_path: Path) -> None:
