@@ -214,11 +214,12 @@ def pixels(data: Path) -> dict[tuple[str, str, int], int]:
 
 
 def lateness_s(data: Path) -> list[float]:
-    """How long after it was due each slice was acquired: its stack's first slice, and a period for each z-step."""
+    """How long after it was due each slice was acquired, from its stack's first; a z-step's channels share it."""
     first: dict[str, float] = {}
     late = []
-    for well, _, z, _, acquired_s, _ in slices(data):
-        late.append(acquired_s - first.setdefault(well, acquired_s - z * PERIOD_S) - z * PERIOD_S)
+    for well, channel, z, _, acquired_s, _ in slices(data):
+        due_s = PERIOD_S * (z + (0.5 if channel == "561" else 0.0))
+        late.append(acquired_s - first.setdefault(well, acquired_s - due_s) - due_s)
     return late
 
 
