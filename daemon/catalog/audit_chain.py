@@ -57,6 +57,16 @@ class Action(StrEnum):
     ORDERED = "ordered"  # over the service: pause, abort, skip, ...
 
 
+DECISIONS = (
+    Action.WELL_EXCLUDED,
+    Action.WELL_INCLUDED,
+    Action.STACK_EXCLUDED,
+    Action.STACK_INCLUDED,
+    Action.STACK_CHOSEN,
+)
+"""By these a person changes which wells and stacks count."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
     """One event. `at_utc` is ISO 8601; `old_json` and `new_json` are JSON as text, so that a hash needs no parser."""

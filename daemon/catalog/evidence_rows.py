@@ -7,7 +7,7 @@ read it, all of it at once.
 import json
 import sqlite3
 
-from spheroidd.daemon.catalog.rows import dump, parameters, stack_key
+from spheroidd.daemon.catalog.rows import OF_STACK, dump, parameters, stack_key
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.stack import StackKey
 
@@ -17,9 +17,10 @@ def put_light(connection: sqlite3.Connection, key: StackKey, light: StackLight, 
     connection.execute(_LIGHT, {**parameters(key), "light": dump(light.to_json()), "now": now_s})
 
 
-def lights(connection: sqlite3.Connection, plate: str) -> dict[StackKey, StackLight]:
-    """The light of a plate's stacks."""
-    rows = connection.execute("SELECT * FROM stack_light WHERE plate = ?", (plate,))
+def lights(connection: sqlite3.Connection, plate: str, only: StackKey | None = None) -> dict[StackKey, StackLight]:
+    """The light of a plate's stacks, or of one of them."""
+    where, values = _where(plate, only)
+    rows = connection.execute(f"SELECT * FROM stack_light WHERE {where}", values)
     return {stack_key(row): StackLight.from_json(json.loads(row["light_json"])) for row in rows}
 
 
@@ -31,11 +32,18 @@ def put_masks(
     connection.execute(_MASKS, values)
 
 
-def masks(connection: sqlite3.Connection, plate: str, model_sha256: str) -> dict[StackKey, MaskEvidence]:
-    """What one model's masks of a plate's stacks look like."""
-    sql = "SELECT * FROM mask_evidence WHERE plate = ? AND model_sha256 = ?"
-    rows = connection.execute(sql, (plate, model_sha256))
+def masks(
+    connection: sqlite3.Connection, plate: str, model_sha256: str, only: StackKey | None = None
+) -> dict[StackKey, MaskEvidence]:
+    """What one model's masks of a plate's stacks look like, or of one of them."""
+    where, values = _where(plate, only)
+    sql = f"SELECT * FROM mask_evidence WHERE {where} AND model_sha256 = :model"
+    rows = connection.execute(sql, {**values, "model": model_sha256})
     return {stack_key(row): MaskEvidence.from_json(json.loads(row["evidence_json"])) for row in rows}
+
+
+def _where(plate: str, only: StackKey | None) -> tuple[str, dict[str, str | int]]:
+    return (OF_STACK, parameters(only)) if only is not None else ("plate = :plate", {"plate": plate})
 
 
 _MASKS = """

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from spheroidd.daemon.catalog.rows import dump, parameters, stack_key
+from spheroidd.daemon.catalog.rows import OF_STACK, dump, parameters, stack_key
 from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import SliceIndex, StackKey
 
@@ -24,14 +24,16 @@ def put(connection: sqlite3.Connection, key: StackKey, profile: StackProfile, no
         connection.execute(_CHANNEL, {**stack, "channel": channel, **figures, "means": means})
 
 
-def profiles(connection: sqlite3.Connection, plate: str) -> dict[StackKey, StackProfile]:
-    """The profiles of a plate's stacks; a stack that was not measured is not among them."""
+def profiles(connection: sqlite3.Connection, plate: str, only: StackKey | None = None) -> dict[StackKey, StackProfile]:
+    """The profiles of a plate's stacks, or of one of them; a stack that was not measured is not among them."""
+    where = OF_STACK if only is not None else "plate = :plate"
+    values = parameters(only) if only is not None else {"plate": plate}
     channels: dict[StackKey, dict[str, ChannelProfile]] = {}
-    for row in connection.execute("SELECT * FROM channel_quality WHERE plate = ? ORDER BY channel", (plate,)):
+    for row in connection.execute(f"SELECT * FROM channel_quality WHERE {where} ORDER BY channel", values):
         channels.setdefault(stack_key(row), {})[row["channel"]] = _channel(row)
     return {
         key: StackProfile(channels.get(key, {}), row["drift_um"], row["jump_um"], row["jump_z"])
-        for row in connection.execute("SELECT * FROM stack_quality WHERE plate = ?", (plate,))
+        for row in connection.execute(f"SELECT * FROM stack_quality WHERE {where}", values)
         for key in [stack_key(row)]
     }
 

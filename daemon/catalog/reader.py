@@ -3,13 +3,14 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from spheroidd.daemon.catalog import current_stacks, evidence_rows, image_profile_rows, result_rows
+from spheroidd.daemon.catalog.audit_chain import DECISIONS
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
 from spheroidd.daemon.catalog.rows import (
@@ -19,6 +20,7 @@ from spheroidd.daemon.catalog.rows import (
     MeasurementRow,
     ResultChange,
     ResultRow,
+    RowStanding,
     RunState,
     StackRow,
     StackState,
@@ -32,7 +34,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.results import Limits, Normalisation, StackProfile, WellResult
+from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile, WellResult
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
@@ -118,16 +120,23 @@ class CatalogReader:
 
     def stacks(self, plate: str | None = None) -> list[StackRow]:
         """Every planned stack, by plate, in the map's order of wells."""
-        return [_stack_row(row) for row in self._rows(_STACKS, {"plate": plate, "well": None, "stack": None})]
+        return [_stack_row(row) for row in self._rows(_STACKS, {"plate": plate})]
 
     def stack(self, key: StackKey) -> StackRow:
         """One planned stack; ConfigError where none was planned."""
-        rows = self._rows(_STACKS, parameters(key))
+        rows = self._rows(f"SELECT * FROM stacks WHERE {OF_STACK}", parameters(key))
         if not rows:
             raise ConfigError(
                 f"no stack {key} was planned", where=str(self.path), do="`spheroidd results` lists those that were"
             )
         return _stack_row(rows[0])
+
+    def slices_of(self, plate: str) -> tuple[int, int]:
+        """How many slices the planned stacks of a plate have, and how many of them are acknowledged."""
+        sql = """SELECT coalesce(sum(n_slices), 0) AS planned, coalesce(sum(n_acked), 0) AS acked
+                 FROM stacks WHERE plate = :plate"""
+        row = self._rows(sql, {"plate": plate})[0]
+        return int(row["planned"]), int(row["acked"])
 
     def plan(self, key: StackKey) -> StackPlan:
         """A stack's promised geometry; ConfigError where none was planned."""
@@ -166,6 +175,16 @@ class CatalogReader:
         with translated(self.path):
             return result_rows.measurements(self._connection, plate, model_sha256, all_stacks=all_stacks)
 
+    def measurement(self, key: StackKey, model_sha256: str) -> StackMeasurement | None:
+        """The measurement of one stack by one model; None where there is none."""
+        with translated(self.path):
+            return result_rows.measurement(self._connection, key, model_sha256)
+
+    def measured(self, plate: str, model_sha256: str) -> list[StackKey]:
+        """The stacks of a plate that one model has measured."""
+        sql = "SELECT plate, well, stack FROM results WHERE plate = :plate AND model_sha256 = :model"
+        return [stack_key(row) for row in self._rows(sql, {"plate": plate, "model": model_sha256})]
+
     def models(self, plate: str | None = None) -> list[str]:
         """The digests of the models that have rows, the latest used first."""
         sql = """SELECT model_sha256 FROM results WHERE :plate IS NULL OR plate = :plate
@@ -191,12 +210,34 @@ class CatalogReader:
 
     def rows_under_way(self, plate: str | None = None) -> list[ResultRow]:
         """The same, and the repeats that are still to come or failed after what counts: what a person watches."""
-        rows, current = self.result_rows(plate, all_stacks=True), self.current_stacks(plate)
-        newest: dict[tuple[str, str], int] = {}
+        keys = {standing.key for standing in self.standings(plate)}
+        return [row for row in self.result_rows(plate, all_stacks=True) if row.key in keys]
+
+    def results_changed(self, plate: str, after: int) -> tuple[int, list[StackKey]]:
+        """The stacks of a plate whose rows changed since the cursor `after`, and the new cursor."""
+        sql = "SELECT id, plate, well, stack FROM result_changes WHERE id > :after"
+        rows = self._rows(sql, {"after": after})
+        return max((row["id"] for row in rows), default=after), [stack_key(r) for r in rows if r["plate"] == plate]
+
+    def standings(self, plate: str | None = None, only: Collection[StackKey] | None = None) -> list[RowStanding]:
+        """How each row under way stands, without its figures: a fraction of what reading the rows costs.
+
+        With `only` of these stacks, whether or not another one of their well counts.
+        """
+        with translated(self.path):
+            found = result_rows.standings(self._connection, plate, only)
+        if only is not None:
+            return found
+        current = self.current_stacks(plate)
+        newest: dict[tuple[str, WellId], int] = {}
         for key in current:
-            well = (key.plate, str(key.well))
-            newest[well] = max(key.stack, newest.get(well, 0))
-        return [row for row in rows if _is_news(row.result, current, newest)]
+            newest[key.plate, key.well] = max(key.stack, newest.get((key.plate, key.well), 0))
+        return [one for one in found if _is_news(one, current, newest)]
+
+    def rows_of(self, keys: Collection[StackKey]) -> list[ResultRow]:
+        """The rows of some stacks, in the map's order."""
+        with translated(self.path):
+            return result_rows.results(self._connection, None, None, all_stacks=True, only=keys)
 
     def current_stacks(self, plate: str | None = None) -> set[StackKey]:
         """The stacks that count, of a plate or of all: one of those of each place that was imaged more than once."""
@@ -228,6 +269,15 @@ class CatalogReader:
         with translated(self.path):
             return result_rows.excluded_wells(self._connection, plate)
 
+    def last_decision(self, after: int = 0) -> int:
+        """The number of the newest event by which a person changed what counts; `after` where none came since.
+
+        What was asked once need not be asked of the whole trail again.
+        """
+        names = ", ".join(f"'{action}'" for action in DECISIONS)
+        sql = f"SELECT max(seq) AS seq FROM audit WHERE seq > :after AND action IN ({names})"
+        return self._rows(sql, {"after": after})[0]["seq"] or after
+
     def result_changes(self, key: StackKey | None = None) -> list[ResultChange]:
         """The history of every result row, or of one stack's, oldest first."""
         with translated(self.path):
@@ -235,7 +285,8 @@ class CatalogReader:
 
     def limits_used(self, plate: str, model_sha256: str) -> dict[StackKey, dict[str, Limits] | None]:
         """The plate limits that each stack was scored with by one model; None where those were the stack's own."""
-        sql = "SELECT * FROM results WHERE plate = :plate AND model_sha256 = :model"
+        sql = """SELECT plate, well, stack, limits_json, normalisation FROM results
+                 WHERE plate = :plate AND model_sha256 = :model"""
         return {
             stack_key(row): load_limits(row["limits_json"]) if row["normalisation"] == Normalisation.PLATE else None
             for row in self._rows(sql, {"plate": plate, "model": model_sha256})
@@ -245,6 +296,21 @@ class CatalogReader:
         """How bright each stack of a plate is; one that was not measured is not among them."""
         with translated(self.path):
             return evidence_rows.lights(self._connection, plate)
+
+    def stack_light(self, key: StackKey) -> StackLight | None:
+        """How bright one stack is; None where it was not measured."""
+        with translated(self.path):
+            return evidence_rows.lights(self._connection, key.plate, key).get(key)
+
+    def stack_profile(self, key: StackKey) -> StackProfile | None:
+        """What one stack's images say of themselves; None where they were not measured."""
+        with translated(self.path):
+            return image_profile_rows.profiles(self._connection, key.plate, key).get(key)
+
+    def masks_of(self, key: StackKey, model_sha256: str) -> MaskEvidence | None:
+        """What one model's masks of one stack look like; None where that is not known."""
+        with translated(self.path):
+            return evidence_rows.masks(self._connection, key.plate, model_sha256, key).get(key)
 
     def mask_evidence(self, plate: str, model_sha256: str) -> dict[StackKey, MaskEvidence]:
         """What one model's masks of a plate's stacks look like; of rows of an older version nothing is known."""
@@ -301,6 +367,8 @@ class CatalogReader:
         found = self.acknowledged(stack.key)
         problems = [f"{index} is in the ledger but not in the plan" for index in found.keys() - promised]
         missing = len(promised - found.keys())
+        if stack.n_slices_acked != len(found):
+            problems.append(f"{stack.n_slices_acked} slices are counted where the ledger has {len(found)}")
         if missing and stack.state in (StackState.STORED, StackState.SCORING, StackState.SCORED):
             problems.append(f"it is {stack.state} although {missing} slices are missing")
         for _, block in self.blocks(stack.key):
@@ -317,19 +385,16 @@ class CatalogReader:
 
 
 _STACKS = """
-SELECT stacks.*, (SELECT count(*) FROM slices
-  WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked
-FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
-WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
+SELECT stacks.* FROM stacks JOIN wells USING (plate, well) JOIN plates USING (plate)
+WHERE :plate IS NULL OR plate = :plate
 ORDER BY plates.created_s, plate, wells.ordinal, stack
 """
 
 
-def _is_news(result: WellResult, current: Set[StackKey], newest: Mapping[tuple[str, str], int]) -> bool:
-    key = StackKey(result.plate, WellId.parse(result.well), result.stack)
-    if key in current or not result.n_slices_expected or result.status.is_to_come:
+def _is_news(one: RowStanding, current: Set[StackKey], newest: Mapping[tuple[str, WellId], int]) -> bool:
+    if one.key in current or not one.n_slices_expected or one.status.is_to_come:
         return True
-    return result.status.went_wrong and result.stack > newest.get((result.plate, result.well), -1)
+    return one.status.went_wrong and one.key.stack > newest.get((one.key.plate, one.key.well), -1)
 
 
 def _stack_row(row: Row) -> StackRow:

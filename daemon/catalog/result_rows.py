@@ -5,11 +5,11 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from spheroidd.daemon.catalog.current_stacks import current, excluded
 from spheroidd.daemon.catalog.rows import (
@@ -18,6 +18,7 @@ from spheroidd.daemon.catalog.rows import (
     MeasurementRow,
     ResultChange,
     ResultRow,
+    RowStanding,
     StackState,
     dump,
     dump_limits,
@@ -27,6 +28,7 @@ from spheroidd.daemon.catalog.rows import (
     stack_key,
     treatment,
 )
+from spheroidd.daemon.catalog.statements import insert, update, upsert
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, from_stored, of, stored
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
@@ -34,20 +36,22 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.trust import Trust
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
 Row = Mapping[str, Any]
 
 
 def put_measurement(
-    tables: "Database", key: StackKey, measurement: StackMeasurement, *, latency_s: float | None, now_s: float
+    connection: sqlite3.Connection,
+    key: StackKey,
+    measurement: StackMeasurement,
+    *,
+    latency_s: float | None,
+    now_s: float,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]] | None:
     """Write a measurement as a provisional row inside the caller's transaction: the row before and after.
 
     None, and nothing is written, where the row says the same already but for the time that it took.
     """
-    old = _row_of(tables, key, measurement.model_sha256)
+    old = _row_of(connection, key, measurement.model_sha256)
     new = _columns(measurement)
     if old is not None and all(old[name] == value for name, value in new.items() if name not in _FOLLOWING):
         return None
@@ -60,18 +64,18 @@ def put_measurement(
         "latency_s": latency_s,
         "measured_s": now_s,
     }
-    tables.table("results").upsert(row, pk=_PRIMARY_KEY)
+    upsert(connection, "results", row, _PRIMARY_KEY)
     return old, row
 
 
 def put_related(
-    tables: "Database", key: StackKey, model_sha256: str, related: Related
+    connection: sqlite3.Connection, key: StackKey, model_sha256: str, related: Related
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Write what a measurement is beside its controls inside the caller's transaction: the row before and after.
 
     None where it says so already. ConfigError where there is no such row.
     """
-    old = _row_of(tables, key, model_sha256)
+    old = _row_of(connection, key, model_sha256)
     if old is None:
         what = f"there is no result of model {model_sha256[:12]}"
         raise ConfigError(what, where=str(key), do="record its measurement first")
@@ -80,11 +84,11 @@ def put_related(
     new = _related_columns(related) | {name: None if withheld else getattr(measured, name) for name in _FOLLOWING}
     if all(old[name] == value for name, value in new.items()):
         return None
-    tables.table("results").update((key.plate, str(key.well), key.stack, model_sha256), new)
+    update(connection, "results", {**parameters(key), "model_sha256": model_sha256}, new)
     return old, {**old, **new}
 
 
-def put_change(tables: "Database", change: ResultChange) -> int:
+def put_change(connection: sqlite3.Connection, change: ResultChange) -> int:
     """Add an entry to the history of results inside the caller's transaction; gives its id."""
     entry = {
         **parameters(change.key),
@@ -94,8 +98,7 @@ def put_change(tables: "Database", change: ResultChange) -> int:
         "new_json": dump(change.new),
         "reason": change.reason,
     }
-    tables.table("result_changes").insert(entry)
-    return int(tables.execute("SELECT max(id) FROM result_changes").fetchone()[0])
+    return insert(connection, "result_changes", entry)
 
 
 def measurements(
@@ -108,11 +111,46 @@ def measurements(
     return [row for row in found if kept is None or row.key in kept]
 
 
+def measurement(connection: sqlite3.Connection, key: StackKey, model_sha256: str) -> StackMeasurement | None:
+    """See `CatalogReader.measurement`."""
+    sql = f"SELECT * FROM results WHERE {OF_STACK} AND model_sha256 = :model"
+    row = connection.execute(sql, {**parameters(key), "model": model_sha256}).fetchone()
+    return None if row is None else _measurement(row)
+
+
+def standings(
+    connection: sqlite3.Connection, plate: str | None, only: Collection[StackKey] | None = None
+) -> list[RowStanding]:
+    """See `CatalogReader.standings`; of all stacks."""
+    values = {"plate": plate, "model": None, "only": _listed(only or ())}
+    rows = connection.execute(_STANDINGS if only is None else _SOME_STANDINGS, values)
+    return [
+        RowStanding(
+            stack_key(row),
+            WellStatus(row["status"] if row["status"] is not None else _unmeasured(row)[0]),
+            Trust(row["trust"]) if row["trust"] is not None else None,
+            row["n_slices"],
+            row["n_acked"],
+        )
+        for row in rows
+    ]
+
+
 def results(
-    connection: sqlite3.Connection, plate: str | None, model_sha256: str | None, *, all_stacks: bool
+    connection: sqlite3.Connection,
+    plate: str | None,
+    model_sha256: str | None,
+    *,
+    all_stacks: bool,
+    only: Collection[StackKey] | None = None,
 ) -> list[ResultRow]:
-    """See `CatalogReader.result_rows`."""
-    rows = connection.execute(_RESULTS, {"plate": plate, "model": model_sha256}).fetchall()
+    """See `CatalogReader.result_rows` and `rows_of`."""
+    values: dict[str, Any] = {"plate": plate, "model": model_sha256}
+    if only is None:
+        rows = connection.execute(_RESULTS, values).fetchall()
+    else:
+        values["only"] = _listed(only)
+        rows = connection.execute(_SOME_RESULTS, values).fetchall()
     kept = None if all_stacks else current(connection, plate)
     out = excluded(connection, plate)
     return [
@@ -120,6 +158,10 @@ def results(
         for row in rows
         if kept is None or row["state"] is None or stack_key(row) in kept
     ]
+
+
+def _listed(keys: Collection[StackKey]) -> str:
+    return dump([[key.plate, str(key.well), key.stack] for key in keys])
 
 
 def excluded_wells(connection: sqlite3.Connection, plate: str) -> dict[str, Exclusion]:
@@ -135,9 +177,9 @@ def changes(connection: sqlite3.Connection, key: StackKey | None) -> list[Result
     return [_change(row) for row in connection.execute(sql, parameters(key) if key else {})]
 
 
-def _row_of(tables: "Database", key: StackKey, model_sha256: str) -> dict[str, Any] | None:
+def _row_of(connection: sqlite3.Connection, key: StackKey, model_sha256: str) -> dict[str, Any] | None:
     sql = f"SELECT * FROM results WHERE {OF_STACK} AND model_sha256 = :model"
-    row = tables.execute(sql, {**parameters(key), "model": model_sha256}).fetchone()
+    row = connection.execute(sql, {**parameters(key), "model": model_sha256}).fetchone()
     return None if row is None else dict(row)
 
 
@@ -242,13 +284,8 @@ WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
 
 # A stack that ended badly shows no figures, whatever an earlier model once said of it, unless that model is asked for
 # by name; a stack with missing slices never does.
-_RESULTS = f"""
-SELECT wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack, stacks.state, stacks.ended,
-  stacks.reason AS stack_reason, stacks.todo,
-  stacks.plan_json, coalesce(stacks.n_slices, 0) AS n_slices, role, compound, dose_um, patient,
-  (SELECT count(*) FROM slices
-    WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack) AS n_acked,
-  {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason
+_SELECTED = """
+SELECT {columns}
 FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
 LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
@@ -258,6 +295,17 @@ LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well
       WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
       ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
     ELSE results.model_sha256 = :model END
-WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate)
+WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate){where}
 ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
 """
+_KEY = "wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack"
+_STANDS = """stacks.state, stacks.ended, stacks.reason AS stack_reason, stacks.todo,
+  coalesce(stacks.n_slices, 0) AS n_slices, coalesce(stacks.n_acked, 0) AS n_acked"""
+_COLUMNS = f"""{_KEY}, {_STANDS}, stacks.plan_json, role, compound, dose_um, patient,
+  {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason"""
+_RESULTS = _SELECTED.format(columns=_COLUMNS, where="")
+_STANDINGS = _SELECTED.format(columns=f"{_KEY}, {_STANDS}, results.status, results.trust", where="")
+_SOME = """ AND (wells.plate, wells.well, coalesce(stacks.stack, 0)) IN (
+  SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:only))"""
+_SOME_STANDINGS = _SELECTED.format(columns=f"{_KEY}, {_STANDS}, results.status, results.trust", where=_SOME)
+_SOME_RESULTS = _SELECTED.format(columns=_COLUMNS, where=_SOME)

@@ -22,6 +22,7 @@ from spheroidd.daemon.catalog.transaction import transaction
 TABLE = "row_digests"
 _CHAINED = {"audit", "result_changes"}
 _BY_STACK = {"slices": ("plate", "well", "stack"), "blocks": ("plate", "well", "stack")}
+_FOLLOWING = {"stacks": {"n_acked"}}  # columns that say what other tables' rows do, and have digests there
 _SEALED = ("", "sealed")  # the row that says that every row has its digest
 _SCHEMA = "sqlite_master"
 FUNCTION = "spheroidd_row_digest"
@@ -157,7 +158,8 @@ def _tables(connection: sqlite3.Connection) -> dict[str, tuple[tuple[str, ...], 
             continue
         info = cursor.execute("SELECT name, pk FROM pragma_table_info(?, 'main')", (table,)).fetchall()
         primary = tuple(name for name, place in sorted(info, key=lambda row: row[1]) if place)
-        found[table] = tuple(name for name, _ in info), _BY_STACK.get(table, primary)
+        columns = tuple(name for name, _ in info if name not in _FOLLOWING.get(table, ()))
+        found[table] = columns, _BY_STACK.get(table, primary)
     return found
 
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from spheroidd.protocols.errors import RowRefusedError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Origin, plain
-from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult
+from spheroidd.protocols.results import Limits, Related, StackMeasurement, WellResult, WellStatus
 from spheroidd.protocols.sim_pattern import pattern_from
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
@@ -53,6 +54,11 @@ class StackRow:
         """Every promised slice is acknowledged."""
         return self.n_slices_acked == self.plan.n_slices
 
+    @property
+    def whole(self) -> bool:
+        """It needs no further frame and no seal."""
+        return self.complete and self.sealed_s is not None and self.state is not StackState.FAILED
+
 
 @dataclass(frozen=True, slots=True)
 class MeasurementRow:
@@ -84,6 +90,11 @@ class ResultRow:
     exclusion: Exclusion | None = None
 
     @property
+    def key(self) -> StackKey:
+        """The stack it is of."""
+        return StackKey(self.result.plate, WellId.parse(self.result.well), self.result.stack)
+
+    @property
     def to_look_at(self) -> bool:
         """Somebody must look at it: its images are doubtful or failed, and nobody took the well out."""
         return self.exclusion is None and self.result.trust in (Trust.CHECK, Trust.FAIL)
@@ -104,6 +115,17 @@ class ResultRow:
             else plain(getattr(self.treatment if column.origin is Origin.TREATMENT else self.result, column.name))
             for column in ROW
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RowStanding:
+    """How one line of the results stands, without its figures."""
+
+    key: StackKey
+    status: WellStatus
+    trust: Trust | None
+    n_slices_expected: int
+    n_slices_acked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +223,12 @@ def in_words(reason: str | None, todo: str | None) -> str | None:
 
 def stack_key(row: Mapping[str, Any]) -> StackKey:
     """The key in a row's columns plate, well and stack."""
-    return StackKey(row["plate"], WellId.parse(row["well"]), row["stack"])
+    return _key(row["plate"], row["well"], row["stack"])
+
+
+@lru_cache(maxsize=1 << 14)  # the keys of a plate are asked for again and again, and their wells' names are parsed
+def _key(plate: str, well: str, stack: int) -> StackKey:
+    return StackKey(plate, WellId.parse(well), stack)
 
 
 def parameters(key: StackKey) -> dict[str, str | int]:

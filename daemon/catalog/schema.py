@@ -338,6 +338,26 @@ CREATE TABLE scored_from (
 ) STRICT, WITHOUT ROWID;
 """
 
+# How many slices of a stack are acknowledged, kept by triggers whoever writes: counted anew, a plate of a million
+# slices takes a second each time somebody looks. And persons' few decisions are found among the many events of results.
+_COUNTED = """
+ALTER TABLE stacks ADD COLUMN n_acked INTEGER NOT NULL DEFAULT 0;
+UPDATE stacks SET n_acked = (SELECT count(*) FROM slices
+  WHERE slices.plate = stacks.plate AND slices.well = stacks.well AND slices.stack = stacks.stack);
+CREATE INDEX audit_by_action ON audit (action, plate, well);
+CREATE TRIGGER slice_counted AFTER INSERT ON slices BEGIN
+  UPDATE stacks SET n_acked = n_acked + 1,
+    last_acked_s = max(coalesce(last_acked_s, NEW.acked_s), NEW.acked_s)
+  WHERE plate = NEW.plate AND well = NEW.well AND stack = NEW.stack;
+END;
+CREATE TRIGGER slice_uncounted AFTER DELETE ON slices BEGIN
+  UPDATE stacks SET n_acked = n_acked - 1 WHERE plate = OLD.plate AND well = OLD.well AND stack = OLD.stack;
+END;
+"""
+_N_ACKED = """(SELECT count(*) FROM main.slices AS slice WHERE slice.plate = one.plate AND slice.well = one.well
+    AND slice.stack = one.stack) AS n_acked"""
+_STACKS_COUNTED = f"SELECT *, {_N_ACKED} FROM main.stacks AS one"
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -352,9 +372,13 @@ MIGRATIONS: tuple[str, ...] = (
     _EVIDENCE,
     _ANNOTATIONS,
     _DIGESTS,
+    _COUNTED,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
-_REREAD: Mapping[int, Mapping[str, str]] = {MIGRATIONS.index(_STACK_ENDS): {"stacks": _STACKS_BY_END}}
+_REREAD: Mapping[int, Mapping[str, str]] = {
+    MIGRATIONS.index(_COUNTED): {"stacks": _STACKS_COUNTED},
+    MIGRATIONS.index(_STACK_ENDS): {"stacks": f"SELECT one.*, {_N_ACKED} FROM ({_STACKS_BY_END}) AS one"},
+}
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+)")
 _SQL_TYPES: dict[Kind, str] = {
     "text": "TEXT",
@@ -447,7 +471,8 @@ def make_readable(connection: sqlite3.Connection, where: str) -> None:
     later = dict(enumerate(MIGRATIONS))
     later = {number: step for number, step in later.items() if number >= version}
     missing, views = _missing_columns(connection), _other_views(connection)
-    sources = {table: f"({select})" for number in later for table, select in _REREAD.get(number, {}).items()}
+    # The earliest step that is missing says how a table is seen: it brings what the later ones do.
+    sources = {t: f"({select})" for n in sorted(later, reverse=True) for t, select in _REREAD.get(n, {}).items()}
     if later or missing or views:
         connection.execute("PRAGMA temp_store = MEMORY")
     added = {"results": [column.name for column in missing]} if missing else {}

@@ -50,8 +50,7 @@ _EXPRESSIONS = {
     "excluded_by": "coalesce(excluded_wells.excluded_by, excluded_stacks.excluded_by)",
     "excluded_at_utc": "coalesce(excluded_wells.excluded_at_utc, excluded_stacks.excluded_at_utc)",
     "n_slices_expected": "coalesce(stacks.n_slices, 0)",
-    "n_slices_acked": """(SELECT count(*) FROM slices WHERE slices.plate = stacks.plate AND slices.well = stacks.well
-      AND slices.stack = stacks.stack)""",
+    "n_slices_acked": "coalesce(stacks.n_acked, 0)",
     "n_z": "json_extract(stacks.plan_json, '$.n_z')",
     "height_px": "json_extract(stacks.plan_json, '$.height')",
     "width_px": "json_extract(stacks.plan_json, '$.width')",

@@ -4,13 +4,14 @@ One process writes it, in one thread. WAL with synchronous=FULL: what a commit r
 Every write may be given again; the same facts in any order make the same rows.
 """
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows, scored_from
@@ -29,6 +30,7 @@ from spheroidd.daemon.catalog.rows import (
     parameters,
 )
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
+from spheroidd.daemon.catalog.statements import insert, update, upsert
 from spheroidd.daemon.catalog.transaction import transaction, translated
 from spheroidd.protocols.errors import ConfigError, RowRefusedError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -40,9 +42,6 @@ from spheroidd.protocols.results import Limits, Related, StackMeasurement, Stack
 from spheroidd.protocols.stack import Block, RawIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
 __all__ = ["Catalog", "CatalogReader", "RunState", "StackState"]
 
 
@@ -51,7 +50,8 @@ class Catalog(CatalogReader):
 
     def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
         super().__init__(connection, path, now)
-        self._database: Database | None = None
+        self._rollbacks = 0
+        self._changed: dict[StackKey, int] = {}  # the number of its last change, in the order of these numbers
 
     @classmethod
     def create_or_open(cls, data_dir: Path, *, now: Callable[[], float] = time.time, busy_s: float = BUSY_S) -> Self:
@@ -68,16 +68,29 @@ class Catalog(CatalogReader):
 
         StorageError where the disk is full or fails, or another process holds the file for longer than it should.
         """
-        with translated(self.path), transaction(self._connection):
-            yield
+        try:
+            with translated(self.path), transaction(self._connection):
+                yield
+        except BaseException:
+            self._rollbacks += 1
+            raise
 
     @property
-    def _tables(self) -> "Database":
-        if self._database is None:
-            from sqlite_utils import Database  # takes 0.3 s, which a reader need not wait for
+    def rollbacks(self) -> int:
+        """How often something written was taken back: then what is remembered of it has to be read anew."""
+        return self._rollbacks
 
-            self._database = Database(self._connection, execute_plugins=False)
-        return self._database
+    def stacks_changed(self, after: int) -> tuple[int, list[StackKey]]:
+        """The stacks that were planned or changed their state by this writer since the cursor `after`, and the new
+        cursor.
+        """
+        found = list(itertools.takewhile(lambda key: self._changed[key] > after, reversed(self._changed)))
+        return (self._changed[found[0]] if found else after), found
+
+    def _note_change(self, key: StackKey) -> None:
+        number = next(reversed(self._changed.values()), 0) + 1
+        self._changed.pop(key, None)
+        self._changed[key] = number
 
     def _write(self, sql: str, values: Mapping[str, object]) -> int:
         with self.transaction():
@@ -129,7 +142,8 @@ class Catalog(CatalogReader):
             settings = self.plate_config(plate_map.name) if known else config_json
             if known:
                 self._check_same_plate(plate_map)
-                self._tables.table("plates").update(plate_map.name, {"config_json": config_json, "n_fields": n_fields})
+                values = {"config_json": config_json, "n_fields": n_fields}
+                update(self._connection, "plates", {"plate": plate_map.name}, values)
             else:
                 self._check_new_name(plate_map.name)
                 row = {
@@ -138,9 +152,12 @@ class Catalog(CatalogReader):
                     "config_json": config_json,
                     "n_fields": n_fields,
                 }
-                self._tables.table("plates").insert(row)
+                insert(self._connection, "plates", row)
             rows = well_rows(plate_map)
-            self._tables.table("wells").upsert_all(rows, pk=("plate", "well"))
+            known_rows = {row["well"]: row for row in self._rows("SELECT * FROM wells WHERE plate = :plate", rows[0])}
+            for well in rows:
+                if known_rows.get(well["well"]) != well:
+                    upsert(self._connection, "wells", well, ("plate", "well"))
             new = audit.plate_state(self._connection, plate_map.name)
             if new != old:
                 action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED
@@ -162,7 +179,7 @@ class Catalog(CatalogReader):
                 if before is not None:
                     kept = replace(entry, paths=before.paths, pixel_um=before.pixel_um, z_step_um=before.z_step_um)
                     row = {**well_row(plate, 0, kept), "ordinal": row["ordinal"]}
-                self._tables.table("wells").upsert(row, pk=("plate", "well"))
+                upsert(self._connection, "wells", row, ("plate", "well"))
                 if before is None or before.treatment != entry.treatment:
                     self.append_event(
                         audit.Action.WELL_RELABELLED,
@@ -234,6 +251,7 @@ class Catalog(CatalogReader):
         with self.transaction():
             row = {**parameters(plan.key), "plan": dump_plan(plan), "n": plan.n_slices}
             if self._write(_EXPECT, row):
+                self._note_change(plan.key)
                 return
             differences = geometry_differences(self.plan(plan.key), plan)
             if differences:
@@ -256,7 +274,6 @@ class Catalog(CatalogReader):
         }
         with self.transaction():
             if self._write(_ACKNOWLEDGE, values):
-                self._write(_LAST_ACKED, values)
                 return
             known = self._rows(_KNOWN_CRC, values)[0]["crc32c"]
             if known != event.crc32c:
@@ -302,6 +319,7 @@ class Catalog(CatalogReader):
     ) -> None:
         values = {"state": state, "ended": ended, "reason": reason, "todo": todo, "now": self._now()}
         self._write(_SET_STATE, {**parameters(key), **values})
+        self._note_change(key)
 
     # Results
 
@@ -319,7 +337,7 @@ class Catalog(CatalogReader):
                 what = f"{stack.n_slices_acked} of {stack.plan.n_slices} slices are acknowledged"
                 raise StackError(what, where=str(key), do="image the missing slices before scoring")
             now_s = self._now()
-            rows = result_rows.put_measurement(self._tables, key, measurement, latency_s=latency_s, now_s=now_s)
+            rows = result_rows.put_measurement(self._connection, key, measurement, latency_s=latency_s, now_s=now_s)
             if rows is not None:
                 self._log_change(key, *rows, reason)
             self.set_stack_state(key, StackState.SCORED)
@@ -332,7 +350,7 @@ class Catalog(CatalogReader):
         if related.status not in (WellStatus.PROVISIONAL, WellStatus.FINAL):
             raise ConfigError(f"a result cannot be {related.status}", where=str(key), do="say provisional or final")
         with self.transaction():
-            rows = result_rows.put_related(self._tables, key, model_sha256, related)
+            rows = result_rows.put_related(self._connection, key, model_sha256, related)
             if rows is not None:
                 self._log_change(key, *rows, reason)
             return rows is not None
@@ -369,7 +387,7 @@ class Catalog(CatalogReader):
 
     def _log_change(self, key: StackKey, old: dict[str, Any] | None, new: dict[str, Any], reason: str) -> None:
         entry = ResultChange(self._now(), key, new["model_sha256"], old, new, reason)
-        change = result_rows.put_change(self._tables, entry)
+        change = result_rows.put_change(self._connection, entry)
         self.append_event(
             audit.Action.RESULT_NEW if old is None else audit.Action.RESULT_CHANGED,
             plate=key.plate,
@@ -424,7 +442,6 @@ INSERT INTO slices (plate, well, stack, channel, z, crc32c, acquired_s, acked_s,
 VALUES (:plate, :well, :stack, :channel, :z, :crc32c, :acquired_s, :acked_s, :metadata) ON CONFLICT DO NOTHING
 """
 _KNOWN_CRC = f"SELECT crc32c FROM slices WHERE {OF_STACK} AND channel = :channel AND z = :z"
-_LAST_ACKED = f"UPDATE stacks SET last_acked_s = max(coalesce(last_acked_s, :acked_s), :acked_s) WHERE {OF_STACK}"
 _BLOCK = """
 INSERT INTO blocks (plate, well, stack, channel, z_start, z_stop)
 VALUES (:plate, :well, :stack, :channel, :z_start, :z_stop) ON CONFLICT DO NOTHING

@@ -209,24 +209,31 @@ def frames(
     from spheroidd.protocols.well import WellId
 
     asked = {"plate": plate, "well": str(WellId.parse(well)) if well else None, "stack": stack}
-    with CatalogReader.read_only(data) as catalog:
-        rows = catalog.query(_FRAMES, asked)
-    if not rows:
+    writer, n_told = None, 0
+    with CatalogReader.read_only(data) as catalog, catalog.snapshot():
+        for one in catalog.query(_WITH_FRAMES, asked):  # a stack at a time: a plate has a million images
+            for row in catalog.query(_FRAMES, one):
+                n_told += 1
+                if as_json:
+                    said = json.loads(row.pop("metadata_json"))
+                    typer.echo(json.dumps({**row, "metadata": said}, allow_nan=False))
+                    continue
+                if writer is None:
+                    writer = csv.DictWriter(sys.stdout, row.keys(), lineterminator="\n")
+                    writer.writeheader()
+                writer.writerow({k: guarded(v) if isinstance(v, str) else v for k, v in row.items()})
+    if not n_told:
         given = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None) or "any plate"
         raise ConfigError(f"no image of {given} is in the ledger", where=str(data), do="see `spheroidd results`")
-    if as_json:
-        for row in rows:
-            said = json.loads(row.pop("metadata_json"))
-            typer.echo(json.dumps({**row, "metadata": said}, allow_nan=False))
-        return 0
-    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: guarded(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return 0
 
 
+_WITH_FRAMES = """
+SELECT plate, well, stack FROM stacks JOIN plates USING (plate) JOIN wells USING (plate, well)
+WHERE n_acked > 0 AND (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well)
+  AND (:stack IS NULL OR stack = :stack)
+ORDER BY plates.created_s, plate, wells.ordinal, stack
+"""
 _FRAMES = """
-SELECT frames_view.* FROM frames_view JOIN plates USING (plate) JOIN wells USING (plate, well)
-WHERE (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR well = :well) AND (:stack IS NULL OR stack = :stack)
-ORDER BY plates.created_s, plate, wells.ordinal, stack, z, channel
+SELECT * FROM frames_view WHERE plate = :plate AND well = :well AND stack = :stack ORDER BY z, channel
 """

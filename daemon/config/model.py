@@ -104,7 +104,7 @@ class InferenceConfig(Section):
     regressor: Literal["default"] | Path = Field(
         default="default", description='"default", or the path of a .safetensors file of `spheroidd regressor train`'
     )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cpu-torch|cuda(:\d+)?)$")] = Field(
         default="auto", description='"auto", "cpu", "cuda" or "cuda:0"'
     )
     threads: int | None = Field(

@@ -110,12 +110,19 @@ def acquire_plate(
         plate_map, plans = source.plate_map, source.plans()
         _tell_of_others(catalog, plate_map.name, console)
         catalog.register_plate(plate_map, config.model_dump_json(), n_fields=_n_fields(config, plans))
-        queue = PlanQueue(plans, begin_at=from_well, besides=[row.plan for row in catalog.stacks(plate_map.name)])
+        known = {row.key: row for row in catalog.stacks(plate_map.name)}
+        queue = PlanQueue(
+            plans,
+            begin_at=from_well,
+            besides=[row.plan for row in known.values()],
+            done={key for key, row in known.items() if row.whole},
+        )
         if isinstance(source, FocusRecalling):
             source.restore_focus_map(catalog.focus_map(plate_map.name))
         with catalog.transaction():
             for plan in plans if isinstance(plans, Sequence) else ():  # one that only watches names none yet
-                catalog.expect(plan)
+                if plan.key not in known or known[plan.key].plan != plan:
+                    catalog.expect(plan)
         if from_well is not None:
             catalog.append_event(Action.ORDERED, plate=plate_map.name, well=str(from_well), new=_BEGIN_AT)
         events: Channel[AnyEvent] = Channel(capacity=EVENTS_CAPACITY)
@@ -297,8 +304,7 @@ def _run(
         max_attempts=inference.max_attempts,
         again=again,
     )
-    rows = catalog.stacks(plate_map.name)
-    pace = Throughput(sum(r.plan.n_slices for r in rows), sum(r.n_slices_acked for r in rows), plate=plate_map.name)
+    pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
     _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
     about = WorkerSettings(
@@ -315,7 +321,8 @@ def _enter_start(
     catalog: Catalog, plate: str, settings: ScoringSettings, regressor_sha256: str, *, acquires: bool
 ) -> None:
     """Say in the audit trail what is going to make or change the plate's numbers."""
-    started = any(row.n_slices_acked for row in catalog.stacks(plate))
+    _, acknowledged = catalog.slices_of(plate)
+    started = acknowledged > 0
     action = (Action.RUN_RESUMED if started else Action.RUN_STARTED) if acquires else Action.RESCORE_STARTED
     new = {
         "version": version("spheroidd"),

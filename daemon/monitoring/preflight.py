@@ -28,7 +28,7 @@ from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card
-from spheroidd.inference.segmentation.precision import named_precision
+from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY, named_precision
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError
 from spheroidd.protocols.stack import StackPlan
 
@@ -252,10 +252,10 @@ def _regressor_check(inference: InferenceConfig) -> Check:
 
 def _device_check(device: str, threads: int | None) -> Check:
     """Torch is asked in a process of its own: the daemon's main process has no use for its memory."""
-    if device in ("auto", "cpu"):
+    if device in ("auto", "cpu", CPU_WHOLE_WAY):
         processor = f"the processor, {threads or os.cpu_count()} threads"
         return Check(
-            "device", Verdict.PASS, processor if device == "cpu" else f"a GPU where there is one, else {processor}"
+            "device", Verdict.PASS, processor if device != "auto" else f"a GPU where there is one, else {processor}"
         )
     question = f"import torch; print(torch.cuda.get_device_name({device!r}))"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)

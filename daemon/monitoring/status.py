@@ -13,13 +13,14 @@ from rich.text import Text
 
 from spheroidd.daemon.analysis.results_table import STYLES, TRUST_STYLES, UNKNOWN
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.catalog.rows import Exclusion, Fault, RunState
+from spheroidd.daemon.catalog.rows import Exclusion, Fault, RowStanding, RunState
 from spheroidd.daemon.monitoring import outage_note
 from spheroidd.daemon.system.address_files import read_address
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
-from spheroidd.protocols.trust import meaning
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import Trust, meaning
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 10.0  # the daemon beats once a second; a commit on a bad disk may take a while
@@ -58,32 +59,48 @@ class Status:
 
 def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
     """See how a data directory is at the time `now_s` (seconds since 1970)."""
-    run, rows = catalog.run_state(), catalog.rows_under_way()
-    results = [row.result for row in rows]
+    run, standings = catalog.run_state(), catalog.standings()
+    out = {(row["plate"], row["well"]) for row in catalog.query("SELECT plate, well FROM excluded_wells")}
+    stacks = catalog.excluded_stacks()
+    told = [one.key for one in standings if _is_told(one) or one.key in stacks or _well_of(one.key) in out]
+    rows = catalog.rows_of(told) if told else []
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:
         running = run is not None and run.state != "stopped" and now_s - run.heartbeat_s < SILENT_S
     note = outage_note.read(data_dir) if running else None
     run = _as_it_is(run, note, now_s) if run and running else run
-    at_work = next((r for r in results if run and (r.plate, r.well, r.stack) == (run.plate, run.well, run.stack)), None)
+    at_work = next((one for one in standings if run and _names(run, one.key)), None)
     return Status(
         data_dir=str(data_dir),
         running=running,
         silent_s=max(0.0, now_s - run.heartbeat_s) if running and run else None,
         run=run,
         slice=(at_work.n_slices_acked, at_work.n_slices_expected) if running and at_work else None,
-        slices=(sum(r.n_slices_acked for r in results), sum(r.n_slices_expected for r in results)),
-        wells=dict(Counter(result.status.value for result in results)),
-        failed=tuple(result for result in results if result.status.went_wrong),
+        slices=(sum(one.n_slices_acked for one in standings), sum(one.n_slices_expected for one in standings)),
+        wells=dict(Counter(one.status.value for one in standings)),
+        failed=tuple(row.result for row in rows if row.result.status.went_wrong),
         doubtful=tuple(row.result for row in rows if row.to_look_at),
-        work_left=any(result.status.is_to_come for result in results),
+        work_left=any(one.status.is_to_come for one in standings),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *unwritten_faults(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
-        left_out=tuple(result for result in results if result.status.was_ordered),
+        left_out=tuple(row.result for row in rows if row.result.status.was_ordered),
         service=_service(data_dir) if running else None,
     )
+
+
+def _is_told(one: RowStanding) -> bool:
+    """Whether a status says more of this row than that it is there."""
+    return one.status.went_wrong or one.status.was_ordered or one.trust in (Trust.CHECK, Trust.FAIL)
+
+
+def _well_of(key: StackKey) -> tuple[str, str]:
+    return key.plate, str(key.well)
+
+
+def _names(run: RunState, key: StackKey) -> bool:
+    return (run.plate, run.well, run.stack) == (key.plate, str(key.well), key.stack)
 
 
 def _service(data_dir: Path) -> str | None:

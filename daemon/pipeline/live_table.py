@@ -1,6 +1,7 @@
 """The live table of wells that a run draws while it goes; plain lines where the output is not a terminal."""
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -10,10 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from spheroidd.daemon.analysis.results_table import results_table
-from spheroidd.daemon.catalog.rows import ResultRow
+from spheroidd.daemon.catalog.rows import ResultRow, RowStanding
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.stack import StackKey
 
 REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker
 MAX_ROWS = 28  # what a laboratory screen shows at once; the rows that move are the ones that matter
@@ -26,11 +28,14 @@ class Progress:
         self._console, self._catalog, self._pace, self._plate = console, catalog, pace, plate
         self._live = Live(console=console, auto_refresh=False, transient=True) if live and console.is_terminal else None
         self._next_s = 0.0
-        self._said: dict[tuple[str, int], WellStatus] = {}
+        self._said: dict[StackKey, WellStatus] = {}
+        self._standings: dict[StackKey, RowStanding] = {}
+        self._cursor, self._change, self._rollbacks = 0, 0, -1
 
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
+        self()
         return self
 
     def __exit__(
@@ -47,11 +52,28 @@ class Progress:
         if now_s < self._next_s:
             return
         self._next_s = now_s + REFRESH_S
-        rows = self._catalog.rows_under_way(self._plate)
+        changed = self._look()
         if self._live:
+            rows = self._catalog.rows_of([one.key for one in _window(list(self._standings.values()))])
             self._live.update(self._screen(rows), refresh=True)
         else:
-            self._say_changes(rows)
+            self._say_changes(changed)
+
+    def _look(self) -> list[RowStanding]:
+        """The standings that may have changed since: a whole plate is read only where that cannot be told."""
+        catalog, rollbacks = self._catalog, self._catalog.rollbacks
+        self._cursor, moved = catalog.stacks_changed(self._cursor)
+        self._change, related = catalog.results_changed(self._plate, self._change)
+        keys = {key for key in (*moved, *related) if key.plate == self._plate}
+        wells = Counter(key.well for key in self._standings)
+        known = all(key in self._standings and wells[key.well] == 1 for key in keys)
+        if rollbacks != self._rollbacks or not known:  # a repeat changes which stack of its well is shown
+            self._rollbacks = rollbacks
+            self._standings = {one.key: one for one in catalog.standings(self._plate)}
+            return list(self._standings.values())
+        found = catalog.standings(self._plate, keys) if keys else []
+        self._standings |= {one.key: one for one in found}
+        return found
 
     def _screen(self, rows: list[ResultRow]) -> Group:
         state = self._pace.run_state(time.time())
@@ -61,22 +83,23 @@ class Progress:
         head.append(f"worker: {state.worker}", style="magenta")
         bar = ProgressBar(total=max(state.slices_total, 1), completed=state.slices_done, width=60)
         faults = [Text(f"! {fault.where}: {fault.what}; {fault.do}", style="red") for fault in self._catalog.faults()]
-        return Group(head, bar, results_table(_window(rows)), *faults)
+        return Group(head, bar, results_table(rows), *faults)
 
-    def _say_changes(self, rows: list[ResultRow]) -> None:
-        for row in rows:
-            result = row.result
-            before = self._said.get((result.well, result.stack))
-            if before is result.status or (before is None and result.status is WellStatus.QUEUED):
-                continue
-            self._said[result.well, result.stack] = result.status
+    def _say_changes(self, standings: list[RowStanding]) -> None:
+        changed = []
+        for one in standings:
+            before = self._said.get(one.key)
+            if before is not one.status and not (before is None and one.status is WellStatus.QUEUED):
+                self._said[one.key] = one.status
+                changed.append(one.key)
+        for result in (row.result for row in self._catalog.rows_of(changed)) if changed else ():
             figures = f", {result.v_control:.1f} % of control" if result.v_control is not None else ""
             self._console.print(f"{result.well} {result.status}{figures}", highlight=False)
 
 
-def _window(rows: list[ResultRow]) -> list[ResultRow]:
+def _window(rows: list[RowStanding]) -> list[RowStanding]:
     """The rows around the first well that is not done, where the plate is longer than the screen."""
-    states = [row.result.status for row in rows]
+    states = [row.status for row in rows]
     done = [state.is_over or state is WellStatus.PROVISIONAL for state in states]
     at = done.index(False) if False in done else len(rows)
     start = max(0, min(at - MAX_ROWS // 2, len(rows) - MAX_ROWS))

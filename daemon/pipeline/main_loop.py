@@ -59,6 +59,8 @@ _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them c
 EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
 BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
 TICK_S = 0.1
+RELATING_S = 0.008  # of a turn at most goes into relating rows: slices that wait for their acknowledgement come first
+LAST_RELATING_S = 5.0  # and so long at the end
 HEARTBEAT_S = 1.0
 _STOPPED = Ending(StackEnd.STOPPED, "stopped in the middle", "`spheroidd run` goes on")
 
@@ -135,6 +137,11 @@ class PlateRun:
         self._pace.state, self._pace.worker, self._pace.current = "stopped", "stopped", None
         self._next_heartbeat_s = 0.0
         self._commit([])
+        self._patiently(self._relate_last)
+
+    def _relate_last(self) -> None:
+        with self._catalog.transaction():
+            self._scheduler.record_relations(LAST_RELATING_S)
 
     def _turn(self) -> None:
         batch = self._take_batch()
@@ -164,7 +171,7 @@ class PlateRun:
     def _take_batch(self) -> list[AnyEvent]:
         batch: list[AnyEvent] = []
         with contextlib.suppress(TimeoutError):
-            batch.append(self._events.get(timeout=TICK_S))
+            batch.append(self._events.get(timeout=0 if self._scheduler.relations_due else TICK_S))
             while len(batch) < BATCH:
                 batch.append(self._events.get(timeout=0))
         return [self._with_its_masks(event) for event in batch]
@@ -186,7 +193,7 @@ class PlateRun:
         started_s = time.monotonic()  # the other clock may jump: it must not put off a heartbeat
         beat = started_s >= self._next_heartbeat_s
         self._unwritten = []
-        if not batch and not beat:
+        if not batch and not beat and not self._scheduler.relations_due:
             return
         now_s = time.time()
         try:
@@ -210,9 +217,10 @@ class PlateRun:
             if beat or not all(isinstance(event, _FREQUENT) for event in batch):
                 self._scheduler.lock_when_ready()
             if beat:
-                excluded = self._scheduler.record_exclusions()
+                excluded = self._scheduler.record_exclusions(budget_s=0.0)
                 self._catalog.set_run_state(self._pace.run_state(now_s))
                 self._monitor.record(acquiring=not self._scheduler.source_finished)
+            self._scheduler.record_relations(RELATING_S)
             if self._outage is not None:
                 self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, self._outage)
                 self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
@@ -342,7 +350,7 @@ class PlateRun:
             case SliceDurable():
                 self._pace.acknowledged(1)
             case StackPlanned(plan):
-                self._pace.slices_total = sum(row.plan.n_slices for row in self._catalog.stacks(plan.key.plate))
+                self._pace.slices_total, _ = self._catalog.slices_of(plan.key.plate)
                 if not self._stopping:
                     self._patiently(lambda: self._steering.planned(plan))
             case StackHeld():

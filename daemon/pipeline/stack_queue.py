@@ -5,7 +5,7 @@ leaves the queue only by a decision, and no change of the order can lose one or 
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from spheroidd.acquisition.channel import ChannelClosedError
 from spheroidd.protocols.errors import ConfigError
@@ -18,11 +18,17 @@ class PlanQueue:
     its stacks as they come, each is fetched when it is next.
 
     `begin_at` is the well to begin with: those before it come last. `besides` are stacks that the source does not name,
-    because they were ordered in an earlier run and not taken to their end.
+    because they were ordered in an earlier run and not taken to their end. `done` are those that need nothing more: of
+    a source that gives a Sequence they are not asked for at all.
     """
 
     def __init__(
-        self, plans: Iterable[StackPlan], *, begin_at: WellId | None = None, besides: Sequence[StackPlan] = ()
+        self,
+        plans: Iterable[StackPlan],
+        *,
+        begin_at: WellId | None = None,
+        besides: Sequence[StackPlan] = (),
+        done: Set[StackKey] = frozenset(),
     ) -> None:
         """Take over what the source promises; ConfigError where it cannot begin at the well that is asked for."""
         self._lock = threading.Lock()
@@ -32,7 +38,8 @@ class PlanQueue:
         self._ended = False
         if isinstance(plans, Sequence):
             named = {plan.key for plan in plans}
-            self._planned = _rotated([*plans, *(plan for plan in besides if plan.key not in named)], begin_at)
+            every = _rotated([*plans, *(plan for plan in besides if plan.key not in named)], begin_at)
+            self._planned = [plan for plan in every if plan.key not in done]
             return
         if begin_at is not None:
             what = f"this source takes its wells as they come and cannot begin at {begin_at}"

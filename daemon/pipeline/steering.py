@@ -85,7 +85,7 @@ class Steering:
             self._waiting = plan
             return
         row = self._catalog.stack(plan.key)
-        whole = _whole(row)
+        whole = row.whole
         skipped = self._skipped.get(plan.key.well)
         if skipped is not None and not whole:
             self._catalog.end_stack(plan.key, skipped)
@@ -229,7 +229,7 @@ class Steering:
                 raise RefusedError(f"well {well} is imaged already, or under way", do=do)
         with self._catalog.transaction():
             for row in (row for well in wells if well in self._skipped for row in self._stacks(well)):
-                if not _whole(row):
+                if not row.whole:
                     self._catalog.set_stack_state(row.key, StackState.QUEUED)
         for well in wells:
             self._skipped.pop(well, None)
@@ -271,15 +271,10 @@ class Steering:
     def _waits(self, well: WellId) -> bool:
         """Whether a stack of a well that lacks something waits for its turn, be it one that would be skipped."""
         waiting = self._threads.to_come() if self._threads is not None else set()
-        return well in waiting and not all(_whole(row) for row in self._stacks(well))
+        return well in waiting and not all(row.whole for row in self._stacks(well))
 
     def _stacks(self, well: WellId | None = None) -> list[StackRow]:
         return [row for row in self._catalog.stacks(self._plate) if well is None or row.key.well == well]
-
-
-def _whole(row: StackRow) -> bool:
-    """Whether a stack needs no further frame and no seal."""
-    return row.complete and row.sealed_s is not None and row.state is not StackState.FAILED
 
 
 def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:

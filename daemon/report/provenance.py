@@ -76,10 +76,13 @@ def raw_digest(catalog: CatalogReader, plate: str) -> tuple[int, str]:
     sha256 over lines "well stack channel z crc32c" (crc32c in eight hexadecimal digits), each with a line feed, sorted
     by well, stack, channel and z: the ledger's own checksums, taken when each slice came.
     """
-    sql = """SELECT well || ' ' || stack || ' ' || channel || ' ' || z || ' ' || printf('%08x', crc32c) AS line
+    sql = """SELECT well || ' ' || stack || ' ' || channel || ' ' || z || ' ' || printf('%08x', crc32c)
              FROM slices WHERE plate = :plate ORDER BY well, stack, channel, z"""
-    rows = catalog.query(sql, {"plate": plate})
-    return len(rows), hashlib.sha256("".join(f"{row['line']}\n" for row in rows).encode()).hexdigest()
+    n_slices, hashed = 0, hashlib.sha256()
+    for (line,) in catalog.connection.execute(sql, {"plate": plate}):  # one at a time: a plate has a million
+        n_slices += 1
+        hashed.update(f"{line}\n".encode())
+    return n_slices, hashed.hexdigest()
 
 
 def program_facts(run_version: str | None) -> Facts:

@@ -1,11 +1,15 @@
 """A plate's intensity limits out of its catalog: what its wells' light says, as they are labelled now."""
 
+from collections.abc import Container, Mapping, Set
+
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
+from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.stack import StackKey
 
 CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 
@@ -13,11 +17,19 @@ CONTROLS = (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
 def limits_of_wells(catalog: CatalogReader, plate_map: PlateMap) -> dict[str, Limits]:
     """What the light of a plate's wells says, those left out that a person excluded; empty without any."""
     plate = plate_map.name
-    excluded, current = catalog.wells_left_out(plate), catalog.current_stacks(plate)
+    lights = catalog.stack_lights(plate)
+    return limits_of_lights(plate_map, lights, catalog.current_stacks(plate), catalog.wells_left_out(plate))
+
+
+def limits_of_lights(
+    plate_map: PlateMap, lights: Mapping[StackKey, StackLight], current: Set[StackKey], left_out: Container[str]
+) -> dict[str, Limits]:
+    """The same of what is known already: lights, the stacks that are current, and the names of wells left out."""
+    roles = {entry.well: entry.treatment.role for entry in plate_map}
     return plate_limits(
-        WellLight(plate_map[key.well].treatment.role, light)
-        for key, light in catalog.stack_lights(plate).items()
-        if key in current and str(key.well) not in excluded
+        WellLight(roles[key.well], light)
+        for key, light in lights.items()
+        if key in current and str(key.well) not in left_out
     )
 
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_wells
+from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.plate_relations import Standing
+from spheroidd.daemon.scoring.plate_stacks import OVER, PlateStacks
 from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
-from spheroidd.inference.quality.row_trust import relate_judged
-from spheroidd.inference.quality.trust_rules import Seen
-from spheroidd.inference.viability.related_viability import PlateStack, Regressor
+from spheroidd.daemon.scoring.sweeps import Sweeps
+from spheroidd.inference.viability.related_viability import Regressor
 from spheroidd.protocols.errors import NoRoomError, SpheroiddError, StackError, StorageError
+from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
@@ -30,8 +32,6 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
 
-_OVER = (StackState.FAILED, StackState.INCOMPLETE)
-_SETTLED = (*_OVER, StackState.SCORED)
 _RELATED = "related to the plate's controls"
 RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
 
@@ -63,15 +63,51 @@ class ScoringScheduler:
         self._again: set[StackKey] = (
             set(catalog.limits_used(plate_map.name, settings.model_sha256)) if settings.again else set()
         )
+        self._done: set[StackKey] = set()  # of these, what is recorded and not yet committed
         self._mixed = False  # some rows are scored anew and came out otherwise, some are still as they were
         self._nothing_to_lock = not self._n_controls
         self._excluded: Mapping[str, Exclusion] = {}  # as they were when the plate was last related
-        self._uncounted = catalog.uncounted_stacks(self._plate)  # asked again at every heartbeat
         self._related_early = True  # an earlier run may have ended before a plate's limits were final
         self.source_finished = False
         self._workers: set[int] = set()  # those that can take work, or have some
         if settings.limits:
             catalog.lock_limits(self._plate, settings.limits)
+        self._roles = {entry.well: entry.treatment.role for entry in plate_map}
+        self._order = {entry.well: number for number, entry in enumerate(plate_map)}
+        self._stacks = PlateStacks(catalog, self._plate)
+        self._left_keys: set[StackKey] = set()  # what `_left` gives, but for what is named here
+        self._left_unsure: set[StackKey] = set(self._stacks.rows)
+        self._uncounted = self._stacks.uncounted  # asked again at every heartbeat
+        self._sweeps = Sweeps(catalog, plate_map, self._stacks, regressor, self._standing)
+        self._limits: dict[str, Limits] | None = None
+        self._used: dict[StackKey, dict[str, Limits] | None] = {}
+        self._lights: dict[StackKey, StackLight] = {}
+        self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
+        self._rollbacks = catalog.rollbacks
+        self._read()
+
+    def _read(self) -> None:
+        """What of the catalog is remembered; only this scheduler changes it."""
+        self._used = self._catalog.limits_used(self._plate, self._model)
+        self._lights = self._catalog.stack_lights(self._plate)
+        self._read_limits()
+
+    def _read_limits(self) -> None:
+        self._limits = self._catalog.locked_limits(self._plate)
+        self._outdated = self._outdated_of(self._used)
+        self._left_unsure |= self._stacks.rows.keys()
+
+    def _look(self) -> None:
+        """Bring what is remembered up to date: after what main wrote, and where that was taken back."""
+        settled_before = len(self._stacks.unsettled)
+        self._left_unsure |= self._stacks.look()
+        if self._catalog.rollbacks != self._rollbacks:
+            self._rollbacks = self._catalog.rollbacks
+            self._left_keys.clear()
+            self._read()
+            self._sweeps.forget()
+        elif len(self._stacks.unsettled) < settled_before and self._used:
+            self._want(self._model)  # a stack ended: what waits for it may be final
 
     # -- what to do next ------------------------------------------------------------------------------------------
 
@@ -79,8 +115,8 @@ class ScoringScheduler:
         """Give idle workers their next jobs: stored stacks, then those that still grow, then those scored before."""
         if len(self._running) >= len(self._workers):
             return
-        measured = self._measured()
-        for row in sorted(self._left(), key=lambda row: (row.key in measured, row.state is StackState.ACQUIRING)):
+        self._look()
+        for row in sorted(self._left(), key=self._turn):
             if len(self._running) >= len(self._workers):
                 return
             if row.key in self._running or (row.state is StackState.ACQUIRING and not pool.follows_growing):
@@ -94,7 +130,10 @@ class ScoringScheduler:
 
     def idle(self) -> bool:
         """Nothing is being scored, and nothing stored can be: what waits for controls may wait for another run."""
-        return not self._running and not any(row.complete and self._job(row) for row in self._left())
+        if self._running:
+            return False
+        self._look()
+        return not self._sweeps.pending and not any(row.complete and self._job(row) for row in self._left())
 
     def score_again(self, wells: Set[WellId], who: str | None = None) -> int:
         """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
@@ -103,7 +142,8 @@ class ScoringScheduler:
         """
         keys = []
         with self._catalog.transaction():
-            for row in self._catalog.stacks(self._plate):
+            self._look()
+            for row in list(self._stacks.rows.values()):
                 if (wells and row.key.well not in wells) or not row.complete:
                     continue
                 if row.state is StackState.FAILED:
@@ -115,6 +155,7 @@ class ScoringScheduler:
                 new = {"model_sha256": self._model, "stacks": [str(key) for key in keys]}
                 self._catalog.append_event(Action.RESCORE_STARTED, plate=self._plate, new=new, who=who)
         self._again |= set(keys)
+        self._left_unsure |= set(keys)
         return len(keys)
 
     def describe(self) -> str:
@@ -128,16 +169,25 @@ class ScoringScheduler:
         return f"{'measuring limits of' if first.light_only else 'scoring'} {first.key}{more}"
 
     def _left(self) -> list[StackRow]:
-        done = (self._measured().keys() - self._again - self._outdated(self._model)) | self._given_up
-        states = (*_OVER, StackState.QUEUED)
-        return [row for row in self._catalog.stacks(self._plate) if row.key not in done and row.state not in states]
+        """What is to be scored, be it not stored yet; see `_turn` for the order."""
+        for key in self._left_unsure:
+            done = key in self._used and key not in self._again and key not in self._outdated
+            left = key in self._stacks.to_score and not done and key not in self._given_up
+            self._left_keys.add(key) if left else self._left_keys.discard(key)
+        self._left_unsure.clear()
+        return [self._stacks.rows[key] for key in self._left_keys]
+
+    def _turn(self, row: StackRow) -> tuple[bool, bool, int, int]:
+        """Stored stacks before the one that grows, those scored before last; in the map's order."""
+        key = row.key
+        return key in self._used, row.state is StackState.ACQUIRING, self._order.get(key.well, 0), key.stack
 
     def _job(self, row: StackRow) -> ScoreJob | None:
-        kind, limits = self._settings.normalisation, self._catalog.locked_limits(self._plate)
+        kind, limits = self._settings.normalisation, self._limits
         if kind is Normalisation.PLATE and limits is None:
             if self._nothing_to_lock:
                 kind = Normalisation.STACK  # said in the row's normalisation
-            elif not self._is_control(row.key) or row.key in self._catalog.stack_lights(self._plate):
+            elif not self._is_control(row.key) or row.key in self._lights:
                 return None
         return ScoreJob(row.key, kind, limits if kind is Normalisation.PLATE else None, self._settings.tolerance)
 
@@ -145,13 +195,15 @@ class ScoringScheduler:
         return self._role(key) in CONTROLS
 
     def _role(self, key: StackKey) -> WellRole:
-        return self._map[key.well].treatment.role
+        return self._roles[key.well]
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
     def record_scored(self, answer: Scored) -> None:
         """Keep the stack's light, write the measurement down, move the limits where it does, relate the plate anew."""
+        self._look()
         self._catalog.put_stack_light(answer.key, answer.light)
+        self._lights[answer.key] = answer.light
         self._catalog.put_stack_profile(answer.key, answer.profile)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
@@ -169,8 +221,15 @@ class ScoringScheduler:
             self._catalog.put_mask_evidence(answer.key, answer.measurement.model_sha256, answer.masks)
         for code in (FaultCode.STORAGE_MASKS, FaultCode.WORKER_DIED, FaultCode.RESCORE_FAILED):
             self._catalog.clear_fault(code, answer.key)
+        by_plate = answer.measurement.normalisation is Normalisation.PLATE
+        self._used[answer.key] = answer.measurement.limits if by_plate else None
+        self._outdated = (self._outdated - {answer.key}) | self._outdated_of([answer.key])
+        self._done.add(answer.key)
+        self._left_unsure.add(answer.key)
         self._record_moved_limits(answer.key)
-        self._relate(self._model, done=answer.key)
+        self._look()
+        self._sweeps.measured(self._model, answer.key, self._why())
+        self._related_early |= self._limits_may_move()
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
@@ -189,12 +248,12 @@ class ScoringScheduler:
 
     def _fail(self, key: StackKey, error: SpheroiddError) -> None:
         """A stack cannot be scored. A row that stands was made of images that were sound then: it stays as it is."""
-        if self._catalog.stack(key).state is StackState.SCORED and key not in self._outdated(self._model):
+        if self._catalog.stack(key).state is StackState.SCORED and key not in self._outdated:
             self._catalog.raise_fault(FaultCode.RESCORE_FAILED, error, key)
         else:
             self._catalog.end_stack(key, Ending.of(error, key))
         self._give_up(key)
-        self.record_relations()
+        self._want(self._model)
 
     def record_lost(self, event: WorkerLost) -> None:
         """A worker died: the stack it had is tried again, but not for ever. That its computer died counts for none."""
@@ -211,8 +270,10 @@ class ScoringScheduler:
     def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
         """Its worker is free again."""
         self._running.pop(answer.key, None)
+        self._left_unsure.add(answer.key)
         if isinstance(answer, Scored) and answer.measurement is not None:
             self._again.discard(answer.key)
+        self._done.discard(answer.key)
         if isinstance(answer, ScoringFailed):
             self._not_before_s[answer.key] = time.monotonic() + RETRY_S
             self._refusals[answer.key] += not isinstance(answer.error, NoRoomError)
@@ -220,6 +281,7 @@ class ScoringScheduler:
     def _give_up(self, key: StackKey) -> None:
         """Leave a stack alone for the rest of this run."""
         self._given_up.add(key)
+        self._left_unsure.add(key)
         self._again.discard(key)
 
     def lost(self, event: WorkerLost) -> None:
@@ -239,17 +301,18 @@ class ScoringScheduler:
         """Lock the plate's limits once no control well can add to them any more."""
         if self._settings.normalisation is not Normalisation.PLATE or self._nothing_to_lock:
             return
-        if self._catalog.locked_limits(self._plate) is not None:
+        if self._limits is not None:
             return
-        controls = [row for row in self._catalog.stacks(self._plate) if self._is_control(row.key)]
+        self._look()
+        controls = [row for row in self._stacks.rows.values() if self._is_control(row.key)]
         if len(controls) < self._n_controls and not self.source_finished:
             return
-        lights = self._catalog.stack_lights(self._plate)
-        if any(row.key not in lights and row.state not in _OVER for row in controls):
+        if any(row.key not in self._lights and row.state not in OVER for row in controls):
             return
-        limits = limits_of_wells(self._catalog, self._map)
+        limits = self._limits_now()
         if limits:
             self._catalog.lock_limits(self._plate, limits)
+            self._read_limits()
             return
         self._nothing_to_lock = True
         what = "no control well could be stored, so every stack is normalised by its own limits"
@@ -257,36 +320,31 @@ class ScoringScheduler:
             FaultCode.NO_PLATE_LIMITS, StackError(what, where=self._plate, do="image a control again")
         )
 
+    def _limits_now(self) -> dict[str, Limits]:
+        return limits_of_lights(self._map, self._lights, self._stacks.current, self._stacks.left_out)
+
     def _record_moved_limits(self, key: StackKey) -> None:
         """Move the plate's limits where this stack is brighter than those before it.
 
         Not those that the settings give, and not those of an older catalog as long as a control's light is unknown.
         """
-        old = self._catalog.locked_limits(self._plate)
+        old = self._limits
         if old is None or self._settings.limits or self._settings.normalisation is not Normalisation.PLATE:
             return
-        lights = self._catalog.stack_lights(self._plate)
-        measured = [row for row in self._catalog.stacks(self._plate) if row.state is StackState.SCORED]
-        if any(self._is_control(row.key) and row.key not in lights for row in measured):
+        self._look()
+        measured = [row.key for row in self._stacks.rows.values() if row.state is StackState.SCORED]
+        if any(one not in self._lights and self._is_control(one) for one in measured):
             return
-        new = limits_of_wells(self._catalog, self._map)
-        if new.keys() >= old.keys():
+        new = self._limits_now()
+        if new.keys() >= old.keys() and new != old:
             self._catalog.move_limits(self._plate, new, f"the light of {key} moved them")
+            self._read_limits()
 
-    def _measured(self) -> dict[StackKey, dict[str, Limits] | None]:
-        return self._catalog.limits_used(self._plate, self._model)
+    def _outdated_of(self, keys: Iterable[StackKey]) -> frozenset[StackKey]:
+        """Which of these were scored with other plate limits than the plate has now."""
+        return frozenset(key for key in keys if _differ(self._limits, self._used[key]))
 
-    def _outdated(self, model_sha256: str) -> set[StackKey]:
-        """What was scored with other plate limits than the plate has now."""
-        limits = self._catalog.locked_limits(self._plate)
-        used_by = self._catalog.limits_used(self._plate, model_sha256)
-        return {
-            key
-            for key, used in used_by.items()
-            if limits is not None and used is not None and any(limits.get(name) != one for name, one in used.items())
-        }
-
-    def _limits_may_move(self, stacks: Iterable[StackRow] | None = None) -> bool:
+    def _limits_may_move(self) -> bool:
         """Whether a well that is still to come may be brighter than all before: on a plate without killed wells.
 
         With killed wells the brightest has been seen; should another be brighter all the same, its rows, final or not,
@@ -296,90 +354,89 @@ class ScoringScheduler:
             return False
         if any(entry.treatment.role is WellRole.POSITIVE_CONTROL for entry in self._map):
             return False
-        found = self._catalog.stacks(self._plate) if stacks is None else stacks
-        return not self.source_finished or any(row.state not in _SETTLED for row in found)
+        return not self.source_finished or bool(self._stacks.unsettled)
 
-    def record_relations(self) -> None:
-        """Bring v_control, v_score, the trust and the status of every row of the plate up to date."""
-        self._relate(self._model)
+    # -- the plate's rows beside its controls ----------------------------------------------------------------------
+
+    @property
+    def relations_due(self) -> bool:
+        """Whether it is time to go on relating rows."""
+        return self._sweeps.pending and self._sweeps.due(quiet=self._is_quiet())
+
+    def record_relations(self, budget_s: float | None = None) -> None:
+        """Bring v_control, v_score, the trust and the status of the plate's rows up to date.
+
+        With a budget: of those of which it is known that they may have changed, for so many seconds. Without: of all.
+        """
+        self._look()
+        if budget_s is None:
+            self._want(self._model)
+        if self._sweeps.pending:
+            self._sweeps.run(budget_s, quiet=self._is_quiet())
 
     def relate_again(self, reason: str) -> None:
         """Relate every model's rows anew, after a person changed which stack counts or what a well holds."""
-        for model_sha256 in self._catalog.models(self._plate):
-            self._relate(model_sha256, reason)
+        self._look()
+        self._want_all(reason)
+        self._sweeps.run(None, quiet=True)
 
-    def _counting(self) -> frozenset[StackKey]:
-        """The stacks that count; see `current_stacks`."""
-        current = self._catalog.current_stacks(self._plate)
-        return frozenset(current - self._catalog.excluded_stacks(self._plate).keys())
-
-    def _relate(self, model_sha256: str, reason: str = "", done: StackKey | None = None) -> None:
-        """Relate the rows of one model; `done` is the stack whose new measurement is the occasion."""
-        excluded = self._catalog.excluded_wells(self._plate)
-        counts = self._counting()
-        stacks = {row.key: row for row in self._catalog.stacks(self._plate)}
-        measurements = self._catalog.measurements(self._plate, model_sha256, all_stacks=True)
-        measured = {row.key: row.measurement for row in measurements}
-        # What is scored once more stays as it stands for as long as everything comes out the same.
-        again = (self._again - {done} if self._mixed else set()) | self._outdated(model_sha256)
-        open_limits = self._limits_may_move(stacks.values())
-        self._related_early |= open_limits
-        given = [
-            PlateStack(
-                key,
-                self._role(key),
-                row.plan.z_step_um,
-                not open_limits and key not in again and row.state in _SETTLED,
-                measured.get(key),
-                # A repeat that is still to come may count: as long as it does not, the rows are provisional.
-                excluded=str(key.well) in excluded
-                or (key not in counts and (key in measured or row.state in _SETTLED)),
-            )
-            for key, row in stacks.items()
-        ]
-        for entry in self._map.imaged():  # a control that is not even planned yet may still come
-            key = StackKey(self._plate, entry.well)
-            if key not in stacks and not self.source_finished:
-                out = str(entry.well) in excluded
-                given.append(PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out))
-        reason = reason or self._why(excluded)
-        for key, related in relate_judged(given, self._regressor, self._seen(stacks, model_sha256)).items():
-            self._catalog.update_related(key, model_sha256, related, reason)
-
-    def _seen(self, stacks: Mapping[StackKey, StackRow], model_sha256: str) -> dict[StackKey, Seen]:
-        """What was measured of the plate's stacks besides their counts."""
-        lights, profiles = self._catalog.stack_lights(self._plate), self._catalog.stack_profiles(self._plate)
-        masks = self._catalog.mask_evidence(self._plate, model_sha256)
-        return {
-            key: Seen.of(row.plan, light=lights.get(key), profile=profiles.get(key), masks=masks.get(key))
-            for key, row in stacks.items()
-        }
-
-    def record_exclusions(self) -> Mapping[str, Exclusion]:
+    def record_exclusions(self, budget_s: float | None = None) -> Mapping[str, Exclusion]:
         """Relate every model's rows anew where a person excluded a well or took one in again, or the limits are final.
 
-        The exclusions as they are now; give them to `related_without` once this is committed.
+        With a budget that is only begun; `record_relations` goes on. The exclusions as they are now: give them to
+        `related_without` once this is committed.
         """
-        excluded = self._catalog.excluded_wells(self._plate)
+        self._look()
+        excluded = self._stacks.excluded
         if excluded != self._excluded or (self._related_early and not self._limits_may_move()):
-            for model_sha256 in self._catalog.models(self._plate):
-                self._relate(model_sha256)
-        uncounted = self._catalog.uncounted_stacks(self._plate)
-        if uncounted != self._uncounted:
-            others = sorted(map(str, uncounted ^ self._uncounted))
-            self.relate_again(f"{_RELATED}; which stack of a well counts has changed: {', '.join(others[:5])}")
-            self._uncounted = uncounted
+            self._want_all(self._why())
+        if self._stacks.uncounted != self._uncounted:
+            others = sorted(map(str, self._stacks.uncounted ^ self._uncounted))
+            self._want_all(f"{_RELATED}; which stack of a well counts has changed: {', '.join(others[:5])}")
+            self._uncounted = self._stacks.uncounted
+        if self._sweeps.pending:
+            self._sweeps.run(budget_s, quiet=self._is_quiet())
         return excluded
 
     def related_without(self, excluded: Mapping[str, Exclusion]) -> None:
-        """The plate's rows are related without these wells, and that is committed."""
+        """The plate's rows are related without these wells, or will be, and that is committed."""
         self._excluded = excluded
         self._related_early = self._limits_may_move()
 
-    def _why(self, excluded: Mapping[str, Exclusion]) -> str:
+    def _is_quiet(self) -> bool:
+        """Nothing else is to be done: no row that is still to come shares a sweep."""
+        return not self._running and not self._left()
+
+    def _want(self, model_sha256: str) -> None:
+        self._related_early |= self._limits_may_move()
+        self._sweeps.want(model_sha256, self._why())
+
+    def _want_all(self, reason: str) -> None:
+        for model_sha256 in self._catalog.models(self._plate):
+            self._sweeps.want(model_sha256, reason)
+
+    def _standing(self, model_sha256: str) -> Standing:
+        """How the plate stands for the rows of a model."""
+        outdated = self._outdated
+        if model_sha256 != self._model:
+            used = self._catalog.limits_used(self._plate, model_sha256)
+            outdated = frozenset(key for key, one in used.items() if _differ(self._limits, one))
+        # What is scored once more stays as it stands for as long as everything comes out the same.
+        again = self._again - self._done if self._mixed else set()
+        return Standing(self._limits_may_move(), outdated | again, self.source_finished)
+
+    def _why(self) -> str:
         """Why the plate is related: its excluded controls, where they are others than before, else its controls."""
+        excluded = self._stacks.excluded
         controls = {str(entry.well) for entry in self._map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
         out = [found for well, found in excluded.items() if well in controls and self._excluded.get(well) != found]
         back = [well for well in self._excluded if well in controls and well not in excluded]
         words = [f"control {found.well} excluded: {found.reason}" for found in out]
         return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
+
+
+def _differ(limits: Mapping[str, Limits] | None, used: Mapping[str, Limits] | None) -> bool:
+    """Whether a stack was scored with other plate limits than the plate has."""
+    if limits is None or used is None:
+        return False
+    return any(limits.get(name) != one for name, one in used.items())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob, StackLedger
-from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
+from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
+from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation
+from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation, UNetSegmenter
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
@@ -53,7 +56,7 @@ def score_stack(
     output = None if job.light_only else _StackOutput(plan, images, preprocessor.shape, segmenter, coarse)
     try:
         limits = job.limits if job.normalisation is Normalisation.PLATE else None
-        segmentation = StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=job.tolerance)
+        segmentation = _segmentation(preprocessor, segmenter, limits, job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
         slices = partial(ledger.acknowledged, job.key)
         for block in follow(plan, ledger, alive):
@@ -103,8 +106,13 @@ def _read(images: Path, block: Block, acknowledged: Mapping[int, int]) -> Pixels
         raise StackError(what, where=error.where, do=do) from error
 
 
-def _preprocessor(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None) -> StreamingPreprocessor:
-    return StreamingPreprocessor(
+def _preprocessor(
+    plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None
+) -> StreamingPreprocessor | DevicePreprocessor:
+    make: Any = StreamingPreprocessor
+    if isinstance(segmenter, UNetSegmenter) and segmenter.keeps_stacks_on_device:
+        make = partial(DevicePreprocessor, device=segmenter.device)
+    made: StreamingPreprocessor | DevicePreprocessor = make(
         n_z=plan.n_z,
         height=plan.height,
         width=plan.width,
@@ -114,6 +122,30 @@ def _preprocessor(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Li
         spacing_um=segmenter.spacing_um,
         known_limits=limits,
     )
+    return made
+
+
+def _segmentation(
+    preprocessor: StreamingPreprocessor | DevicePreprocessor,
+    segmenter: Segmenter,
+    limits: Mapping[str, Limits] | None = None,
+    tolerance: float = 0.0,
+) -> StreamingSegmentation:
+    if isinstance(preprocessor, DevicePreprocessor) and isinstance(segmenter, UNetSegmenter):
+        return DeviceSegmentation(preprocessor, segmenter, limits=limits, tolerance=tolerance)
+    return StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=tolerance)
+
+
+def _masks(model_shape: Shape, segmenter: Segmenter, shape: Shape, spacing_um: Spacing) -> MaskResampler | DeviceMasks:
+    given: dict[str, Any] = {
+        "model_shape": model_shape,
+        "model_spacing_um": segmenter.spacing_um,
+        "shape": shape,
+        "spacing_um": spacing_um,
+    }
+    if isinstance(segmenter, UNetSegmenter) and segmenter.keeps_stacks_on_device:
+        return DeviceMasks(**given, device=segmenter.device)
+    return MaskResampler(**given)
 
 
 def _each(slabs: Iterable[SegmentedSlab], alive: Callable[[], None]) -> Iterator[SegmentedSlab]:
@@ -162,12 +194,8 @@ class _StackOutput:
         coarse: CoarseStack,
     ) -> None:
         self._coarse = coarse
-        self._resampler = MaskResampler(
-            model_shape=model_shape,
-            model_spacing_um=segmenter.spacing_um,
-            shape=(plan.n_z, plan.height, plan.width),
-            spacing_um=(plan.z_step_um, plan.pixel_um, plan.pixel_um),
-        )
+        shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
+        self._resampler = _masks(model_shape, segmenter, shape, spacing_um)
         self._counter = StackCounter(plan, model_shape=model_shape, model_spacing_um=segmenter.spacing_um)
         attributes = {"model_sha256": segmenter.sha256}
         self._labels = {
@@ -212,12 +240,7 @@ def warm_up(segmenter: Segmenter) -> None:
     for channel in CHANNELS:
         preprocessor.feed(channel, 0, pixels)
     preprocessor.finish()
-    resampler = MaskResampler(
-        model_shape=preprocessor.shape,
-        model_spacing_um=segmenter.spacing_um,
-        shape=pixels.shape,
-        spacing_um=(0.5, 0.25, 0.25),
-    )
-    for slab in StreamingSegmentation(preprocessor, segmenter).finish():
+    resampler = _masks(preprocessor.shape, segmenter, pixels.shape, (0.5, 0.25, 0.25))
+    for slab in _segmentation(preprocessor, segmenter).finish():
         list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
     list(resampler.finish())

@@ -156,7 +156,7 @@ def _plates(catalog: CatalogReader) -> Iterator[Metric]:
     for row in catalog.query(_TRUST):
         trust.add_metric([row["plate"], row["trust"]], row["n"])
     yield trust
-    (acked,) = catalog.query("SELECT count(*) AS n FROM slices")
+    (acked,) = catalog.query("SELECT coalesce(sum(n_acked), 0) AS n FROM stacks")
     yield CounterMetricFamily("spheroidd_slices_acknowledged", "Slices that are durable and in the ledger", acked["n"])
     yield GaugeMetricFamily(
         "spheroidd_slices_missing", "Promised slices of stacks that ended without them", _missing(catalog)
@@ -167,9 +167,7 @@ def _plates(catalog: CatalogReader) -> Iterator[Metric]:
 
 
 def _missing(catalog: CatalogReader) -> int:
-    sql = """SELECT coalesce(sum(n_slices - (SELECT count(*) FROM slices WHERE slices.plate = stacks.plate
-        AND slices.well = stacks.well AND slices.stack = stacks.stack)), 0) AS n
-        FROM stacks WHERE ended IN (:short, :failed)"""
+    sql = "SELECT coalesce(sum(n_slices - n_acked), 0) AS n FROM stacks WHERE ended IN (:short, :failed)"
     return int(catalog.query(sql, {"short": StackEnd.SHORT, "failed": StackEnd.FAILED})[0]["n"])
 
 

@@ -52,7 +52,7 @@ def resampled_shape(shape: Shape, spacing_um: Spacing, wanted_um: Spacing) -> Sh
 def resampling_axis(n: int, spacing_um: float, wanted_um: float) -> Axis:
     """Area averaging where voxels get larger, linear interpolation where they get smaller."""
     n_out, ratio = resampled_size(n, spacing_um, wanted_um), wanted_um / spacing_um
-    return _averaging(n, n_out, ratio) if ratio > 1 else _interpolating(n, n_out, ratio)
+    return _averaging(n, n_out, ratio) if ratio > 1 else interpolating_axis(n, n_out, ratio)
 
 
 def _averaging(n: int, n_out: int, ratio: float) -> Axis:
@@ -65,7 +65,7 @@ def _averaging(n: int, n_out: int, ratio: float) -> Axis:
     return Axis(starts, counts, (overlap / overlap.sum(1, keepdims=True)).astype(np.float32))
 
 
-def _interpolating(n: int, n_out: int, ratio: float) -> Axis:
+def interpolating_axis(n: int, n_out: int, ratio: float) -> Axis:
     """Sample n voxels at the centres of n_out boxes of `ratio` voxels; the outermost voxels are repeated."""
     centres = np.round((np.arange(n_out) + 0.5) * ratio - 0.5, _DIGITS).clip(0, n - 1)
     starts = np.floor(centres).astype(np.int64)
@@ -131,7 +131,7 @@ class MaskResampler:
         if min(*model_shape, *shape) < 1 or min(*model_spacing_um, *spacing_um) <= 0:
             raise ConfigError(f"masks cannot go from {model_shape} to {shape}", do="give sizes and spacings above 0")
         axes = zip(model_shape, shape, model_spacing_um, spacing_um, strict=True)
-        self._z, self._y, self._x = (_interpolating(n, n_out, own / model) for n, n_out, model, own in axes)
+        self._z, self._y, self._x = (interpolating_axis(n, n_out, own / model) for n, n_out, model, own in axes)
         self._model_shape, self._shape = model_shape, shape
         self._threshold = np.float32(threshold)
         self._fed = 0

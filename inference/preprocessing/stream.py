@@ -52,7 +52,7 @@ class StreamingPreprocessor:
         known_limits: Mapping[str, Limits] | None = None,
         background: float = BACKGROUND,
     ) -> None:
-        _check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
+        check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ConfigError(f"percentiles are {percentiles}", do="give two that rise, 0 to 100")
         missing = set(channels) - set(known_limits) if known_limits is not None else set()
@@ -227,7 +227,7 @@ def preprocess(
 ) -> tuple[NDArray[np.float32], dict[str, Limits]]:
     """A whole raw stack (channel, z, y, x) at once: the volume (2, z, y, x), and the limits used (its own if None)."""
     own_um = (z_step_um, pixel_um, pixel_um)
-    _check_geometry(stack.shape[1:], own_um, spacing_um, channels)
+    check_geometry(stack.shape[1:], own_um, spacing_um, channels)
     used: dict[str, Limits] = {}
     volumes: dict[str, NDArray[np.float32]] = {}
     for channel, raw in zip(channels, stack, strict=True):
@@ -243,7 +243,8 @@ def preprocess(
     return np.stack([volumes.get(channel, absent) for channel in CHANNELS]), used
 
 
-def _check_geometry(shape: tuple[int, ...], own_um: Spacing, spacing_um: Spacing, channels: tuple[str, ...]) -> None:
+def check_geometry(shape: tuple[int, ...], own_um: Spacing, spacing_um: Spacing, channels: tuple[str, ...]) -> None:
+    """ConfigError for sizes, voxels or channels that no stack has."""
     if len(shape) != 3 or min(shape) < 1:
         raise ConfigError(f"a stack of {shape} slices, rows and columns", do="each must be 1 or more")
     if not all(np.isfinite(length) and length > 0 for length in (*own_um, *spacing_um)):

@@ -48,9 +48,10 @@ def relate_judged(
     ]
     flags = judge_rows(evidence)
     found = relate([replace(stack, flags=flags.get(stack.key)) for stack in stacks], regressor)
-    return {key: _with(related, flags[key]) for key, related in found.items()}
+    return {key: with_flags(related, flags[key]) for key, related in found.items()}
 
 
-def _with(related: Related, flags: tuple[TrustFlag, ...]) -> Related:
+def with_flags(related: Related, flags: tuple[TrustFlag, ...]) -> Related:
+    """A relation with the flags of its row, and those that show in the relation itself."""
     together = in_order((*flags, *judge_related(related)))
     return replace(related, trust=trust_of(together), trust_flags=together)

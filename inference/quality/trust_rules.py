@@ -311,54 +311,102 @@ _NO_PICTURE = frozenset((TrustFlag.CAMERA_NOISE, TrustFlag.CHANNEL_FLAT))
 # -- beside the plate --------------------------------------------------------------------------------------------------
 
 
-def beside_plate(
-    rows: Sequence[RowEvidence], own: Mapping[StackKey, frozenset[TrustFlag]], limits: TrustLimits = LIMITS
-) -> Iterator[tuple[StackKey, TrustFlag]]:
-    """What shows only beside the other stacks of the plate. `own` are the flags that each has by itself: one whose
-    images say nothing is no measure for others.
+@dataclass(frozen=True, slots=True)
+class RowFigures:
+    """What a row adds to its plate's levels: figures of its own, which do not change as long as the row does not."""
+
+    role: WellRole
+    n_cells: int
+    live_adu: float | None
+    sharpness: Mapping[str, float]
+    sizes: tuple[float | None, float | None]
+    v_count: float | None
+
+    @classmethod
+    def of(cls, row: RowEvidence, limits: TrustLimits = LIMITS) -> Self:
+        """The figures of one row."""
+        sharp = {channel: value for channel in CHANNELS if (value := _sharpness(row, channel)) is not None}
+        adu = _adu(row, LIVE_CHANNEL) if row.seen.profile else None
+        many = (_many(row, 0, limits), _many(row, 1, limits))
+        return cls(row.role, _n_cells(row), adu, sharp, many, row.measurement.v_count)
+
+
+@dataclass(frozen=True, slots=True)
+class PlateLevels:
+    """What is usual on a plate: medians over the rows that are sound by themselves; None where too few say it.
+
+    `upper` and `lower` are the V count of untreated and of killed wells, of all rows that are not excluded.
     """
-    rows = [row for row in rows if not row.excluded]
-    sound = [row for row in rows if not own.get(row.key)]
-    pictures = [row for row in rows if not own.get(row.key, frozenset()) & _NO_PICTURE]
-    yield from _dim(pictures, sound, limits)
-    yield from _without_dead(pictures, sound, limits)
-    yield from _blunt(pictures, sound, limits)
-    yield from _odd_sizes(pictures, sound, limits)
-    yield from _controls(rows, limits)
+
+    compared: bool = False  # there are enough sound rows to compare with
+    live_adu: float | None = None
+    n_cells: float = 0.0
+    sharpness: Mapping[str, float] = field(default_factory=dict)
+    sizes: tuple[float | None, float | None] = (None, None)
+    upper: float | None = None
+    lower: float = 0.0
+
+    @classmethod
+    def of(cls, sound: Sequence[RowFigures], rows: Sequence[RowFigures], limits: TrustLimits = LIMITS) -> Self:
+        """The levels of a plate: `rows` are those that are not excluded, `sound` those of them without own flags."""
+        adu = [row.live_adu for row in sound if row.role is WellRole.NEGATIVE_CONTROL and row.live_adu is not None]
+        sharp = {channel: [row.sharpness[channel] for row in sound if channel in row.sharpness] for channel in CHANNELS}
+        usual = [[size for row in sound if (size := row.sizes[which]) is not None] for which in (0, 1)]
+        live, dead = (statistics.median(found) if len(found) >= limits.compared else None for found in usual)
+        alive = {
+            role: [row.v_count for row in rows if row.role is role and row.v_count is not None]
+            for role in (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)
+        }
+        untreated, killed = alive[WellRole.NEGATIVE_CONTROL], alive[WellRole.POSITIVE_CONTROL]
+        return cls(
+            compared=len(sound) >= limits.compared,
+            live_adu=statistics.median(adu) if adu else None,
+            n_cells=statistics.median(row.n_cells for row in sound) if sound else 0.0,
+            sharpness={c: statistics.median(found) for c, found in sharp.items() if len(found) >= limits.compared},
+            sizes=(live, dead),
+            upper=statistics.median(untreated) if untreated else None,
+            lower=statistics.median(killed) if killed else 0.0,
+        )
 
 
-def _dim(
-    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
-) -> Iterator[tuple[StackKey, TrustFlag]]:
-    """Darker than the plate in both channels; or without calcein where untreated wells have much of it."""
-    for row in rows:
-        light = row.seen.light
-        parts = [
-            (light.channels[channel].high - light.channels[channel].low) / (used.high - used.low)
-            for channel, used in row.measurement.limits.items()
-            if light is not None and channel in light.channels and used.high > used.low
-        ]
-        if len(sound) >= limits.compared and parts and max(parts) < limits.dim:
-            yield row.key, TrustFlag.TOO_DIM
-    untreated = [row for row in sound if row.role is WellRole.NEGATIVE_CONTROL and row.seen.profile]
-    usual = [_adu(row, LIVE_CHANNEL) for row in untreated]
-    for row in rows if usual else ():
-        if row.seen.profile and _adu(row, LIVE_CHANNEL) < limits.live_contrast * statistics.median(usual):
-            yield row.key, TrustFlag.LIVE_DYE_ABSENT
-
-
-def _without_dead(
-    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
-) -> Iterator[tuple[StackKey, TrustFlag]]:
-    """Few cells, none of them dead, and 561 shows what 488 shows: the dead ones were not stained."""
-    if len(sound) < limits.compared:
+def beside_plate(
+    row: RowEvidence, own: frozenset[TrustFlag], levels: PlateLevels, limits: TrustLimits = LIMITS
+) -> Flags:
+    """What shows only beside the other stacks of the plate. `own` are the flags that the row has by itself: where its
+    images say nothing, there is nothing to compare.
+    """
+    if row.excluded:
         return
-    usual = statistics.median(_n_cells(row) for row in sound)
-    for row in rows:
-        light = row.seen.light
-        alike = light is not None and (light.correlation or 0.0) > limits.no_dead_beside
-        if alike and row.measurement.n_dead == 0 and 0 < _n_cells(row) < limits.few_cells * usual:
-            yield row.key, TrustFlag.DEAD_DYE_ABSENT
+    if not own & _NO_PICTURE:
+        yield from _dim(row, levels, limits)
+        yield from _without_dead(row, levels, limits)
+        yield from _blunt(row, levels, limits)
+        yield from _odd_sizes(row, levels, limits)
+    yield from _controls(row, levels, limits)
+
+
+def _dim(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
+    """Darker than the plate in both channels; or without calcein where untreated wells have much of it."""
+    light = row.seen.light
+    parts = [
+        (light.channels[channel].high - light.channels[channel].low) / (used.high - used.low)
+        for channel, used in row.measurement.limits.items()
+        if light is not None and channel in light.channels and used.high > used.low
+    ]
+    if levels.compared and parts and max(parts) < limits.dim:
+        yield TrustFlag.TOO_DIM
+    usual = levels.live_adu
+    if usual is not None and row.seen.profile and _adu(row, LIVE_CHANNEL) < limits.live_contrast * usual:
+        yield TrustFlag.LIVE_DYE_ABSENT
+
+
+def _without_dead(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
+    """Few cells, none of them dead, and 561 shows what 488 shows: the dead ones were not stained."""
+    light = row.seen.light
+    alike = light is not None and (light.correlation or 0.0) > limits.no_dead_beside
+    few = 0 < _n_cells(row) < limits.few_cells * levels.n_cells
+    if levels.compared and alike and row.measurement.n_dead == 0 and few:
+        yield TrustFlag.DEAD_DYE_ABSENT
 
 
 def _n_cells(row: RowEvidence) -> int:
@@ -370,19 +418,12 @@ def _adu(row: RowEvidence, channel: str) -> float:
     return found.contrast_adu if found else 0.0
 
 
-def _blunt(
-    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
-) -> Iterator[tuple[StackKey, TrustFlag]]:
+def _blunt(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
     """Blurred beside the plate's other stacks, in the channel where it does best."""
-    usual: dict[str, float] = {}
-    for channel in CHANNELS:
-        found = [value for row in sound if (value := _sharpness(row, channel)) is not None]
-        if len(found) >= limits.compared:
-            usual[channel] = statistics.median(found)
-    for row in rows:
-        ratios = [value / usual[c] for c in usual if (value := _sharpness(row, c)) is not None]
-        if ratios and max(ratios) < limits.sharp:
-            yield row.key, TrustFlag.OUT_OF_FOCUS
+    usual = levels.sharpness
+    ratios = [value / usual[c] for c in usual if (value := _sharpness(row, c)) is not None]
+    if ratios and max(ratios) < limits.sharp:
+        yield TrustFlag.OUT_OF_FOCUS
 
 
 def _sharpness(row: RowEvidence, channel: str) -> float | None:
@@ -390,19 +431,14 @@ def _sharpness(row: RowEvidence, channel: str) -> float | None:
     return found.sharpness if found else None
 
 
-def _odd_sizes(
-    rows: Sequence[RowEvidence], sound: Sequence[RowEvidence], limits: TrustLimits
-) -> Iterator[tuple[StackKey, TrustFlag]]:
+def _odd_sizes(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
     """Cells of another size than the plate's."""
-    for which in (0, 1):
-        known = {row.key: size for row in rows if (size := _many(row, which, limits)) is not None}
-        usual = [known[row.key] for row in sound if row.key in known]
-        if len(usual) < limits.compared:
+    for which, middle in enumerate(levels.sizes):
+        size = _many(row, which, limits)
+        if middle is None or size is None:
             continue
-        middle = statistics.median(usual)
-        for key, size in known.items():
-            if not limits.beside_plate[0] <= size / middle <= limits.beside_plate[1]:
-                yield key, TrustFlag.OBJECT_SIZE
+        if not limits.beside_plate[0] <= size / middle <= limits.beside_plate[1]:
+            yield TrustFlag.OBJECT_SIZE
 
 
 def _many(row: RowEvidence, which: int, limits: TrustLimits) -> float | None:
@@ -410,34 +446,31 @@ def _many(row: RowEvidence, which: int, limits: TrustLimits) -> float | None:
     return sizes(row.measurement)[which] if n is not None and n >= 2 * limits.enough else None
 
 
-def _controls(rows: Sequence[RowEvidence], limits: TrustLimits) -> Iterator[tuple[StackKey, TrustFlag]]:
+def _controls(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
     """Untreated wells are more alive than killed ones: each control lies on its own side of the middle between them.
 
     Where the sides are exchanged, every figure of the plate that rests on controls is in doubt.
     """
-    wrong = TrustFlag.CONTROLS_WRONG_SIDE
-    alive = {row.key: v for row in rows if (v := row.measurement.v_count) is not None}
-    untreated = [row.key for row in rows if row.role is WellRole.NEGATIVE_CONTROL and row.key in alive]
-    killed = [row.key for row in rows if row.role is WellRole.POSITIVE_CONTROL and row.key in alive]
-    if not untreated:
+    if levels.upper is None:
         return
-    upper = statistics.median(alive[key] for key in untreated)
-    lower = statistics.median(alive[key] for key in killed) if killed else 0.0
-    if upper < limits.untreated_alive or upper <= lower:
-        yield from ((row.key, wrong) for row in rows)
+    if levels.upper < limits.untreated_alive or levels.upper <= levels.lower:
+        yield TrustFlag.CONTROLS_WRONG_SIDE
         return
-    middle = (upper + lower) / 2
-    yield from ((key, wrong) for key in untreated if alive[key] < middle)
-    yield from ((key, wrong) for key in killed if alive[key] > middle)
+    alive, middle = row.measurement.v_count, (levels.upper + levels.lower) / 2
+    if alive is None:
+        return
+    below = row.role is WellRole.NEGATIVE_CONTROL and alive < middle
+    if below or (row.role is WellRole.POSITIVE_CONTROL and alive > middle):
+        yield TrustFlag.CONTROLS_WRONG_SIDE
 
 
 def flags_of(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[StackKey, frozenset[TrustFlag]]:
     """The flags of every scored row of a plate by one model: its own, and those that show beside the others."""
     own = {row.key: own_flags(row, limits) for row in rows}
-    found = {key: set(flags) for key, flags in own.items()}
-    for key, flag in beside_plate(rows, own, limits):
-        found[key].add(flag)
-    return {key: frozenset(flags) for key, flags in found.items()}
+    figures = {row.key: RowFigures.of(row, limits) for row in rows if not row.excluded}
+    sound = [one for key, one in figures.items() if not own[key]]
+    levels = PlateLevels.of(sound, list(figures.values()), limits)
+    return {row.key: own[row.key].union(beside_plate(row, own[row.key], levels, limits)) for row in rows}
 
 
 def own_flags(row: RowEvidence, limits: TrustLimits = LIMITS) -> frozenset[TrustFlag]:

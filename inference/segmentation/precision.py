@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "SPHEROIDD_PRECISION"
 AUTO = "auto"
+CPU_WHOLE_WAY = "cpu-torch"  # a device: a GPU's whole way on the CPU, which proves it where there is none
 CHOICES = (AUTO, *(kind.value for kind in Precision))
 
 

@@ -15,7 +15,7 @@ from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNet, fold_batchnorm
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.preprocessing.intensity import moved
-from spheroidd.inference.segmentation.precision import AUTO, choose_precision
+from spheroidd.inference.segmentation.precision import AUTO, CPU_WHOLE_WAY, choose_precision
 from spheroidd.inference.segmentation.tiles import Tile, tile_axis
 from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.ports import Prediction, Preprocessor, Segmenter
@@ -41,7 +41,11 @@ class UNetSegmenter:
     """
 
     def __init__(self, model: UNet, card: ModelCard, device: str = "auto", precision: str = AUTO) -> None:
+        self._whole_way = device == CPU_WHOLE_WAY
         self._device = torch.device(_choose_device(device))
+        if self._device.type == "cuda":  # the same stack gives the same masks, and fp32 is what its name says
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._precision = choose_precision(self._device, precision)
         self._dtype = choose_dtype(self._device, precision)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
@@ -88,6 +92,42 @@ class UNetSegmenter:
         live, dead = probability[:, :z, :y, :x]
         live_density, dead_density = density[:, :z, :y, :x] * np.float32(DENSITY_UNIT_PER_UM3)
         return Prediction(live, dead, live_density, dead_density)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def keeps_stacks_on_device(self) -> bool:
+        """Whether a stack's whole way should be on the device: on a GPU, and where a test asks for it on the CPU."""
+        return self._device.type != "cpu" or self._whole_way
+
+    @torch.inference_mode()
+    def predict_many(self, regions: torch.Tensor) -> torch.Tensor:
+        """Regions (n, 2, z, y, x), float32 on the device: (n, 4, z, y, x), the parts of a `Prediction` in its order.
+
+        A region in which no channel varies by the card's `background` is answered with zeros, unseen.
+        """
+        n, _, *shape = regions.shape
+        found = torch.zeros((n, 4, *shape), device=regions.device)
+        bound = self.card.background
+        flat = regions.flatten(2)
+        seen = list(range(n))
+        if bound is not None:
+            seen = torch.nonzero((flat.amax(2) - flat.amin(2)).amax(1) >= bound).flatten().tolist()
+        if not seen:
+            return found
+        pad = [-size % self.card.settings.multiple for size in shape]
+        given = regions[seen]
+        if any(pad):
+            given = torch.nn.functional.pad(given, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate")
+        given = given.to(self._dtype).contiguous(memory_format=torch.channels_last_3d)
+        probability, density = self._model.infer(given)
+        z, y, x = shape
+        found[seen, :2] = probability[:, :, :z, :y, :x]
+        found[seen, 2:] = density[:, :, :z, :y, :x] * DENSITY_UNIT_PER_UM3
+        return found
 
     @torch.inference_mode()
     def _run(self, region: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -224,9 +264,9 @@ class StreamingSegmentation:
         whole = Prediction(*(np.empty((depth, height, width), np.float32) for _ in range(4)))
         for y in self._tiles_y:
             for x in self._tiles_x:
-                region = _cut(volume, (Tile(0, row.stop - row.start, 0, 0), y, x))
+                region = cut_tile(volume, (Tile(0, row.stop - row.start, 0, 0), y, x))
                 for part, tile in zip(whole, self._segmenter.predict(region), strict=True):
-                    core = tile[_inside(row), _inside(y), _inside(x)]
+                    core = tile[inside(row), inside(y), inside(x)]
                     part[:, y.core_start : y.core_stop, x.core_start : x.core_stop] = core
         return whole
 
@@ -245,18 +285,21 @@ def load_segmenter(
     return UNetSegmenter(network, card, device, precision)
 
 
-def _cut(volume: NDArray[np.float32], tiles: tuple[Tile, Tile, Tile]) -> NDArray[np.float32]:
+def cut_tile(volume: NDArray[np.float32], tiles: tuple[Tile, Tile, Tile]) -> NDArray[np.float32]:
     """The voxels of a tile (channel, z, y, x); beyond the volume's end its last plane, row or column is repeated."""
     part = volume[:, *(slice(tile.start, tile.stop) for tile in tiles)]
     missing = [(0, 0), *((0, tile.stop - tile.start - n) for tile, n in zip(tiles, part.shape[1:], strict=True))]
     return np.pad(part, missing, mode="edge") if any(n for _, n in missing) else part
 
 
-def _inside(tile: Tile) -> slice:
+def inside(tile: Tile) -> slice:
+    """Where a tile's core lies within it."""
     return slice(tile.core_start - tile.start, tile.core_stop - tile.start)
 
 
 def _choose_device(device: str) -> str:
+    if device == CPU_WHOLE_WAY:
+        return "cpu"
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from spheroidd.inference.viability.related_viability import ControlProfiles
 from spheroidd.protocols.durable import write_atomically
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.json_text import parse_json
@@ -61,7 +62,8 @@ def features(
     """
     if len(control_um3_by_z) == 0:
         return None
-    control = _control_profile(tuple(map(tuple, control_um3_by_z)), z_step_um)
+    known = isinstance(control_um3_by_z, ControlProfiles)  # then it is found again without looking at every number
+    control = _control_profile(control_um3_by_z if known else tuple(map(tuple, control_um3_by_z)), z_step_um)
     level = control.mean()
     if not level > 0:
         return None
@@ -70,7 +72,7 @@ def features(
 
 
 @lru_cache(maxsize=2)  # every well of a plate is related to the same controls, each time one more is scored
-def _control_profile(control_um3_by_z: tuple[tuple[float, ...], ...], z_step_um: float) -> NDArray[np.float64]:
+def _control_profile(control_um3_by_z: Sequence[Sequence[float]], z_step_um: float) -> NDArray[np.float64]:
     profile: NDArray[np.float64] = np.median([depth_profile(one, z_step_um) for one in control_um3_by_z], axis=0)
     return profile
 

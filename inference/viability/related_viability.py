@@ -86,53 +86,84 @@ class _Judged(TypedDict):
     trust_flags: tuple[TrustFlag, ...] | None
 
 
-def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
-    """Relate every scored stack to the untreated controls of the plate that the same model scored.
+class ControlProfiles(tuple[tuple[float, ...], ...]):
+    """The controls' depth profiles, equal only to themselves: what follows is found once, not for each row."""
 
-    `stacks` are all stacks of one plate, the controls that were not scored included: as long as one of those is not
-    settled, every row stays provisional. The answer depends on the given stacks only, not on their order.
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+class _Comparable:
+    """The measurements by one model that a row is related to."""
+
+    def __init__(self, measurements: Sequence[StackMeasurement]) -> None:
+        self.measurements = measurements
+        self.median_um3 = statistics.median(m.live_um3 for m in measurements if m.live_um3 is not None)
+        self.profiles = ControlProfiles(m.live_um3_by_z for m in measurements)
+
+
+class PlateControls:
+    """What the rows of one plate are related to; made once of all its stacks, then asked for each row.
+
+    `stacks` are all stacks of the plate, judged, the controls that were not scored included: as long as one of those is
+    not settled, every row stays provisional. The answers depend on the given stacks only, not on their order.
     """
+
+    def __init__(self, stacks: Iterable[PlateStack]) -> None:
+        untreated = [stack for stack in stacks if stack.role is WellRole.NEGATIVE_CONTROL]
+        included = sorted((stack for stack in untreated if not stack.excluded), key=lambda stack: stack.key)
+        controls = [stack for stack in included if stack.trust is not Trust.FAIL]
+        self.settled = all(stack.settled for stack in included)  # one that failed may be scored again
+        without = NO_CONTROL_TRUSTED if included else NO_CONTROL_INCLUDED if untreated else NO_CONTROL_WELL
+        self._missing = (NO_CONTROL_LEFT if self.settled else NO_CONTROL_YET) if controls else without
+        by_model: dict[str, list[StackMeasurement]] = {}
+        for stack in controls:
+            if stack.measurement is not None and stack.measurement.live_um3 is not None:
+                by_model.setdefault(stack.measurement.model_sha256, []).append(stack.measurement)
+        self._comparable = {model: _Comparable(found) for model, found in by_model.items()}
+
+    def same_as(self, other: "PlateControls") -> bool:
+        """Whether every row is related as it would be to the others: the same measurements, not only equal ones."""
+        if (self.settled, self._missing) != (other.settled, other._missing):
+            return False
+        pairs = ((other._comparable.get(model), one) for model, one in self._comparable.items())
+        return len(self._comparable) == len(other._comparable) and all(
+            theirs is not None
+            and len(theirs.measurements) == len(ours.measurements)
+            and all(a is b for a, b in zip(theirs.measurements, ours.measurements, strict=True))
+            for theirs, ours in pairs
+        )
+
+    def relate(self, stack: PlateStack, measurement: StackMeasurement, regressor: Regressor | None = None) -> Related:
+        """What a scored stack is beside these controls."""
+        status = WellStatus.FINAL if self.settled and stack.settled else WellStatus.PROVISIONAL
+        judged: _Judged = {"trust": stack.trust, "trust_flags": stack.flags}
+        if stack.flags is not None and stack.trust is Trust.FAIL:
+            return Related(status, failed_reason(stack.flags), **judged)
+        if measurement.live_um3 is None:
+            return Related(status, NO_LIVE_CHANNEL, **judged)
+        comparable = self._comparable.get(measurement.model_sha256)
+        if comparable is None:
+            return Related(status, self._missing, **judged)
+        percent = v_control(measurement.live_um3, (comparable.median_um3,))
+        if percent is None:
+            return Related(status, NO_LIVE_CONTROL, **judged)
+        score = regressor and regressor.predict(measurement.live_um3_by_z, stack.z_step_um, comparable.profiles)
+        return Related(status, None, percent, *(score or (None, None, None)), **judged)
+
+
+def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:
+    """Relate every scored stack to the plate's untreated controls that the same model scored; see PlateControls."""
     stacks = tuple(stacks)
-    untreated = [stack for stack in stacks if stack.role is WellRole.NEGATIVE_CONTROL]
-    included = [stack for stack in untreated if not stack.excluded]
-    controls = [stack for stack in included if stack.trust is not Trust.FAIL]
-    settled = all(stack.settled for stack in included)  # one that failed may be scored again
-    without = NO_CONTROL_TRUSTED if included else NO_CONTROL_INCLUDED if untreated else NO_CONTROL_WELL
+    controls = PlateControls(stacks)
     return {
-        stack.key: _relate(stack, stack.measurement, controls, settled, without, regressor)
+        stack.key: controls.relate(stack, stack.measurement, regressor)
         for stack in stacks
         if stack.measurement is not None
     }
-
-
-def _relate(
-    stack: PlateStack,
-    measurement: StackMeasurement,
-    controls: Sequence[PlateStack],
-    settled: bool,
-    without: str,
-    regressor: Regressor | None,
-) -> Related:
-    status = WellStatus.FINAL if settled and stack.settled else WellStatus.PROVISIONAL
-    judged: _Judged = {"trust": stack.trust, "trust_flags": stack.flags}
-    if stack.flags is not None and stack.trust is Trust.FAIL:
-        return Related(status, failed_reason(stack.flags), **judged)
-    if measurement.live_um3 is None:
-        return Related(status, NO_LIVE_CHANNEL, **judged)
-    comparable = [
-        control.measurement
-        for control in controls
-        if control.measurement is not None
-        and control.measurement.live_um3 is not None
-        and control.measurement.model_sha256 == measurement.model_sha256
-    ]
-    if not comparable:
-        missing = NO_CONTROL_LEFT if settled else NO_CONTROL_YET
-        return Related(status, missing if controls else without, **judged)
-    percent = v_control(measurement.live_um3, [c.live_um3 for c in comparable if c.live_um3 is not None])
-    if percent is None:
-        return Related(status, NO_LIVE_CONTROL, **judged)
-    score = regressor and regressor.predict(
-        measurement.live_um3_by_z, stack.z_step_um, [control.live_um3_by_z for control in comparable]
-    )
-    return Related(status, None, percent, *(score or (None, None, None)), **judged)

@@ -17,9 +17,11 @@ class Desk:
     """A scoring scheduler with nothing to score."""
 
     source_finished = True
+    relations_due = False
 
     def lock_when_ready(self) -> None: ...
-    def record_exclusions(self) -> tuple[str, ...]:
+    def record_relations(self, budget_s: float) -> None: ...
+    def record_exclusions(self, budget_s: float) -> tuple[str, ...]:
         return ()
 
     def related_without(self, excluded: object) -> None: ...

@@ -1,0 +1,187 @@
+"""The rows of one plate by one model beside its controls, kept up to date as wells come in: a new row costs itself.
+
+What relating needs of a row is read once and remembered. A row is related at once beside the plate as it was last
+swept. A sweep relates every row whose own facts, or whose plate's, changed since; it goes on in small steps, so that
+main can do other things between them. A sweep's end is what `relate_judged` says of the whole plate, however it came
+about.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.plate_stacks import SETTLED, PlateStacks
+from spheroidd.inference.quality.row_trust import with_flags
+from spheroidd.inference.quality.trust_rules import (
+    PlateLevels,
+    RowEvidence,
+    RowFigures,
+    Seen,
+    beside_plate,
+    own_flags,
+)
+from spheroidd.inference.viability.related_viability import PlateControls, PlateStack, Regressor
+from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import TrustFlag, in_order
+
+_STEP = 64  # rows of those parts of a sweep that take microseconds a row
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a plate stands, besides what was measured: `open_limits` that its limits may still move, `again` the stacks
+    that are to be scored once more.
+    """
+
+    open_limits: bool
+    again: frozenset[StackKey]
+    source_finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is remembered of a measured stack."""
+
+    measurement: StackMeasurement
+    seen: Seen
+    own: frozenset[TrustFlag]
+    figures: RowFigures
+
+
+class PlateRelations:
+    """See the module. `stacks` is shared with whoever else looks at the plate, who keeps it up to date."""
+
+    def __init__(
+        self, catalog: Catalog, plate_map: PlateMap, stacks: PlateStacks, model_sha256: str, regressor: Regressor
+    ) -> None:
+        self._catalog, self._map, self._stacks = catalog, plate_map, stacks
+        self._roles = {entry.well: entry.treatment.role for entry in plate_map}
+        self._model, self._regressor = model_sha256, regressor
+        self._rows: dict[StackKey, _Row] = {}
+        self._written: dict[StackKey, tuple[PlateStack, Related]] = {}  # what was given, what the catalog then had
+        self._levels: PlateLevels | None = None
+        self._controls: PlateControls | None = None
+        self._swept_beside: PlateControls | None = None  # every row is related to these
+        self._controls_are_newer = False
+        self._unread = dict.fromkeys(catalog.measured(plate_map.name, model_sha256))
+
+    def forget(self) -> None:
+        """Something that was written was taken back: read everything anew."""
+        self._rows.clear()
+        self._written.clear()
+        self._levels = self._controls = self._swept_beside = None
+        self._unread = dict.fromkeys(self._catalog.measured(self._map.name, self._model))
+
+    def measured(self, key: StackKey) -> None:
+        """A stack has a new measurement."""
+        self._unread[key] = None
+        self._written.pop(key, None)
+        self._controls_are_newer |= self._role(key) is WellRole.NEGATIVE_CONTROL
+
+    def relate_alone(self, key: StackKey, standing: Standing, reason: str) -> None:
+        """Relate one row beside the plate as it was last swept; nothing where it never was.
+
+        The next sweep may change it; as long as a control is newer than the last one, it is provisional.
+        """
+        if self._levels is None or self._controls is None:
+            return
+        row = self._row(key)
+        if row is None:
+            return
+        given = self._judged(self._given(key, standing), row, self._levels)
+        related = self._related(given, row, self._controls)
+        if self._controls_are_newer:
+            related = replace(related, status=WellStatus.PROVISIONAL)
+        self._write(key, None, related, reason)
+
+    def sweep(self, standing: Standing, reason: str) -> Iterator[None]:
+        """Relate what has to be; go through it to the end. What changes meanwhile is the next sweep's."""
+        for key in list(self._unread):
+            self._row(key)
+            yield
+        stacks, given = dict(self._stacks.rows), {}
+        for number, key in enumerate(stacks):
+            given[key] = self._given(key, standing)
+            if number % _STEP == 0:
+                yield
+        rows = {key: row for key in stacks if (row := self._rows.get(key)) is not None}
+        counted = [row for key, row in rows.items() if not given[key].excluded]
+        levels = PlateLevels.of([row.figures for row in counted if not row.own], [row.figures for row in counted])
+        self._controls_are_newer = False
+        yield
+        for number, (key, row) in enumerate(rows.items()):
+            given[key] = self._judged(given[key], row, levels)
+            if number % _STEP == 0:
+                yield
+        controls = PlateControls([*given.values(), *self._still_unplanned(standing)])
+        as_before = self._swept_beside is not None and controls.same_as(self._swept_beside)
+        if as_before and self._swept_beside is not None:
+            controls = self._swept_beside
+        self._levels, self._controls, self._swept_beside = levels, controls, None
+        for key, row in rows.items():
+            if self._rows.get(key) is not row or key in self._unread:
+                continue  # measured anew meanwhile
+            before = self._written.get(key)
+            if before is None or not as_before or before[0] != given[key]:
+                self._write(key, given[key], self._related(given[key], row, controls), reason)
+                yield
+        self._swept_beside = controls
+
+    def _row(self, key: StackKey) -> _Row | None:
+        if key in self._unread:
+            del self._unread[key]
+            measurement = self._catalog.measurement(key, self._model)
+            plan = self._stacks.rows[key].plan if key in self._stacks.rows else self._catalog.plan(key)
+            if measurement is None:
+                self._rows.pop(key, None)
+                return None
+            seen = Seen.of(
+                plan,
+                light=self._catalog.stack_light(key),
+                profile=self._catalog.stack_profile(key),
+                masks=self._catalog.masks_of(key, self._model),
+            )
+            evidence = RowEvidence(key, self._role(key), measurement, seen)
+            self._rows[key] = _Row(measurement, seen, own_flags(evidence), RowFigures.of(evidence))
+        return self._rows.get(key)
+
+    def _role(self, key: StackKey) -> WellRole:
+        return self._roles[key.well]
+
+    def _given(self, key: StackKey, standing: Standing) -> PlateStack:
+        stack, row = self._stacks.rows[key], self._rows.get(key)
+        settled = stack.state in SETTLED
+        return PlateStack(
+            key,
+            self._role(key),
+            stack.plan.z_step_um,
+            settled and not standing.open_limits and key not in standing.again,
+            row.measurement if row is not None else None,
+            # A repeat that is still to come may count: as long as it does not, the rows are provisional.
+            excluded=str(key.well) in self._stacks.excluded
+            or (key not in self._stacks.counting and (row is not None or settled)),
+        )
+
+    def _still_unplanned(self, standing: Standing) -> Iterator[PlateStack]:
+        """A control that is not even planned yet may still come."""
+        for entry in self._map.imaged():
+            key = StackKey(self._map.name, entry.well)
+            if key not in self._stacks.rows and not standing.source_finished:
+                out = str(entry.well) in self._stacks.excluded
+                yield PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out)
+
+    def _judged(self, given: PlateStack, row: _Row, levels: PlateLevels) -> PlateStack:
+        evidence = RowEvidence(given.key, given.role, row.measurement, row.seen, given.excluded)
+        return replace(given, flags=in_order(row.own.union(beside_plate(evidence, row.own, levels))))
+
+    def _related(self, given: PlateStack, row: _Row, controls: PlateControls) -> Related:
+        return with_flags(controls.relate(given, row.measurement, self._regressor), given.flags or ())
+
+    def _write(self, key: StackKey, given: PlateStack | None, related: Related, reason: str) -> None:
+        before = self._written.get(key)
+        if before is None or before[1] != related:
+            self._catalog.update_related(key, self._model, related, reason)
+        if given is not None:
+            self._written[key] = given, related
