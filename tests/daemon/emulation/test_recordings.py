@@ -60,9 +60,12 @@ def spheroidd(*arguments: object) -> Any:
 
 
 class TestEmulatorOverARecording(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _over(self, recorded: Path) -> None:
+        self.recorded = recorded
+
     def make_source(self, folder: Path, clock: Clock) -> StackSource:
-        plate_map = folder / "recorded" / "map.csv"
-        return emulator(plate_map if plate_map.exists() else record(folder / "recorded"), clock, pace="real")
+        return emulator(self.recorded, clock, pace="real")
 
 
 # -- which recordings ------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def microscope(**changed: Any) -> dict[str, Any]:
 
 
 @needs_core
+@pytest.mark.slow
 def test_a_microscopes_own_settings_move_the_demo_stages_under_recorded_light(recorded: Path, tmp_path: Path) -> None:
     trial, told = trial_of(configured(tmp_path, recorded, microscope()), recorded)
     assert "demo adapters, and its properties laser_mw are not kept" in told
