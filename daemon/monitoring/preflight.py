@@ -29,7 +29,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY, named_precision
-from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError
+from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError, TryLaterError
 from spheroidd.protocols.stack import StackPlan
 
 # One raw byte on disk, uncompressed to be safe, a third of one for the 2x2 pyramid, and a tenth for both masks.
@@ -88,12 +88,12 @@ def preflight(config: Config, *, locked: bool = False) -> list[Check]:
 
 
 def require(checks: Sequence[Check]) -> None:
-    """Raise ConfigError or StorageError for the first check that failed, naming the others."""
+    """Raise ConfigError, TryLaterError or StorageError for the first check that failed, naming the others."""
     failed = [check for check in checks if check.verdict is Verdict.FAIL]
     if not failed:
         return
     first, others = failed[0], ", ".join(check.name for check in failed[1:])
-    kind = StorageError if first.exit_code == StorageError.exit_code else ConfigError
+    kind = next((one for one in (StorageError, TryLaterError) if one.exit_code == first.exit_code), ConfigError)
     raise kind(first.what + (f" (and: {others})" if others else ""), where=first.name, do=first.do)
 
 
@@ -136,7 +136,7 @@ def _lock_check(data_dir: Path) -> Check:
     def look() -> str:
         if is_locked(data_dir):
             what = f"another spheroidd ({describe_holder(data_dir)}) runs on it"
-            raise ConfigError(what, where=str(data_dir), do="stop it, or use another directory")
+            raise TryLaterError(what, where=str(data_dir), do="stop it, or use another directory")
         return "no other daemon has the directory"
 
     return _checked("lock", look)

@@ -12,6 +12,7 @@ is plain which it was.
 import contextlib
 import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from spheroidd.daemon.scoring.worker import WorkerSettings
 from spheroidd.protocols.errors import ConfigError, StackError, TryLaterError
 
 JOB_S = 0.005  # a new job waits no longer for an old one's answer
+ANSWER_S = 5.0
 LOOK_S = 0.2  # how long the driver waits for an answer before it looks at its own orders
 CAUSE_S = 20.0  # after this long without a sign a loss is taken for the node's: Ray knows of a dead node within 15 s
 STACK_PATIENCES = 6  # a stack's answer is waited for so many times as long as an embedded worker's sign of life
@@ -70,8 +72,10 @@ class RayPool:
         cluster: ClusterSettings,
         ledger: StackLedger,
         emit: Callable[[WorkerEvent], None],
+        kind: type[RayWorker] = RayWorker,
     ) -> None:
         self._settings, self._cluster, self._ledger, self._emit = settings, cluster, ledger, emit
+        self._kind = kind
         self._jobs: Channel[tuple[ScoreJob, StoredLedger]] = Channel(capacity=1024)  # no more than there are workers
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-pool", daemon=True)
@@ -83,6 +87,7 @@ class RayPool:
         """Join the cluster and start its workers. ConfigError without Ray, TryLaterError where no cluster answers."""
         ray = _ray()
         address = self._cluster.address or os.environ.get("RAY_ADDRESS")
+        _check_answers(address)
         try:
             ray.init(
                 address=address,
@@ -101,7 +106,7 @@ class RayPool:
             do = "start nodes with GPUs, or at least with processors"
             raise TryLaterError("the Ray cluster has nothing to work with", where=address or "", do=do)
         kind = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1, max_restarts=-1, max_task_retries=0)(
-            RayWorker
+            self._kind
         )
         for number in range(count):
             actor = kind.remote(self._settings)
@@ -244,6 +249,18 @@ def _ray() -> Any:
     except ImportError as error:
         raise ConfigError("the engine ray needs Ray, which is not installed", do=DO_INSTALL) from error
     return ray
+
+
+def _check_answers(address: str | None) -> None:
+    """TryLaterError where nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return  # "auto", a client's ray://, or none
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        what = f"the Ray cluster does not answer: {error.strerror or error}"
+        raise TryLaterError(what, where=address or "", do="check its address and that its head runs") from error
 
 
 def _first_line(error: BaseException) -> str:

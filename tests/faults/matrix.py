@@ -198,7 +198,7 @@ def second_daemon(trial: Trial) -> Verdict:
     second = spheroidd("run", str(config))
     code = trial.end(process)
     verdict = trial.verdict(config, 1, f"the second ends with {second.returncode} and names the first")
-    return Verdict(1, verdict.lost, verdict.wrong + int(code != 0) + int(second.returncode != 2), verdict.sees)
+    return Verdict(1, verdict.lost, verdict.wrong + int(code != 0) + int(second.returncode != 75), verdict.sees)
 
 
 def interrupted(trial: Trial) -> Verdict:

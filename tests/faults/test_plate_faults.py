@@ -166,7 +166,7 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
     try:
         wait_for((tmp_path / "data" / "catalog.sqlite").exists)
         second = spheroidd("run", str(config))
-        assert second.returncode == 2
+        assert second.returncode == 75
         assert f"pid {process.pid}" in second.stderr
         assert "use another directory" in second.stderr
         assert process.poll() is None

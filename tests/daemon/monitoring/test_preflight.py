@@ -21,7 +21,7 @@ from spheroidd.daemon.monitoring import preflight as doctor
 from spheroidd.daemon.monitoring.preflight import Check, Verdict, preflight
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.network.model_card import find_weights
-from spheroidd.protocols.errors import ConfigError, InstrumentError, StorageError
+from spheroidd.protocols.errors import InstrumentError, StorageError, TryLaterError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
@@ -160,7 +160,7 @@ def test_another_daemon(tmp_path: Path) -> None:
         checks = preflight(config)
     assert next(found for found in checks if found.name == "lock").verdict is Verdict.FAIL
     assert "source" not in {found.name for found in checks}  # the instrument belongs to the other one now
-    with pytest.raises(ConfigError, match="another spheroidd"):
+    with pytest.raises(TryLaterError, match="another spheroidd"):
         doctor.require(checks)
 
 
