@@ -95,6 +95,9 @@ class LimitsConfig(Section):
         return self
 
 
+DeviceName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(cpu|cpu-torch|cuda(:\d+)?)$")]
+
+
 class InferenceConfig(Section):
     """[inference]: the model and how it runs."""
 
@@ -106,6 +109,9 @@ class InferenceConfig(Section):
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cpu-torch|cuda(:\d+)?)$")] = Field(
         default="auto", description='"auto", "cpu", "cuda" or "cuda:0"'
+    )
+    devices: Literal["all"] | tuple[DeviceName, ...] | None = Field(
+        default=None, min_length=1, description='"all", or the numbers of the GPUs that score, a worker each: [0, 1]'
     )
     threads: int | None = Field(
         default=None, ge=1, le=256, description="threads of the model; without it one for each core"

@@ -310,7 +310,7 @@ def _run(
     about = WorkerSettings(
         data_dir, model, inference.device, inference.threads, inference.precision, inference.patience_s
     )
-    pool = scoring_pool(scoring, about, catalog, events.put)
+    pool = scoring_pool(scoring, about, catalog, events.put, inference.devices)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:
         run = PlateRun(catalog, scheduler, pool, events, pace, progress, threads, context)
         with stopped_by_signals(run.stop, console.print):

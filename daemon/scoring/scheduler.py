@@ -178,9 +178,12 @@ class ScoringScheduler:
         return [self._stacks.rows[key] for key in self._left_keys]
 
     def _turn(self, row: StackRow) -> tuple[bool, bool, int, int]:
-        """Stored stacks before the one that grows, those scored before last; in the map's order."""
-        key = row.key
-        return key in self._used, row.state is StackState.ACQUIRING, self._order.get(key.well, 0), key.stack
+        """Stored stacks before the one that grows, those scored before last; in the map's order.
+
+        With several workers the one that grows comes first: it can be followed while the others score what is stored.
+        """
+        key, grows = row.key, row.state is StackState.ACQUIRING
+        return key in self._used, grows == (len(self._workers) < 2), self._order.get(key.well, 0), key.stack
 
     def _job(self, row: StackRow) -> ScoreJob | None:
         kind, limits = self._settings.normalisation, self._limits
