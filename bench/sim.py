@@ -190,11 +190,12 @@ def _turned(degrees: float) -> float:
 
 def images() -> list[dict[str, Any]]:
     kinds = [(0.8, 400, 5), (0.8, 100, 5), (0.8, 100, 3), (0.8, 20, 5), (0.3, 100, 5), (0.1, 100, 5)]
-    return [_images(*kind, beads=beads) for kind in kinds for beads in (True, False)]
+    return [_images(*kind, bead_um) for kind in kinds for bead_um in (0.1, 0.2355, None)]
 
 
-def _images(modulation: float, electrons: float, n_phases: int, *, beads: bool) -> dict[str, Any]:
-    scene = replace(with_modulation(GREEN_SCENE, modulation), electrons=electrons, n_phases=n_phases, beads=beads)
+def _images(modulation: float, electrons: float, n_phases: int, bead_um: float | None) -> dict[str, Any]:
+    scene = replace(with_modulation(GREEN_SCENE, modulation), electrons=electrons, n_phases=n_phases)
+    scene = replace(scene, beads=bead_um is not None, bead_um=bead_um or 0.1)
     sample = scene.sample()
     expected = scene.expected(sample)
     sharp, wide = (CpuReconstructor(plan) for plan in plans(replace(scene, stripes=Stripes())))
@@ -206,7 +207,7 @@ def _images(modulation: float, electrons: float, n_phases: int, *, beads: bool) 
         "m": modulation,
         "electrons": electrons,
         "phases": n_phases,
-        "sample": "cells and beads" if beads else "cells",
+        "sample": "cells" if bead_um is None else f"cells and beads of {1000 * bead_um:.0f} nm",
         "nrmse_sim": nrmse(sim, target),
         "nrmse_widefield": nrmse(plain, target),
         "ratio": round(nrmse(sim, target) / nrmse(plain, target), 3),
@@ -237,7 +238,9 @@ def frc_cutoff(one: Image, other: Image) -> float:
     both, left, right = (
         np.bincount(rings, values.ravel()) for values in ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2)
     )
-    curve = ndimage.uniform_filter1d(both / np.sqrt(left * right), 5)
+    power = np.sqrt(left * right)
+    power[power < 1e-9 * power.max()] = np.inf  # beyond an image's reach there is only rounding, alike in both
+    curve = ndimage.uniform_filter1d(both / power, 5)
     below = np.flatnonzero(curve[5 : len(one) // 2] < 1 / 7)
     last = 5 + int(below[0]) if len(below) else len(one) // 2
     return round(last / (len(one) * PIXEL_UM / 2), 2)

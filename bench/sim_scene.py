@@ -55,6 +55,7 @@ class Scene:
     optics: ChannelOptics = GREEN
     stripes: Stripes = field(default_factory=Stripes)
     beads: bool = True
+    bead_um: float = 0.2355  # full width at half maximum
     seed: int = 0
 
     @property
@@ -75,7 +76,8 @@ class Scene:
         """Fluorescence on the fine grid, mean 1 over the field, without haze."""
         sample = cells(self.fine.height, self.pixel_um / 2, self.seed)
         if self.beads:
-            sample += 40 * points(self.fine.height, self.size // 2, self.seed + 1, sigma_px=0.8)
+            sigma_px = self.bead_um / 2.355 / (self.pixel_um / 2)
+            sample += 40 * points(self.fine.height, self.size // 2, self.seed + 1, sigma_px)
         inside = slice(2 * MARGIN_PX, -2 * MARGIN_PX)
         return sample / sample[inside, inside].mean()
 
