@@ -92,7 +92,9 @@ MEANINGS: dict[TrustFlag, FlagMeaning] = {
         Trust.CHECK, "the pixel size or z step does not fit what is in the images", "check pixel_um and z_step_um"
     ),
     TrustFlag.CONTROLS_WRONG_SIDE: FlagMeaning(
-        Trust.CHECK, "killed wells are more alive than untreated ones", "check the controls in the plate map"
+        Trust.CHECK,
+        "untreated wells read as dead, or killed ones as alive",
+        "check the controls in the plate map and the channels",
     ),
     TrustFlag.V_CONTROL_HIGH: FlagMeaning(
         Trust.CHECK, "more than three times the live volume of the controls", "check the controls and the channels"

@@ -236,7 +236,7 @@ def score_plate(
         "threads": threads,
         "precision": precision,
     }
-    named_precision()  # what the environment says
+    named_precision(precision or "auto")  # what the environment says, too
     inference_with(InferenceConfig(), given, where="score")  # a wrong word is refused before anything is touched
     with (
         readable_by(_readers(data_dir)),

@@ -288,12 +288,13 @@ def cases() -> Iterator[Driven]:
         "images that cannot be read",
         failing,
         (Step("replay map.csv --data d", 1), Step("results d", 1), Step("status d", 1)),
+        quick=True,
     )
 
 
 def failing(folder: Path) -> None:
     """A well whose file is cut short."""
-    path = as_is("B02")(folder, "A01")
-    content = (folder / str(path["path"])).read_bytes()
-    (folder / str(path["path"])).write_bytes(content[: len(content) // 3])
-    write_map(folder / "map.csv", [{"well": "A01", **path}])
+    path = write_stack(folder, "A01", np.zeros((2, 4, 16, 16), np.uint16), (2.0, 0.5, 0.5))
+    content = (folder / path).read_bytes()
+    (folder / path).write_bytes(content[: len(content) // 3])
+    write_map(folder / "map.csv", [{"well": "A01", "role": "sample", "path": path}])

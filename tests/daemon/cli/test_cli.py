@@ -305,6 +305,17 @@ def test_score_refuses_a_precision_that_there_is_none_of(
     assert "write auto, fp32, bf16" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--normalisation", "nonsense"), ("--threads", "0"), ("--device", "gpu")],
+    ids=lambda options: options[0],
+)
+def test_score_refuses_what_no_setting_holds(options: tuple[str, str], data: Path) -> None:
+    result = spheroidd("score", data, *options)
+    assert result.exit_code == ConfigError.exit_code
+    assert f"inference.{options[0][2:]}" in result.stderr
+
+
 # Recording and evaluating, through the real parts
 
 

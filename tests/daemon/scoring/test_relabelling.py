@@ -13,11 +13,14 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.references import import_references, references_of
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.scoring.limits_of_plate import limits_of_wells
 from spheroidd.daemon.scoring.relabelling import IMPORT_AGAIN
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.viability.mtt import Blank
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.evidence import ChannelLight, StackLight
 from spheroidd.protocols.results import WellStatus
+from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 
@@ -118,6 +121,23 @@ def test_limits_that_rest_on_the_old_controls_are_told(data: Path) -> None:
     with Catalog.create_or_open(data) as catalog:
         catalog.lock_limits("P1", {"488": plates.Limits(1.0, 2.0, 1.5, 0.5)})
     assert "Note: the intensity limits stay those" in relabel(data).stdout
+
+
+def test_limits_follow_the_new_controls_and_rows_wait_for_them(data: Path) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        for well, live in LIVE.items():
+            one = ChannelLight(low=100.0, high=100.0 + live, peak=200.0 + live, saturated_share=0.0, noise=3.0)
+            catalog.put_stack_light(StackKey("P1", well), StackLight({"488": one, "561": one}, bleed=0.0))
+        catalog.lock_limits("P1", limits_of_wells(catalog, catalog.plate_map("P1")))
+        before = catalog.locked_limits("P1")
+    assert "Note: the intensity limits follow the new controls" in relabel(data).stdout
+    with CatalogReader.read_only(data) as catalog:
+        after = catalog.locked_limits("P1")
+        assert after is not None
+        assert before is not None
+        assert after["488"].high > before["488"].high, "the median untreated well is brighter: 1000, not 900 counts"
+        assert after == limits_of_wells(catalog, catalog.plate_map("P1"))
+        assert verify(catalog).intact
 
 
 def test_the_corrected_map_is_the_plates_map_from_then_on(data: Path) -> None:
