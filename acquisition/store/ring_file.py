@@ -9,7 +9,7 @@ import contextlib
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,25 @@ class Ring:
             out[:got] = data
         if got != len(out):
             raise OSError(f"{self.path} gave {got} of {len(out)} bytes")
+
+
+def copy_held(source: Path, target: Path, stack_ids: Collection[bytes]) -> None:
+    """Write a ring that holds these stacks' slices alone to `target`, while the daemon may be writing to `source`.
+
+    A slot that is being written comes over torn, and holds nothing there: its checksum says so. OSError where either
+    disk fails, ValueError where the file's name is not a ring's.
+    """
+    plane_bytes, depth = (int(part) for part in source.name.removesuffix(".ring").split("x"))
+    slot_bytes = PAGE + -(-plane_bytes // PAGE) * PAGE
+    with source.open("rb", buffering=0) as ring, target.open("wb") as copy:
+        n_slots = os.fstat(ring.fileno()).st_size // (slot_bytes * depth) * depth
+        copy.truncate(n_slots * slot_bytes)
+        for slot in range(n_slots):
+            ring.seek(slot * slot_bytes)
+            head = ring.read(_HEADER.size)
+            if len(head) == _HEADER.size and head.startswith(_MAGIC) and _HEADER.unpack(head)[1] in stack_ids:
+                copy.seek(slot * slot_bytes)
+                copy.write(head + ring.read(slot_bytes - len(head)))
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

@@ -161,7 +161,9 @@ class StackFiles:
         """Write a full-resolution shard, atomically and durably."""
         header = ShardHeader(self.stack_id, shard * self.depth, self.depth, crcs)
         parts = encode_shard(self.grids[0], self.codec, header, rows)
-        write_durably(self.shard(0, channel, shard), parts, right_of_way=self.right_of_way)
+        path = self.shard(0, channel, shard)
+        make_directories(self.image, [path.parent])  # a copy of the plate may have come without those that were empty
+        write_durably(path, parts, right_of_way=self.right_of_way)
 
     def write_pyramid(self, channel: int, shard: int, crcs: Mapping[int, int], room: "ShardRoom") -> None:
         """Write the coarser levels of a shard, durable after `sync_pyramid`; the first one lies in `room.levels`."""

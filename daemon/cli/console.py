@@ -18,6 +18,7 @@ SUBJECTS = (
     "report",
     "audit",
     "verify",
+    "backup",
     "control",
     "logs",
     "service",
