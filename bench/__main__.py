@@ -27,6 +27,7 @@ BENCHES = {
     "quality": 3,
     "report": 3,
     "screen_rows": 3,
+    "growth": 4,
     "sim": 4,
 }
 LONG = {"compound_screen": 60}
