@@ -153,6 +153,12 @@ class FaultCode(StrEnum):
         EndedBy.RAISER,
         "a stack that has a row could not be scored again; its row stays as it was",
     )
+    SIM_PATTERN = (
+        "sim-pattern",
+        Severity.WARNING,
+        EndedBy.NOBODY,
+        "the pattern of a plate's raw frames cannot be trusted: the plate goes on in widefield",
+    )
     NO_PLATE_LIMITS = (
         "no-plate-limits",
         Severity.WARNING,

@@ -41,6 +41,7 @@ class TrustFlag(StrEnum):
     SHADED = "shaded"
     DRIFT = "drift"
     CLIPPED = "clipped"
+    WIDEFIELD = "sim-widefield"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,11 @@ MEANINGS: dict[TrustFlag, FlagMeaning] = {
         Trust.CHECK,
         "brighter than the intensity limits it was scored with",
         "compare `spheroidd score --normalisation stack`, or give limits that hold its brightest cells",
+    ),
+    TrustFlag.WIDEFIELD: FlagMeaning(
+        Trust.CHECK,
+        "no pattern can be trusted in its raw frames: its images are widefield",
+        "`spheroidd sim check` shows each slice; check the pattern and the light",
     ),
 }
 """What each flag means, in the order in which they are told."""

@@ -210,7 +210,7 @@ def _axis(name: str) -> JSON:
 
 def plan_attributes(plan: StackPlan) -> JSON:
     """A plan as JSON; `plan_from` reads it back. Without raw frames nothing is said of them."""
-    raw = {} if plan.raw is None else {"raw": asdict(plan.raw)}
+    raw = {} if plan.raw is None else {"raw": json.loads(json.dumps(asdict(plan.raw)))}  # as JSON reads it back
     return {
         "channels": list(plan.channels),
         "n_z": plan.n_z,

@@ -141,8 +141,12 @@ class StackFiles:
         complete: bool,
         sealed: bool,
         windows: Mapping[str, tuple[int, int]],
+        computed: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say how far the stack has come: `committed` counts the planes from z 0 that can be read, by channel."""
+        """Say how far the stack has come: `committed` counts the planes from z 0 that can be read, by channel.
+
+        `computed` says how an image came about that no camera gave.
+        """
         own = {
             "stack_id": self.stack_id.hex(),
             "slab_z": self.depth,
@@ -150,6 +154,7 @@ class StackFiles:
             "committed": dict(committed),
             "complete": complete,
             "sealed": sealed,
+            **({} if computed is None else {"computed": dict(computed)}),
         }
         if self.plan.raw is None:
             attributes = ngff.image_attributes(self.plan, own, windows)

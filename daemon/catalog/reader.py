@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from spheroidd.daemon.catalog import current_stacks, evidence_rows, image_profile_rows, result_rows
+from spheroidd.daemon.catalog import current_stacks, evidence_rows, image_profile_rows, result_rows, sim_rows
 from spheroidd.daemon.catalog.audit_chain import DECISIONS
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
@@ -35,6 +35,7 @@ from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile, WellResult
+from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
@@ -311,6 +312,21 @@ class CatalogReader:
         """What one model's masks of one stack look like; None where that is not known."""
         with translated(self.path):
             return evidence_rows.masks(self._connection, key.plate, model_sha256, key).get(key)
+
+    def sim_patterns(self, plate: str) -> dict[StackKey, dict[str, PatternEstimate]]:
+        """The patterns that were found in a plate's raw frames, by stack and channel, the first first."""
+        with translated(self.path):
+            return sim_rows.patterns(self._connection, plate)
+
+    def sim_slices(self, plate: str) -> dict[StackKey, tuple[SliceModulation, ...]]:
+        """How each slice of a plate's stacks was made of raw frames; other stacks are not among them."""
+        with translated(self.path):
+            return sim_rows.slices(self._connection, plate)
+
+    def is_widefield(self, key: StackKey) -> bool:
+        """Whether a stack of raw frames was made without a pattern; see `sim_rows`."""
+        with translated(self.path):
+            return sim_rows.is_widefield(self._connection, key)
 
     def mask_evidence(self, plate: str, model_sha256: str) -> dict[StackKey, MaskEvidence]:
         """What one model's masks of a plate's stacks look like; of rows of an older version nothing is known."""

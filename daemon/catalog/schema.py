@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Mapping
 
+from spheroidd.daemon.catalog.sim_rows import SCHEMA as SIM_TABLES
 from spheroidd.daemon.catalog.transaction import transaction
 from spheroidd.daemon.catalog.views import CURVE_FITS, VIEWS
 from spheroidd.protocols.errors import ConfigError
@@ -373,6 +374,7 @@ MIGRATIONS: tuple[str, ...] = (
     _ANNOTATIONS,
     _DIGESTS,
     _COUNTED,
+    SIM_TABLES,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {

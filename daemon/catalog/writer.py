@@ -7,14 +7,14 @@ Every write may be given again; the same facts in any order make the same rows.
 import itertools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from spheroidd.daemon.catalog import audit_chain as audit
-from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows, scored_from
+from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows, scored_from, sim_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
 from spheroidd.daemon.catalog.plate_rows import map_differences, well_row, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -39,6 +39,7 @@ from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Related, StackMeasurement, StackProfile, WellStatus
+from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import Block, RawIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 
@@ -365,6 +366,18 @@ class Catalog(CatalogReader):
         with self.transaction():
             self.plan(key)
             evidence_rows.put_light(self._connection, key, light, self._now())
+
+    def put_patterns(self, key: StackKey, found: Mapping[str, PatternEstimate]) -> None:
+        """Keep what a stack's raw frames say of their patterns; what was kept of it before stays."""
+        with self.transaction():
+            self.plan(key)
+            sim_rows.put_patterns(self._connection, key, found, self._now())
+
+    def put_sim_slices(self, key: StackKey, made: Sequence[SliceModulation]) -> None:
+        """Keep how a stack's slices were made of raw frames; again replaces it."""
+        with self.transaction():
+            self.plan(key)
+            sim_rows.put_slices(self._connection, key, made, self._now())
 
     def put_mask_evidence(self, key: StackKey, model_sha256: str, found: MaskEvidence) -> None:
         """Keep what one model's masks of a stack look like; again replaces it. ConfigError where none was planned."""

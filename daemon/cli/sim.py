@@ -131,3 +131,30 @@ def _stated(*said: Any) -> "Stated":
     from spheroidd.daemon.reconstruction.raw_file import Stated
 
     return Stated(*said)
+
+
+@_group.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Directory of a run.")],
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    slices: Annotated[bool, typer.Option("--slices", help="A line for each slice, not for each stack.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """How each slice of a plate was made: SIM or widefield, modulation, contrast. Exit code 1: a pattern is lost."""
+    from spheroidd.daemon.reconstruction.stored_slices import read_slices, slices_json, slices_screen
+
+    found = read_slices(data, plate)
+    if as_json:
+        typer.echo(slices_json(found))
+    else:
+        console().print(slices_screen(found, each=slices), highlight=False)
+    return 0 if all(_known(one.patterns.values()) for one in found) else 1
+
+
+def _known(asked: Any) -> bool:
+    """Whether each colour of a plate has a usable pattern in one of the stacks that were asked."""
+    usable: dict[str, bool] = {}
+    for by_channel in asked:
+        for channel, estimate in by_channel.items():
+            usable[channel] = usable.get(channel, False) or estimate.usable
+    return all(usable.values())

@@ -18,6 +18,7 @@ from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.faults import FaultCode, of_flag
 from spheroidd.protocols.quality import QualityFlag, Verdict
+from spheroidd.protocols.stack import UPSAMPLING
 from spheroidd.protocols.stack_end import StackEnd
 
 DISK_EASE = 1.02  # room by so much more than is needed ends the alarm, so that it does not come and go
@@ -154,6 +155,8 @@ def _short_disk(
 
 def _raw_bytes(row: Mapping[str, Any]) -> int:
     plan = json.loads(row["plan_json"])
+    if "raw" in plan:  # a frame has half as many pixels along both sides
+        plan = {**plan, "height": plan["height"] // UPSAMPLING, "width": plan["width"] // UPSAMPLING}
     return int(row["n_slices"]) * int(plan["height"]) * int(plan["width"]) * (1 if plan["dtype"] == "uint8" else 2)
 
 

@@ -20,7 +20,7 @@ from spheroidd.daemon.pipeline.catalog_outage import RETRY_S, CatalogOutage, sta
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import Steering
 from spheroidd.daemon.pipeline.throughput import Throughput
-from spheroidd.daemon.scoring.messages import Scored
+from spheroidd.daemon.scoring.messages import PatternsFound, Scored
 from spheroidd.daemon.scoring.pool import (
     ScoringAbandoned,
     ScoringFailed,
@@ -282,6 +282,8 @@ class PlateRun:
                 self._catalog.clear_fault(code, key) if cleared else self._catalog.raise_fault(code, error, key)
             case FocusFound():
                 self._catalog.put_focus(event)
+            case PatternsFound():
+                self._scheduler.record_patterns(event)
             case Scored():
                 self._scheduler.record_scored(event)
             case ScoringFailed():
@@ -366,7 +368,7 @@ class PlateRun:
                 raise error
             case WorkerLost():
                 self._scheduler.lost(event)
-            case Scored() | ScoringFailed() | ScoringAbandoned():
+            case Scored() | PatternsFound() | ScoringFailed() | ScoringAbandoned():
                 self._scheduler.answered(event)
             case ThreadDied(name, error):
                 broken = error if isinstance(error, StorageError) else death(name, error)

@@ -8,8 +8,11 @@ from spheroidd.acquisition.store.labels import FinishedLabel
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
+from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
+from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,23 @@ class ScoreJob:
     normalisation: Normalisation
     limits: Mapping[str, Limits] | None
     tolerance: float
+    patterns: Mapping[str, PatternEstimate | None] | None = None
+    """Of raw frames each colour's pattern on this plate; None for the job of finding it in this stack."""
+    wells: tuple[tuple[WellId, Treatment], ...] = ()
+    """The plate's wells, where an image is to be made of raw frames: the plate that it is put into names them."""
 
     @property
     def light_only(self) -> bool:
         """A control well, before its plate's limits are known."""
         return self.normalisation is Normalisation.PLATE and self.limits is None
+
+
+@dataclass(frozen=True, slots=True)
+class PatternsFound:
+    """What a stored stack's raw frames say of each colour's pattern, usable or not."""
+
+    key: StackKey
+    patterns: Mapping[str, PatternEstimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,8 @@ class Scored:
     masks: MaskEvidence | None = None
     origin: ScoredFrom | None = None
     labels: tuple[FinishedLabel, ...] = ()
+    slices: tuple[SliceModulation, ...] = ()
+    """How each slice was made, of raw frames."""
 
 
 class StackLedger(Protocol):

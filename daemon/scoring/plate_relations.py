@@ -142,6 +142,7 @@ class PlateRelations:
                 light=self._catalog.stack_light(key),
                 profile=self._catalog.stack_profile(key),
                 masks=self._catalog.masks_of(key, self._model),
+                widefield=plan.raw is not None and self._catalog.is_widefield(key),
             )
             evidence = RowEvidence(key, self._role(key), measurement, seen)
             self._rows[key] = _Row(measurement, seen, own_flags(evidence), RowFigures.of(evidence))

@@ -8,7 +8,7 @@ process beside the daemon; `ray_pool.RayPool` has one on each GPU of a cluster.
 from dataclasses import dataclass
 from typing import Protocol
 
-from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.stack import StackKey
 
@@ -66,7 +66,7 @@ class ScoringAbandoned:
     key: StackKey
 
 
-WorkerEvent = WorkerReady | WorkerBroken | WorkerLost | Scored | ScoringFailed | ScoringAbandoned
+WorkerEvent = WorkerReady | WorkerBroken | WorkerLost | Scored | PatternsFound | ScoringFailed | ScoringAbandoned
 
 
 class ScoringPool(Protocol):

@@ -10,14 +10,15 @@ Methods called `record_...` write rows inside main's transaction and may run aga
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
-from spheroidd.daemon.scoring.messages import Scored, ScoreJob
+from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
+from spheroidd.daemon.scoring.plate_patterns import doubts, plate_patterns
 from spheroidd.daemon.scoring.plate_relations import Standing
 from spheroidd.daemon.scoring.plate_stacks import OVER, PlateStacks
 from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
@@ -26,8 +27,9 @@ from spheroidd.inference.viability.related_viability import Regressor
 from spheroidd.protocols.errors import NoRoomError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.faults import FaultCode
-from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.plate import PlateMap, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.sim_pattern import PatternEstimate
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
@@ -187,12 +189,28 @@ class ScoringScheduler:
 
     def _job(self, row: StackRow) -> ScoreJob | None:
         kind, limits = self._settings.normalisation, self._limits
+        patterns: Mapping[str, PatternEstimate | None] | None = None
+        wells: tuple[tuple[WellId, Treatment], ...] = ()
+        if row.plan.raw is not None:
+            asked = self._catalog.sim_patterns(self._plate)
+            patterns = plate_patterns(asked, row.plan.channels, self._no_more_raw)
+            if patterns is None:
+                may_be_asked = row.complete and row.key not in asked
+                return ScoreJob(row.key, kind, None, self._settings.tolerance) if may_be_asked else None
+            wells = tuple((entry.well, entry.treatment) for entry in self._map)
         if kind is Normalisation.PLATE and limits is None:
             if self._nothing_to_lock:
                 kind = Normalisation.STACK  # said in the row's normalisation
             elif not self._is_control(row.key) or row.key in self._lights:
                 return None
-        return ScoreJob(row.key, kind, limits if kind is Normalisation.PLATE else None, self._settings.tolerance)
+        known = limits if kind is Normalisation.PLATE else None
+        return ScoreJob(row.key, kind, known, self._settings.tolerance, patterns, wells)
+
+    def _no_more_raw(self) -> bool:
+        """Whether every stack that could say something of the plate's pattern was asked."""
+        asked = self._catalog.sim_patterns(self._plate)
+        rows = (row for row in self._stacks.rows.values() if row.plan.raw is not None)
+        return self.source_finished and not any(row.complete and row.key not in asked for row in rows)
 
     def _is_control(self, key: StackKey) -> bool:
         return self._role(key) in CONTROLS
@@ -208,6 +226,9 @@ class ScoringScheduler:
         self._catalog.put_stack_light(answer.key, answer.light)
         self._lights[answer.key] = answer.light
         self._catalog.put_stack_profile(answer.key, answer.profile)
+        if answer.slices:
+            self._catalog.put_sim_slices(answer.key, answer.slices)
+            self._tell_of_patterns(self._catalog.plan(answer.key).channels)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
             if row.state is StackState.SCORING:
@@ -233,6 +254,19 @@ class ScoringScheduler:
         self._look()
         self._sweeps.measured(self._model, answer.key, self._why())
         self._related_early |= self._limits_may_move()
+
+    def record_patterns(self, answer: PatternsFound) -> None:
+        """Keep what a stack says of its pattern; tell a person of a colour that goes on in widefield."""
+        self._catalog.put_patterns(answer.key, answer.patterns)
+        if self._catalog.stack(answer.key).state is StackState.SCORING:
+            self._catalog.set_stack_state(answer.key, StackState.STORED, "waits for the plate's pattern")
+        self._look()
+        self._tell_of_patterns(tuple(answer.patterns))
+
+    def _tell_of_patterns(self, channels: Sequence[str]) -> None:
+        asked = self._catalog.sim_patterns(self._plate)
+        for error in doubts(plate_patterns(asked, channels, self._no_more_raw), asked, self._plate):
+            self._catalog.raise_fault(FaultCode.SIM_PATTERN, error)
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
@@ -270,7 +304,7 @@ class ScoringScheduler:
         if attempt >= self._settings.max_attempts:
             self._fail(event.key, error)
 
-    def answered(self, answer: Scored | ScoringFailed | ScoringAbandoned) -> None:
+    def answered(self, answer: Scored | PatternsFound | ScoringFailed | ScoringAbandoned) -> None:
         """Its worker is free again."""
         self._running.pop(answer.key, None)
         self._left_unsure.add(answer.key)

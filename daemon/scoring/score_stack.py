@@ -17,7 +17,8 @@ from spheroidd.acquisition.store.labels import FinishedLabel, LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
-from spheroidd.daemon.scoring.messages import Scored, ScoreJob, StackLedger
+from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
+from spheroidd.daemon.scoring.raw_stack import RawStack, find_patterns
 from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
@@ -44,13 +45,21 @@ def score_stack(
     ledger: StackLedger,
     segmenter: Segmenter,
     alive: Callable[[], None] = lambda: None,
-) -> Scored | None:
+) -> Scored | PatternsFound | None:
     """Score a stack whose plate lies in `images`, following it while it grows. None where it ended incomplete.
+
+    Of raw frames the pattern is found first, by a job of its own, and slices are made of them as they come.
 
     `alive` is called with every block, every slab, and every look for slices that have not arrived.
     """
     plan = ledger.plan(job.key)
     cpu_start_s = time.process_time()
+    raw = None
+    if plan.raw is not None:
+        if job.patterns is None:
+            return PatternsFound(job.key, find_patterns(job.key, images, ledger, alive))
+        raw = RawStack(job, plan, images, job.patterns)
+    read = partial(read_block, images) if raw is None else partial(raw.slices, alive=alive)
     preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
     coarse = CoarseStack(plan)
     output = None if job.light_only else _StackOutput(plan, images, preprocessor.shape, segmenter, coarse)
@@ -60,8 +69,8 @@ def score_stack(
         fed = dict.fromkeys(plan.channels, 0)
         slices = partial(ledger.acknowledged, job.key)
         for block in follow(plan, ledger, alive):
-            acknowledged = {index.z: crc for index, crc in slices().items() if index.channel == block.channel}
-            pixels = _read(images, block, acknowledged)
+            held = (item for item in slices().items() if item[0].channel == block.channel)
+            pixels = _read(read, block, {plan.plane_of(index): crc for index, crc in held})
             preprocessor.feed(block.channel, block.z_start, pixels)
             inspector.feed(block.channel, block.z_start, pixels)
             coarse.feed(block.channel, block.z_start, pixels)
@@ -76,7 +85,7 @@ def score_stack(
         profile = inspector.profile(preprocessor.raw_histograms())
         light = coarse.light(preprocessor.histograms(), preprocessor.raw_histograms())
         if output is None:
-            return Scored(job.key, light, profile, None)
+            return Scored(job.key, light, profile, None, slices=raw.finish() if raw else ())
         output.take(_each(segmentation.finish(), alive))
         counter, labels = output.finish()
         measurement = counter.measure(
@@ -88,16 +97,17 @@ def score_stack(
             cpu_s=time.process_time() - cpu_start_s,
         )
         origin = ScoredFrom(images_digest(slices()), output.digests())
-        return Scored(job.key, light, profile, measurement, coarse.masks(), origin, labels)
+        made = raw.finish() if raw else ()
+        return Scored(job.key, light, profile, measurement, coarse.masks(), origin, labels, made)
     finally:
         if output:
             output.abandon()
 
 
-def _read(images: Path, block: Block, acknowledged: Mapping[int, int]) -> Pixels:
+def _read(read: Callable[[Block, Mapping[int, int]], Pixels], block: Block, acknowledged: Mapping[int, int]) -> Pixels:
     """A block's pixels. StackError where what was stored is damaged or gone: to read it again would not help."""
     try:
-        return read_block(images, block, acknowledged)
+        return read(block, acknowledged)
     except StorageError as error:
         if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
             raise  # the disk fails, for a moment perhaps

@@ -30,7 +30,7 @@ class Rows:
 def label_work(stack: StackOnDisk, rows: Rows) -> Iterator[Work]:
     """The pieces of work, a label each."""
     wanted = {name for origin in rows.origins.values() for name in origin.labels}
-    folder = stack.image / "labels"
+    folder = ngff.image_path(stack.data_dir, stack.key) / "labels"
     there = {path.parent.name for path in folder.glob("*/zarr.json")} if folder.is_dir() else set()
     for name in sorted(wanted | there):
         yield _LabelWork(stack, name, rows)
@@ -44,7 +44,7 @@ class _LabelWork:
 
     def __call__(self) -> Checked:
         found = Checked()
-        folder = self.stack.image / "labels" / self.name
+        folder = ngff.image_path(self.stack.data_dir, self.stack.key) / "labels" / self.name
         try:
             attributes = ngff.read_attributes(folder)
         except (OSError, StorageError) as error:

@@ -32,14 +32,15 @@ def stack_metadata(stack: StackOnDisk) -> Iterator[Finding]:
                 yield stack.finding(Kind.METADATA, f"{name} is {found!r}, the catalog says {value!r}", path)
         expected = ngff.image_attributes(stack.plan, {}, {})["ome"]["multiscales"][0]
         scales = _first(attributes.get("ome"), "multiscales")
-        for name in ("axes", "datasets"):
+        for name in ("axes", "datasets") if stack.plan.raw is None else ():
             if scales.get(name) != expected[name]:
                 what = f"the voxel size or the axes of its levels (multiscales, {name}) are not those of the catalog"
                 yield stack.finding(Kind.METADATA, what, path)
     for level, grid in enumerate(stack.files.grids):
         array = stack.image / str(level)
-        shape = (len(stack.plan.channels), stack.plan.n_z, grid.height, grid.width)
-        wanted = ngff.array_node(shape, grid, IMAGE_CODEC)
+        shape = (len(stack.plan.channels), stack.plan.n_planes, grid.height, grid.width)
+        axes = ngff.IMAGE_AXES if stack.plan.raw is None else ngff.RAW_AXES
+        wanted = ngff.array_node(shape, grid, IMAGE_CODEC, axes)
         try:
             node = ngff.read_node(array)
         except (OSError, StorageError) as error:

@@ -38,7 +38,7 @@ def stack_work(catalog: CatalogReader, data_dir: Path, row: StackRow) -> StackWo
     ledger = catalog.acknowledged(row.key)
     pieces: tuple[Work, ...] = ()
     if ledger:
-        if ngff.image_path(data_dir, row.key).is_dir():
+        if ngff.stored_path(data_dir, row.plan).is_dir():
             stack = StackOnDisk(data_dir, row.plan)
             rows = _rows(catalog, row.key)
             pieces = (
@@ -62,7 +62,7 @@ def _rows(catalog: CatalogReader, key: StackKey) -> Rows:
 
 
 def _gone(data_dir: Path, row: StackRow, n_slices: int) -> Checked:
-    path = ngff.image_path(data_dir, row.key)
+    path = ngff.stored_path(data_dir, row.plan)
     what = f"the stack's folder is gone, with {n_slices} acknowledged slices"
     return Checked([finding_of(row.key, data_dir, Kind.MISSING_SHARD, what, path)], slices=n_slices)
 

@@ -48,10 +48,10 @@ class StackOnDisk:
 
     def __init__(self, data_dir: Path, plan: StackPlan) -> None:
         self.data_dir, self.plan, self.key = data_dir, plan, plan.key
-        self.image = ngff.image_path(data_dir, plan.key)
+        self.image = ngff.stored_path(data_dir, plan)
         self.own = _own(self.image)
         depth = self.own.get("slab_z", SLAB_Z)
-        shapes = ngff.level_shapes(plan.height, plan.width)
+        shapes = ngff.stored_shapes(plan)
         grids = tuple(_grid(self.image / str(level), plan, *shape, depth) for level, shape in enumerate(shapes))
         self.files = StackFiles(plan, self.image, _stack_id(self.own), grids, IMAGE_CODEC)
 
@@ -105,7 +105,8 @@ def image_work(stack: StackOnDisk, ledger: Mapping[SliceIndex, int]) -> Iterator
     """The pieces of work, a shard each, that together check every acknowledged slice of a stack."""
     for channel, name in enumerate(stack.plan.channels):
         for number in range(stack.files.n_shards):
-            held = {z: ledger[SliceIndex(name, z)] for z in stack.files.planes(number) if (name, z) in ledger}
+            named = ((plane, stack.plan.index_at(name, plane)) for plane in stack.files.planes(number))
+            held = {plane: ledger[index] for plane, index in named if index in ledger}
             if held:
                 yield _ShardWork(stack, channel, name, number, held)
 
@@ -209,7 +210,7 @@ class _ShardWork:
                 wrong[z] = Kind.MISSING_SHARD, "the file is there, and acknowledged slices are not in it"
             elif z in header.crcs:
                 seen = crc32c(planes[z - first])
-                found.seen[SliceIndex(self.name, z)] = seen
+                found.seen[self.stack.plan.index_at(self.name, z)] = seen
                 if seen == crc:
                     continue
                 if header.crcs[z] == crc:

@@ -70,6 +70,7 @@ class Seen:
     profile: StackProfile | None = None
     depth_um: float = 0.0
     lag_um: float = LAG_UM  # at which sharpness was measured
+    widefield: bool = False  # made of raw frames, and no slice of it has a pattern
 
     @classmethod
     def of(
@@ -79,9 +80,11 @@ class Seen:
         light: StackLight | None,
         profile: StackProfile | None,
         masks: MaskEvidence | None = None,
+        widefield: bool = False,
     ) -> Self:
         """What was seen of the stack with this plan."""
-        return cls(light, masks, profile, plan.n_z * plan.z_step_um, sharpness_lag(plan) * plan.pixel_um)
+        depth_um, lag_um = plan.n_z * plan.z_step_um, sharpness_lag(plan) * plan.pixel_um
+        return cls(light, masks, profile, depth_um, lag_um, widefield)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,12 @@ class RowEvidence:
 
 Flags = Iterator[TrustFlag]
 Rule = Callable[[RowEvidence, TrustLimits], Flags]
+
+
+def without_pattern(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """Raw frames whose pattern is nowhere to be found make widefield images, which are less sharp than the plate's."""
+    if row.seen.widefield:
+        yield TrustFlag.WIDEFIELD
 
 
 # -- light -------------------------------------------------------------------------------------------------------------
@@ -300,6 +309,7 @@ def _blurred(row: RowEvidence, limits: TrustLimits) -> bool:
 
 RULES: tuple[Rule, ...] = (
     *(clipped, structure, saturated, channels_alike, dead_dye, moved, shaded, repeated, out_of_focus),
+    without_pattern,
     *(nothing_found, live_light, debris, cell_sizes),
 )
 

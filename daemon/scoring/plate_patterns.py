@@ -1,0 +1,39 @@
+"""Which pattern a plate's raw frames are read with: found in its first stored stacks, the same for every stack after.
+
+What it is follows from the catalog alone: the first usable estimate of each colour, by the order in which they were
+found. Stacks wait until each colour has one, or MAX_ASKED stacks were asked, or no other can be.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.sim_pattern import PatternEstimate
+from spheroidd.protocols.stack import StackKey
+
+MAX_ASKED = 3
+Asked = Mapping[StackKey, Mapping[str, PatternEstimate]]
+
+
+def plate_patterns(
+    asked: Asked, channels: Sequence[str], none_left: Callable[[], bool]
+) -> dict[str, PatternEstimate | None] | None:
+    """The pattern of each colour, None for one that goes on in widefield; None as long as that is open."""
+    found = {channel: _first(asked, channel) for channel in channels}
+    if all(found.values()) or len(asked) >= MAX_ASKED or none_left():
+        return found
+    return None
+
+
+def doubts(found: Mapping[str, PatternEstimate | None] | None, asked: Asked, plate: str) -> Iterator[StackError]:
+    """What is to be told where a plate goes on without a colour's pattern: one error for all its colours."""
+    lost = [channel for channel, one in (found or {}).items() if one is None]
+    if lost:
+        why = [f"{c}: {said[c].verdict}" for c in lost for said in list(asked.values())[:1] if c in said]
+        what = f"the pattern of {' and '.join(lost)} cannot be trusted, and the plate goes on in widefield"
+        do = "check the pattern's order, directions and flip in the plan; `spheroidd sim check` shows each slice"
+        yield StackError(f"{what} ({'; '.join(why)})", where=plate, do=do)
+
+
+def _first(asked: Asked, channel: str) -> PatternEstimate | None:
+    usable = (said[channel] for said in asked.values() if channel in said and said[channel].usable)
+    return next(usable, None)

@@ -1,0 +1,110 @@
+"""A plate from raw frames to rows, in real processes: whole, killed and taken up, and with a pattern that is wrong."""
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaozarrs
+
+from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.stack_files import read_stack
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
+from tests.faults.plate_runs import kill, run, spheroidd, start, write_config
+
+FIELD = {"preset": "sim", "n_z": 7, "height": 192, "width": 192, "field_z_um": 6.0, "seed": 1}
+PLATE = {"compounds": 0, "negative_controls": 1, "positive_controls": 0}
+N_FRAMES = 7 * 2 * 15
+
+
+def raw_plate(folder: Path, **raw) -> Path:
+    return write_config(folder, source={**FIELD, **PLATE, "raw": {"dose": 3.0, **raw}})
+
+
+def asked(config: Path, sql: str) -> list[tuple]:
+    with sqlite3.connect(config.parent / "data" / "catalog.sqlite") as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = raw_plate(tmp_path_factory.mktemp("raw"))
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    return config
+
+
+KEY = StackKey("P1", WellId(0, 0))
+
+
+def test_every_raw_frame_is_in_the_ledger_and_the_row_is_final(finished: Path) -> None:
+    assert asked(finished, "SELECT count(*), max(z) FROM slices") == [(N_FRAMES, 7 * 15 - 1)]
+    assert asked(finished, "SELECT status FROM results") == [("final",)]
+
+
+def test_patterns_are_kept_with_their_quality_and_slices_with_their_modulation(finished: Path) -> None:
+    assert asked(finished, "SELECT channel, usable FROM sim_patterns") == [("488", 1), ("561", 1)]
+    told = json.loads(spheroidd("sim", "check", str(finished.parent / "data"), "--json").stdout)
+    (stack,) = told[0]["stacks"]
+    assert len(stack["slices"]) == 14
+    live = [one["method"] for one in stack["slices"] if one["channel"] == "488"]
+    assert live[:5] == ["sim"] * 5
+    assert all(
+        angle["frequency_per_um"] == pytest.approx(1.7476, rel=2e-3) for angle in told[0]["patterns"][0]["angles"]
+    )
+
+
+def test_what_others_see_is_an_image_that_says_it_is_computed(finished: Path) -> None:
+    data = finished.parent / "data"
+    own = ngff.read_attributes(ngff.image_path(data, KEY))[ngff.OWN]
+    assert (own["complete"], own["sealed"], own["computed"]["widefield_channels"]) == (True, True, [])
+    assert own["computed"]["estimates"].keys() == {"488", "561"}
+    assert read_stack(data, KEY).shape == (2, 7, 192, 192)
+    yaozarrs.validate_zarr_store(str(ngff.plate_path(data, "P1")))
+
+
+def test_nothing_of_it_is_found_wrong(finished: Path) -> None:
+    done = spheroidd("verify", str(finished.parent / "data"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_killed_run_is_taken_up_and_gives_the_same(finished: Path, tmp_path: Path) -> None:
+    config = raw_plate(tmp_path)
+    process = start(config)
+    catalog, until = config.parent / "data" / "catalog.sqlite", time.monotonic() + 120
+    while time.monotonic() < until and not (catalog.exists() and _acked(config) >= 40):
+        time.sleep(0.02)
+    kill(process)
+    assert _acked(config) >= 40
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    ledger = "SELECT channel, z, crc32c FROM slices ORDER BY channel, z"
+    assert asked(config, ledger) == asked(finished, ledger)
+    row = "SELECT live_um3, n_live, v_count, status FROM results"
+    assert asked(config, row) == asked(finished, row)
+    images = [read_stack(one.parent / "data", KEY) for one in (config, finished)]
+    np.testing.assert_array_equal(*images)
+
+
+def _acked(config: Path) -> int:
+    try:
+        return int(asked(config, "SELECT count(*) FROM slices")[0][0])
+    except sqlite3.OperationalError:
+        return 0  # it is being made
+
+
+@pytest.mark.slow
+def test_a_plate_with_a_flipped_pattern_goes_on_in_widefield_and_says_so(tmp_path: Path) -> None:
+    config = raw_plate(tmp_path, faults=[{"kind": "flipped"}])
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    ((code, what),) = asked(config, "SELECT code, what FROM faults")
+    assert code == "sim-pattern"
+    assert "widefield" in what
+    ((status, trust, flags),) = asked(config, "SELECT status, trust, trust_flags FROM results")
+    assert (status, trust) == ("final", "check")
+    assert "sim-widefield" in flags
+    checked = spheroidd("sim", "check", str(config.parent / "data"))
+    assert checked.returncode == 1
+    own = ngff.read_attributes(ngff.image_path(config.parent / "data", KEY))[ngff.OWN]
+    assert own["computed"]["widefield_channels"] == ["488", "561"]
