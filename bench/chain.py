@@ -97,7 +97,8 @@ def ours(model: str) -> Callable[[Path], Masks]:
     """What the daemon runs: slices fed as they come, slabs of masks out."""
     from spheroidd.inference.preprocessing.resample import MaskResampler
     from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
-    from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
+    from spheroidd.inference.segmentation.segmenter import load_segmenter
+    from spheroidd.inference.segmentation.streaming import StreamingSegmentation
     from spheroidd.protocols.stack import CHANNELS
 
     segmenter = load_segmenter(model, "cpu")

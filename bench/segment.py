@@ -29,7 +29,8 @@ def measure(model: str, threads: int) -> dict[str, float | str]:
     """Segment a volume of random cells-like blobs, of which no tile can be skipped; medians of wall and CPU time."""
     import numpy as np
 
-    from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
+    from spheroidd.inference.segmentation.segmenter import load_segmenter
+    from spheroidd.inference.segmentation.streaming import StreamingSegmentation
     from spheroidd.protocols.results import Limits
     from spheroidd.protocols.stack import CHANNELS
 

@@ -25,7 +25,8 @@ from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.quality.trust_rules import RowEvidence, Seen, flags_of
 from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
+from spheroidd.inference.segmentation.segmenter import load_segmenter
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.ports import Segmenter

@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
+from filelock import FileLock
 
 from tests.places import REAL_DATA
 
@@ -13,7 +16,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A daemon that a test starts finds its modules compiled by the one before; this process keeps what it was told.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# xdist hands out whole files. The one that takes minutes must not be the last to start, with every other core idle.
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+# xdist hands out whole files, for their tests share what is costly. Of these each test starts its own daemons.
+SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py")
+
+# Half of the suite waits for other processes: with two workers a core, one of them always has something to compute.
+WORKERS_A_CORE = 2
+BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
+
+# The files that take longest must not be the last to start, with every other core idle.
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
     "faults/test_plate_faults.py",
@@ -34,6 +47,27 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers `-n auto` means."""
+    return max(1, min(WORKERS_A_CORE * (os.cpu_count() or 1), psutil.virtual_memory().available // BYTES_A_WORKER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling | None":
+    """Hand out files whole but for those of SPREAD, whose tests go to whoever is free."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file in SPREAD else file
+
+    return ByFile(config, log)
+
+
 def pytest_report_header() -> str:
     """Say where the real data are, or that their tests are skipped."""
     return (
@@ -50,9 +84,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration of the default plate, run once to its end with nothing going wrong; to be read only."""
+    """The configuration of the default plate, run once to its end with nothing going wrong; to be read only.
+
+    The first worker that needs it runs it, for all.
+    """
     from tests.faults.plate_runs import run, write_config
 
-    config = write_config(tmp_path_factory.mktemp("undisturbed"))
-    assert run(config) == 0, config.with_suffix(".log").read_text()
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    config, finished = folder / "undisturbed" / "plate.toml", folder / "undisturbed" / "finished"
+    with FileLock(folder / "undisturbed.lock"):
+        if not finished.exists():
+            write_config(config.parent)
+            assert run(config) == 0, config.with_suffix(".log").read_text()
+            finished.touch()
     return config

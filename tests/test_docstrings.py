@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -17,7 +18,11 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_give_what_they_say(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+    """And every module can be imported by itself, in whatever order."""
+    module = importlib.import_module(name)
+    if ">>> " in inspect.getsource(module):
+        done = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+        assert (done.failed, done.attempted > 0) == (0, True)
 
 
 def test_every_room_is_walked() -> None:
@@ -25,5 +30,5 @@ def test_every_room_is_walked() -> None:
 
 
 def test_some_module_has_examples() -> None:
-    found = sum(doctest.testmod(importlib.import_module(name)).attempted for name in MODULES)
+    found = sum(inspect.getsource(importlib.import_module(name)).count(">>> ") for name in MODULES)
     assert found >= 5

@@ -101,8 +101,10 @@ DeviceName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(cpu|
 class InferenceConfig(Section):
     """[inference]: the model and how it runs."""
 
-    model: Literal["default"] | Path = Field(
-        default="default", description='"default", or the path of a .safetensors file'
+    model: Literal["default"] | Annotated[str, Field(pattern=r"^threshold(:.*)?$")] | Path = Field(
+        default="default",
+        description='"default", the path of a .safetensors file, or "threshold" ("threshold:1.5": 1.5 standard '
+        "deviations above the mean): every bright voxel is a cell, the baseline that a network must beat",
     )
     regressor: Literal["default"] | Path = Field(
         default="default", description='"default", or the path of a .safetensors file of `spheroidd regressor train`'

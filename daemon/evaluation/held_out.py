@@ -23,7 +23,7 @@ from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.agreement.overlap_metrics import Agreement
 from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
 from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.inference.training.stack import filter_stack
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import StorageError

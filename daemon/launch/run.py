@@ -52,7 +52,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
 from spheroidd.daemon.system.stop_signals import interrupt, stopped_by_signals
-from spheroidd.inference.network.model_card import read_card
+from spheroidd.inference.segmentation.choice import model_digest
 from spheroidd.inference.segmentation.precision import named_precision
 from spheroidd.protocols.errors import ConfigError, NoRoomError
 from spheroidd.protocols.faults import FaultCode
@@ -295,9 +295,9 @@ def _run(
 ) -> None:
     inference, scoring = chosen
     model = None if inference.model == "default" else str(inference.model)
-    card, regressor = read_card(model), chosen_regressor(inference)
+    regressor = chosen_regressor(inference)
     settings = ScoringSettings(
-        model_sha256=card.sha256,
+        model_sha256=model_digest(model),
         normalisation=Normalisation(inference.normalisation),
         limits=inference.known_limits(),
         tolerance=inference.limit_tolerance,

@@ -29,6 +29,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY, named_precision
+from spheroidd.inference.segmentation.threshold import ThresholdSegmenter, is_threshold
 from spheroidd.protocols.errors import ConfigError, ModelError, SpheroiddError, StorageError, TryLaterError
 from spheroidd.protocols.stack import StackPlan
 
@@ -234,6 +235,8 @@ def _last_heartbeat_s(data_dir: Path | None) -> float | None:
 
 def _model_check(model: str) -> Check:
     def look() -> str:
+        if is_threshold(model):
+            return f"{ThresholdSegmenter.named(model).sha256}: no network, a baseline"
         weights = find_weights(None if model == "default" else model)
         card = read_card(weights)
         with weights.open("rb") as file:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,20 +19,24 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
 from spheroidd.daemon.scoring.raw_stack import RawStack, find_patterns
-from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
-from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.segmentation.segmenter import SegmentedSlab, StreamingSegmentation, UNetSegmenter
+from spheroidd.inference.segmentation.streaming import SegmentedSlab, StreamingSegmentation
+from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+
+if TYPE_CHECKING:
+    from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+    from spheroidd.inference.segmentation.device_path import DeviceMasks
+    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
 _NOWHERE = StackKey("warm-up", WellId(0, 0))
 POLL_S = 0.05  # how often a growing stack's ledger is looked at; a slab of a screen stack takes 9.6 s
@@ -118,10 +122,13 @@ def _read(read: Callable[[Block, Mapping[int, int]], Pixels], block: Block, ackn
 
 def _preprocessor(
     plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None
-) -> StreamingPreprocessor | DevicePreprocessor:
+) -> "StreamingPreprocessor | DevicePreprocessor":
     make: Any = StreamingPreprocessor
-    if isinstance(segmenter, UNetSegmenter) and segmenter.keeps_stacks_on_device:
-        make = partial(DevicePreprocessor, device=segmenter.device)
+    network = _on_device(segmenter)
+    if network is not None:
+        from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+
+        make = partial(DevicePreprocessor, device=network.device)
     made: StreamingPreprocessor | DevicePreprocessor = make(
         n_z=plan.n_z,
         height=plan.height,
@@ -135,26 +142,45 @@ def _preprocessor(
     return made
 
 
+def _on_device(segmenter: Segmenter) -> "UNetSegmenter | None":
+    """The network, where a stack's whole way is on its device. A threshold loads no torch."""
+    if isinstance(segmenter, ThresholdSegmenter):
+        return None
+    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+
+    return segmenter if isinstance(segmenter, UNetSegmenter) and segmenter.keeps_stacks_on_device else None
+
+
 def _segmentation(
-    preprocessor: StreamingPreprocessor | DevicePreprocessor,
+    preprocessor: "StreamingPreprocessor | DevicePreprocessor",
     segmenter: Segmenter,
     limits: Mapping[str, Limits] | None = None,
     tolerance: float = 0.0,
 ) -> StreamingSegmentation:
-    if isinstance(preprocessor, DevicePreprocessor) and isinstance(segmenter, UNetSegmenter):
+    if isinstance(preprocessor, StreamingPreprocessor):
+        return StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=tolerance)
+    from spheroidd.inference.segmentation.device_path import DeviceSegmentation
+    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+
+    if isinstance(segmenter, UNetSegmenter):
         return DeviceSegmentation(preprocessor, segmenter, limits=limits, tolerance=tolerance)
     return StreamingSegmentation(preprocessor, segmenter, limits=limits, tolerance=tolerance)
 
 
-def _masks(model_shape: Shape, segmenter: Segmenter, shape: Shape, spacing_um: Spacing) -> MaskResampler | DeviceMasks:
+def _masks(
+    model_shape: Shape, segmenter: Segmenter, shape: Shape, spacing_um: Spacing
+) -> "MaskResampler | DeviceMasks":
     given: dict[str, Any] = {
         "model_shape": model_shape,
         "model_spacing_um": segmenter.spacing_um,
         "shape": shape,
         "spacing_um": spacing_um,
     }
-    if isinstance(segmenter, UNetSegmenter) and segmenter.keeps_stacks_on_device:
-        return DeviceMasks(**given, device=segmenter.device)
+    network = _on_device(segmenter)
+    if network is not None:
+        from spheroidd.inference.segmentation.device_path import DeviceMasks
+
+        return DeviceMasks(**given, device=network.device)
     return MaskResampler(**given)
 
 

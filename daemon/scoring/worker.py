@@ -163,14 +163,14 @@ def _worker_main(settings: WorkerSettings, link: Connection, beats: "Synchronize
     _yield_to_acquisition()
     from spheroidd.acquisition.store.shard import lock_without_a_name
     from spheroidd.daemon.scoring.score_stack import warm_up
-    from spheroidd.inference.segmentation.segmenter import load_segmenter
+    from spheroidd.inference.segmentation.choice import open_segmenter
 
     def alive() -> None:
         beats.value += 1
 
     lock_without_a_name()  # before anything decodes a shard
     try:
-        segmenter = load_segmenter(settings.model, settings.device, settings.threads, settings.precision)
+        segmenter = open_segmenter(settings.model, settings.device, settings.threads, settings.precision)
         warm_up(segmenter)
         ready: WorkerEvent = WorkerReady(psutil.Process().pid, segmenter.sha256)
     except SpheroiddError as error:

@@ -29,7 +29,8 @@ from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.network.weights import load_model, save_model
 from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
 from spheroidd.inference.segmentation.compute_cost import tradeoff_row
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, UNetSegmenter
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.inference.training.history import Progress, tensorboard_writer
 from spheroidd.inference.training.output_bias import balance
 from spheroidd.inference.training.stack import TrainingStack, content_digest, filter_stack

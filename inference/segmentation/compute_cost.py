@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from spheroidd.inference.segmentation.segmenter import LONGEST_TILE_YX, LONGEST_TILE_Z, UNetSegmenter
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.segmentation.streaming import LONGEST_TILE_YX, LONGEST_TILE_Z
 from spheroidd.inference.segmentation.tiles import tile_axis
 
 STACK_UM = 100.0  # each side of a `screen` stack

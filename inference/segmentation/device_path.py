@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 
 from spheroidd.inference.preprocessing.device_stream import DeviceAxis, DevicePreprocessor, combined
 from spheroidd.inference.preprocessing.resample import NativeMasks, Shape, Spacing, interpolating_axis
-from spheroidd.inference.segmentation.segmenter import (
-    StreamingSegmentation,
-    UNetSegmenter,
-    inside,
-)
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation, inside
 from spheroidd.inference.segmentation.tiles import Tile
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.ports import Prediction

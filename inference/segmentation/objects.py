@@ -73,7 +73,7 @@ def find_markers(
     smooth = _smooth(density, spacing_um)
     size = [2 * max(1, round(_MIN_DISTANCE_UM / step)) + 1 for step in spacing_um]
     tops = (smooth == ndimage.maximum_filter(smooth, size, mode="nearest")) & (probability >= _MASK_THRESHOLD)
-    tops &= smooth > _PEAK_FRACTION * _unit_peak(spacing_um)
+    tops &= smooth > _PEAK_FRACTION * lone_peak(spacing_um)
     # A cell centred between voxels has a flat top: neighbours of equal height are one peak.
     tied = ndimage.label(tops, ndimage.generate_binary_structure(3, 3))[0][tops]
     peaks = np.argwhere(tops)[np.unique(tied, return_index=True)[1]]
@@ -93,7 +93,7 @@ def _sigmas_um(spacing_um: Spacing) -> list[float]:
     return [math.sqrt(DENSITY_SIGMA_UM**2 + _SMOOTH_UM**2 + step**2 / 12) for step in spacing_um]
 
 
-def _unit_peak(spacing_um: Spacing) -> float:
+def lone_peak(spacing_um: Spacing) -> float:
     """Height of a lone cell's peak in a smoothed map, cells per um3."""
     return math.prod(1 / (math.sqrt(2 * math.pi) * sigma) for sigma in _sigmas_um(spacing_um))
 
@@ -167,7 +167,7 @@ def _lone_pieces(
     for axis, size in enumerate(mask.shape):
         for border in (0, size - 1):
             face = pieces.take(border, axis)
-            lone[face[density.take(border, axis) > _TAIL_FRACTION * _unit_peak(spacing_um)]] = False
+            lone[face[density.take(border, axis) > _TAIL_FRACTION * lone_peak(spacing_um)]] = False
     return pieces, np.flatnonzero(lone)
 
 

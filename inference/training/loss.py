@@ -6,8 +6,6 @@ Dice and focal are MONAI's. Targets of coarser scales are averages over areas: n
 from dataclasses import dataclass
 
 import torch
-from monai.losses.dice import DiceLoss
-from monai.losses.focal_loss import FocalLoss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +46,8 @@ def negative_log_dice(logits: Tensor, target: Tensor, smoothing: float) -> Tenso
     a fractional target that is met costs nothing. Of an empty target, p = 0 costs 0, and p = 1 everywhere costs
     log(1 + 1 / smoothing): 6.9 at 0.001.
     """
+    from monai.losses.dice import DiceLoss  # takes seconds to load, and only training needs it
+
     s = smoothing * target.numel() / target.shape[1]
     dice = DiceLoss(sigmoid=True, batch=True, reduction="none", smooth_nr=s, smooth_dr=s, soft_label=True)
     # Pooled over the batch, so that a patch without a single cell does not weigh as much as one full of them.
@@ -57,6 +57,8 @@ def negative_log_dice(logits: Tensor, target: Tensor, smoothing: float) -> Tenso
 
 def segmentation_loss(logits: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
     """lambda_D * (-log Dice) + lambda_F * focal, of one scale."""
+    from monai.losses.focal_loss import FocalLoss
+
     focal: Tensor = FocalLoss(gamma=settings.gamma)(logits.float(), target.float())
     dice = negative_log_dice(logits, target, settings.smoothing)
     return settings.lambda_dice * dice + settings.lambda_focal * focal

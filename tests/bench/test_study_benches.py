@@ -15,7 +15,7 @@ from bench import ablation, finetune, network_pictures, nuclei, pareto, robustne
 from bench.robustness import POINTS, Point
 from spheroidd.daemon.training.config import load_training_config
 from spheroidd.inference.network.model_card import UNetSettings
-from spheroidd.inference.segmentation.segmenter import ThresholdSegmenter
+from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.inference.training.overlap_counts import Overlap
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import PRESETS

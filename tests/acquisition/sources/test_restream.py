@@ -248,6 +248,7 @@ negative_controls = 1
 positive_controls = 0
 n_z = {n_z}
 [inference]
+model = "threshold"
 normalisation = "stack"
 threads = 1
 """
@@ -347,7 +348,8 @@ def test_a_stalled_replay_raises_the_alarm_and_ends_as_the_run_it_repeats(record
     plate_map = map_of_run(recorded, tmp_path / "map")
     text = RUN.format(data=data.as_posix(), n_z=N_Z)
     head, _, _ = text.partition("[source]")
-    head += "[alarms]\nstall_s = 1.0\n[inference]\nnormalisation = 'stack'\nthreads = 1\n[source]\nkind = 'replay'\n"
+    head += "[alarms]\nstall_s = 1.0\n"
+    head += "[inference]\nmodel = 'threshold'\nnormalisation = 'stack'\nthreads = 1\n[source]\nkind = 'replay'\n"
     text = head.replace('name = "P1"', f'name = "P1"\nmap = "{plate_map.as_posix()}"') + STALL
     (tmp_path / "run.toml").write_text(text, encoding="utf-8")
     done = spheroidd("run", str(tmp_path / "run.toml"), "--plain")

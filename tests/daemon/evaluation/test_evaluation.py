@@ -31,7 +31,7 @@ from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.agreement.overlap_metrics import Agreement
 from spheroidd.inference.annotations.volume import ClassNames
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
-from spheroidd.inference.segmentation.segmenter import ThresholdSegmenter
+from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.inference.viability.mtt import MttReference
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import SliceDurable

@@ -42,9 +42,11 @@ def copied(config: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration of a plate that was run to its end."""
-    return copied(undisturbed, tmp_path_factory.mktemp("run"))
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a plate that was run to its end with the network that ships."""
+    config = write_config(tmp_path_factory.mktemp("run"), model="default")
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    return config
 
 
 def rows(config: Path) -> dict[str, dict[str, object]]:
@@ -148,8 +150,8 @@ def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: 
     assert ledger(config).slices == before.slices
 
 
-def test_the_other_precision_stands_in_every_row_and_changes_little(undisturbed: Path, tmp_path: Path) -> None:
-    config = copied(undisturbed, tmp_path)
+def test_the_other_precision_stands_in_every_row_and_changes_little(finished: Path, tmp_path: Path) -> None:
+    config = copied(finished, tmp_path)
     before, changes = rows(config), ledger(config).changes
     (own,) = {row["precision"] for row in before.values()}
     (other,) = set(Precision) - {own}

@@ -37,6 +37,7 @@ min_free_gb = 0.0
 kind = "push"
 patience_s = 1.0
 [inference]
+model = "threshold"
 threads = 1
 normalisation = "stack"
 """
@@ -289,6 +290,7 @@ doses = 2
 negative_controls = 2
 positive_controls = 1
 [inference]
+model = "threshold"
 threads = 1
 """
 

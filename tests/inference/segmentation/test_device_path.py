@@ -11,7 +11,8 @@ from spheroidd.inference.preprocessing.resample import MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, load_segmenter
+from spheroidd.inference.segmentation.segmenter import load_segmenter
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS

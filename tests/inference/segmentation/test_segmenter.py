@@ -14,14 +14,12 @@ from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.network.unet import ResidualUNet
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
-from spheroidd.inference.segmentation.segmenter import (
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
+from spheroidd.inference.segmentation.streaming import (
     LONGEST_TILE_YX,
     LONGEST_TILE_Z,
     SegmentedSlab,
     StreamingSegmentation,
-    ThresholdSegmenter,
-    UNetSegmenter,
-    load_segmenter,
 )
 from spheroidd.inference.segmentation.tiles import GRID, tile_axis
 from spheroidd.protocols.errors import ConfigError, ModelError
@@ -51,11 +49,6 @@ class TestUNetSegmenterInBf16(SegmenterContract):
 
     def make_segmenter(self) -> Segmenter:
         return tiny(precision="bf16")
-
-
-class TestThresholdSegmenter(SegmenterContract):
-    def make_segmenter(self) -> Segmenter:
-        return ThresholdSegmenter()
 
 
 class FakePreprocessor:
