@@ -69,7 +69,7 @@ def through_pipeline(recording: Recording, channel: str, label: str, model: str 
             f"well,path_{channel},role,pixel_um,z_step_um\nA01,raw.tif,sample,{recording.pixel_um},{recording.z_step_um}\n"
         )
         data = str(folder / "data")
-        replay = ["replay", str(folder / "map.csv"), "--data", data, "--model", model]
+        replay = ["replay", str(folder / "map.csv"), data, "--model", model]
         subprocess.run([*COMMAND, *replay], check=True, capture_output=True)
         options = ["evaluate", data, "--well", "A01", "--truth", str(folder / "truth.npy"), "--label", label, "--json"]
         done = subprocess.run([*COMMAND, *options], check=True, capture_output=True, text=True)

@@ -15,6 +15,8 @@ from tests.places import REAL_DATA
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A daemon that a test starts finds its modules compiled by the one before; this process keeps what it was told.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# No test may change what a person's own commands take for the last run.
+os.environ["SPHEROIDD_STATE"] = ""
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling

@@ -57,20 +57,53 @@ def _csv_cell(value: object) -> object:
     return guarded(found) if isinstance(found, str) else found
 
 
-def results_table(rows: Sequence[ResultRow], title: str | None = None) -> Table:
+def results_table(
+    rows: Sequence[ResultRow], title: str | None = None, *, width: int | None = None, one_line: bool = False
+) -> Table:
     """The wells with their treatment, figures, state and, where a figure is missing, why.
 
-    A column that would be empty in every row is left out, so that the table fits a narrow terminal.
+    A column that would be empty in every row is left out, and so are those that matter least until the table fits
+    `width` characters. With `one_line` no row takes more than one: a reason that is longer is cut.
     """
     table = Table(title=title, box=None, pad_edge=False, header_style="bold")
     cells = [_cells(row) for row in rows]
     shown = [name for name in _ALIGN if name in _ALWAYS or any(str(line[name]) not in ("", UNKNOWN) for line in cells)]
+    most: dict[str, int] = {}
+    if width is not None:
+        shown = _fitting(shown, cells, width)
+        left = width - sum(_natural(name, cells) + _GAP for name in shown if name not in _WIDE) + _GAP
+        for name in (name for name in _WIDE if name in shown and one_line):
+            later = sum(_WIDE[other] + _GAP for other in shown if other in _WIDE and other not in (name, *most))
+            most[name] = max(_WIDE[name], min(_natural(name, cells), left - _GAP - later))
+            left -= most[name] + _GAP
     for name in shown:
-        wide = name in ("reason", "treatment")
-        table.add_column(name, justify=_ALIGN[name], no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+        wide = name in _WIDE and not one_line
+        overflow: Literal["fold", "ellipsis"] = "fold" if wide else "ellipsis"
+        table.add_column(name, justify=_ALIGN[name], no_wrap=not wide, overflow=overflow, max_width=most.get(name))
     for line in cells:
         table.add_row(*(line[name] for name in shown))
     return table
+
+
+_WIDE = {"treatment": 12, "reason": 14}  # what may be folded or cut, and the fewest characters that are worth a column
+_GAP = 2  # characters between two columns
+_LEAST_FIRST = ("after", "dead", "live", "V count", "patient", "reason", "V score", "stack")
+
+
+def _natural(name: str, cells: Sequence[dict[str, str | Text]]) -> int:
+    return max(len(name), *(len(str(line[name])) for line in cells), 0)
+
+
+def _fitting(names: list[str], cells: Sequence[dict[str, str | Text]], width: int) -> list[str]:
+    """The columns that are left when those that matter least are gone until the rest fits."""
+    needed = {name: min(_natural(name, cells), _WIDE.get(name, width)) for name in names}
+    kept = list(names)
+    for name in _LEAST_FIRST:
+        if sum(needed[one] + _GAP for one in kept) - _GAP <= width:
+            break
+        if name in kept:
+            kept.remove(name)
+    return kept
 
 
 (_TRUST,) = (column for column, _ in seen_in(Place.TABLE) if column.name == "trust")  # coloured, beside the status

@@ -23,6 +23,18 @@ DEFAULT_DATA = Path("spheroidd-data")
 WIDTH = 140  # columns of what goes into a file or a pipe
 INTERRUPTED = 130  # the shell's own code for Ctrl-C
 
+# The panels of `spheroidd --help`, in the order in which a plate needs them.
+PANELS = {
+    "Run a plate": ("demo", "doctor", "config", "map", "plan", "run", "replay", "emulate"),
+    "See how it goes": ("status", "results", "quality", "focus-map", "frames", "alarms", "logs", "page"),
+    "Answers": ("fit", "report", "export", "evaluate", "reference"),
+    "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit"),
+    "Drive a daemon": (
+        *("serve", "submit", "start", "pause", "resume", "skip", "repeat", "next", "abort", "stop"),
+        *("control", "token", "service", "support-bundle"),
+    ),
+    "Networks": ("model", "train", "crossval", "tune", "regressor"),
+}
 
 _ROOM = "check that the path is right, that you may write there and that the disk has room"
 
@@ -38,6 +50,26 @@ def told_when_interrupted(kept: str) -> Iterator[None]:
 
 class _Commands(TyperGroup):
     """The one place where a failure becomes words and an exit code. A command returns its exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of PANELS; a command that stands in none comes last."""
+        ordered = [name for names in PANELS.values() for name in names if name in self.commands]
+        return ordered + [name for name in self.commands if name not in ordered]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A panel for each part of the work. As plain text: rich would double the time until help appears."""
+        width = max(len(name) for name in self.commands)
+        for panel, rows in self._panels():
+            limit = formatter.width - 6 - width
+            with formatter.section(panel):
+                formatter.write_dl([(name.ljust(width), command.get_short_help_str(limit)) for name, command in rows])
+
+    def _panels(self) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+        left = {name: command for name, command in self.commands.items() if not command.hidden}
+        for panel, names in PANELS.items():
+            yield panel, [(name, left.pop(name)) for name in names if name in left]
+        if left:
+            yield "Others", list(left.items())
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command and end the program."""
@@ -66,10 +98,38 @@ def describe(error: SpheroiddError) -> str:
 
 
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data directory of a run.", envvar="SPHEROIDD_DATA")]
+
+def _known_directory(ctx: typer.Context, param: typer.CallbackParam, value: Path) -> Path:
+    """The directory that was named; where none was, `spheroidd-data` here, or else that of the last run."""
+    source = ctx.get_parameter_source(param.name or "")
+    if ctx.resilient_parsing or source is None or source.name != "DEFAULT":
+        return value
+    from spheroidd.daemon.system.last_data import last_data
+
+    last = None if value.is_dir() else last_data()
+    if last is None:
+        return value
+    typer.echo(f"spheroidd: no DATA was given; the last run's is {last}", err=True)
+    return last
+
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="Data directory of a run; without it the last run's, where there is no spheroidd-data.",
+        envvar="SPHEROIDD_DATA",
+        callback=_known_directory,
+    ),
+]
+NewDataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Data directory to write.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -87,7 +147,7 @@ def _spheroidd(
 
 def sub_app(name: str, help_text: str) -> typer.Typer:
     """A group of commands below `spheroidd NAME`."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(group, name=name, help=help_text)
     return group
 

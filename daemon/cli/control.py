@@ -12,9 +12,6 @@ from spheroidd.protocols.toml_text import parse_toml
 if TYPE_CHECKING:
     from spheroidd.daemon.service.client import DaemonClient
 
-DataOption = Annotated[
-    Path, typer.Option("--data", metavar="DATA", help="Data directory of the daemon.", envvar="SPHEROIDD_DATA")
-]
 WellArgument = Annotated[str, typer.Argument(metavar="WELL", help='The well, such as "B03".')]
 ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the wells' rows.")]
 DAY_S = 86_400
@@ -34,9 +31,11 @@ def serve(
     """Wait for plates that are submitted and started over the service, and run them."""
     from spheroidd.daemon.config.service_settings import read_alarms, read_rights, read_settings
     from spheroidd.daemon.launch.serve import serve as run_daemon
+    from spheroidd.daemon.system.last_data import remember_data
     from spheroidd.protocols.well import WellId
 
     begin_at = WellId.parse(from_well) if from_well is not None else None
+    remember_data(data)
     settings, alarms, readers = read_settings(config), read_alarms(config), read_rights(config).readable_by
     return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at, readers=readers)
 
@@ -44,10 +43,10 @@ def serve(
 @app.command()
 def submit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML without [data] and [service].")],
+    data: DataArgument = DEFAULT_DATA,
     plate_map: Annotated[
         Path | None, typer.Option("--map", metavar="MAP", help="The plate map: CSV, any text, or xlsx.")
     ] = None,
-    data: DataOption = DEFAULT_DATA,
     start_it: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
 ) -> int:
     """Hand a plate to a daemon that waits for one (`spheroidd serve`)."""
@@ -64,7 +63,7 @@ def submit(
 @app.command()
 def start(
     plate: Annotated[str, typer.Argument(metavar="PLATE", help="A plate that was submitted.")],
-    data: DataOption = DEFAULT_DATA,
+    data: DataArgument = DEFAULT_DATA,
 ) -> int:
     """Start a plate that was submitted, or take it up again."""
     return _order(data, "StartPlate", plate=plate)
@@ -105,11 +104,11 @@ def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA) -> int:
 
 @app.command("next")
 def next_wells(
-    wells: Annotated[list[str], typer.Argument(metavar="WELL...", help="The wells, such as B03 C07.")],
-    data: DataOption = DEFAULT_DATA,
+    wells: Annotated[str, typer.Argument(metavar="WELLS", help="The wells in their order, such as B03,C07.")],
+    data: DataArgument = DEFAULT_DATA,
 ) -> int:
     """Image these wells next, in this order. The others follow as they were planned; none is lost."""
-    return _order(data, "ReorderWells", wells=wells)
+    return _order(data, "ReorderWells", wells=[well for well in wells.replace(" ", "").split(",") if well])
 
 
 @app.command()
@@ -153,9 +152,9 @@ token_app = sub_app("token", "Make, list and revoke the tokens of a data directo
 @token_app.command("create")
 def token_create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.")],
+    data: DataArgument = DEFAULT_DATA,
     role: Annotated[str, typer.Option(help="viewer, operator or admin.")] = "viewer",
     days: Annotated[float, typer.Option(help="How long it is valid.")] = 90.0,
-    data: DataOption = DEFAULT_DATA,
 ) -> int:
     """Make a token and print it. It is kept as a hash: nobody can print it again."""
     from spheroidd.daemon.service.tokens import Role, TokenFile
@@ -167,7 +166,7 @@ def token_create(
 
 
 @token_app.command("list")
-def token_list(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> int:
+def token_list(data: DataArgument = DEFAULT_DATA, as_json: JsonOption = False) -> int:
     """Say which tokens there are, without their secrets."""
     import json
     from datetime import UTC, datetime
@@ -186,7 +185,7 @@ def token_list(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> 
 
 @token_app.command("revoke")
 def token_revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")], data: DataOption = DEFAULT_DATA
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")], data: DataArgument = DEFAULT_DATA
 ) -> int:
     """Make a token worthless from now on."""
     from spheroidd.daemon.service.tokens import TokenFile

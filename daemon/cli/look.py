@@ -73,7 +73,11 @@ def results(
     if not as_json and csv is None:
         screen = console()
         for name in dict.fromkeys(row.result.plate for row in rows):
-            screen.print(rows_out.results_table([row for row in rows if row.result.plate == name], f"plate {name}"))
+            screen.print(
+                rows_out.results_table(
+                    [row for row in rows if row.result.plate == name], f"plate {name}", width=screen.width
+                )
+            )
     return 1 if any(row.to_look_at or row.went_wrong for row in rows) else 0
 
 

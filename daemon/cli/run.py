@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, app, console
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, NewDataArgument, app, console
 from spheroidd.protocols.errors import ConfigError
 
 EngineOption = Annotated[str, typer.Option(help="embedded, or ray: on the nodes of a Ray cluster.")]
@@ -18,7 +18,7 @@ WorkersOption = Annotated[int | None, typer.Option(help="Workers of the cluster;
 
 @app.command()
 def demo(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Where the demonstration writes.")] = Path("demo-data"),
+    data: NewDataArgument = Path("demo-data"),
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on with the demonstration that is there.")] = False,
     force: Annotated[
@@ -33,7 +33,9 @@ def demo(
             _ask_to_replace(data)
         clear(data)
     from spheroidd.daemon.launch.demo import run_demo
+    from spheroidd.daemon.system.last_data import remember_data
 
+    remember_data(data)
     return run_demo(data, seed=seed, console=console())
 
 
@@ -69,6 +71,7 @@ def run(
     """Acquire and score a plate. An interrupted run is taken up where it stopped."""
     from spheroidd.daemon.config.model import load_config
     from spheroidd.daemon.launch.run import run_plate
+    from spheroidd.daemon.system.last_data import remember_data
     from spheroidd.protocols.well import WellId
 
     begin_at = WellId.parse(from_well) if from_well is not None else None
@@ -80,6 +83,7 @@ def run(
         console().print(told, markup=False, highlight=False, soft_wrap=True)
     elif data is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"dir": data.absolute()})})
+    remember_data(loaded.data.dir)
     return run_plate(loaded, console=console(), live=not plain, from_well=begin_at)
 
 
@@ -88,7 +92,7 @@ def replay(
     plate_map: Annotated[
         Path, typer.Argument(metavar="MAP", help="Plate map (CSV) with the paths of the recordings, or a run's data.")
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Data directory to write.")] = DEFAULT_DATA,
+    data: NewDataArgument = DEFAULT_DATA,
     name: Annotated[str | None, typer.Option(help="The plate's name; without it the map's file name.")] = None,
     role: Annotated[
         list[str] | None,
@@ -124,6 +128,7 @@ def replay(
     from spheroidd.daemon.config.model import build_config
     from spheroidd.daemon.emulation.replayed_plate import map_of_run, read_faults
     from spheroidd.daemon.launch.run import run_plate
+    from spheroidd.daemon.system.last_data import remember_data
 
     if plate_map.is_dir():
         plate_map = map_of_run(plate_map, data, name)
@@ -146,6 +151,7 @@ def replay(
         "scoring": _given(engine=engine, ray_address=ray_address, ray_workers=ray_workers),
     }
     config = build_config(tables, base=Path.cwd(), where="replay")
+    remember_data(config.data.dir)
     return run_plate(config, console=console(), live=not plain)
 
 

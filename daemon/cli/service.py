@@ -5,12 +5,9 @@ from typing import Annotated
 
 import typer
 
-from spheroidd.daemon.cli.app import DEFAULT_DATA, sub_app
+from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, sub_app
 
 service_app = sub_app("service", "Let the system run the daemon: systemd, or WinSW on Windows.")
-DataOption = Annotated[
-    Path, typer.Option("--data", metavar="DATA", help="Data directory of the daemon.", envvar="SPHEROIDD_DATA")
-]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="With [source] it is run; with [service] and [alarms], served."),
@@ -20,7 +17,7 @@ UserOption = Annotated[bool, typer.Option("--user", help="A service of this acco
 
 @service_app.command("install")
 def service_install(
-    data: DataOption = DEFAULT_DATA,
+    data: DataArgument = DEFAULT_DATA,
     config: ConfigOption = None,
     user: UserOption = False,
     only_print: Annotated[bool, typer.Option("--print", help="Print it, and write nothing.")] = False,
@@ -40,7 +37,7 @@ def service_install(
 
 
 @service_app.command("uninstall")
-def service_uninstall(data: DataOption = DEFAULT_DATA, user: UserOption = False) -> int:
+def service_uninstall(data: DataArgument = DEFAULT_DATA, user: UserOption = False) -> int:
     """Take the description away, and say which commands end the service. Data and rows stay."""
     from spheroidd.daemon.system import service_unit
 

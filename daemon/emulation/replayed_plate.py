@@ -23,7 +23,7 @@ def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
     named, or where a run would be replayed into itself.
     """
     if recorded.resolve() == data.resolve():
-        do = "give --data another directory"
+        do = "name another directory"
         raise ConfigError("a run cannot be replayed into its own data directory", where=str(data), do=do)
     plate_map, stacks = stored_stacks(recorded, plate)
     name = plate_map.name

@@ -27,7 +27,7 @@ _FILES = {
     *(OUTAGE_NAME, REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME),
 }
 _FOLDERS = {f"{PLATE}.ome.zarr", LOGS_NAME}
-_ELSEWHERE = "give --data a new directory"
+_ELSEWHERE = "name a new directory"
 
 
 def mark(data_dir: Path) -> None:
@@ -110,5 +110,5 @@ def clear(data_dir: Path) -> None:
                 else:
                     path.unlink()
         except OSError as error:
-            do = "close what has it open, or give --data a new directory"
+            do = "close what has it open, or name a new directory"
             raise StorageError(f"cannot delete the old demonstration: {error}", where=str(data_dir), do=do) from error

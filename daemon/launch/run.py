@@ -346,7 +346,7 @@ def _check_room(data_dir: Path, min_free_gb: float) -> None:
 
 def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> int:
     rows = catalog.result_rows(plate)
-    console.print(results_table(rows, f"plate {plate}"))
+    console.print(results_table(rows, f"plate {plate}", width=console.width))
     for row in rows:
         if row.result.status not in SCORED:
             style = None if row.result.status.was_ordered else "yellow"

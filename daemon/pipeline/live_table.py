@@ -7,11 +7,12 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from spheroidd.daemon.analysis.results_table import results_table
-from spheroidd.daemon.catalog.rows import ResultRow, RowStanding
+from spheroidd.daemon.catalog.rows import RowStanding
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.protocols.results import WellStatus
@@ -19,6 +20,8 @@ from spheroidd.protocols.stack import StackKey
 
 REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker
 MAX_ROWS = 28  # what a laboratory screen shows at once; the rows that move are the ones that matter
+LEAST_ROWS = 4
+OTHER_LINES = 6  # plate, pace, worker, bar, the columns' names, and the cursor's own
 
 
 class Progress:
@@ -54,8 +57,7 @@ class Progress:
         self._next_s = now_s + REFRESH_S
         changed = self._look()
         if self._live:
-            rows = self._catalog.rows_of([one.key for one in _window(list(self._standings.values()))])
-            self._live.update(self._screen(rows), refresh=True)
+            self._live.update(self._screen(), refresh=True)
         else:
             self._say_changes(changed)
 
@@ -75,15 +77,21 @@ class Progress:
         self._standings |= {one.key: one for one in found}
         return found
 
-    def _screen(self, rows: list[ResultRow]) -> Group:
+    def _screen(self) -> Group:
         state = self._pace.run_state(time.time())
         rate = f"{state.slices_per_s:.1f} slices/s" if state.slices_per_s else "no slice yet"
         left = f", {state.eta_s / 60:.1f} min left" if state.eta_s else ""
-        head = Text(f"{self._plate}  {state.slices_done} of {state.slices_total} slices, {rate}{left}  ", style="bold")
-        head.append(f"worker: {state.worker}", style="magenta")
-        bar = ProgressBar(total=max(state.slices_total, 1), completed=state.slices_done, width=60)
+        done = f"{state.slices_done} of {state.slices_total} slices, {rate}{left}"
+        head = Text(self._plate, style="bold", no_wrap=True, overflow="ellipsis")
+        pace = Text(done, no_wrap=True, overflow="ellipsis")
+        worker = Text(f"worker: {state.worker}", style="magenta", no_wrap=True, overflow="ellipsis")
+        width = self._console.width
+        bar = ProgressBar(total=max(state.slices_total, 1), completed=state.slices_done, width=min(60, width))
         faults = [Text(f"! {fault.where}: {fault.what}; {fault.do}", style="red") for fault in self._catalog.faults()]
-        return Group(head, bar, results_table(rows), *faults)
+        n_rows = min(MAX_ROWS, max(LEAST_ROWS, self._console.height - OTHER_LINES - 2 * len(faults)))
+        rows = self._catalog.rows_of([one.key for one in _window(list(self._standings.values()), n_rows)])
+        table = results_table(rows, width=width, one_line=True)
+        return Group(head, pace, worker, Padding(bar), table, *faults)
 
     def _say_changes(self, standings: list[RowStanding]) -> None:
         changed = []
@@ -97,10 +105,10 @@ class Progress:
             self._console.print(f"{result.well} {result.status}{figures}", highlight=False)
 
 
-def _window(rows: list[RowStanding]) -> list[RowStanding]:
+def _window(rows: list[RowStanding], n_rows: int) -> list[RowStanding]:
     """The rows around the first well that is not done, where the plate is longer than the screen."""
     states = [row.status for row in rows]
     done = [state.is_over or state is WellStatus.PROVISIONAL for state in states]
     at = done.index(False) if False in done else len(rows)
-    start = max(0, min(at - MAX_ROWS // 2, len(rows) - MAX_ROWS))
-    return rows[start : start + MAX_ROWS]
+    start = max(0, min(at - n_rows // 2, len(rows) - n_rows))
+    return rows[start : start + n_rows]

@@ -133,7 +133,7 @@ sys.exit(main())
 def test_without_imagecodecs_a_replay_of_lzw_is_refused_before_it_starts(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", PLANES, photometric="minisblack", metadata=None, compression="lzw")
     (tmp_path / "map.csv").write_text("well,path,role,pixel_um,z_step_um\nA01,a.tif,sample,0.5,2\n")
-    command = [sys.executable, "-c", WITHOUT, "replay", "map.csv", "--data", "d"]
+    command = [sys.executable, "-c", WITHOUT, "replay", "map.csv", "d"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     told = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == ConfigError.exit_code, told

@@ -317,7 +317,7 @@ LEDGER = "SELECT well, channel, z, crc32c FROM slices ORDER BY well, channel, z"
 def test_each_fault_ends_as_it_must(recorded: Path, tmp_path: Path) -> None:
     data, faults = tmp_path / "data", tmp_path / "faults.toml"
     faults.write_text(FAULTS, encoding="utf-8")
-    words = ("--data", str(data), "--faults", str(faults), "--normalisation", "stack", "--plain")
+    words = (str(data), "--faults", str(faults), "--normalisation", "stack", "--plain")
     done = spheroidd("replay", str(recorded), *words)
     assert done.returncode == 1, done.stderr
     ends = {
@@ -371,11 +371,11 @@ def test_a_stalled_replay_raises_the_alarm_and_ends_as_the_run_it_repeats(record
 )
 def test_faults_that_cannot_be_read_are_refused(recorded: Path, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "faults.toml").write_text(text, encoding="utf-8")
-    words = ("--data", str(tmp_path / "data"), "--faults", str(tmp_path / "faults.toml"))
+    words = (str(tmp_path / "data"), "--faults", str(tmp_path / "faults.toml"))
     done = spheroidd("replay", str(recorded), *words)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_a_run_is_not_replayed_into_itself(recorded: Path) -> None:
-    done = spheroidd("replay", str(recorded), "--data", str(recorded))
+    done = spheroidd("replay", str(recorded), str(recorded))
     assert (done.returncode, "into its own data directory" in done.stderr) == (2, True)

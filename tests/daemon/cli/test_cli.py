@@ -249,7 +249,7 @@ def test_replay_is_a_run_of_recordings(monkeypatch: pytest.MonkeyPatch, tmp_path
     calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "run_plate", 0)
     options = ("--pixel-um", 0.5, "--z-step-um", 2, "--pace", "real", "--normalisation", "plate", "--threads", 1)
     options += ("--precision", "fp32")
-    assert spheroidd("replay", tmp_path / "map.csv", "--data", tmp_path / "out", *options).exit_code == 0
+    assert spheroidd("replay", tmp_path / "map.csv", tmp_path / "out", *options).exit_code == 0
     [((config,), _)] = calls
     assert isinstance(config, Config)
     assert config.data.dir == tmp_path / "out"
@@ -261,7 +261,7 @@ def test_replay_is_a_run_of_recordings(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_replay_refuses_an_option_that_cannot_be(tmp_path: Path) -> None:
-    result = spheroidd("replay", tmp_path / "map.csv", "--data", tmp_path / "out", "--pace", "slow")
+    result = spheroidd("replay", tmp_path / "map.csv", tmp_path / "out", "--pace", "slow")
     assert result.exit_code == 2
     assert "source.pace: it is 'slow'" in result.stderr
 

@@ -36,7 +36,7 @@ def register(data: Path, plate: str) -> None:
 
 
 def command(data: Path, *options: str) -> Result:
-    return CliRunner().invoke(cli.app, ["demo", "--data", str(data), *options])
+    return CliRunner().invoke(cli.app, ["demo", str(data), *options])
 
 
 @pytest.fixture

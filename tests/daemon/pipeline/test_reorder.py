@@ -390,9 +390,9 @@ def test_a_real_run_begins_at_a_well_and_is_reordered(tmp_path: Path) -> None:
     try:
         until(lambda: (data / ADDRESS_NAME).exists() or process.poll() is not None, "it serves")
         until(lambda: acquired(config, "B01") > 2, "slices of the well it begins at arrive")
-        done = spheroidd("next", "A03", "A02", "--data", str(data))
+        done = spheroidd("next", "A03,A02", str(data))
         assert (done.returncode, "A03, A02 will be imaged next" in done.stdout) == (0, True), done.stderr
-        assert "is imaged already, or under way" in spheroidd("next", "B01", "--data", str(data)).stderr
+        assert "is imaged already, or under way" in spheroidd("next", "B01", str(data)).stderr
         with DaemonClient.of(data) as client:
             assert state(client) == "running"
         until(lambda: acquired(config, "A03") > 0, "the well that was ordered is next")

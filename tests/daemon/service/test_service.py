@@ -513,13 +513,13 @@ def test_the_command_says_where_nobody_answers() -> None:
 
 
 def test_tokens_are_made_listed_and_revoked(data_dir: Path) -> None:
-    made = CliRunner().invoke(cli.app, ["token", "create", "eve", "--data", str(data_dir)])
+    made = CliRunner().invoke(cli.app, ["token", "create", "eve", str(data_dir)])
     assert made.exit_code == 0
     assert TokenFile(data_dir).authenticate(made.stdout.strip()).name == "eve"
-    listed = CliRunner().invoke(cli.app, ["token", "list", "--data", str(data_dir)]).stdout
+    listed = CliRunner().invoke(cli.app, ["token", "list", str(data_dir)]).stdout
     assert "viewer" in listed
     assert made.stdout.strip().rpartition("_")[2] not in listed
-    assert CliRunner().invoke(cli.app, ["token", "revoke", "eve", "--data", str(data_dir)]).exit_code == 0
+    assert CliRunner().invoke(cli.app, ["token", "revoke", "eve", str(data_dir)]).exit_code == 0
     assert TokenFile(data_dir).tokens() == []
 
 
