@@ -317,7 +317,7 @@ LEDGER = "SELECT well, channel, z, crc32c FROM slices ORDER BY well, channel, z"
 def test_each_fault_ends_as_it_must(recorded: Path, tmp_path: Path) -> None:
     data, faults = tmp_path / "data", tmp_path / "faults.toml"
     faults.write_text(FAULTS, encoding="utf-8")
-    words = (str(data), "--faults", str(faults), "--normalisation", "stack", "--plain")
+    words = (str(data), "--faults", str(faults), "--model", "threshold", "--normalisation", "stack", "--plain")
     done = spheroidd("replay", str(recorded), *words)
     assert done.returncode == 1, done.stderr
     ends = {

@@ -126,9 +126,9 @@ def test_running_it_again_changes_nothing(finished: Path) -> None:
     ids=str,
 )
 def test_a_well_that_a_person_skipped_does_not_fail_a_plate_and_a_short_one_does(
-    undisturbed: Path, tmp_path: Path, how: StackEnd, code: int, words: str
+    finished: Path, tmp_path: Path, how: StackEnd, code: int, words: str
 ) -> None:
-    config = copied(undisturbed, tmp_path)
+    config = copied(finished, tmp_path)
     sample = next(well for well, row in rows(config).items() if row["role"] == "sample")
     with Catalog.create_or_open(tmp_path / "data") as catalog:
         catalog.end_stack(StackKey("P1", WellId.parse(sample)), Ending(how, "it fell off"))
@@ -139,8 +139,8 @@ def test_a_well_that_a_person_skipped_does_not_fail_a_plate_and_a_short_one_does
     assert spheroidd("status", str(tmp_path / "data")).returncode == code
 
 
-def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: Path, tmp_path: Path) -> None:
-    config = copied(undisturbed, tmp_path)
+def test_scoring_again_by_each_stacks_own_limits_logs_every_change(finished: Path, tmp_path: Path) -> None:
+    config = copied(finished, tmp_path)
     before = ledger(config)
     done = spheroidd("score", str(tmp_path / "data"), "--normalisation", "stack")
     assert done.returncode == 0, done.stderr
