@@ -1,6 +1,6 @@
 """The ports: what a source, a store, a preprocessor and a segmenter owe to whoever holds them.
 
-A new one is one file, one row in a table, and one contract-test class that inherits `tests/contracts/`.
+A new one is one file, one row in a table, and one contract-test class that inherits one of `spheroidd.testing`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set

@@ -1,6 +1,8 @@
 """How the whole suite is run: its threads, its order, and the one plate that many tests compare with."""
 
 import os
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.places import REAL_DATA
+from tests.places import REAL_DATA, ROOT
 
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
 # pools of threads beside them would only wait for each other, spinning.
@@ -44,7 +46,14 @@ LONGEST_FIRST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep xdist from its own order, by the number of tests in a file: the longest file has a single test."""
+    """Refuse an environment that is older than the tree, and keep xdist from its own order of files.
+
+    That order is by the number of tests, and the longest files have few.
+    """
+    roots = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
+    if missing := [root for root in roots if find_spec(root) is None]:
+        again = "python -m pip install --no-deps -e ."
+        pytest.exit(f"{', '.join(missing)}: newer than this environment; install again: {again}", returncode=4)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 

@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator")
+FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator", "testing")
 MODULES = [
     module.name
     for folder in FOLDERS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.places import ROOT
 
-FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator")
+FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator", "testing")
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 

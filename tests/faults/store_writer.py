@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.events import Event, SliceDurable
-from tests.contracts.store_contract import PLATE_MAP, frame_of, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, frame_of, pixels_of, plan_of
 
 PLAN = plan_of(n_z=60, height=120, width=90)
 

@@ -14,7 +14,7 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.stack_files import read_stack
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.stack import SliceIndex
-from tests.contracts.store_contract import PLATE_MAP, append_all, crc_of, pixels_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, crc_of, pixels_of
 from tests.faults.store_writer import PLAN
 from tests.places import ROOT
 

@@ -12,7 +12,7 @@ from spheroidd.protocols import durable
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import BlockStored, SliceDurable
 from spheroidd.protocols.stack import SliceIndex
-from tests.contracts.store_contract import PLATE_MAP, append_all, frame_of, of_kind, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, frame_of, of_kind, pixels_of, plan_of
 from tests.faults.disks import Disk, NoDiskError
 
 PLAN = plan_of(n_z=40, height=300, width=64)

@@ -17,7 +17,7 @@ from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock, take
+from spheroidd.testing.source_contract import FakeClock, take
 
 SETTINGS = EmulatorSettings(
     preset="unit", n_z=5, height=32, width=48, compounds=1, doses=1, negative_controls=1, positive_controls=1

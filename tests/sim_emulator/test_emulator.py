@@ -26,7 +26,7 @@ from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.scene import Scene, well_truth
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.truth import Truth
-from tests.contracts.source_contract import FakeClock
+from spheroidd.testing.source_contract import FakeClock
 
 DESIGN = PlateDesign(compounds=6).plate_map("plate", 0)
 SMALL = dataclasses.replace(PRESETS["unit"], n_z=12, height=64, width=64, pixel_um=0.6, z_step_um=1.5)

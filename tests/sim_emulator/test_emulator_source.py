@@ -15,7 +15,7 @@ from spheroidd.protocols.stack import SliceIndex, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource, Fault
-from tests.contracts.source_contract import FakeClock, SourceContract, take
+from spheroidd.testing.source_contract import FakeClock, SourceContract, take
 
 A01 = WellId(0, 0)
 

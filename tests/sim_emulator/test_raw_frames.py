@@ -11,7 +11,7 @@ from spheroidd.protocols.stack import RawIndex, SliceIndex
 from spheroidd.sim_emulator.camera import OFFSET_ADU
 from spheroidd.sim_emulator.raw_camera import RawCamera
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock, SourceContract, take
+from spheroidd.testing.source_contract import FakeClock, SourceContract, take
 
 FIELD = {"preset": "sim", "n_z": 4, "height": 64, "width": 96, "field_z_um": 6.0, "pace": "fast", "seed": 3}
 WELL = "A01"

@@ -17,7 +17,7 @@ from spheroidd.acquisition.store.ring_file import Ring
 from spheroidd.acquisition.store.stack_files import read_stack
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.events import BlockStored, SliceDurable
-from tests.contracts.store_contract import PLATE_MAP, append_all, frame_of, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, frame_of, pixels_of, plan_of
 
 LONG_S = 60.0  # a test that has to wait for this has failed
 MOMENT_S = 0.1  # in which what may not happen had time to happen

@@ -10,9 +10,9 @@ from spheroidd.acquisition.images.channel_names import meaning, only_channel, te
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import StackError
+from spheroidd.testing.source_contract import FakeClock, take
 from tests.acquisition.images.test_recorded_formats import plate
 from tests.acquisition.sources.test_replay import STACK, write_ome
-from tests.contracts.source_contract import FakeClock, take
 
 LIVE = [
     "488", "488 nm", "w2conf488-488dual", "Calcein", "Calcein-AM", "calcein AM (green)", "GFP", "EGFP", "sfGFP", "FITC",

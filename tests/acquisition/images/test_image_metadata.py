@@ -36,10 +36,10 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.stage import taken
+from spheroidd.testing.source_contract import FakeClock
 from tests.acquisition.images.test_recorded_formats import LIF, NDTIFF, TREE, write_ndtiff
 from tests.acquisition.sources.test_replay import write_imagej, write_ngff_05
 from tests.acquisition.sources.test_restream import image, store
-from tests.contracts.source_contract import FakeClock
 from tests.places import needs_real_data
 
 

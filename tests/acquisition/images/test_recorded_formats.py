@@ -20,7 +20,7 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
-from tests.contracts.source_contract import FakeClock, take
+from spheroidd.testing.source_contract import FakeClock, take
 from tests.places import REAL_DATA, needs_real_data
 
 LIF = REAL_DATA / "leica" / "LeicaLASX_wavelength-sweep_example.lif"

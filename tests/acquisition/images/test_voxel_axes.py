@@ -14,8 +14,8 @@ from spheroidd.acquisition.images.units import length_um
 from spheroidd.acquisition.images.z_axis import measured_step_um
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import StackError
+from spheroidd.testing.source_contract import FakeClock
 from tests.acquisition.images.test_recorded_formats import plate, write_ndtiff
-from tests.contracts.source_contract import FakeClock
 
 PLANES = np.random.default_rng(0).integers(1, 60000, (5, 6, 7)).astype(np.uint16)
 

@@ -17,7 +17,7 @@ from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.ports import Clock, Interruptible, StackSource
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
-from tests.contracts.source_contract import FakeClock, SourceContract
+from spheroidd.testing.source_contract import FakeClock, SourceContract
 
 KEY = StackKey("P1", WellId(0, 0))
 PLAN = StackPlan(KEY, ("488", "561"), 3, 8, 8, 0.1, 0.5)

@@ -13,7 +13,7 @@ from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
-from tests.contracts.source_contract import FakeClock, SourceContract
+from spheroidd.testing.source_contract import FakeClock, SourceContract
 from tests.places import REAL_DATA, needs_real_data
 
 STACK = np.random.default_rng(0).integers(1, 60000, (2, 7, 12, 10)).astype(np.uint16)  # c, z, y, x

@@ -8,7 +8,7 @@ from spheroidd.acquisition.store.leftovers import sweep_plates
 from spheroidd.acquisition.store.shard import halve_mask
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
-from tests.contracts.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.events import StackSealed
-from tests.contracts.store_contract import PLATE_MAP, append_all, of_kind, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, of_kind, pixels_of, plan_of
 
 LONG_S = 60.0
 PLAN = plan_of(n_z=45, height=600, width=520)

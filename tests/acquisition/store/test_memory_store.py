@@ -1,5 +1,5 @@
 from spheroidd.acquisition.store.memory_store import MemoryStackStore
-from tests.contracts.store_contract import StoreContract
+from spheroidd.testing.store_contract import StoreContract
 
 
 class TestMemoryStackStore(StoreContract):

@@ -15,7 +15,7 @@ from referencing.jsonschema import DRAFT202012
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.labels import LabelWriter
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
-from tests.contracts.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, pixels_of, plan_of
 from tests.places import REAL_DATA, needs_real_data
 
 DATA = REAL_DATA / "ngff_0.5"

@@ -13,7 +13,7 @@ from spheroidd.protocols.errors import ConfigError, StackError, StorageError
 from spheroidd.protocols.events import BlockStored, FaultRaised, SliceDurable
 from spheroidd.protocols.sim_pattern import SimPattern
 from spheroidd.protocols.stack import Block, Frame, RawIndex, SliceIndex
-from tests.contracts.store_contract import PLATE_MAP, append_all, crc_of, of_kind, plan_of
+from spheroidd.testing.store_contract import PLATE_MAP, append_all, crc_of, of_kind, plan_of
 
 RAW = SimPattern(n_angles=2, n_phases=3, angles_deg=(10.0, 100.0))
 PLAN = plan_of(n_z=4, height=32, width=48, raw=RAW)

@@ -19,7 +19,7 @@ from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.events import BlockStored, FaultRaised, SliceDurable, StackSealed
 from spheroidd.protocols.stack import Block, SliceIndex
-from tests.contracts.store_contract import (
+from spheroidd.testing.store_contract import (
     PLATE_MAP,
     StoreContract,
     append_all,

@@ -13,7 +13,7 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock, take
+from spheroidd.testing.source_contract import FakeClock, take
 
 N_Z, SIDE = 4, 24
 GEOMETRY = {"n_z": N_Z, "height": SIDE, "width": SIDE + 8, "pixel_um": 0.5, "z_step_um": 1.0}

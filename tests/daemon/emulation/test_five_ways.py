@@ -27,7 +27,7 @@ from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from tests.acquisition.sources.leica.rig import leica_settings
 from tests.acquisition.sources.micromanager.rig import needs_core, settings
-from tests.contracts.source_contract import take
+from spheroidd.testing.source_contract import take
 from tests.daemon.emulation.recorded_plate import (
     GEOMETRY,
     assert_equal,

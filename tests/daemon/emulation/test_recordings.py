@@ -25,7 +25,7 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import FAULT_KINDS, Fault
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock, SourceContract, take
+from spheroidd.testing.source_contract import FakeClock, SourceContract, take
 from tests.daemon.emulation.recorded_plate import (
     DESIGN,
     GEOMETRY,

@@ -15,7 +15,7 @@ from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.trainer import TrainSettings, check_possible
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Segmenter
-from tests.contracts.segmenter_contract import SegmenterContract, noise
+from spheroidd.testing.segmenter_contract import SegmenterContract, noise
 
 SETTINGS = [UNetSettings(base=3, levels=2, density_level=0), UNetSettings(base=4, levels=3), UNetSettings(3, 4)]
 

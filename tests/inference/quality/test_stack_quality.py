@@ -21,7 +21,7 @@ from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator import camera
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock
+from spheroidd.testing.source_contract import FakeClock
 from tests.places import REAL_DATA, needs_real_data
 
 Stack = NDArray[np.uint16]  # (channel, z, y, x)

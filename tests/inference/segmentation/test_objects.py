@@ -22,7 +22,7 @@ from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock
+from spheroidd.testing.source_contract import FakeClock
 
 KEY = StackKey("plate", WellId(0, 0))
 LIMITS = {"488": Limits(0.0, 1.0, 0.5, 0.2)}

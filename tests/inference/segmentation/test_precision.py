@@ -14,7 +14,7 @@ from spheroidd.inference.segmentation.precision import VARIABLE, choose_precisio
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, choose_dtype
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Precision
-from tests.contracts.segmenter_contract import noise
+from spheroidd.testing.segmenter_contract import noise
 
 CPU = torch.device("cpu")
 

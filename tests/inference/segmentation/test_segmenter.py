@@ -28,8 +28,8 @@ from spheroidd.protocols.results import Limits, Precision
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import PRESETS
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.segmenter_contract import SegmenterContract, noise
-from tests.contracts.source_contract import FakeClock
+from spheroidd.testing.segmenter_contract import SegmenterContract, noise
+from spheroidd.testing.source_contract import FakeClock
 
 
 def tiny(background: float | None = None, halo: int = 16, precision: str = "fp32") -> UNetSegmenter:

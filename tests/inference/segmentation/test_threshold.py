@@ -13,7 +13,7 @@ from spheroidd.inference.segmentation.objects import find_markers, lone_peak
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Segmenter
-from tests.contracts.segmenter_contract import SegmenterContract
+from spheroidd.testing.segmenter_contract import SegmenterContract
 
 
 class TestThresholdSegmenter(SegmenterContract):

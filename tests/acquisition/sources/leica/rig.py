@@ -12,7 +12,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock
+from spheroidd.testing.source_contract import FakeClock
 
 N_Z = 3
 STACK = {"n_z": N_Z, "height": 16, "width": 16, "pixel_um": 0.5, "z_step_um": 1.0}

@@ -21,7 +21,7 @@ from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
-from tests.contracts.source_contract import FakeClock, take
+from spheroidd.testing.source_contract import FakeClock, take
 
 N_Z, HEIGHT, WIDTH = 3, 20, 24
 PLANE = HEIGHT * WIDTH * 2

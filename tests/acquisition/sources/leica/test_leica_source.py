@@ -15,6 +15,7 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey
 from spheroidd.sim_emulator.leica_faults import LeicaFault
+from spheroidd.testing.source_contract import SourceContract, take
 from tests.acquisition.sources.leica.rig import (
     PLATE,
     STACK,
@@ -24,7 +25,6 @@ from tests.acquisition.sources.leica.rig import (
     leica_settings,
     leica_source,
 )
-from tests.contracts.source_contract import SourceContract, take
 
 ALL = ("A01", "A02", "A03")
 MODES = pytest.mark.parametrize("scan", ["well", "plate"])

@@ -43,6 +43,7 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
+from spheroidd.testing.source_contract import SourceContract
 from tests.acquisition.sources.micromanager.faults import attach_hanging, attach_painted, fake_java, painted
 from tests.acquisition.sources.micromanager.rig import (
     DEMO_CFG,
@@ -53,7 +54,6 @@ from tests.acquisition.sources.micromanager.rig import (
     plate,
     settings,
 )
-from tests.contracts.source_contract import SourceContract
 from tests.faults.plate_runs import spheroidd
 
 EXAMPLE = DEMO_CFG.with_suffix(".toml")

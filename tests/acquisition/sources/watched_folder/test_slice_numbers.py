@@ -11,6 +11,7 @@ import tifffile
 from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreenerSettings, WatchSettings
 from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
 from spheroidd.protocols.errors import ConfigError, StackError
+from spheroidd.testing.source_contract import FakeClock
 from tests.acquisition.sources.watched_folder.test_watch_folder import (
     N_Z,
     PIXELS,
@@ -21,7 +22,6 @@ from tests.acquisition.sources.watched_folder.test_watch_folder import (
     slices_source,
     write_stack,
 )
-from tests.contracts.source_contract import FakeClock
 
 
 def write_numbered(folder, well, channel, z, first=0):

@@ -22,7 +22,7 @@ from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.contracts.source_contract import FakeClock, SourceContract, take
+from spheroidd.testing.source_contract import FakeClock, SourceContract, take
 
 N_Z, SHAPE = 4, (12, 10)
 WELLS = ("A01", "B02")

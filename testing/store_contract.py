@@ -1,6 +1,8 @@
 """What every stack store owes, whatever it stores in. Inherit it and give `new_store`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -13,6 +15,9 @@ from spheroidd.protocols.ports import StackStore
 from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
+Plane = np.ndarray[Any, np.dtype[Any]]
+Kind = TypeVar("Kind")
+
 WELLS = ("A01", "B03", "H12")
 PLATE_MAP = PlateMap(
     "plate-7",
@@ -21,13 +26,22 @@ PLATE_MAP = PlateMap(
 
 
 def plan_of(
-    *, well="A01", stack=0, channels=("488", "561"), n_z=19, height=30, width=41, dtype="uint16", **more
+    *,
+    well: str = "A01",
+    stack: int = 0,
+    channels: tuple[str, ...] = ("488", "561"),
+    n_z: int = 19,
+    height: int = 30,
+    width: int = 41,
+    dtype: str = "uint16",
+    **more: Any,
 ) -> StackPlan:
+    """A small stack of the contract's plate; `more` are further fields of the plan."""
     key = StackKey(PLATE_MAP.name, WellId.parse(well), stack)
     return StackPlan(key, channels, n_z, height, width, 0.125, 0.5, dtype, **more)
 
 
-def pixels_of(plan: StackPlan, seed: int = 0) -> dict[SliceIndex, np.ndarray]:
+def pixels_of(plan: StackPlan, seed: int = 0) -> dict[SliceIndex, Plane]:
     """Every slice of a plan, no two alike, some black."""
     rng = np.random.default_rng(seed)
     top = np.iinfo(plan.dtype).max
@@ -38,42 +52,53 @@ def pixels_of(plan: StackPlan, seed: int = 0) -> dict[SliceIndex, np.ndarray]:
     }
 
 
-def frame_of(plan: StackPlan, index: SliceIndex, pixels: np.ndarray) -> Frame:
+def frame_of(plan: StackPlan, index: SliceIndex, pixels: Plane) -> Frame:
+    """A frame of the plan, with a time and metadata of its own."""
     return Frame(plan.key, index, pixels, 1000.0 + index.z, {"exposure_ms": 20.0})
 
 
-def append_all(store: StackStore, plan: StackPlan, slices: dict[SliceIndex, np.ndarray]) -> None:
+def append_all(store: StackStore, plan: StackPlan, slices: dict[SliceIndex, Plane]) -> None:
+    """Append every slice in its order."""
     for index, pixels in slices.items():
         store.append(frame_of(plan, index, pixels))
 
 
-def crc_of(pixels: np.ndarray) -> int:
-    return google_crc32c.value(pixels.tobytes())
+def crc_of(pixels: Plane) -> int:
+    """What the ledger has to hold for a plane."""
+    return int(google_crc32c.value(pixels.tobytes()))
 
 
-def of_kind(events: list[Event], kind: type) -> list:
+def of_kind(events: list[Event], kind: type[Kind]) -> list[Kind]:
+    """The events of one kind, in their order."""
     return [event for event in events if isinstance(event, kind)]
 
 
 class StoreContract:
-    def new_store(self, tmp_path, emit: Callable[[Event], None]) -> StackStore:
+    """What is announced is durable, whole and readable; what is there stays; what no plan promised is refused."""
+
+    def new_store(self, tmp_path: Path, emit: Callable[[Event], None]) -> StackStore:
+        """A store in `tmp_path`, which tells its events to `emit`; the same content each time in one test."""
         raise NotImplementedError
 
     @pytest.fixture
     def events(self) -> list[Event]:
+        """What the store told."""
         return []
 
     @pytest.fixture
-    def store(self, tmp_path, events):
+    def store(self, tmp_path: Path, events: list[Event]) -> Iterator[StackStore]:
+        """The store under test."""
         store = self.new_store(tmp_path, events.append)
         yield store
         store.close()
 
-    def test_new_stack_is_empty_and_tells_nothing(self, store, events):
+    def test_new_stack_is_empty_and_tells_nothing(self, store: StackStore, events: list[Event]) -> None:
         assert store.open(plan_of()) == {}
         assert events == []  # StackOpened is for the caller to tell, with what `open` returned
 
-    def test_every_slice_is_reported_once_in_order_with_its_checksum(self, store, events):
+    def test_every_slice_is_reported_once_in_order_with_its_checksum(
+        self, store: StackStore, events: list[Event]
+    ) -> None:
         plan = plan_of()
         slices = pixels_of(plan)
         store.open(plan)
@@ -85,7 +110,9 @@ class StoreContract:
         assert durable[-1].acquired_s == 1000.0 + plan.n_z - 1
         assert durable[-1].metadata == {"exposure_ms": 20.0}
 
-    def test_blocks_follow_without_gap_after_their_slices_and_read_back(self, store, events):
+    def test_blocks_follow_without_gap_after_their_slices_and_read_back(
+        self, store: StackStore, events: list[Event]
+    ) -> None:
         plan = plan_of()
         slices = pixels_of(plan)
         store.open(plan)
@@ -106,7 +133,7 @@ class StoreContract:
                     np.testing.assert_array_equal(plane, slices[SliceIndex(block.channel, z)])
         assert next_z == dict.fromkeys(plan.channels, plan.n_z)
 
-    def test_sealed_comes_last_and_once(self, store, events):
+    def test_sealed_comes_last_and_once(self, store: StackStore, events: list[Event]) -> None:
         plan = plan_of(n_z=3)
         store.open(plan)
         append_all(store, plan, pixels_of(plan))
@@ -115,7 +142,9 @@ class StoreContract:
         assert events[-1] == StackSealed(plan.key)
         assert len(of_kind(events, StackSealed)) == 1
 
-    def test_opening_again_returns_what_is_held_and_announces_it_again(self, store, events):
+    def test_opening_again_returns_what_is_held_and_announces_it_again(
+        self, store: StackStore, events: list[Event]
+    ) -> None:
         plan = plan_of()
         slices = pixels_of(plan)
         store.open(plan)
@@ -127,7 +156,7 @@ class StoreContract:
         for channel in plan.channels:
             assert sum(b.z_stop - b.z_start for b in blocks if b.channel == channel) == plan.n_z
 
-    def test_same_slice_twice_is_silent(self, store, events):
+    def test_same_slice_twice_is_silent(self, store: StackStore, events: list[Event]) -> None:
         plan = plan_of(n_z=4)
         slices = pixels_of(plan)
         store.open(plan)
@@ -137,7 +166,7 @@ class StoreContract:
         assert len(of_kind(events, SliceDurable)) == plan.n_slices
         assert not of_kind(events, FaultRaised)
 
-    def test_other_pixels_for_a_slice_never_replace_the_first(self, store, events):
+    def test_other_pixels_for_a_slice_never_replace_the_first(self, store: StackStore, events: list[Event]) -> None:
         plan = plan_of(n_z=4)
         slices = pixels_of(plan)
         index = SliceIndex("561", 1)
@@ -151,7 +180,9 @@ class StoreContract:
         assert "channel 561 z 1" in str(fault.error)
         np.testing.assert_array_equal(store.read(Block(plan.key, "561", 1, 2))[0], slices[index])
 
-    def test_incomplete_stack_is_sealed_read_up_to_its_gap_and_completed_later(self, store, events):
+    def test_incomplete_stack_is_sealed_read_up_to_its_gap_and_completed_later(
+        self, store: StackStore, events: list[Event]
+    ) -> None:
         plan = plan_of()
         slices = pixels_of(plan)
         lost = SliceIndex("488", 10)
@@ -173,7 +204,7 @@ class StoreContract:
             expected = np.stack([slices[SliceIndex(channel, z)] for z in range(plan.n_z)])
             np.testing.assert_array_equal(store.read(Block(plan.key, channel, 0, plan.n_z)), expected)
 
-    def test_frames_may_come_in_any_order(self, store, events):
+    def test_frames_may_come_in_any_order(self, store: StackStore, events: list[Event]) -> None:
         plan = plan_of(n_z=33)
         slices = pixels_of(plan)
         store.open(plan)
@@ -186,7 +217,7 @@ class StoreContract:
             expected = np.stack([slices[SliceIndex(channel, z)] for z in range(plan.n_z)])
             np.testing.assert_array_equal(store.read(Block(plan.key, channel, 0, plan.n_z)), expected)
 
-    def test_two_stacks_at_a_time_do_not_mix(self, store):
+    def test_two_stacks_at_a_time_do_not_mix(self, store: StackStore) -> None:
         plans = [plan_of(), plan_of(well="B03", channels=("488",)), plan_of(stack=1, height=9, dtype="uint8")]
         content = [pixels_of(plan, seed) for seed, plan in enumerate(plans)]
         for plan in plans:
@@ -213,25 +244,27 @@ class StoreContract:
         ],
         ids=["z-too-high", "z-negative", "channel", "shape", "dtype", "stack-not-open"],
     )
-    def test_frames_that_no_plan_promised_are_refused(self, store, events, wrong):
+    def test_frames_that_no_plan_promised_are_refused(
+        self, store: StackStore, events: list[Event], wrong: Callable[[StackPlan, Plane], Frame]
+    ) -> None:
         plan = plan_of()
         store.open(plan)
         with pytest.raises(StackError):
             store.append(wrong(plan, np.ones((plan.height, plan.width), np.uint16)))
         assert not of_kind(events, SliceDurable)
 
-    def test_another_geometry_for_the_same_stack_is_refused(self, store):
+    def test_another_geometry_for_the_same_stack_is_refused(self, store: StackStore) -> None:
         store.open(plan_of())
         with pytest.raises(StorageError, match=r"n_z|geometry"):
             store.open(plan_of(n_z=20))
 
-    def test_reading_what_was_never_stored_is_an_error_not_zeros(self, store):
+    def test_reading_what_was_never_stored_is_an_error_not_zeros(self, store: StackStore) -> None:
         plan = plan_of()
         store.open(plan)
         with pytest.raises(StorageError, match="not stored"):
             store.read(Block(plan.key, "488", 0, 8))
 
-    def test_non_contiguous_pixels_are_taken(self, store):
+    def test_non_contiguous_pixels_are_taken(self, store: StackStore) -> None:
         plan = plan_of(n_z=2, channels=("488",))
         store.open(plan)
         wide = np.arange(plan.height * plan.width * 2, dtype=np.uint16).reshape(plan.height, -1)
@@ -240,7 +273,7 @@ class StoreContract:
         store.seal(plan.key)
         np.testing.assert_array_equal(store.read(Block(plan.key, "488", 1, 2))[0], wide[:, 1::2])
 
-    def test_big_endian_pixels_are_taken_by_value(self, store):
+    def test_big_endian_pixels_are_taken_by_value(self, store: StackStore) -> None:
         plan = plan_of(n_z=1, channels=("488",))
         store.open(plan)
         native = np.arange(plan.height * plan.width, dtype=np.uint16).reshape(plan.height, -1)
@@ -249,13 +282,13 @@ class StoreContract:
         store.seal(plan.key)
         np.testing.assert_array_equal(store.read(Block(plan.key, "488", 0, 1))[0], native)
 
-    def test_stack_without_a_slice_can_be_sealed(self, store, events):
+    def test_stack_without_a_slice_can_be_sealed(self, store: StackStore, events: list[Event]) -> None:
         plan = plan_of()
         store.open(plan)
         store.seal(plan.key)
         assert events == [StackSealed(plan.key)]
         assert store.open(plan) == {}
 
-    def test_close_twice(self, store):
+    def test_close_twice(self, store: StackStore) -> None:
         store.close()
         store.close()

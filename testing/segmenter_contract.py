@@ -26,10 +26,12 @@ class SegmenterContract:
     TILE_TOLERANCE = 1e-3  # of a probability, between a region seen whole and seen with just the halo around
 
     def make_segmenter(self) -> Segmenter:
+        """A new segmenter each time it is called."""
         raise NotImplementedError
 
     @pytest.fixture
     def segmenter(self) -> Segmenter:
+        """The segmenter under test."""
         return self.make_segmenter()
 
     def test_it_says_what_it_wants(self, segmenter: Segmenter) -> None:

@@ -45,14 +45,17 @@ class SourceContract:
 
     @pytest.fixture
     def clock(self) -> FakeClock:
+        """What the source is given for its time."""
         return FakeClock()
 
     @pytest.fixture
     def source(self, tmp_path: Path, clock: FakeClock) -> Iterator[StackSource]:
+        """The source under test."""
         with closing(self.make_source(tmp_path, clock)) as source:
             yield source
 
     def first_plan(self, source: StackSource) -> StackPlan:
+        """The plan that the tests of one stack use."""
         return next(iter(source.plans()))
 
     def test_a_source_in_order_passes_its_check(self, source: StackSource) -> None:
