@@ -28,7 +28,7 @@ PANELS = {
     "Run a plate": ("demo", "doctor", "config", "map", "plan", "run", "replay", "emulate", "sim"),
     "See how it goes": ("status", "results", "quality", "focus-map", "frames", "alarms", "logs", "page"),
     "Answers": ("fit", "report", "export", "evaluate", "reference"),
-    "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit"),
+    "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit", "backup", "restore"),
     "Drive a daemon": (
         *("serve", "submit", "start", "pause", "resume", "skip", "repeat", "next", "abort", "stop"),
         *("control", "token", "service", "support-bundle"),
@@ -70,6 +70,13 @@ class _Commands(TyperGroup):
             yield panel, [(name, left.pop(name)) for name in names if name in left]
         if left:
             yield "Others", list(left.items())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--data DATA`, as scripts may still say it, for the argument that it is: the last one of its command."""
+        if "--data" in args[:-1] and args[0] != "run":  # which has an option of that name
+            at = args.index("--data")
+            args = [*args[:at], *args[at + 2 :], args[at + 1]]
+        return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command and end the program."""

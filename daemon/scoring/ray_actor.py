@@ -31,13 +31,13 @@ class RayWorker:
         """Load the model and compile what a stack needs; where it is, and how that went."""
         from spheroidd.acquisition.store.shard import lock_without_a_name
         from spheroidd.daemon.scoring.score_stack import warm_up
-        from spheroidd.inference.segmentation.segmenter import load_segmenter
+        from spheroidd.inference.segmentation.choice import open_segmenter
 
         given = self._settings
         lock_without_a_name()
         try:
             _check_folder(given.data_dir)
-            segmenter = load_segmenter(given.model, given.device, given.threads, given.precision)
+            segmenter = open_segmenter(given.model, given.device, given.threads, given.precision)
             warm_up(segmenter)
         except SpheroiddError as error:
             return self.where(), WorkerBroken(error)

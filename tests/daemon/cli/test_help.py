@@ -96,3 +96,9 @@ def test_a_state_that_cannot_be_written_keeps_nobody_from_running(
     monkeypatch.setenv("SPHEROIDD_STATE", str(elsewhere.parent / "file"))
     remember_data(elsewhere)
     assert last_data() is None
+
+
+@pytest.mark.parametrize("words", [("status", "--data", "DATA"), ("status", "DATA")], ids=" ".join)
+def test_data_is_an_argument_and_its_old_option_is_understood(elsewhere: Path, words: tuple[str, ...]) -> None:
+    done = spheroidd(*(str(elsewhere) if word == "DATA" else word for word in words))
+    assert (done.exit_code, done.stderr) == (0, "")

@@ -25,9 +25,9 @@ from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.leica_faults import LeicaFault
 from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
+from spheroidd.testing.source_contract import take
 from tests.acquisition.sources.leica.rig import leica_settings
 from tests.acquisition.sources.micromanager.rig import needs_core, settings
-from spheroidd.testing.source_contract import take
 from tests.daemon.emulation.recorded_plate import (
     GEOMETRY,
     assert_equal,

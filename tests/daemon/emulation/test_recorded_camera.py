@@ -18,8 +18,8 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
-from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate, settings, until_error
 from spheroidd.testing.source_contract import take
+from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate, settings, until_error
 from tests.daemon.emulation.recorded_plate import GEOMETRY, N_Z, SIDE, assert_equal, pictures, record, replayed
 
 A01, A02 = WellId(0, 0), WellId(0, 1)
