@@ -9,11 +9,13 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal, get_args
-
-from pydantic import TypeAdapter, ValidationError
+from functools import cache
+from typing import TYPE_CHECKING, Literal, get_args
 
 from spheroidd.protocols.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 RawAxis = Literal["angle", "phase", "z"]
 RawOrder = tuple[RawAxis, RawAxis, RawAxis]
@@ -286,6 +288,8 @@ class PatternEstimate:
     @classmethod
     def from_json(cls, text: str) -> "PatternEstimate":
         """Read what `to_json` wrote; ConfigError where the text is none of that."""
+        from pydantic import TypeAdapter, ValidationError  # `spheroidd status` needs plans, and no estimate
+
         try:
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
@@ -325,12 +329,18 @@ class SliceModulation:
 
 def pattern_from(fields: object) -> SimPattern:
     """A pattern from what `asdict` made of it, by way of JSON or not; ConfigError where that is none."""
+    from pydantic import ValidationError
+
     try:
-        return _PATTERN.validate_python(fields)
+        return _pattern_adapter().validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc'])) or 'the pattern'}: {first['msg']}"
         raise ConfigError(what, where="raw pattern", do="give the fields of SimPattern") from error
 
 
-_PATTERN = TypeAdapter(SimPattern)
+@cache
+def _pattern_adapter() -> "TypeAdapter[SimPattern]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(SimPattern)

@@ -122,7 +122,7 @@ class Plate:
             name = f"{chr(ord('A') + number // 12)}{number % 12 + 1:02d}"
             rows.append({"well": name, "role": "sample", **well.write(folder, name)})
         write_map(folder / "map.csv", rows)
-        done = spheroidd(folder, f"replay map.csv --data d --name p {self.options}")
+        done = spheroidd(folder, f"replay map.csv d --name p {self.options}")
         shown = spheroidd(folder, "results d --json")
         found = {row["well"]: row for row in json.loads(shown.stdout or "[]")}
         for row, well in zip(rows, self.wells, strict=True):

@@ -300,7 +300,7 @@ def one_stack(
     return make
 
 
-REPLAY = "replay map.csv --data d --name p"
+REPLAY = "replay map.csv d --name p"
 
 
 def kept(pixel_um: float, z_um: float) -> Callable[[Path, str], str]:

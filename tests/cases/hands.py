@@ -69,7 +69,7 @@ def related(**expected: tuple[float, float]) -> Callable[[Path, str], str]:
     return check
 
 
-RUN = Step("replay map.csv --data d --name p")
+RUN = Step("replay map.csv d --name p")
 AS_IT_IS = related(A01=(85, 115), A02=(85, 115), A03=(85, 115), A04=(0, 15))
 EXCHANGED = {"A01": "positive_control", "A04": "negative_control"}
 RELABEL = "relabel d right.csv --reason 'the map was turned'"
@@ -93,7 +93,7 @@ class Repeated:
             run = subprocess.Popen([*PROGRAM, "run", "c.toml", "--plain"], cwd=folder, stdout=log, stderr=log)
             try:
                 self._until(folder, run, lambda rows: rows.get("A02", "") in SEALED)
-                ordered = [spheroidd(folder, command) for command in ("repeat A01 d", "next A01 --data d")]
+                ordered = [spheroidd(folder, command) for command in ("repeat A01 d", "next A01 d")]
                 self._until(folder, run, lambda rows: False, stacks=2)
                 aborted = spheroidd(folder, "abort d --reason 'the lid is off'")
                 code = run.wait(timeout=120)
@@ -151,8 +151,8 @@ def cases() -> Iterator[Driven]:
         plate(),
         (
             RUN,
-            Step("demo --data d", 2, ("what is there is kept",), (), kept("p")),
-            Step("demo --data d --force", 2, ("plates: p",), (), kept("p")),
+            Step("demo d", 2, ("what is there is kept",), (), kept("p")),
+            Step("demo d --force", 2, ("plates: p",), (), kept("p")),
         ),
     )
     yield Case(
@@ -160,8 +160,8 @@ def cases() -> Iterator[Driven]:
         "over somebody's files",
         beside,
         (
-            Step("demo --data d", 2, ("something else",), (), thesis),
-            Step("demo --data d --force", 2, ("something else",), (), thesis),
+            Step("demo d", 2, ("something else",), (), thesis),
+            Step("demo d --force", 2, ("something else",), (), thesis),
         ),
         quick=True,
     )
@@ -173,7 +173,7 @@ def cases() -> Iterator[Driven]:
             at / "map.csv",
             [{"well": "A01", "role": "sample", "path": "a.tif"}, {"well": "a1", "role": "sample", "path": "b.tif"}],
         ),
-        (Step("replay map.csv --data d", 2, ("A01 stands twice",)),),
+        (Step("replay map.csv d", 2, ("A01 stands twice",)),),
     )
     yield Case(
         LABELS,
@@ -207,19 +207,19 @@ def cases() -> Iterator[Driven]:
         NAMES,
         "names that differ in case only",
         plate(),
-        (RUN, Step("replay map.csv --data d --name P", 2, ("plate P differs from plate p",), (), kept("p"))),
+        (RUN, Step("replay map.csv d --name P", 2, ("plate P differs from plate p",), (), kept("p"))),
     )
     yield Case(
         NAMES,
         "a second plate in a directory",
         plate(),
-        (RUN, Step("replay map.csv --data d --name q", 0, ("d holds p already",))),
+        (RUN, Step("replay map.csv d --name q", 0, ("d holds p already",))),
     )
     yield Case(
         NAMES,
         "the same name with another map",
         plate(),
-        (RUN, Step("replay right2.csv --data d --name p", 2), Step("results d", 0, (), (), kept("p"))),
+        (RUN, Step("replay right2.csv d --name p", 2), Step("results d", 0, (), (), kept("p"))),
     )
     yield Case(
         "A3 trust in curves",

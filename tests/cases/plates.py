@@ -269,7 +269,7 @@ def curve_cases() -> Iterator[Case]:
     for blank in ((), ("B03", "C03"), ("B04", "C05")):
         name = f"blank wells in a curve: {', '.join(blank) or 'none'}"
         steps = (
-            Step("replay map.csv --data d --name p"),
+            Step("replay map.csv d --name p"),
             Step("export d -o x --format csv", check=one_curve(len(blank), 0.5, 30.0)),
             Step("results d", int(bool(blank))),
         )
@@ -287,7 +287,7 @@ def cases() -> Iterator[Driven]:
         SUPPORTED,
         "images that cannot be read",
         failing,
-        (Step("replay map.csv --data d", 1), Step("results d", 1), Step("status d", 1)),
+        (Step("replay map.csv d", 1), Step("results d", 1), Step("status d", 1)),
         quick=True,
     )
 

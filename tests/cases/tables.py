@@ -270,7 +270,7 @@ def plate_and(name: str, content: str | bytes) -> Callable[[Path], None]:
             said = ome()(folder, well)
             rows.append({"well": well, "role": role, "compound": "X" if dose else "", "dose_um": dose, **said})
         write_map(folder / "map.csv", rows)
-        done = spheroidd(folder, "replay map.csv --data d --name p")
+        done = spheroidd(folder, "replay map.csv d --name p")
         if done.returncode:
             raise RuntimeError(one_line(done.stdout + done.stderr))
         written(name, content)(folder)
