@@ -28,7 +28,8 @@ from spheroidd.inference.preprocessing.resample import MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY
-from spheroidd.inference.segmentation.segmenter import StreamingSegmentation, UNetSegmenter, load_segmenter
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
+from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS
 
