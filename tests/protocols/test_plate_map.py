@@ -46,7 +46,7 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         ("a,b\n1,2", "the column 'well' is missing; the first line says a, b"),
         (f"{HEADER}\nA01,,sampel,,,,,", "line 2: role is 'sampel'; write one of sample, negative_control"),
         (f"{HEADER}\n1A,,sample,,,,,", "line 2: '1A' is not a well"),
-        (f"{HEADER}\nA99,,sample,,,,,", "line 2: well row 0, column 98"),
+        (f"{HEADER}\nA99,,sample,,,,,", "line 2: 'A99' is on no plate; use A01 to AF48"),
         (f"{HEADER}\nA01,,sample,,,,,\n\nA02,,sample,x,1O,,,", "line 4: dose_um is '1O'; write a number"),
         (f"{HEADER}\nA01,,sample,x,1_0,,,", "dose_um is '1_0'"),
         (f"{HEADER}\nA01,,sample,x,-1,,,", "line 2: dose_um is -1.0"),
