@@ -7,12 +7,15 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-
-from pydantic import TypeAdapter
+from functools import cache
+from typing import TYPE_CHECKING
 
 from spheroidd.daemon.catalog.rows import dump, parameters, stack_key
 from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import StackKey
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = """
 CREATE TABLE sim_patterns (
@@ -37,7 +40,13 @@ CREATE TABLE sim_slices (
   FOREIGN KEY (plate, well, stack) REFERENCES stacks
 ) STRICT, WITHOUT ROWID;
 """
-_SLICES = TypeAdapter(tuple[SliceModulation, ...])
+
+
+@cache
+def _slices() -> "TypeAdapter[tuple[SliceModulation, ...]]":
+    from pydantic import TypeAdapter  # `spheroidd status` reads no patterns
+
+    return TypeAdapter(tuple[SliceModulation, ...])
 
 
 def put_patterns(
@@ -73,7 +82,7 @@ def slices(
     if key is not None:
         sql, values = f"{sql} AND well = :well AND stack = :stack", parameters(key)
     rows = connection.execute(sql, values)
-    return {stack_key(row): _SLICES.validate_python(json.loads(row["slices_json"])) for row in rows}
+    return {stack_key(row): _slices().validate_python(json.loads(row["slices_json"])) for row in rows}
 
 
 def is_widefield(connection: sqlite3.Connection, key: StackKey) -> bool:

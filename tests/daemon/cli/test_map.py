@@ -58,7 +58,7 @@ def test_check_tells_everything_that_is_wrong(german: Path) -> None:
         "3 things are wrong in it",
         "line 4: role is 'stauro'",
         "line 6: role is 'chief'",
-        "line 7: well row",
+        "line 7: 'E99' is on no plate",
     ):
         assert words in refused.stderr
     bad = spheroidd("map", "check", german, "--role", "stauro=boss")
