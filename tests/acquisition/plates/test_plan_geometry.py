@@ -124,6 +124,13 @@ def test_least_squares_is_no_worse_than_the_truth(noise: list[Point]) -> None:
     assert [r for _, r in found.residuals_um] == pytest.approx(residuals)
 
 
+@pytest.mark.parametrize("scale", [0.989, 1.011])
+def test_a_scale_that_is_off_by_more_than_a_percent_is_refused(scale: float) -> None:
+    """That is less than what one confused well makes of the longest side of a 1536-well plate."""
+    with pytest.raises(ConfigError, match=f"{scale} times as far apart"):
+        calibrate(P96, taught(laid(3.0, scale, False), "A01", "A12", "H01"))
+
+
 def test_an_affine_fit_gives_each_axis_its_own_scale() -> None:
     truth = Calibration(((1.004, 0.001), (-0.002, -0.997)), (3e3, 9e4))
     positions = taught(truth, "A01", "A12", "H01", "H12")

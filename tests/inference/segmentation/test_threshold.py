@@ -41,6 +41,12 @@ def test_a_mask_is_what_is_brighter_than_the_threshold() -> None:
     assert not (ThresholdSegmenter(2.5).predict(region).live > 0.5).any()
 
 
+def test_its_halo_is_all_that_a_spot_sees() -> None:
+    segmenter, region = ThresholdSegmenter(0.5), balls((20, 20, 14), (20, 20, 25), (8, 8, 8))
+    whole, part = (segmenter.predict(one).live_density for one in (region, region[:, : 8 + segmenter.halo]))
+    assert np.abs(whole[:8] - part[:8]).max() <= 1e-6 * whole.max()
+
+
 @pytest.mark.parametrize("step_um", [1.0, 0.5], ids=str)
 def test_a_lone_cell_has_a_lone_cells_peak_at_its_centre(step_um: float) -> None:
     found = ThresholdSegmenter(0.5, (step_um,) * 3).predict(balls((20.5, 20.5, 20.5), step_um=step_um))
