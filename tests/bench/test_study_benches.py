@@ -96,8 +96,9 @@ def plain(segmenter: ThresholdSegmenter) -> dict[str, Any]:
 
 
 def test_a_threshold_does_not_care_which_channel_is_which(segmenter: ThresholdSegmenter, plain: dict[str, Any]) -> None:
+    """By the stack's own limits; the plate's are found from what its controls hold in each channel."""
     exchanged = robustness.row(segmenter, SMALL["channels exchanged, nobody said so"], 5, UNIT)
-    assert plain == exchanged
+    assert plain["stack"] == exchanged["stack"]
     assert plain["stack"]["wells"] == 7
     assert plain["stack"]["live"]["dice"] > 0.3, "bright is live"
 

@@ -4,11 +4,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.score_stack import _read
 from spheroidd.protocols.errors import StackError
@@ -74,7 +76,7 @@ def test_a_damaged_shard_is_the_failure_of_its_stack(tmp_path: Path, undisturbed
         plan = catalog.plan(DAMAGED)
         acknowledged = {index.z: crc for index, crc in catalog.acknowledged(DAMAGED).items() if index.channel == "488"}
     with pytest.raises(StackError, match="do not read back") as refused:
-        _read(tmp_path / "data", Block(DAMAGED, "488", 0, plan.n_z), acknowledged)
+        _read(partial(read_block, tmp_path / "data"), Block(DAMAGED, "488", 0, plan.n_z), acknowledged)
     assert refused.value.where == str(shard)
 
 

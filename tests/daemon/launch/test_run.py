@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(config: Path) -> dict[str, dict[str, object]]:
     done = spheroidd("results", str(config.parent / "data"), "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr  # 1 where a well must be looked at
     return {row["well"]: row for row in json.loads(done.stdout)}
 
 
