@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.stamp
 test-faults: $(STAMP)-dev
 	$(BIN)/python -m tests.faults.matrix --out docs/fault-matrix.md $(FAULTS)
 
-.PHONY: test-faults demo test cases lint bench proto docs release clean ray-test k8s-test airflow-test image image-test
+.PHONY: test-faults demo test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
