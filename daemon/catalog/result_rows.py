@@ -64,7 +64,7 @@ def put_measurement(
         "latency_s": latency_s,
         "measured_s": now_s,
     }
-    upsert(connection, "results", row, _PRIMARY_KEY)
+    upsert(connection, "results", [row], _PRIMARY_KEY)
     return old, row
 
 
@@ -84,7 +84,7 @@ def put_related(
     new = _related_columns(related) | {name: None if withheld else getattr(measured, name) for name in _FOLLOWING}
     if all(old[name] == value for name, value in new.items()):
         return None
-    update(connection, "results", {**parameters(key), "model_sha256": model_sha256}, new)
+    update(connection, "results", (key.plate, str(key.well), key.stack, model_sha256), new)
     return old, {**old, **new}
 
 

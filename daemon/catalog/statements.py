@@ -1,34 +1,37 @@
-"""The three statements that write a row given by column name, inside the caller's transaction. Values are SQLite's own.
+"""A row given by column name is written by sqlite-utils, inside the caller's transaction. Values are SQLite's own.
 
-A library for it takes a second to import with all that it offers, which every start of a run would wait for.
+sqlite-utils takes a while to import, which a reader of the catalog need not wait for: it is loaded by the first write.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils.db import Table
 
 Values = Mapping[str, object]
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Values) -> int:
     """Add a row; gives its number, where the table has numbers."""
-    return connection.execute(_insertion(table, row), dict(row)).lastrowid or 0
+    return int(_table(connection, table).insert(dict(row)).last_rowid or 0)
 
 
-def upsert(connection: sqlite3.Connection, table: str, row: Values, key: Sequence[str]) -> None:
-    """Add a row, or give the row with the same key these values; columns that are not named stay as they are."""
-    others = ", ".join(f'"{name}" = excluded."{name}"' for name in row if name not in key)
-    places = ", ".join(f'"{name}"' for name in key)
-    connection.execute(f"{_insertion(table, row)} ON CONFLICT ({places}) DO UPDATE SET {others}", dict(row))
+def upsert(connection: sqlite3.Connection, table: str, rows: Sequence[Values], key: Sequence[str]) -> None:
+    """Add each row, or give the row with the same key these values; columns that are not named stay as they are.
+
+    All rows name the same columns.
+    """
+    _table(connection, table).upsert_all([dict(row) for row in rows], pk=tuple(key))
 
 
-def update(connection: sqlite3.Connection, table: str, key: Values, values: Values) -> None:
-    """Give the row with this key other values."""
-    setting = ", ".join(f'"{name}" = :new_{name}' for name in values)
-    where = " AND ".join(f'"{name}" = :{name}' for name in key)
-    given = {**key, **{f"new_{name}": value for name, value in values.items()}}
-    connection.execute(f'UPDATE "{table}" SET {setting} WHERE {where}', given)
+def update(connection: sqlite3.Connection, table: str, key: Sequence[object], values: Values) -> None:
+    """Give the row with this primary key, its values in the key's order, other values."""
+    _table(connection, table).update(tuple(key), dict(values))
 
 
-def _insertion(table: str, row: Values) -> str:
-    names, slots = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
-    return f'INSERT INTO "{table}" ({names}) VALUES ({slots})'
+def _table(connection: sqlite3.Connection, name: str) -> "Table":
+    from sqlite_utils import Database
+
+    return Database(connection, execute_plugins=False).table(name)

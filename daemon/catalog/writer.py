@@ -144,7 +144,7 @@ class Catalog(CatalogReader):
             if known:
                 self._check_same_plate(plate_map)
                 values = {"config_json": config_json, "n_fields": n_fields}
-                update(self._connection, "plates", {"plate": plate_map.name}, values)
+                update(self._connection, "plates", (plate_map.name,), values)
             else:
                 self._check_new_name(plate_map.name)
                 row = {
@@ -156,9 +156,8 @@ class Catalog(CatalogReader):
                 insert(self._connection, "plates", row)
             rows = well_rows(plate_map)
             known_rows = {row["well"]: row for row in self._rows("SELECT * FROM wells WHERE plate = :plate", rows[0])}
-            for well in rows:
-                if known_rows.get(well["well"]) != well:
-                    upsert(self._connection, "wells", well, ("plate", "well"))
+            changed = [well for well in rows if known_rows.get(well["well"]) != well]
+            upsert(self._connection, "wells", changed, ("plate", "well"))
             new = audit.plate_state(self._connection, plate_map.name)
             if new != old:
                 action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED
@@ -180,7 +179,7 @@ class Catalog(CatalogReader):
                 if before is not None:
                     kept = replace(entry, paths=before.paths, pixel_um=before.pixel_um, z_step_um=before.z_step_um)
                     row = {**well_row(plate, 0, kept), "ordinal": row["ordinal"]}
-                upsert(self._connection, "wells", row, ("plate", "well"))
+                upsert(self._connection, "wells", [row], ("plate", "well"))
                 if before is None or before.treatment != entry.treatment:
                     self.append_event(
                         audit.Action.WELL_RELABELLED,
