@@ -17,7 +17,7 @@ from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.testing.source_contract import FakeClock, take
-from tests.daemon.emulation.recorded_plate import N_Z, close_all, emulator, record, replayed
+from tests.daemon.emulation.recorded_plate import close_all, emulator, record, replayed
 from tests.faults.plate_runs import spheroidd
 
 # -- a whole run -----------------------------------------------------------------------------------------------------
