@@ -9,10 +9,14 @@ STAMP  := $(VENV)/.stamp
 test-faults: $(STAMP)-dev
 	$(BIN)/python -m tests.faults.matrix --out docs/fault-matrix.md $(FAULTS)
 
-.PHONY: test-faults demo test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: test-faults demo demo-sim test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
+
+# From raw frames of structured illumination to rows; the report has widefield beside SIM and how the stripes die.
+demo-sim: $(STAMP)-run
+	$(BIN)/spheroidd demo --preset sim demo-sim-data
 
 test: $(STAMP)-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile

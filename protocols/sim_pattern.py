@@ -24,6 +24,7 @@ MIN_PHASES = {
     "two": 3,
     "three": 5,
 }  # by `Beams`: unknown bands of one angle: the mean, and two conjugates for each order
+ALIVE = 21.0  # (contrast to noise)^2 above which a slice's stripes are alive: by chance in e^-21 of slices without any
 FEWEST_PHASES_MEASURED = 4  # with three phases nothing is left over to measure a frame's own phase freely
 
 

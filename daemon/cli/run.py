@@ -20,23 +20,27 @@ WorkersOption = Annotated[int | None, typer.Option(help="Workers of the cluster;
 def demo(
     data: NewDataArgument = Path("demo-data"),
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
+    preset: Annotated[
+        str, typer.Option(help="demo, or sim: raw frames of structured illumination, reconstructed on the way.")
+    ] = "demo",
     keep: Annotated[bool, typer.Option("--keep", help="Go on with the demonstration that is there.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier demonstration without asking; never anything else.")
     ] = False,
 ) -> int:
-    """Run an emulated plate, live, and compare its viability rows with the truth."""
+    """Run an emulated plate, live, and compare its viability rows with the truth; sim: from raw frames."""
+    from spheroidd.daemon.launch.demo import check_preset, run_demo
     from spheroidd.daemon.launch.demo_directory import clear, holds_demonstration
 
+    check_preset(preset)
     if holds_demonstration(data) and not keep:
         if not force:
             _ask_to_replace(data)
         clear(data)
-    from spheroidd.daemon.launch.demo import run_demo
     from spheroidd.daemon.system.last_data import remember_data
 
     remember_data(data)
-    return run_demo(data, seed=seed, console=console())
+    return run_demo(data, seed=seed, preset=preset, console=console())
 
 
 def _ask_to_replace(data: Path) -> None:

@@ -26,7 +26,7 @@ _FILES = {
     *(CATALOG_NAME + end for end in ("", "-wal", "-shm")),
     *(OUTAGE_NAME, REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME),
 }
-_FOLDERS = {f"{PLATE}.ome.zarr", LOGS_NAME}
+_FOLDERS = {f"{PLATE}.ome.zarr", f"{PLATE}.raw.zarr", LOGS_NAME}
 _ELSEWHERE = "name a new directory"
 
 

@@ -1,5 +1,8 @@
 """What stands under each figure and over each table: what is shown, of how many, and what the marks mean."""
 
+from collections.abc import Sequence
+
+from spheroidd.daemon.analysis.sim_depth import ChannelDepth
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.heatmap import plate_format
 
@@ -91,4 +94,23 @@ def wells() -> str:
     return (
         "Every imaged well. Viability: live volume in percent of the untreated median; live, %: live of all cells; "
         "score: estimate of the metabolic assay with its 90 % interval; slices: stored of promised."
+    )
+
+
+def sim_pictures() -> str:
+    """Under widefield beside SIM."""
+    return (
+        "One slice of a well, made twice of the same raw frames with the same filter: without the stripes (widefield) "
+        "and with them (SIM), both between the same limits. The slice with the highest contrast of its stripes."
+    )
+
+
+def stripes(channels: Sequence[ChannelDepth]) -> str:
+    """Under the stripes by depth."""
+    stacks = max(one.n_stacks for one in channels)
+    of = "of the stack" if stacks == 1 else f"over {stacks} stacks (medians)"
+    return (
+        f"Stripes by depth, {of}. Left: modulation where stripes are alive; no mark where they are not. Right: "
+        "contrast to noise of the weakest angle; below the dashed line chance could make it, and the angle adds "
+        "its widefield only. Bars: how the slices were made; filled: SIM, pale: SIM in some angles, empty: widefield."
     )

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate, curves
 from spheroidd.daemon.analysis.plate_quality import plate_quality
+from spheroidd.daemon.analysis.sim_depth import ChannelDepth, depth_of_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.report import images as report_images
 from spheroidd.daemon.report import provenance as report_provenance
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.drawing import Drawing
+from spheroidd.daemon.report.sim_pictures import widefield_beside_sim
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
@@ -38,6 +40,8 @@ class PlateContent:
     quality: PlateQuality
     curves: tuple[CurveOfPlate, ...]
     pictures: tuple[Drawing, ...]
+    stripes: tuple[ChannelDepth, ...]
+    sim_pictures: tuple[Drawing, ...]
     display: dict[str, tuple[float, float]]
     unread: tuple[str, ...]
     provisional: str | None
@@ -77,6 +81,7 @@ def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_im
         )
     imaged = [entry for entry in entries.values() if entry.treatment.role is not WellRole.EMPTY]
     display, pictures, unread = _pictures(catalog, data_dir, plate, imaged) if with_images else ({}, (), ())
+    sim_pictures, unread_raw = widefield_beside_sim(catalog, data_dir, plate, imaged) if with_images else ((), ())
     return PlateContent(
         name=plate,
         patients=tuple(sorted({e.treatment.patient for e in imaged if e.treatment.patient})),
@@ -84,8 +89,10 @@ def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_im
         quality=quality,
         curves=tuple(curves(catalog, plate)),
         pictures=pictures,
+        stripes=depth_of_plate(catalog, plate),
+        sim_pictures=sim_pictures,
         display=display,
-        unread=unread,
+        unread=(*unread, *unread_raw),
         provisional=_provisional(data_dir, imaged),
         facts=report_provenance.plate_facts(catalog, plate),
     )
@@ -115,15 +122,11 @@ def _pictures(
         try:
             plan = catalog.plan(key)
             crcs = catalog.acknowledged(key)
+            ledger = {c: {one.z: crc for one, crc in crcs.items() if one.channel == c} for c in plan.channels}
             seen = [
-                report_images.project(
-                    data_dir,
-                    plan,
-                    channel,
-                    display,
-                    {one.z: crc for one, crc in crcs.items() if one.channel == channel},
-                )
-                for channel in plan.channels
+                # images that were made of raw frames are not in the ledger, which holds those
+                report_images.project(data_dir, plan, channel, display, None if plan.raw else held)
+                for channel, held in ledger.items()
             ]
         except SpheroiddError as error:
             unread.setdefault(error.what, []).append(str(entry.well))

@@ -120,6 +120,12 @@ def svg(drawing: Drawing) -> Markup:
     return head + Markup("").join(map(_element, drawing.shapes)) + Markup("</svg>")
 
 
+def svg_file(drawing: Drawing) -> str:
+    """The drawing as a file of its own, for an <img>, which knows nothing of the page around it."""
+    own = '<svg xmlns="http://www.w3.org/2000/svg" font-family="Helvetica, Arial, sans-serif"'
+    return str(svg(drawing)).replace("<svg", own, 1)
+
+
 def _element(shape: Shape) -> Markup:
     match shape:
         case Line():

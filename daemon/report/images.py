@@ -45,6 +45,7 @@ class Projection:
     shown: NDArray[np.float64]
     outlines: tuple[Outline, ...]
     pixel_um: float
+    label: str = ""  # instead of the dye's name
 
 
 def choose(entries: Sequence[WellEntry], most: int = 6) -> list[WellEntry]:
@@ -163,7 +164,7 @@ def _panel(projection: Projection, x: float, y: float) -> list[Shape]:
     tint = "#" + bytes(round(255 * part) for part in colour).hex()
     return [
         *shapes,
-        Text(x + 4, foot + 7.6, name, 5.5, ink=tint),
+        Text(x + 4, foot + 7.6, projection.label or name, 5.5, ink=tint),
         drawing.Line(left, foot + 5.6, right, foot + 5.6, "#ffffff", 1.4),
         Text(left - 3, foot + 7.6, f"{bar_um:g} µm", 5.5, "end", "#ffffff"),
     ]

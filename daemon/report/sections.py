@@ -27,6 +27,7 @@ from spheroidd.daemon.report.document import (
 from spheroidd.daemon.report.drawing import Drawing
 from spheroidd.daemon.report.forest import forest
 from spheroidd.daemon.report.heatmap import plate_maps
+from spheroidd.daemon.report.sim_depth import depth_plot
 
 ENOUGH_TO_COMPARE = 3  # IC50s on one axis: two stand side by side in the table already
 
@@ -86,6 +87,14 @@ def _example_images(plate: PlateContent) -> list[Block]:
     return [*pictures, *(Note(f"Not shown: {line}") for line in plate.unread)]
 
 
+def _stripes(plate: PlateContent) -> list[Block]:
+    plot = depth_plot(plate.stripes)
+    if plot is None:
+        return []
+    pictures = [FigureBlock(plate.sim_pictures, captions.sim_pictures(), across=2)] if plate.sim_pictures else []
+    return [*pictures, FigureBlock((plot,), captions.stripes(plate.stripes))]
+
+
 def _findings(plate: PlateContent) -> list[Block]:
     if not plate.quality.flags:
         return [Note("Nothing stands out in the images or the figures of this plate.")]
@@ -114,6 +123,7 @@ PLATE_SECTIONS: tuple[Section[PlateContent], ...] = (
     Section("Controls", _controls),
     Section("Dose response", _dose_response),
     Section("Example images", _example_images),
+    Section("Structured illumination", _stripes),
     Section("Findings", _findings),
     Section("Wells", _wells),
     Section("Provenance", _provenance),

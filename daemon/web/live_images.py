@@ -9,7 +9,7 @@ import json
 import statistics
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from PIL import Image
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import ShardGrid, decode_shard
+from spheroidd.acquisition.store.stack_files import read_raw
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackRow
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.pixels import Pixels
-from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackKey
+from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey
 from spheroidd.protocols.well import WellId
 
 SIDE_PX = 480  # a picture's longer side, at least, where it is shown
@@ -118,17 +119,24 @@ class LiveImages:
         return StackKey(rows[0]["plate"], WellId.parse(rows[0]["well"]), rows[0]["stack"]) if rows else None
 
     def _read_new(self, catalog: CatalogReader, row: StackRow, growing: _Growing) -> None:
-        array = ngff.image_path(self._root, row.key) / "0"
-        grid: ShardGrid | None = None
+        seen = self._raw_planes if row.plan.raw is not None else self._stored_planes
         for cursor, block in catalog.blocks(row.key, growing.cursor):
-            grid = grid or ngff.grid_from(array)
-            channel = row.plan.channels.index(block.channel)
-            for shard, first, last in ngff.block_shards(block, grid.depth):
-                planes = _decode(ngff.shard_path(array, channel, shard), grid, first, last).max(axis=0)
+            for planes in seen(row, block):
                 before = growing.brightest.get(block.channel)
                 growing.brightest[block.channel] = planes if before is None else np.maximum(before, planes)
             growing.cursor = cursor
             growing.n_slices += block.z_stop - block.z_start
+
+    def _stored_planes(self, row: StackRow, block: Block) -> Iterator[Pixels]:
+        array = ngff.image_path(self._root, row.key) / "0"
+        grid, channel = ngff.grid_from(array), row.plan.channels.index(block.channel)
+        for shard, first, last in ngff.block_shards(block, grid.depth):
+            yield _decode(ngff.shard_path(array, channel, shard), grid, first, last).max(axis=0)
+
+    def _raw_planes(self, row: StackRow, block: Block) -> Iterator[Pixels]:
+        """Of raw frames their mean, slice by slice: the stripes are gone in it."""
+        frames = read_raw(self._root, block)
+        yield frames.mean(axis=(1, 2)).max(axis=0).astype(frames.dtype)
 
     def _planes(self, row: StackRow, z: int | None, level: int) -> Planes:
         array = ngff.image_path(self._root, row.key) / str(level)

@@ -428,6 +428,7 @@ const refreshWell = once(async () => {
   open.view = view;
   showWell();
   await showSlice();
+  await showStripes();
 });
 
 function stackShown() {
@@ -482,9 +483,26 @@ const showSlice = once(async () => {
     $("well-none").textContent = error.message;
   }
 });
+const showStripes = once(async () => {
+  if (!open || !open.view) return;
+  const stack = stackShown();
+  $("stripes").hidden = !(stack && stack.raw);
+  if ($("stripes").hidden) return;
+  const path = `/page/stripes?plate=${encodeURIComponent(open.plate)}&well=${open.well}&stack=${stack.stack}`;
+  const answer = await ask(path, { headers: open.stripes ? { "if-none-match": open.stripes } : {} });
+  if (answer.status === 304) return;
+  const image = $("stripes-plot"), before = image.src;
+  image.hidden = answer.status !== 200;
+  $("stripes-none").textContent = image.hidden ? "Known once the stack is reconstructed" : "";
+  if (image.hidden) return;
+  image.src = URL.createObjectURL(await answer.blob());
+  if (before) URL.revokeObjectURL(before);
+  image.alt = "Modulation and contrast to noise of the stripes by depth";
+  open.stripes = answer.headers.get("etag");
+});
 $("slice").addEventListener("input", showSlice);
 $("outlines").addEventListener("change", showSlice);
-$("stacks").addEventListener("change", (event) => { open.stack = Number(event.target.value); showWell(); showSlice(); });
+$("stacks").addEventListener("change", (event) => { open.stack = Number(event.target.value); open.stripes = ""; showWell(); showSlice(); showStripes(); });
 $("close").addEventListener("click", closeWell);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !$("ask").open) closeWell(); });
 $("copy").addEventListener("click", async () => {

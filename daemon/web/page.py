@@ -18,9 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from spheroidd.daemon.analysis.sim_depth import depth_of_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.status import SILENT_S, current_run
+from spheroidd.daemon.report.drawing import svg_file
+from spheroidd.daemon.report.sim_depth import depth_plot
 from spheroidd.daemon.service.messages import last_change, stack_key
 from spheroidd.daemon.web.app import WebApp
 from spheroidd.daemon.web.live_images import LiveImages, Picture
@@ -29,6 +32,7 @@ from spheroidd.daemon.web.plate_view import plate_view, well_view
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.quality import PlateQuality
+from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 QUALITY_S = 5.0  # judging a large plate takes a tenth of a second
@@ -49,6 +53,7 @@ def page_routes(app: WebApp, data_dir: Path, viewers: tuple[str, ...] = ()) -> l
         Route("/page/well", page.well),
         Route("/page/live", page.live),
         Route("/page/picture", page.picture),
+        Route("/page/stripes", page.stripes),
         Route("/metrics", page.metrics),
         Route("/healthz", page.healthz),
         Route("/readyz", page.readyz),
@@ -111,6 +116,12 @@ class Page:
         return await self._read(
             request, lambda catalog: _picture(self._images.of_stack(catalog, key, z, outlined=outlined), seen)
         )
+
+    async def stripes(self, request: Request) -> Response:
+        """How the stripes of a stack's raw frames die with the depth, as SVG; 204 where it has none."""
+        key = stack_key(_one(request, "plate"), _one(request, "well"), _number(request, "stack", 0) or 0)
+        seen = request.headers.get("if-none-match", "")
+        return await self._read(request, lambda catalog: _stripes(catalog, key, seen))
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
@@ -223,6 +234,17 @@ def _picture(found: Picture | None, seen: str) -> Response:
     if seen == tag:
         return Response(status_code=304, headers=headers)
     return Response(found.jpeg, headers=headers, media_type="image/jpeg")
+
+
+def _stripes(catalog: CatalogReader, key: StackKey, seen: str) -> Response:
+    drawing = depth_plot(depth_of_plate(catalog, key.plate, key), narrow=True)
+    if drawing is None:
+        return Response(status_code=204, headers=_NEW)
+    text = svg_file(drawing).encode()
+    headers = {**_NEW, "etag": json.dumps(f"{key}-{zlib.crc32(text):08x}")}
+    if seen == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(text, headers=headers, media_type="image/svg+xml")
 
 
 def _json(found: object) -> Response:

@@ -146,6 +146,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
                 "opened": words.moment(row.opened_s) if row else words.UNKNOWN,
                 "history": _history(catalog, StackKey(plate, well, result.stack)),
                 "n_z": row.plan.n_z if row else 0,
+                "raw": row is not None and row.plan.raw is not None,
             }
         )
     return {

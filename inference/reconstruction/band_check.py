@@ -20,8 +20,8 @@ from scipy.fft import next_fast_len
 
 from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.inference.reconstruction.otf import Floats, FrequencyGrid
+from spheroidd.protocols.sim_pattern import ALIVE
 
-ALIVE = 21.0
 LEAST_K = 0.08  # of the cutoff: nearer to a band's zero, haze and uneven light outweigh the sample
 RING_GAP_DEG = 20.0  # around the pattern's own direction and its opposite
 _RING, _RING_ROWS = 40, 20  # vectors of the null; every so manieth row of bins is summed up for them

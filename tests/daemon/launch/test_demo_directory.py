@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
+from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.daemon.launch import demo as launched
 from spheroidd.daemon.launch.demo_directory import clear, holds_demonstration, mark
 from spheroidd.daemon.system.lock import acquire_lock
@@ -109,3 +110,20 @@ def test_a_demonstration_under_way_is_not_deleted(demo: Path) -> None:
         clear(demo)
     with CatalogReader.read_only(demo) as catalog:
         assert catalog.plates() == ["demo"]
+
+
+def test_a_demonstration_that_there_is_not_deletes_nothing(demo: Path, runs: list[Path]) -> None:
+    refused = command(demo, "--force", "--preset", "whole")
+    assert refused.exit_code == ConfigError.exit_code
+    assert "choose demo or sim" in refused.stderr
+    assert (demo / "report.html").exists()
+    assert not runs
+
+
+@pytest.mark.parametrize("preset", list(launched.PRESETS))
+def test_every_demonstration_is_a_plate_with_enough_controls(tmp_path: Path, preset: str) -> None:
+    config = launched.demo_config(tmp_path / "new", 0, preset)
+    source = build_source(config.source, None, "demo")
+    roles = [entry.treatment.role for entry in source.plate_map]
+    assert min(roles.count(role) for role in (WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL)) == 6
+    assert (source.plans()[0].raw is not None) == (preset == "sim")

@@ -14,6 +14,7 @@ from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.protocols.events import Event, SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
+from spheroidd.protocols.sim_pattern import SliceModulation
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
@@ -177,3 +178,20 @@ def _alive(treatment: Treatment, ic50_um: Mapping[str, float]) -> float:
 
 def wells_of(names: Iterable[str]) -> list[WellId]:
     return [WellId.parse(name) for name in names]
+
+
+def fading(n_z: int, channel: str = "488") -> list[SliceModulation]:
+    """Slices whose stripes die: alive in three angles, then in one, then in none."""
+    made = []
+    for z in range(n_z):
+        alive = tuple((z < n_z * share,) for share in (0.5, 0.5, 0.75))
+        strength, contrast = 0.8 * math.exp(-z / n_z), 30.0 * math.exp(-4 * z / n_z)
+        modulation = tuple((strength if live else 0.0,) for (live,) in alive)
+        made.append(SliceModulation(channel, z, modulation, ((contrast,),) * 3, alive))
+    return made
+
+
+def store_stripes(data: Path, key: StackKey, n_z: int = 8) -> None:
+    """Say of a stack that its slices were made of raw frames."""
+    with Catalog.create_or_open(data) as catalog, catalog.transaction():
+        catalog.put_sim_slices(key, [one for channel in CHANNELS for one in fading(n_z, channel)])

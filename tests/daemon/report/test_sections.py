@@ -43,6 +43,7 @@ def report(tmp_path_factory) -> Report:
         entries = [WellEntry(one.well, one.treatment, (result,)) for one, result in _results(data, wells)]
         first = choose(entries)[0]
         plates.store_images(data, wells, plates.plan_of(StackKey(wells.name, first.well)), 1.0)
+        plates.store_stripes(data, StackKey(wells.name, first.well))
     with Catalog.read_only(data) as catalog:
         return gather(catalog, data, now_s=1e9, who="Ada")
 
@@ -98,6 +99,7 @@ def test_the_running_order_is_this_one():
         "Controls",
         "Dose response",
         "Example images",
+        "Structured illumination",
         "Findings",
         "Wells",
         "Provenance",

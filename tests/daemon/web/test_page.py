@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -203,6 +204,18 @@ def test_a_picture_of_a_stored_stack(client: Client) -> None:
     assert plain.body != answer.body
     slices = {client.get(f"/page/picture?plate=P1&well=B02&z={z}").body for z in range(8)}
     assert len(slices) == 8
+
+
+def test_how_the_stripes_die_is_a_drawing(client: Client, data_dir: Path) -> None:
+    """Of a stack that was made of raw frames; of another there is nothing to draw."""
+    assert client.get("/page/stripes?plate=P1&well=B02").status == 204
+    plates.store_stripes(data_dir, StackKey("P1", WellId(0, 0)))
+    answer = client.get("/page/stripes?plate=P1&well=A01")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/svg+xml")
+    drawn = ElementTree.fromstring(answer.body)
+    reach = "SIM up to 3.0 µm, of 7.0"
+    assert drawn.get("aria-label") == f"Stripes by depth. 488 nm: {reach}; 561 nm: {reach}"
+    assert client.get("/page/stripes?plate=P1&well=A01", if_none_match=answer.headers["etag"]).status == 304
 
 
 @pytest.mark.parametrize(
