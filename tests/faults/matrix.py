@@ -1,31 +1,36 @@
 """The matrix of faults: each one on plates in real processes, and a table of what was lost and what was wrong.
 
-    python -m tests.faults.matrix [--only WORD] [--share 0.1] [--seed N] [--out docs/fault-matrix.md]
+    python -m tests.faults.matrix [--only WORD] [--share 0.1] [--minutes 50] [--jobs 3] [--seed N] [--out FILE.md]
 
-It prints a line for every fault and the table at its end; Ctrl-C ends it with the table of what was done. Exit code 1
-where anything was lost or wrong, or a daemon hung.
+It prints a line for every fault as soon as it is done. All lines advance together, so that a run that ends early, by
+--minutes or by Ctrl-C (after the trials under way), has had each fault. Exit code 1 where anything was lost or wrong,
+or a daemon hung.
 """
 
 import argparse
 import contextlib
 import datetime
 import math
+import os
 import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from spheroidd.daemon.catalog.schema import MIGRATIONS
 from tests.daemon.catalog.older import make_older
-from tests.faults.campaign import Trial, Verdict, told
+from tests.faults.campaign import HUNG, Trial, Verdict, told
 from tests.faults.disks import Disk, NoDiskError, small_disk
+from tests.faults.hostile import FILES, PUSHES, hostile_file, hostile_push, killed_program
 from tests.faults.interposed import POINTS
 from tests.faults.plate_runs import kill, ledger, run, spheroidd, write_config
 from tests.faults.test_damaged_stacks import DAMAGES, shard_of
@@ -33,7 +38,6 @@ from tests.faults.test_plate_faults import in_hand, workers
 
 SLOW = {"pace": "real", "slice_period_s": 0.08}  # two seconds a stack: a fault hits each stage of it
 PACED = {"pace": "real", "slice_period_s": 0.02}
-HUNG = "HANGS: the daemon did not end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,11 @@ def rows() -> Iterator[Row]:
         yield Row("clock", f"clock set by {off:+d} s", 2, lambda t, o=off: interposed(t, "ledger-commit", f"clock={o}"))
     for kind in ("drop", "duplicate", "stall", "short", "fail", "lost"):
         yield Row("instrument", f"instrument: {kind}", 3, lambda t, kind=kind: instrument(t, kind))
+    for kind in FILES:
+        yield Row("hostile file", kind, 1, lambda t, kind=kind: hostile_file(t, kind))
+    for kind in PUSHES:
+        yield Row("hostile push", kind, 1, lambda t, kind=kind: hostile_push(t, kind))
+    yield Row("hostile push", "a program that is killed half-way", 5, killed_program)
     for damage in DAMAGES:
         yield Row("damage", f"{damage} between stored and scored", 1, lambda t, d=damage: damaged_before_scoring(t, d))
         yield Row("damage", f"{damage} after final", 1, lambda t, d=damage: damaged_after_final(t, d))
@@ -250,77 +259,174 @@ def rows() -> Iterator[Row]:
     yield Row("ends", "SIGTERM", 5, interrupted)
 
 
-def carry_out(row: Row, times: int, undisturbed: Path, seed: int, scratch: Path) -> list[Verdict]:
-    """Trials of one line until it has happened often enough; one that is not reached is tried again, not for ever."""
-    verdicts: list[Verdict] = []
-    for number in range(2 * times + 3):
-        if sum(verdict.happened for verdict in verdicts) >= times:
-            break
-        folder = scratch / f"trial{number}"
-        folder.mkdir(parents=True)
-        chance = random.Random(f"{seed} {row.name} {number}")
-        trial = Trial(folder, ledger(undisturbed), undisturbed, chance)
-        try:
-            verdicts.append(row.trial(trial))
-        except NoDiskError as reason:
-            return [Verdict(0, 0, 0, str(reason))]
-        finally:
-            trial.close()
-            shutil.rmtree(folder, ignore_errors=True)
-    return verdicts
+@dataclass(slots=True)
+class Line:
+    """A line's trials so far."""
+
+    row: Row
+    times: int
+    begun: int = 0
+    verdicts: list[Verdict] = field(default_factory=list)
+    unable: str = ""
+
+    @property
+    def happened(self) -> int:
+        """How often the fault has happened."""
+        return sum(verdict.happened for verdict in self.verdicts)
+
+    @property
+    def bad(self) -> int:
+        """What was lost, wrong or hung."""
+        return sum(verdict.lost + verdict.wrong + (HUNG in verdict.sees) for verdict in self.verdicts)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another trial is to begin; one that is not reached is tried again, not for ever."""
+        begun_enough = self.happened + (self.begun - len(self.verdicts)) >= self.times
+        return not (self.unable or begun_enough or self.begun >= 2 * self.times + 3)
+
+    @property
+    def over(self) -> bool:
+        """Whether all its trials have ended."""
+        return not self.wants_more and self.begun == len(self.verdicts) + bool(self.unable)
+
+    @property
+    def progress(self) -> float:
+        """How much of it is begun, so that all lines come to the same share of what they are to have."""
+        return max(self.happened, self.begun) / self.times
+
+    def __str__(self) -> str:
+        """The line of the table; of what was seen the most frequent."""
+        happened = [verdict for verdict in self.verdicts if verdict.happened]
+        lost, wrong = (sum(getattr(verdict, name) for verdict in self.verdicts) for name in ("lost", "wrong"))
+        hung = [verdict.sees for verdict in self.verdicts if HUNG in verdict.sees or verdict.wrong or verdict.lost]
+        seen = Counter(verdict.sees for verdict in happened).most_common(1)
+        sees = (hung or [text for text, _ in seen] or [self.unable or "not reached"])[0]
+        return f"| {self.row.kind} | {self.row.name} | {self.happened} | {lost} | {wrong} | {sees} |"
 
 
-def line(row: Row, verdicts: list[Verdict]) -> str:
-    """A line of the table; of what was seen the most frequent."""
-    happened = [verdict for verdict in verdicts if verdict.happened]
-    times = sum(verdict.happened for verdict in happened)
-    lost, wrong = (sum(getattr(verdict, name) for verdict in verdicts) for name in ("lost", "wrong"))
-    hung = [verdict.sees for verdict in verdicts if HUNG in verdict.sees]
-    sees = (hung or [text for text, _ in Counter(verdict.sees for verdict in happened).most_common(1)] or ["-"])[0]
-    return f"| {row.kind} | {row.name} | {times} | {lost} | {wrong} | {sees} |"
+class Campaign:
+    """Carries lines out, several trials at a time: always the one that lags most behind."""
+
+    def __init__(self, lines: list[Line], undisturbed: Path, seed: int, scratch: Path, until_s: float) -> None:
+        self._lines, self._undisturbed, self._seed = lines, undisturbed, seed
+        self._scratch, self._until_s = scratch, until_s
+        self._lock = threading.Lock()
+        self.stopping = False
+
+    def work(self, tell: Callable[[Line], None]) -> None:
+        """One trial after another, until nothing is left or it is time."""
+        while (begun := self._next()) is not None:
+            line, number = begun
+            folder = self._scratch / f"{line.row.kind}-{self._lines.index(line)}-{number}".replace(" ", "-")
+            folder.mkdir(parents=True)
+            chance = random.Random(f"{self._seed} {line.row.name} {number}")
+            trial = Trial(folder, ledger(self._undisturbed), self._undisturbed, chance)
+            verdict: Verdict | None = None
+            try:
+                verdict = line.row.trial(trial)
+            except NoDiskError as reason:
+                line.unable = str(reason)
+            except Exception as error:  # nobody foresaw it, so it is one of the findings
+                verdict = Verdict(1, 0, 1, f"THE TRIAL BROKE: {error!r}"[:300])
+            finally:
+                trial.close()
+            with self._lock:
+                line.verdicts += [verdict] if verdict is not None else []
+                tell(line)
+
+    def _next(self) -> tuple[Line, int] | None:
+        with self._lock:
+            waiting = [line for line in self._lines if line.wants_more]
+            if self.stopping or not waiting or time.monotonic() > self._until_s:
+                return None
+            line = min(waiting, key=lambda line: line.progress)
+            line.begun += 1
+            return line, line.begun
 
 
 def main() -> int:
     """Carry out the matrix, or a part of it."""
     parser = argparse.ArgumentParser(description="Faults on real plates, and what was lost and what was wrong.")
     parser.add_argument("--only", default="", help="lines whose kind or name holds this word")
+    parser.add_argument("--short", action="store_true", help="the short half: a minute, one fault of each kind")
     parser.add_argument("--share", type=float, default=1.0, help="this share of the times of each line, at least one")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no trial later than that")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) * 3 // 2), help="trials at a time")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same faults")
     parser.add_argument("--out", type=Path, help="write the table here as Markdown")
     options = parser.parse_args()
-    lines: list[str] = []
-    bad = 0
-    with tempfile.TemporaryDirectory(prefix="spheroidd-faults-") as scratch:
-        undisturbed = write_config(Path(scratch) / "undisturbed")
-        if run(undisturbed, END_OF_FIRST_S) != 0:
-            sys.exit("the plate does not run even undisturbed: " + undisturbed.with_suffix(".log").read_text())
-        try:
-            for row in rows():
-                if options.only and options.only not in f"{row.kind} {row.name}":
-                    continue
-                times = max(1, math.ceil(row.times * options.share))
-                verdicts = carry_out(row, times, undisturbed, options.seed, Path(scratch))
-                lines.append(line(row, verdicts))
-                bad += sum(verdict.lost + verdict.wrong + (HUNG in verdict.sees) for verdict in verdicts)
-                print(lines[-1], flush=True)
-        except KeyboardInterrupt:
-            print("interrupted: the table holds what was done", file=sys.stderr)
-    table = "\n".join([*HEAD, *lines])
-    if options.out:
-        when = datetime.datetime.now(datetime.UTC).date().isoformat()
-        options.out.write_text(TEXT.format(seed=options.seed, when=when, table=table), encoding="utf-8")
-    print(f"{len(lines)} faults, seed {options.seed}: {'nothing lost, nothing wrong' if not bad else f'{bad} BAD'}")
+    chosen = [row for row in rows() if options.only in f"{row.kind} {row.name}"]
+    if options.short:
+        chosen = [row for row in chosen if row.name in SHORT]
+    share = 0.0 if options.short else options.share
+    lines = [Line(row, max(1, math.ceil(row.times * share))) for row in chosen]
+
+    def tell(line: Line) -> None:
+        if line.over or line.bad:
+            print(line, flush=True)
+        if options.out:  # each time: what ended this run in some other way leaves what was done
+            options.out.write_text(document(lines, options.seed), encoding="utf-8")
+
+    _carry_out(lines, options, tell)
+    bad = sum(line.bad for line in lines)
+    print(f"{summary(lines)}, seed {options.seed}: {'nothing lost, nothing wrong' if not bad else f'{bad} BAD'}")
     return int(bad > 0)
 
 
+def _carry_out(lines: list[Line], options: argparse.Namespace, tell: Callable[[Line], None]) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="spheroidd-faults-") as scratch,
+        ThreadPoolExecutor(options.jobs, "trial") as pool,
+    ):
+        undisturbed = write_config(Path(scratch) / "undisturbed")
+        if run(undisturbed, END_OF_FIRST_S) != 0:
+            sys.exit("the plate does not run even undisturbed: " + undisturbed.with_suffix(".log").read_text())
+        until_s = time.monotonic() + 60 * options.minutes
+        campaign = Campaign(lines, undisturbed, options.seed, Path(scratch), until_s)
+        working = [pool.submit(campaign.work, tell) for _ in range(options.jobs)]
+        try:
+            for one in as_completed(working):
+                one.result()
+        except KeyboardInterrupt:
+            print("interrupted: the table holds what was done", file=sys.stderr)
+        finally:
+            campaign.stopping = True
+
+
+def summary(lines: list[Line]) -> str:
+    """How much was done, in words."""
+    asked, done = sum(line.row.times for line in lines), sum(line.happened for line in lines)
+    return f"{sum(bool(line.verdicts) for line in lines)} of {len(list(rows()))} faults, {done} times of {asked}"
+
+
+def document(lines: list[Line], seed: int) -> str:
+    """The page of the documentation."""
+    when = datetime.datetime.now(datetime.UTC).date().isoformat()
+    table = "\n".join([*HEAD, *(str(line) for line in lines if line.verdicts or line.unable)])
+    return TEXT.format(seed=seed, when=when, share=summary(lines), table=table)
+
+
 END_OF_FIRST_S = 300.0
+SHORT = {
+    "kill -9 of the daemon at random",
+    "kill -9 after ledger-commit",
+    "EDQUOT at ledger-commit",
+    "EIO at shard-sync",
+    "clock set by -3600 s",
+    "TIFF whose planes loop",
+    "time NaN",
+    "flipped between stored and scored",
+    "begun with schema 9",
+}
 HEAD = ("| kind | fault | times | lost | wrong | what a person sees |", "|---|---|---|---|---|---|")
 TEXT = """# The matrix of faults
 
-`make test-faults` wrote this on {when} (seed {seed}). Each fault happens to a plate in real processes; afterwards the
-plate is run to its end. *lost*: acknowledged slices that are gone, changed or unreadable. *wrong*: wells with another
-number than the undisturbed plate has, or without a number and without a reason. The last column is the exit code of the
-run that the fault met, and the alarms that it raised.
+`make test-faults` wrote this on {when} (seed {seed}): {share}.
+
+Each fault happens to a plate in real processes; afterwards the plate is run to its end. *lost*: acknowledged slices
+that are gone, changed or unreadable. *wrong*: wells with another number than the undisturbed plate has, or without a
+number and without a reason. The last column is the exit code of the run that the fault met, and the alarms it raised.
 
 {table}
 """
