@@ -147,6 +147,13 @@ class FaultCode(StrEnum):
         EndedBy.NOBODY,
         "a stored file of a stack was damaged and is set aside; its slices are taken again",
     )
+    SCRUB_DAMAGE = (
+        "scrub-damage",
+        Severity.WARNING,
+        EndedBy.LOOK,
+        "the scrub read a stored stack again and it is not what was written; ends when the stack is whole again",
+    )
+    SCRUB_BROKEN = ("scrub-broken", Severity.WARNING, EndedBy.LOOK, "stored images are not verified: report it")
     RESCORE_FAILED = (
         "rescore-failed",
         Severity.WARNING,

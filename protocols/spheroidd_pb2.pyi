@@ -120,6 +120,47 @@ class WatchStatusRequest(_message.Message):
 Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
 
 @_typing.final
+class Scrub(_message.Message):
+    """Stored images that the daemon reads again while it is idle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINISHED_S_FIELD_NUMBER: _builtins.int
+    SHARE_DONE_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    finished_s: _builtins.float
+    """when the last pass over all stacks ended; absent before that"""
+    share_done: _builtins.float
+    """of the pass under way, 0 to 1; absent between two"""
+    damaged: _builtins.int
+    """stacks that are not as they were written"""
+    def __init__(
+        self,
+        *,
+        finished_s: _builtins.float | None = ...,
+        share_done: _builtins.float | None = ...,
+        damaged: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_damaged", b"_damaged", "_finished_s", b"_finished_s", "_share_done", b"_share_done", "damaged", b"damaged", "finished_s", b"finished_s", "share_done", b"share_done"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_damaged", b"_damaged", "_finished_s", b"_finished_s", "_share_done", b"_share_done", "damaged", b"damaged", "finished_s", b"finished_s", "share_done", b"share_done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__damaged: _TypeAlias = _typing.Literal["damaged"]  # noqa: Y015
+    _WhichOneofArgType__damaged: _TypeAlias = _typing.Literal["_damaged", b"_damaged"]  # noqa: Y015
+    _WhichOneofReturnType__finished_s: _TypeAlias = _typing.Literal["finished_s"]  # noqa: Y015
+    _WhichOneofArgType__finished_s: _TypeAlias = _typing.Literal["_finished_s", b"_finished_s"]  # noqa: Y015
+    _WhichOneofReturnType__share_done: _TypeAlias = _typing.Literal["share_done"]  # noqa: Y015
+    _WhichOneofArgType__share_done: _TypeAlias = _typing.Literal["_share_done", b"_share_done"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__damaged) -> _WhichOneofReturnType__damaged | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__finished_s) -> _WhichOneofReturnType__finished_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share_done) -> _WhichOneofReturnType__share_done | None: ...
+
+Global___Scrub: _TypeAlias = Scrub  # noqa: Y015
+
+@_typing.final
 class Status(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,6 +211,7 @@ class Status(_message.Message):
     ORDERS_WAITING_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     DOUBTFUL_FIELD_NUMBER: _builtins.int
+    SCRUB_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """another one: the daemon was started again and counts from 1"""
@@ -218,6 +260,10 @@ class Status(_message.Message):
         """scored, and somebody should look at it"""
 
     @_builtins.property
+    def scrub(self) -> Global___Scrub:
+        """stored images read again in idle time; absent where no pass has begun"""
+
+    @_builtins.property
     def control(self) -> Global___Control:
         """who has reserved the controls; absent where nobody has. Without the lease itself."""
 
@@ -251,11 +297,12 @@ class Status(_message.Message):
         orders_waiting: _builtins.int | None = ...,
         left_out: _abc.Iterable[Global___WellFault] | None = ...,
         doubtful: _abc.Iterable[Global___DoubtfulWell] | None = ...,
+        scrub: Global___Scrub | None = ...,
         control: Global___Control | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "doubtful", b"doubtful", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "doubtful", b"doubtful", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__disk_free_gb: _TypeAlias = _typing.Literal["disk_free_gb"]  # noqa: Y015
     _WhichOneofArgType__disk_free_gb: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb"]  # noqa: Y015

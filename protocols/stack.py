@@ -73,6 +73,12 @@ class StackKey:
     def __str__(self) -> str:
         return f"{self.plate}/{self.well}/{self.stack}"
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str`; ValueError, or ConfigError for a well that is none."""
+        plate, well, stack = text.rsplit("/", 2)
+        return cls(plate, WellId.parse(well), int(stack))
+
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:

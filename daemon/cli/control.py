@@ -21,7 +21,8 @@ DAY_S = 86_400
 def serve(
     data: DataArgument = DEFAULT_DATA,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML with [service], [alarms] and [data] readable_by.")
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML with [service], [alarms], [verification], [data] readable_by."),
     ] = None,
     from_well: Annotated[
         str | None,
@@ -29,7 +30,7 @@ def serve(
     ] = None,
 ) -> int:
     """Wait for plates that are submitted and started over the service, and run them."""
-    from spheroidd.daemon.config.service_settings import read_alarms, read_rights, read_settings
+    from spheroidd.daemon.config.service_settings import read_alarms, read_rights, read_settings, read_verification
     from spheroidd.daemon.launch.serve import serve as run_daemon
     from spheroidd.daemon.system.last_data import remember_data
     from spheroidd.protocols.well import WellId
@@ -37,7 +38,15 @@ def serve(
     begin_at = WellId.parse(from_well) if from_well is not None else None
     remember_data(data)
     settings, alarms, readers = read_settings(config), read_alarms(config), read_rights(config).readable_by
-    return run_daemon(data, settings, console=console(), alarms=alarms, from_well=begin_at, readers=readers)
+    return run_daemon(
+        data,
+        settings,
+        console=console(),
+        alarms=alarms,
+        verification=read_verification(config),
+        from_well=begin_at,
+        readers=readers,
+    )
 
 
 @app.command()

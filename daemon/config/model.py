@@ -17,6 +17,7 @@ from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
 from spheroidd.daemon.config.source_registry import SOURCES, build_source, settings_class
 from spheroidd.daemon.config.table import Section
+from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.daemon.system.privacy import Readers
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
@@ -249,6 +250,7 @@ class Config(Section):
     scoring: ScoringConfig = ScoringConfig()
     service: ServiceConfig = ServiceConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    verification: VerificationConfig = VerificationConfig()
 
     @property
     def source_kind(self) -> str:

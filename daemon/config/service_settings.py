@@ -1,4 +1,4 @@
-"""The tables [service], [alarms] and [data] on their own, for a daemon that has no plate yet."""
+"""The tables [service], [alarms], [verification] and [data] on their own, for a daemon that has no plate yet."""
 
 import tomllib
 from pathlib import Path
@@ -9,15 +9,16 @@ from pydantic import ValidationError
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import explain
 from spheroidd.daemon.config.model import DataRightsConfig, ServiceConfig
+from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.toml_text import parse_toml
 
-Table = TypeVar("Table", ServiceConfig, AlarmsConfig, DataRightsConfig)
-_TABLES = ("service", "alarms", "data")
+Table = TypeVar("Table", ServiceConfig, AlarmsConfig, VerificationConfig, DataRightsConfig)
+_TABLES = ("service", "alarms", "verification", "data")
 
 
 def read_settings(path: Path | None) -> ServiceConfig:
-    """The table [service] of a TOML file that has at most [alarms] and [data] beside it; the defaults without a file.
+    """The table [service] of a TOML file that has at most those of above; the defaults without a file.
 
     ConfigError names the key and what to write. Paths are relative to the file.
     """
@@ -34,6 +35,11 @@ def read_alarms(path: Path | None) -> AlarmsConfig:
     return AlarmsConfig() if path is None else _table(path, "alarms", AlarmsConfig)
 
 
+def read_verification(path: Path | None) -> VerificationConfig:
+    """The table [verification] of the same file; the defaults where it has none. ConfigError as above."""
+    return VerificationConfig() if path is None else _table(path, "verification", VerificationConfig)
+
+
 def read_rights(path: Path | None) -> DataRightsConfig:
     """The table [data] of the same file, which says who may read what is written; the directory is not its to say."""
     return DataRightsConfig() if path is None else _table(path, "data", DataRightsConfig)
@@ -47,7 +53,7 @@ def _table(path: Path, name: str, kind: type[Table]) -> Table:
     others = [key for key in tables if key not in _TABLES]
     if others or not isinstance(tables.get(name, {}), dict):
         what = f"it has {', '.join(others) or f'no table [{name}]'}"
-        do = "write the tables [service], [alarms] and [data] alone; plates are submitted"
+        do = "write the tables [service], [alarms], [verification] and [data] alone; plates are submitted"
         raise ConfigError(what, where=str(path), do=do)
     given = tables.get(name, {})
     try:

@@ -86,7 +86,7 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
         swept(data_dir),
-        RunMonitor(data_dir, catalog, config.alarms) as monitor,
+        RunMonitor(data_dir, catalog, config.alarms, config.verification) as monitor,
         _serving(data_dir, catalog, config.service, monitor, console) as service,
     ):
         context = RunContext(monitor=monitor) if service is None else RunContext(service.inbox, monitor=monitor)

@@ -11,6 +11,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
+from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
@@ -38,6 +39,7 @@ def serve(
     *,
     console: Console,
     alarms: AlarmsConfig | None = None,
+    verification: VerificationConfig | None = None,
     from_well: WellId | None = None,
     readers: Readers = Readers.OWNER,
 ) -> int:
@@ -56,7 +58,8 @@ def serve(
     ):
         open_things.enter_context(logging_to(data_dir))
         open_things.enter_context(swept(data_dir))
-        monitor = open_things.enter_context(RunMonitor(data_dir, catalog, alarms or AlarmsConfig()))
+        watched = alarms or AlarmsConfig(), verification or VerificationConfig()
+        monitor = open_things.enter_context(RunMonitor(data_dir, catalog, *watched))
         say_state(catalog, "starting", time.time())  # not what a daemon that was killed said last
         service = open_things.enter_context(Service(data_dir, settings, monitor.failed_logins))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)

@@ -45,6 +45,7 @@ class Situation:
     flags: tuple[QualityFlag, ...] = ()
     undelivered: Mapping[str, SpheroiddError] = field(default_factory=lambda: MappingProxyType({}))  # by receiver
     failed_logins: SpheroiddError | None = None
+    scrubbed: Mapping[Place, SpheroiddError] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def conditions(
@@ -57,6 +58,7 @@ def conditions(
     found: dict[Place, SpheroiddError] = {
         (UNDELIVERED[name], None): error for name, error in situation.undelivered.items()
     }
+    found |= situation.scrubbed
     if situation.failed_logins is not None:
         found[FaultCode.FAILED_LOGINS, None] = situation.failed_logins
     plate = current_plate(catalog, run)

@@ -31,9 +31,10 @@ class AlarmWatch:
         settings: AlarmsConfig,
         undelivered: Callable[[], Mapping[str, SpheroiddError]],
         failed_logins: Callable[[], SpheroiddError | None],
+        scrubbed: Callable[[], Mapping[Place, SpheroiddError]],
     ) -> None:
         self._data_dir, self._settings = data_dir, settings
-        self._undelivered, self._failed_logins = undelivered, failed_logins
+        self._undelivered, self._failed_logins, self._scrubbed = undelivered, failed_logins, scrubbed
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
         self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
@@ -68,6 +69,7 @@ class AlarmWatch:
             self._flags(catalog, current_plate(catalog, run), now_s),
             self._undelivered(),
             self._failed_logins(),
+            self._scrubbed(),
         )
         self.found = conditions(catalog, self._settings, situation)
 

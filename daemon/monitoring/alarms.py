@@ -20,7 +20,6 @@ from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.faults import EndedBy, FaultCode, Severity, known, severity
 from spheroidd.protocols.stack import StackKey
-from spheroidd.protocols.well import WellId
 
 UNDELIVERED = MappingProxyType(
     {"webhook": FaultCode.WEBHOOK_UNDELIVERED, "email": FaultCode.EMAIL_UNDELIVERED}
@@ -95,16 +94,11 @@ def _is_over(
             steady = run.worker != "starting" and now_s - float(row["raised_s"]) > STEADY_S
             return steady or run.state in ("stopped", "idle")
         case FaultCode.INSTRUMENT if row["key"]:
-            return catalog.stack(_stack(row["key"])).complete
+            return catalog.stack(StackKey.parse(row["key"])).complete
         case FaultCode.NO_PLATE_LIMITS:
             return catalog.locked_limits(row["location"]) is not None
     return False
 
 
 def _key(name: str) -> StackKey | None:
-    return _stack(name) if name else None
-
-
-def _stack(name: str) -> StackKey:
-    plate, well, stack = name.rsplit("/", 2)
-    return StackKey(plate, WellId.parse(well), int(stack))
+    return StackKey.parse(name) if name else None

@@ -14,6 +14,7 @@ from typing import Self
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.daemon.monitoring import outage_note
 from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
@@ -26,6 +27,7 @@ from spheroidd.daemon.scoring.pool import WorkerLost
 from spheroidd.daemon.system.last_resort import LastResort
 from spheroidd.daemon.system.systemd import READY, STOPPING, WATCHDOG, notify
 from spheroidd.daemon.system.thread_deaths import ThreadDeaths
+from spheroidd.daemon.verification.scrub import Scrub
 from spheroidd.protocols.errors import DaemonError, SpheroiddError, StackError
 from spheroidd.protocols.faults import FaultCode
 
@@ -36,11 +38,16 @@ ENDING_S = 30.0  # for a daemon that ends because a part of it broke: what is in
 class RunMonitor:
     """A context manager around all that a daemon does with one data directory; main's own but for its threads."""
 
-    def __init__(self, data_dir: Path, catalog: Catalog, settings: AlarmsConfig) -> None:
+    def __init__(
+        self, data_dir: Path, catalog: Catalog, settings: AlarmsConfig, verification: VerificationConfig | None = None
+    ) -> None:
         self._data_dir, self._catalog, self._settings = data_dir, catalog, settings
         self._notifiers = _notifiers(data_dir, settings)
         self.failed_logins = FailedLogins()
-        self._watch = AlarmWatch(data_dir, settings, self._undelivered, self.failed_logins.alarm)
+        self._scrub = Scrub(data_dir, verification)
+        self._watch = AlarmWatch(
+            data_dir, settings, self._undelivered, self.failed_logins.alarm, lambda: self._scrub.found
+        )
         self._logged = _told_so_far(catalog)
         self._state = ""
         self._ready = False
@@ -52,6 +59,7 @@ class RunMonitor:
         outage_note.prepare(self._data_dir)
         self._tell_if_killed()
         self._watch.start()
+        self._scrub.start()
         for notifier in self._notifiers.values():
             notifier.start()
         tell("daemon-started", data_dir=str(self._data_dir))
@@ -62,6 +70,7 @@ class RunMonitor:
     ) -> None:
         notify(STOPPING)
         self._deaths.__exit__(kind, error, trace)
+        self._scrub.close()
         self._watch.close()
         if isinstance(error, SpheroiddError):
             tell("daemon-failed", None, logging.ERROR, what=error.what, where=error.where, do=error.do)
@@ -85,6 +94,7 @@ class RunMonitor:
     def record(self, *, acquiring: bool) -> None:
         """Write down the alarms that were found since. Inside main's transaction; may be done again."""
         self._watch.acquiring = acquiring
+        self._scrub.record(self._catalog)
         if self._watch.found is not None:
             settle(self._catalog, self._watch.found, time.time())
 
@@ -97,12 +107,15 @@ class RunMonitor:
 
     def after_commit(self, batch: Sequence[object]) -> None:
         """Log what was committed."""
+        if batch:
+            self._scrub.disk_needed()
         for event in batch:
             tell_event(event)
 
     def after_heartbeat(self, state: str) -> None:
         """A heartbeat was committed."""
         self.alive()
+        self._scrub.recorded()
         if self._refused is not None:
             self._say_refused("ended")
             self._refused = None
@@ -112,6 +125,7 @@ class RunMonitor:
         if state != self._state:
             tell("state", state=state)
             notify(f"STATUS={state}")
+            self._scrub.disk_needed()
             self._state = state
         self._log_faults()
 

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from spheroidd.daemon.analysis.results_table import STYLES, TRUST_STYLES, UNKNOWN
+from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RowStanding, RunState
 from spheroidd.daemon.monitoring import outage_note
 from spheroidd.daemon.system.address_files import read_address
 from spheroidd.daemon.system.lock import is_locked
+from spheroidd.daemon.verification.scrub_state import ScrubProgress, ScrubState
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
@@ -47,6 +49,7 @@ class Status:
     left_out: tuple[WellResult, ...] = ()  # skipped, aborted: a person wanted it so
     service: str | None = None  # where the daemon that runs can be asked over gRPC
     asked: str = "catalog"  # or "daemon": whose words these are
+    scrub: ScrubProgress | None = None  # None where none ever began
 
     @property
     def exit_code(self) -> int:
@@ -87,6 +90,7 @@ def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> 
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
         left_out=tuple(row.result for row in rows if row.result.status.was_ordered),
         service=_service(data_dir) if running else None,
+        scrub=scrub.progress if (scrub := ScrubState.read(data_dir)) else None,
     )
 
 
@@ -187,7 +191,18 @@ def _lines(status: Status) -> list[tuple[str, str | Text]]:
     wells = Text("  ").join(
         Text(f"{status.wells[state]} {state}", style=STYLES[state]) for state in WellStatus if state in status.wells
     )
-    return [*lines, ("wells", wells), ("disk free", f"{status.disk_free_gb:.1f} GB")]
+    return [*lines, ("wells", wells), ("disk free", f"{status.disk_free_gb:.1f} GB"), ("scrub", _scrubbed(status))]
+
+
+def _scrubbed(status: Status) -> Text:
+    """When stored images were last read again in idle time, how far the pass under way is, and what is damaged."""
+    scrub = status.scrub
+    if scrub is None:
+        return Text("no pass has begun")
+    words = ["no pass has ended" if scrub.finished_s is None else f"last pass ended {utc(scrub.finished_s)}"]
+    words += [] if scrub.share_done is None else [f"{scrub.share_done:.0%} of the next one"]
+    words += [f"{scrub.damaged} stacks damaged" if scrub.damaged else "nothing damaged"]
+    return Text(", ".join(words), style="red" if scrub.damaged else "")
 
 
 def _daemon(status: Status) -> Text:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -45,6 +46,8 @@ def status_message(status: Status) -> wire.Status:
     if run:
         names = {field.name for field in wire.Status.DESCRIPTOR.fields} & set(run.__slots__)
         message.MergeFrom(wire.Status(**_given(**{name: getattr(run, name) for name in names})))
+    if status.scrub:
+        message.scrub.CopyFrom(wire.Scrub(**_given(**asdict(status.scrub))))
     if status.slice:
         message.stack_slices_done, message.stack_slices_total = status.slice
     return message

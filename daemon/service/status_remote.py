@@ -13,6 +13,7 @@ from spheroidd.daemon.monitoring.status import STOPPED, Status
 from spheroidd.daemon.service.client import CALL_S, DaemonClient
 from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.system.address_files import ServiceAddress
+from spheroidd.daemon.verification.scrub_state import ScrubProgress
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.trust import Trust
@@ -68,6 +69,15 @@ def from_message(message: wire.Status, address: str) -> Status:
         ),
         service=address,
         asked="daemon",
+        scrub=_scrub(message.scrub) if message.HasField("scrub") else None,
+    )
+
+
+def _scrub(told: wire.Scrub) -> ScrubProgress:
+    return ScrubProgress(
+        told.finished_s if told.HasField("finished_s") else None,
+        told.share_done if told.HasField("share_done") else None,
+        told.damaged,
     )
 
 

@@ -55,14 +55,21 @@ def last_verified(catalog: CatalogReader, plate: str) -> Verified | None:
     )
 
 
-def record(catalog: Catalog, report: Report, by: str, who: str | None = None) -> None:
-    """Enter a pass into the trail, an event for each plate, in one short transaction."""
+def record(
+    catalog: Catalog, report: Report, by: str, who: str | None = None, slices: Mapping[str, int] | None = None
+) -> None:
+    """Enter a pass into the trail, an event for each plate, in one short transaction.
+
+    `slices` says how many of each plate were verified; without it all that are acknowledged.
+    """
     with catalog.transaction():
-        for plate in catalog.plates():
-            catalog.append_event(Action.VERIFIED, plate=plate, new=_told(catalog, plate, report, by), who=who)
+        for plate in catalog.plates() if slices is None else slices:
+            told = _told(catalog, plate, report, by)
+            told |= {} if slices is None else {"slices": slices[plate]}
+            catalog.append_event(Action.VERIFIED, plate=plate, new=told, who=who)
 
 
-def _told(catalog: CatalogReader, plate: str, report: Report, by: str) -> Mapping[str, Any]:
+def _told(catalog: CatalogReader, plate: str, report: Report, by: str) -> dict[str, Any]:
     mine = [finding for finding in report.findings if finding.plate in (plate, None)]
     return {
         "by": by,

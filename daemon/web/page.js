@@ -207,6 +207,13 @@ function showFacts() {
   const facts = [["Worker", (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "")]];
   if (plate && plate.latency_s) facts.push(["Row after last slice, median (longest)", plate.latency_s.map((s) => `${s.toFixed(1)} s`).join(" (") + ")"]);
   facts.push(["Disk free", status.disk_free_gb === undefined ? UNKNOWN : `${status.disk_free_gb.toFixed(status.disk_free_gb < 10 ? 1 : 0)} GB`]);
+  if (status.scrub) {
+    const ended = status.scrub.finished_s, share = status.scrub.share_done, damaged = status.scrub.damaged;
+    const words = [ended === undefined ? "no pass has ended" : `${new Date(1000 * ended).toLocaleDateString()}`];
+    if (share !== undefined) words.push(`${Math.floor(100 * share)} % of the next pass`);
+    words.push(damaged ? `${damaged} stacks damaged` : "nothing damaged");
+    facts.push(["Stored images read again", words.join(", ")]);
+  }
   if (plate && plate.quality) facts.push(["Plate quality", plate.quality.verdict + (plate.quality.z_prime === null ? "" : `, Z′ ${plate.quality.z_prime.toFixed(2)}`)]);
   if (status.control) facts.push(["Controls reserved by", `${status.control.holder || "somebody"} until ${clock(status.control.expires_s)}`]);
   pairs($("facts"), facts);
