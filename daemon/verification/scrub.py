@@ -44,7 +44,7 @@ def pause_s(cpu_s: float, wall_s: float, share: float) -> float:
 
 
 class Scrub:
-    """`found` is what is damaged, as alarms. Without settings it reads nothing and repeats what an earlier one found."""
+    """`found` is what is damaged, as alarms. Without settings it reads nothing, and says what an earlier one found."""
 
     def __init__(self, data_dir: Path, settings: VerificationConfig | None) -> None:
         self._data_dir = data_dir
