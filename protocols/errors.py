@@ -76,6 +76,12 @@ class NoRoomError(StorageError):
     """The disk is full. The one failure of a disk that a person mends while the run waits."""
 
 
+QUOTA_WORDS = (
+    "the quota of the disk is used up",
+    "free some of what this account keeps there, or have its quota raised; the run goes on by itself",
+)
+
+
 class RowRefusedError(StorageError):
     """A value that the catalog cannot hold, or a row that breaks its rules: to write it again would not help."""
 

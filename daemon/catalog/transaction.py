@@ -1,11 +1,14 @@
 """SQLite as the catalog uses it: a transaction in which all is durable or nothing, and errors that say what to do."""
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from spheroidd.protocols.errors import NoRoomError, RowRefusedError, StorageError
+from spheroidd.protocols.durable import PARTIAL, sync_data
+from spheroidd.protocols.errors import QUOTA_WORDS, NoRoomError, RowRefusedError, StorageError
 
 
 @contextmanager
@@ -37,6 +40,8 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "") or ""
         kind = _kind(error, name)
+        if cause := _cause(name, path):
+            raise cause from error
         for prefix, (what, do) in _WORDS.items():
             if name.startswith(prefix):
                 raise kind(what, where=str(path), do=do) from error
@@ -46,6 +51,38 @@ def translated(path: Path) -> Iterator[None]:
             what, do = _WORDS["SQLITE_CORRUPT"]
             raise kind(f"{what}: {error}", where=str(path), do=f"{do}; `spheroidd verify` says more") from error
         raise kind(f"SQLite: {error} {name}".strip(), where=str(path), do="see `spheroidd doctor`") from error
+
+
+def _cause(name: str, path: Path) -> StorageError | None:
+    """What the system says of it where SQLite keeps that to itself: a quota, a limit on open files, a right."""
+    try:
+        if name.startswith(_REFUSED_WRITES):
+            _try_to_write(path)
+        elif name.startswith("SQLITE_CANTOPEN"):
+            with path.open("rb"):
+                pass
+    except OSError as error:
+        if error.errno == errno.EDQUOT:
+            return NoRoomError(QUOTA_WORDS[0], where=str(path), do=QUOTA_WORDS[1])
+        if error.errno == errno.ENOSPC:
+            what, do = _WORDS["SQLITE_FULL"]
+            return NoRoomError(what, where=str(path), do=do)
+        if error.errno in _SAID:
+            what, do = _SAID[error.errno]
+            return StorageError(f"the catalog cannot be reached: {what}", where=str(path), do=do)
+    return None
+
+
+def _try_to_write(catalog: Path) -> None:
+    """Write a little file beside the catalog, as far as the disk."""
+    probe = catalog.with_name(f"{catalog.name}.{os.getpid()}{PARTIAL}")  # a left-over is swept at the next start
+    try:
+        with probe.open("wb", buffering=0) as file:
+            file.write(bytes(4096))
+            sync_data(file.fileno())
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def may_pass(error: StorageError) -> bool:
@@ -66,6 +103,17 @@ def _kind(error: sqlite3.Error, name: str) -> type[StorageError]:
     return StorageError
 
 
+_REFUSED_WRITES = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_SHM")
+_SAID = {
+    errno.EMFILE: (
+        "too many files are open",
+        "let this account open more of them (ulimit -n); the run goes on by itself",
+    ),
+    errno.ENFILE: ("too many files are open on this computer", "close other programs; the run goes on by itself"),
+    errno.EACCES: ("the right to it is missing", "give the account that runs this its rights back"),
+    errno.EPERM: ("the right to it is missing", "give the account that runs this its rights back"),
+    errno.EROFS: ("its disk can only be read", "mount it to be written; see the system's log for why it is not"),
+}
 _THE_ROW = (sqlite3.IntegrityError, sqlite3.DataError)
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _WORDS = {

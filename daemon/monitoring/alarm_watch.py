@@ -18,6 +18,7 @@ from spheroidd.protocols.quality import QualityFlag
 
 LOOK_S = 2.0
 QUALITY_S = 30.0  # a plate is judged anew so often at most, and only where a row has changed
+BLIND_S = 10.0  # a catalog that cannot be read for so long is an alarm itself: nobody looks for the others
 LEAVE_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class AlarmWatch:
         self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
         self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
         self._running_since_s = 0.0
+        self._blind_since_s: float | None = None  # by the clock that never jumps
         self.found: Mapping[Place, SpheroiddError] | None = None
         self.acquiring = False
 
@@ -78,13 +80,23 @@ class AlarmWatch:
             try:
                 with Catalog.read_only(self._data_dir) as catalog:
                     self.look(catalog)
+                self._blind_since_s = None
             except SpheroiddError as error:
                 _log.warning("alarms are not looked for at this moment: %s", error)
+                self._blind(error)
             except Exception as error:  # a mistake in here must stop no plate, and must not go unseen
                 _log.exception("alarms are not looked for")
                 what = f"alarms are not looked for: {error!r}"
                 broken = StackError(what, where="alarms", do="report this with a support bundle; the run goes on")
                 self.found = {**(self.found or {}), (FaultCode.ALARMS_BROKEN, None): broken}
+
+    def _blind(self, error: SpheroiddError) -> None:
+        """The catalog cannot be read: too many files are open, say, while main writes to it as before."""
+        now_s = time.monotonic()
+        self._blind_since_s = self._blind_since_s if self._blind_since_s is not None else now_s
+        if now_s - self._blind_since_s >= BLIND_S:
+            told = type(error)(f"alarms are not looked for: {error.what}", where=error.where, do=error.do)
+            self.found = {**(self.found or {}), (FaultCode.ALARMS_BROKEN, None): told}
 
     def _flags(self, catalog: CatalogReader, plate: str | None, now_s: float) -> tuple[QualityFlag, ...]:
         """What is wrong with the plate's controls."""

@@ -1,6 +1,5 @@
 """The newest status, looked up by one thread for everybody who asks: fifty viewers cost no more than one."""
 
-import contextlib
 import secrets
 import threading
 import time
@@ -8,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.monitoring.status import look
+from spheroidd.daemon.monitoring.status import ATTENTION, SILENT_S, look
 from spheroidd.daemon.service.messages import status_message
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
+from spheroidd.protocols.faults import FaultCode
 
 PERIOD_S = 0.5  # main writes its state down once a second, and at once after an order
 
@@ -31,6 +31,7 @@ class StatusBoard:
         self.instance = secrets.token_hex(8)
         self._newest: wire.Status | None = None
         self._closed = False
+        self._looked_s = time.monotonic()
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="service-status", daemon=True)
 
@@ -67,8 +68,10 @@ class StatusBoard:
 
     def _run(self) -> None:
         while not self._closed:
-            with contextlib.suppress(SpheroiddError):  # main meets a failing disk as well, and tells of it
+            try:
                 self._look_for_good()
+            except SpheroiddError as error:
+                self._say_blind(error)
             with self._change:
                 self._change.wait_for(lambda: self._closed, PERIOD_S)
 
@@ -80,8 +83,26 @@ class StatusBoard:
                 found.instance = self.instance
                 self._extra(found)
                 self._show(found, now_s)
+                self._looked_s = time.monotonic()
                 with self._change:
                     self._change.wait_for(lambda: self._closed, PERIOD_S)
+
+    def _say_blind(self, error: SpheroiddError) -> None:
+        """The catalog cannot be read: the status stays as it was, and says so as soon as that is old."""
+        newest, now_s = self._newest, time.time()
+        if newest is None or time.monotonic() - self._looked_s < SILENT_S:
+            return
+        if any(fault.code == FaultCode.ALARMS_BROKEN for fault in newest.faults):
+            return
+        found = wire.Status()
+        found.CopyFrom(newest)
+        what = f"the status is not read any more: {error.what}"
+        kind = type(error).__name__
+        found.faults.add(
+            code=FaultCode.ALARMS_BROKEN, kind=kind, what=what, where=error.where, do=error.do, raised_s=now_s
+        )
+        found.verdict = max(found.verdict, ATTENTION)
+        self._show(found, now_s)
 
     def _show(self, found: wire.Status, now_s: float) -> None:
         with self._change:

@@ -141,6 +141,29 @@ def full_disk(trial: Trial) -> Verdict:
             kill(process)
 
 
+def no_files(trial: Trial) -> Verdict:
+    """The daemon may open no further file for some seconds."""
+    if sys.platform != "linux":
+        raise NoDiskError("only Linux lets another process's limits be set")
+    import resource
+
+    trial.source = SLOW
+    config = trial.config()
+    process = trial.start(config)
+    trial.until(lambda: len(ledger(config).slices) > trial.chance.randint(1, 60))
+    before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (psutil.Process(process.pid).num_fds(), before[1]))
+    time.sleep(15.0)
+    words = told(config)
+    trial.look(config)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+    code = trial.end(process)
+    sees = HUNG if code is None else f"{words}; exit code {code}"
+    if code != 0:
+        sees += "; the next run goes on" if trial.end(trial.start(config)) == 0 else HUNG
+    return trial.verdict(config, 1, sees)
+
+
 def instrument(trial: Trial, kind: str) -> Verdict:
     """The instrument does something wrong in one well."""
     trial.source = {"faults": [{"well": "B01", "kind": kind, "z": 9, "times": 2, "seconds": 1.0}]}
@@ -234,6 +257,7 @@ def rows() -> Iterator[Row]:
     yield Row("worker", "worker stopped for good", 5, lambda t: worker_ends(t, hangs=True))
     yield Row("power", "power cut", 50, power_cut)
     yield Row("disk", "disk full for some seconds", 5, full_disk)
+    yield Row("disk", "no further file can be opened for 15 s", 2, no_files)
     for number in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE"):
         for point in ("ring-write", "ring-sync", "shard-write", "shard-sync", "shard-rename", "ledger-commit"):
             yield Row("disk", f"{number} at {point}", 2, lambda t, p=point, n=number: interposed(t, p, n))

@@ -1,17 +1,21 @@
 """What main does when the catalog refuses: a row that it cannot hold, another process that holds it, a full disk."""
 
+import errno
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from spheroidd.acquisition.channel import Channel
+from spheroidd.acquisition.disk.durable_file import storage_errors
+from spheroidd.daemon.catalog import transaction
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.transaction import may_pass, translated
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.monitoring import outage_note
+from spheroidd.daemon.monitoring import alarm_watch, outage_note
 from spheroidd.daemon.monitoring.alarms import alarms_now
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.status import look
@@ -19,6 +23,7 @@ from spheroidd.daemon.pipeline import catalog_outage
 from spheroidd.daemon.pipeline.main_loop import PlateRun
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.throughput import Throughput
+from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.protocols.errors import NoRoomError, RowRefusedError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -26,6 +31,7 @@ from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests.daemon.pipeline.test_clock_jump import Desk
+from tests.daemon.service.rig import fill
 
 GOOD, BAD = (StackKey("P1", WellId(0, column)) for column in (0, 1))
 PLATE = PlateMap("P1", tuple(PlateWell(key.well, Treatment(WellRole.NEGATIVE_CONTROL)) for key in (GOOD, BAD)))
@@ -151,3 +157,79 @@ def test_a_full_disk_is_told_from_every_other_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no SQLite database") as damaged, translated(tmp_path):
         sqlite3.connect(tmp_path / "no.sqlite").execute("SELECT * FROM sqlite_master")
     assert not may_pass(damaged.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EDQUOT, NoRoomError, "the quota of the disk is used up"),
+        (errno.ENOSPC, NoRoomError, "the disk is full"),
+        (errno.EMFILE, StorageError, "too many files are open"),
+        (errno.EACCES, StorageError, "the right to it is missing"),
+        (errno.EROFS, StorageError, "its disk can only be read"),
+        (errno.EIO, StorageError, "the disk fails"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_what_sqlite_keeps_to_itself_is_asked_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[StorageError], words: str
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(transaction, "sync_data", refuse)
+    refused = sqlite3.OperationalError("disk I/O error")
+    refused.sqlite_errorname = "SQLITE_IOERR_WRITE"
+    with pytest.raises(StorageError, match=words) as told, translated(tmp_path / "catalog.sqlite"):
+        raise refused
+    assert type(told.value) is kind
+    assert may_pass(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quota_is_told_from_a_full_disk() -> None:
+    with pytest.raises(NoRoomError, match="the quota of the disk is used up"), storage_errors("x"):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+def test_alarms_that_are_not_looked_for_are_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alarm_watch, "LOOK_S", 0.01)
+    monkeypatch.setattr(alarm_watch, "BLIND_S", 0.05)
+    watch = alarm_watch.AlarmWatch(tmp_path, AlarmsConfig(), dict, lambda: None, dict)
+    watch.start()  # there is no catalog that could be opened
+    try:
+        deadline = time.monotonic() + 20
+        while not watch.found:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (error,) = watch.found.values()
+        assert "alarms are not looked for: no plate was ever run here" in str(error)
+        with Catalog.create_or_open(tmp_path) as catalog:
+            planned(catalog)
+        while watch.found:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        watch.close()
+
+
+def test_a_status_that_cannot_be_read_any_more_says_so(tmp_path: Path) -> None:
+    fill(tmp_path)
+    board = StatusBoard(tmp_path, lambda message: None)
+    board.start()
+    try:
+        newest = board.newest(timeout_s=20)
+        assert newest is not None
+    finally:
+        board.close()
+    refused = StorageError("too many files are open", where="catalog.sqlite", do="close some")
+    board._say_blind(refused)
+    assert board.newest() == newest, "it is fresh yet"
+    board._looked_s -= 60.0
+    board._say_blind(refused)
+    later = board.newest()
+    assert later is not None
+    assert "the status is not read any more: too many files are open" in [fault.what for fault in later.faults]
+    assert later.verdict >= 1
+    board._say_blind(refused)
+    assert board.newest() == later
