@@ -37,13 +37,15 @@ bench: $(STAMP)-bench
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract
 
-# The pages that are made from code, then the site (site/index.html).
+# The pages that are made from code, then the site (site/index.html) with the notebooks executed.
 docs: $(STAMP)-docs
 	$(BIN)/python -m tests.daemon.export.schema_document
 	$(BIN)/python -m tests.protocols.fault_document
 	$(BIN)/python -m tests.daemon.verification.findings_document
 	$(BIN)/python -m tests.daemon.cli.command_document
-	$(BIN)/python -m mkdocs build --quiet --clean
+	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
+	$(BIN)/python -m tests.daemon.notebook.notebooks build/notebooks build/docs/notebooks
+	SPHEROIDD_DOCS=build/docs $(BIN)/python -m mkdocs build --quiet --clean
 
 # Beyond one machine (docs/scale.md). Each sets up what it needs, beside .venv and never in it.
 RAY := .venv-ray

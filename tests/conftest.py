@@ -51,7 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     That order is by the number of tests, and the longest files have few.
     """
     roots = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
-    if missing := [root for root in roots if find_spec(root) is None]:
+    # A root that is not installed yet is not found, or is a mere namespace.
+    if missing := [root for root in roots if (spec := find_spec(root)) is None or spec.origin is None]:
         again = "python -m pip install --no-deps -e ."
         pytest.exit(f"{', '.join(missing)}: newer than this environment; install again: {again}", returncode=4)
     if hasattr(config.option, "loadscopereorder"):

@@ -15,27 +15,43 @@ import pytest
 
 from tests.places import ROOT
 
-FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator", "testing")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-# What the two commands of a fresh machine install, and what a user's installation may add.
-OF_TESTS = ("export", "micromanager", "proto", "test", "train", "useq")
-OF_PRODUCT = ("export", "micromanager", "ray", "train", "useq")
+# What `make test` and `make docs` install, and what a user's installation may add.
+OF_TESTS = ("docs", "export", "micromanager", "notebook", "proto", "test", "train", "useq")
+OF_PRODUCT = ("export", "micromanager", "notebook", "ray", "train", "useq")
+FOLDERS = {folder: package for package, folder in SETUPTOOLS["package-dir"].items()}
 
 
 def test_every_room_is_packaged() -> None:
     rooms = {
-        "spheroidd." + ".".join(path.parent.relative_to(ROOT).parts)
-        for folder in FOLDERS
+        ".".join((package, *path.parent.relative_to(ROOT / folder).parts))
+        for folder, package in FOLDERS.items()
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert rooms == set(SETUPTOOLS["packages"])
 
 
+def test_every_folder_of_the_program_is_mapped_and_goes_into_the_image() -> None:
+    """A folder that is mapped and not copied makes the image's installation fail."""
+    rooms = {path.parent.name for path in ROOT.glob("*/py.typed")}
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert rooms == set(FOLDERS)
+    assert [name for name in FOLDERS if f"COPY {name} {name}\n" not in dockerfile or f"!{name}" not in ignored] == []
+
+
+def test_type_checkers_find_every_folder() -> None:
+    links = ROOT / "tests" / "_typeroot" / "spheroidd"
+    for folder, package in FOLDERS.items():
+        inner = links.joinpath(*package.split(".")[1:])
+        assert (inner / "__init__.py").samefile(ROOT / folder / "__init__.py")
+
+
 def test_every_room_says_in_a_sentence_what_it_is() -> None:
     for package in SETUPTOOLS["packages"]:
-        text = ROOT.joinpath(*package.split(".")[1:], "__init__.py").read_text()
+        text = (_folder(package) / "__init__.py").read_text()
         assert text.startswith('"""'), package
         assert "." in text.partition("\n")[0], package
 
@@ -58,7 +74,7 @@ def test_every_data_file_is_packaged() -> None:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(FOLDERS[:-1], OF_PRODUCT), (("testing", "tests"), OF_TESTS)],
+    [(tuple(set(FOLDERS) - {"testing"}), OF_PRODUCT), (("testing", "tests"), OF_TESTS)],
     ids=["product", "tests"],
 )
 def test_every_imported_library_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
@@ -90,11 +106,21 @@ def _normal(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
 
 
+def _folder(package: str) -> Path:
+    root = next(root for root in (package, *_parents(package)) if root in SETUPTOOLS["package-dir"])
+    return ROOT.joinpath(SETUPTOOLS["package-dir"][root], *package.removeprefix(root).strip(".").split("."))
+
+
+def _parents(package: str) -> list[str]:
+    parts = package.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+
+
 def _patterns(path: Path) -> list[str]:
     relative = path.relative_to(ROOT)
     found = []
     for package, patterns in SETUPTOOLS["package-data"].items():
-        folder = Path(*package.split(".")[1:]) if package != "*" else None
+        folder = _folder(package).relative_to(ROOT) if package != "*" else None
         if folder is not None and relative.is_relative_to(folder):
             found += [pattern for pattern in patterns if relative.relative_to(folder).match(pattern)]
     return found

@@ -10,14 +10,13 @@ from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
 from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
 from spheroidd.acquisition.store import ngff
-from spheroidd.acquisition.store.shard import ShardCodec, ShardHeader, check_planes
+from spheroidd.acquisition.store.shard import ShardCodec, ShardHeader, check_planes, read_header
 from spheroidd.acquisition.store.stack_files import StackFiles
 from spheroidd.protocols.errors import SpheroiddError, StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.stack import SliceIndex, StackKey
 from spheroidd.protocols.well import WellId
 
-HEADER_BYTES = 4096  # more than any shard's header
 _NOBODY = StackKey("recorded", WellId(0, 0))  # the plate it is replayed as has its own name for it
 
 
@@ -107,7 +106,6 @@ class OwnZarrFile:
             found = ShardHeader(self._files.stack_id, shard * self._files.depth, self._files.depth, {})
             if path.exists():
                 check_regular(path)
-                with path.open("rb") as file:
-                    found = ShardHeader.unpack(file.read(HEADER_BYTES), str(path))
+                found = read_header(path) or found
             self._headers[channel, shard] = found
         return self._headers[channel, shard]

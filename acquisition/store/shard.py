@@ -24,6 +24,7 @@ from spheroidd.protocols.pixels import Pixels
 SLAB_Z = 8  # planes: small enough to be written at once, large enough to compress and read well in 3-D
 TILE = 200  # pixels: a tile of 8 planes is then 640 kB, which stays in a core's cache
 MAX_DEPTH = 64
+HEADER_BYTES = 4096  # more than any shard's header
 _MAGIC = b"sphslab1"
 _FIXED = struct.Struct("<8s16sIIQ")  # magic, stack id, z_start, depth, mask of the planes that are there
 _SHUFFLES: dict[str, int] = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
@@ -154,6 +155,18 @@ class ShardHeader:
             raise _damaged(where, "the header's checksum is wrong")
         crcs = struct.unpack_from(f"<{depth}I", data, _FIXED.size)
         return cls(stack_id, z_start, depth, {z_start + i: crcs[i] for i in range(depth) if mask >> i & 1})
+
+
+def read_header(path: Path) -> ShardHeader | None:
+    """The header of a shard's file, without its pixels; None where there is no such file.
+
+    StorageError where it is damaged; OSError where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return ShardHeader.unpack(file.read(HEADER_BYTES), str(path))
+    except FileNotFoundError:
+        return None
 
 
 def encode_shard(grid: ShardGrid, codec: ShardCodec, header: ShardHeader, rows: Rows) -> Iterator[bytes]:
