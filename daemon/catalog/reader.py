@@ -9,7 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from spheroidd.daemon.catalog import current_stacks, evidence_rows, image_profile_rows, result_rows, sim_rows
+from spheroidd.daemon.catalog import (
+    current_stacks,
+    evidence_rows,
+    image_profile_rows,
+    result_rows,
+    sim_rows,
+    soundness,
+)
 from spheroidd.daemon.catalog.audit_chain import DECISIONS
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.plate_rows import plate_well
@@ -370,12 +377,7 @@ class CatalogReader:
 
     def verify(self) -> list[str]:
         """Check the file and the ledger's rules; what is wrong, in words, and nothing where all is well."""
-        problems = [f"sqlite: {row[0]}" for row in self._connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        for row in self._connection.execute("PRAGMA foreign_key_check"):
-            problems.append(f"a row of {row[0]} belongs to nothing in {row[2]}")
-        for stack in self.stacks():
-            problems += [f"{stack.key}: {problem}" for problem in self.ledger_problems(stack)]
-        return problems
+        return soundness.problems_of(self)
 
     def ledger_problems(self, stack: StackRow) -> list[str]:
         """Where a stack's rows break the ledger's rules, in words."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -79,13 +80,21 @@ def examine(config_path: Path | None) -> list[Check]:
 def preflight(config: Config, *, locked: bool = False) -> list[Check]:
     """Every check for a run of `config`. Where this process holds the data directory's lock already, say `locked`."""
     data_dir, inference = config.data.dir, config.inference
-    checks = [] if locked else [_lock_check(data_dir)]
-    checks += [_directory_check(data_dir), _catalog_check(data_dir)]
+    with ThreadPoolExecutor(1, "catalog-check") as beside:
+        catalog = beside.submit(_catalog_check, data_dir)  # a large one takes a while
+        checks = [] if locked else [_lock_check(data_dir)]
+        checks += [_directory_check(data_dir)]
+        of_scoring = [
+            _model_check(str(inference.model)),
+            _regressor_check(inference),
+            _device_check(inference.device, inference.threads),
+            _precision_check(inference.precision),
+        ]
+        checks += [catalog.result()]
     if exit_code(checks) == 0:
         checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
         checks += _source_checks(config)
-    checks += [_model_check(str(inference.model)), _regressor_check(inference)]
-    return [*checks, _device_check(inference.device, inference.threads), _precision_check(inference.precision)]
+    return [*checks, *of_scoring]
 
 
 def require(checks: Sequence[Check]) -> None:

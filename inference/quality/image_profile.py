@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import ChannelProfile, StackProfile
@@ -149,6 +148,9 @@ class _Moves:
         self._corner = (plan.height - height * self._step) // 2, (plan.width - width * self._step) // 2
         self._reach = max(1, min(round(SEARCH_UM / self._point_um), (min(self._shape) - 1) // 2))
         self._usable = min(self._shape) >= 16
+        from scipy import fft  # a run's main process reads profiles and makes none
+
+        self._fft = fft
         if self._usable:
             self._window = (np.hanning(height)[:, None] * np.hanning(width)[None]).astype(np.float32)
             square = fft.fftfreq(height, self._point_um)[:, None] ** 2 + fft.rfftfreq(width, self._point_um)[None] ** 2
@@ -160,14 +162,14 @@ class _Moves:
     def add(self, channel: str, number: int, plane: Pixels) -> None:
         if not self._usable:
             return
-        spectrum = fft.rfft2(self._points(plane)) * self._band
+        spectrum = self._fft.rfft2(self._points(plane)) * self._band
         before = self._before.get(channel)
         self._before[channel] = spectrum
         if before is None:
             return
         energy = float(np.sqrt(np.vdot(before, before).real * np.vdot(spectrum, spectrum).real))
         if energy > 0:
-            correlation = fft.irfft2(before.conj() * spectrum, s=self._shape, overwrite_x=True)
+            correlation = self._fft.irfft2(before.conj() * spectrum, s=self._shape, overwrite_x=True)
             self._match.setdefault(number, []).append((energy, self._middle(correlation)))
 
     def _points(self, plane: Pixels) -> Floats:

@@ -9,9 +9,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from spheroidd.inference.segmentation.objects import lone_peak
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Precision
@@ -85,6 +83,10 @@ class ThresholdSegmenter:
 
     def _spots(self, channel: NDArray[np.float32]) -> NDArray[np.float32]:
         """A density whose peaks are the centres of spots: as high as a lone cell's where one is _CONTRAST brighter."""
+        from scipy import ndimage  # half a second to import, and a run's main process only asks for names
+
+        from spheroidd.inference.segmentation.objects import lone_peak
+
         smooth = partial(ndimage.gaussian_filter, channel, self._sigmas(), mode="nearest", truncate=_TRUNCATE)
         orders = 2 * np.eye(3, dtype=int)
         # Derivatives are by voxels: with sigma in voxels too, each is normalised for its own axis.
