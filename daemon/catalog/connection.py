@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import row_digests
@@ -13,6 +14,14 @@ from spheroidd.protocols.errors import ConfigError, StorageError
 CATALOG_NAME = "catalog.sqlite"
 BUSY_S = 10.0  # a reader's checkpoint or a backup may hold the file for a moment
 BLANK_BYTES = 1 << 16  # a file of zeros no longer than this was begun and never written; a longer one was damaged
+
+
+class WritingConnection(sqlite3.Connection):
+    """One that remembers which tables were written by name; see `statements`."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.tables: dict[str, Any] = {}
 
 
 def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tuple[sqlite3.Connection, Path]:
@@ -27,7 +36,7 @@ def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tu
         for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
             one.unlink(missing_ok=True)
     with translated(path):
-        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, factory=WritingConnection)
         try:
             _set_pragmas(connection, path)
             _bring_up_to_date(connection, str(path))

@@ -26,7 +26,7 @@ FROM blocks GROUP BY plate, well, stack, channel"""
 
 @dataclass(slots=True)
 class _Held:
-    """What the tables hold of a stack: of each channel the first and the last z of slices (camera images) and blocks."""
+    """What the tables hold of a stack: of each channel the first and the last z, of camera images and of blocks."""
 
     slices: dict[str, tuple[int, int]] = field(default_factory=dict)
     blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -80,8 +80,8 @@ def _is_sound(stack: StackRow, held: _Held) -> bool:
     plan, missing = stack.plan, stack.plan.n_slices - held.n_slices
     return (
         held.n_slices == stack.n_slices_acked
-        and all(one in plan.channels and 0 <= low and high < plan.n_planes for one, (low, high) in held.slices.items())
-        and all(one in plan.channels and 0 <= low and high < plan.n_z for one, (low, high) in held.blocks.items())
+        and all(one in plan.channels and low >= 0 and high < plan.n_planes for one, (low, high) in held.slices.items())
+        and all(one in plan.channels and low >= 0 and high < plan.n_z for one, (low, high) in held.blocks.items())
         and not (missing and (held.is_scored or stack.state in HAVE_ALL))
         and (held.is_scored or stack.state is not StackState.SCORED)
     )

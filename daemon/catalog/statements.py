@@ -1,9 +1,11 @@
 """A row given by column name is written by sqlite-utils, inside the caller's transaction. Values are SQLite's own.
 
-sqlite-utils takes a while to import, which a reader of the catalog need not wait for: it is loaded by the first write.
+sqlite-utils takes a while to import, which a reader of the catalog need not wait for: it is loaded by the first write,
+or before that by `load`.
 """
 
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 Values = Mapping[str, object]
+_loaded = threading.Event()
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Values) -> int:
@@ -31,7 +34,24 @@ def update(connection: sqlite3.Connection, table: str, key: Sequence[object], va
     _table(connection, table).update(tuple(key), dict(values))
 
 
-def _table(connection: sqlite3.Connection, name: str) -> "Table":
-    from sqlite_utils import Database
+def load() -> None:
+    """Import sqlite-utils, in whatever thread has the time for it."""
+    import sqlite_utils  # noqa: F401
 
-    return Database(connection, execute_plugins=False).table(name)
+    _loaded.set()
+
+
+def is_loaded() -> bool:
+    """Whether a row can be written without waiting for that."""
+    return _loaded.is_set()
+
+
+def _table(connection: sqlite3.Connection, name: str) -> "Table":
+    known = getattr(connection, "tables", {})  # to make one asks the file for all its tables, for every row
+    if name not in known:
+        from sqlite_utils import Database
+
+        _loaded.set()
+        known[name] = Database(connection, execute_plugins=False).table(name)
+    table: Table = known[name]
+    return table

@@ -144,7 +144,8 @@ class Catalog(CatalogReader):
             if known:
                 self._check_same_plate(plate_map)
                 values = {"config_json": config_json, "n_fields": n_fields}
-                update(self._connection, "plates", (plate_map.name,), values)
+                if values != {"config_json": settings, "n_fields": self.n_fields(plate_map.name)}:
+                    update(self._connection, "plates", (plate_map.name,), values)
             else:
                 self._check_new_name(plate_map.name)
                 row = {
@@ -157,7 +158,8 @@ class Catalog(CatalogReader):
             rows = well_rows(plate_map)
             known_rows = {row["well"]: row for row in self._rows("SELECT * FROM wells WHERE plate = :plate", rows[0])}
             changed = [well for well in rows if known_rows.get(well["well"]) != well]
-            upsert(self._connection, "wells", changed, ("plate", "well"))
+            if changed:
+                upsert(self._connection, "wells", changed, ("plate", "well"))
             new = audit.plate_state(self._connection, plate_map.name)
             if new != old:
                 action = audit.Action.PLATE_CHANGED if old else audit.Action.PLATE_REGISTERED

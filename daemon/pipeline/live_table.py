@@ -17,6 +17,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
 
 REFRESH_S = 0.5  # reading the whole plate's rows takes milliseconds; more often would only flicker
 MAX_ROWS = 28  # what a laboratory screen shows at once; the rows that move are the ones that matter
@@ -33,6 +34,7 @@ class Progress:
         self._next_s = 0.0
         self._said: dict[StackKey, WellStatus] = {}
         self._standings: dict[StackKey, RowStanding] = {}
+        self._in_well: Counter[WellId] = Counter()
         self._cursor, self._change, self._rollbacks = 0, 0, -1
 
     def __enter__(self) -> Self:
@@ -67,11 +69,11 @@ class Progress:
         self._cursor, moved = catalog.stacks_changed(self._cursor)
         self._change, related = catalog.results_changed(self._plate, self._change)
         keys = {key for key in (*moved, *related) if key.plate == self._plate}
-        wells = Counter(key.well for key in self._standings)
-        known = all(key in self._standings and wells[key.well] == 1 for key in keys)
+        known = all(key in self._standings and self._in_well[key.well] == 1 for key in keys)
         if rollbacks != self._rollbacks or not known:  # a repeat changes which stack of its well is shown
             self._rollbacks = rollbacks
             self._standings = {one.key: one for one in catalog.standings(self._plate)}
+            self._in_well = Counter(key.well for key in self._standings)
             return list(self._standings.values())
         found = catalog.standings(self._plate, keys) if keys else []
         self._standings |= {one.key: one for one in found}

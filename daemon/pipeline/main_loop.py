@@ -8,11 +8,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from threading import Thread
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.store.labels import commit_label, discard_label
 from spheroidd.daemon.catalog.rows import Exclusion, StackState
+from spheroidd.daemon.catalog.statements import is_loaded, load
 from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
@@ -59,9 +61,10 @@ _FREQUENT = (SliceDurable, BlockStored)  # hundreds a second, and none of them c
 EVENTS_CAPACITY = 512  # small objects; bounds how far the ledger may lag behind the disk
 BATCH = 128  # events in one commit: at 100 planes/s a commit never waits, in a burst it is shared
 TICK_S = 0.1
-RELATING_S = 0.008  # of a turn at most goes into relating rows: slices that wait for their acknowledgement come first
+RELATING_S = 0.008  # a turn relates rows until so long after it began: slices that wait for their commit come first
 LAST_RELATING_S = 5.0  # and so long at the end
 HEARTBEAT_S = 1.0
+FIRST_SLICE_S = 3.0  # rows are not related before the run's first slice is acknowledged, or so long
 _STOPPED = Ending(StackEnd.STOPPED, "stopped in the middle", "`spheroidd run` goes on")
 
 
@@ -94,6 +97,9 @@ class PlateRun:
         self._outage: StorageError | None = None  # the catalog could not be written, and does not say so yet
         self._slices_refused = ""  # the run's state while the disk takes no slices
         self._unwritten: list[AnyEvent] = []  # of the last batch: what the catalog cannot hold
+        self._took_slices = False
+        self._library: Thread | None = None  # loads what writes rows
+        self._loads_at_s = time.monotonic() + FIRST_SLICE_S
 
     def run(self) -> None:
         """Run to the end, or to a stop.
@@ -171,7 +177,7 @@ class PlateRun:
     def _take_batch(self) -> list[AnyEvent]:
         batch: list[AnyEvent] = []
         with contextlib.suppress(TimeoutError):
-            batch.append(self._events.get(timeout=0 if self._scheduler.relations_due else TICK_S))
+            batch.append(self._events.get(timeout=0 if self._relations_due else TICK_S))
             while len(batch) < BATCH:
                 batch.append(self._events.get(timeout=0))
         return [self._with_its_masks(event) for event in batch]
@@ -193,7 +199,7 @@ class PlateRun:
         started_s = time.monotonic()  # the other clock may jump: it must not put off a heartbeat
         beat = started_s >= self._next_heartbeat_s
         self._unwritten = []
-        if not batch and not beat and not self._scheduler.relations_due:
+        if not batch and not beat and not self._relations_due:
             return
         now_s = time.time()
         try:
@@ -203,24 +209,42 @@ class PlateRun:
             excluded = self._patiently(lambda: self._write_down(batch, now_s, self._record_apart, beat=beat))
         self._outage = None
         if beat:
-            self._scheduler.related_without(excluded)
+            if excluded is not None:
+                self._scheduler.related_without(excluded)
             self._next_heartbeat_s = started_s + HEARTBEAT_S
             self._monitor.after_heartbeat(self._pace.state)
 
+    @property
+    def _relations_due(self) -> bool:
+        return self._scheduler.relations_due and self._may_relate()
+
+    def _may_relate(self) -> bool:
+        """Whether the library that writes rows is there. It takes a second to load, for which no slice shall wait."""
+        if is_loaded():
+            return True
+        goes = self._threads is None or self._took_slices or time.monotonic() > self._loads_at_s
+        if self._library is None and goes:
+            self._library = Thread(target=load, name="load-row-writer", daemon=True)
+            self._library.start()
+        return False
+
     def _write_down(
         self, batch: Sequence[AnyEvent], now_s: float, record: Callable[[AnyEvent, float], None], *, beat: bool
-    ) -> Mapping[str, Exclusion]:
-        excluded: Mapping[str, Exclusion] = {}
+    ) -> Mapping[str, Exclusion] | None:
+        """The exclusions that rows are related without from now on; None where they were not looked at."""
+        excluded, may_relate, began_s = None, self._may_relate(), time.monotonic()
         with self._catalog.transaction():
             for event in batch:
                 record(event, now_s)
             if beat or not all(isinstance(event, _FREQUENT) for event in batch):
                 self._scheduler.lock_when_ready()
             if beat:
-                excluded = self._scheduler.record_exclusions(budget_s=0.0)
+                excluded = self._scheduler.record_exclusions(budget_s=0.0) if may_relate else None
                 self._catalog.set_run_state(self._pace.run_state(now_s))
                 self._monitor.record(acquiring=not self._scheduler.source_finished)
-            self._scheduler.record_relations(RELATING_S)
+            left_s = RELATING_S - (time.monotonic() - began_s)  # a turn that had more to write relates less
+            if may_relate:
+                self._scheduler.record_relations(max(0.0, left_s))
             if self._outage is not None:
                 self._catalog.raise_fault(FaultCode.STORAGE_CATALOG, self._outage)
                 self._catalog.clear_fault(FaultCode.STORAGE_CATALOG)
@@ -350,6 +374,7 @@ class PlateRun:
     def _act(self, event: AnyEvent) -> None:
         match event:
             case SliceDurable():
+                self._took_slices = True
                 self._pace.acknowledged(1)
             case StackPlanned(plan):
                 self._pace.slices_total, _ = self._catalog.slices_of(plan.key.plate)

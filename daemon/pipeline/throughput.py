@@ -27,6 +27,7 @@ class Throughput:
     current: StackKey | None = None
     plate: str | None = None
     _started_s: float = field(default_factory=time.time)
+    _version: str = field(default_factory=lambda: version("spheroidd"))  # read from a file: once
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=4096))
     _cycles: deque[float] = field(default_factory=lambda: deque(maxlen=CYCLES))
     _ways: deque[float] = field(default_factory=lambda: deque(maxlen=CYCLES))
@@ -91,7 +92,7 @@ class Throughput:
         steady_s = time.monotonic() if steady_s is None else steady_s
         goes = self.state == "running" or not self.slices_total - self.slices_done
         return RunState(
-            version=version("spheroidd"),
+            version=self._version,
             pid=os.getpid(),
             state=self.state,
             started_s=self._started_s,

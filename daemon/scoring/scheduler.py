@@ -10,8 +10,9 @@ Methods called `record_...` write rows inside main's transaction and may run aga
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from heapq import heapify, heappop
 
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
@@ -118,7 +119,7 @@ class ScoringScheduler:
         if len(self._running) >= len(self._workers):
             return
         self._look()
-        for row in sorted(self._left(), key=self._turn):
+        for row in self._in_turn(self._left()):
             if len(self._running) >= len(self._workers):
                 return
             if row.key in self._running or (row.state is StackState.ACQUIRING and not pool.follows_growing):
@@ -179,11 +180,18 @@ class ScoringScheduler:
         self._left_unsure.clear()
         return [self._stacks.rows[key] for key in self._left_keys]
 
-    def _turn(self, row: StackRow) -> tuple[bool, bool, int, int]:
+    def _in_turn(self, rows: list[StackRow]) -> Iterator[StackRow]:
         """Stored stacks before the one that grows, those scored before last; in the map's order.
 
         With several workers the one that grows comes first: it can be followed while the others score what is stored.
+        Only as much is put in order as is asked for: on a large plate most of it waits.
         """
+        turns = [(self._turn(row), number) for number, row in enumerate(rows)]
+        heapify(turns)
+        while turns:
+            yield rows[heappop(turns)[1]]
+
+    def _turn(self, row: StackRow) -> tuple[bool, bool, int, int]:
         key, grows = row.key, row.state is StackState.ACQUIRING
         return key in self._used, grows == (len(self._workers) < 2), self._order.get(key.well, 0), key.stack
 
@@ -465,6 +473,8 @@ class ScoringScheduler:
     def _why(self) -> str:
         """Why the plate is related: its excluded controls, where they are others than before, else its controls."""
         excluded = self._stacks.excluded
+        if excluded == self._excluded:
+            return _RELATED
         controls = {str(entry.well) for entry in self._map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
         out = [found for well, found in excluded.items() if well in controls and self._excluded.get(well) != found]
         back = [well for well in self._excluded if well in controls and well not in excluded]

@@ -1,0 +1,77 @@
+"""What a run's start does not wait for: libraries that only later work needs."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from spheroidd.acquisition.channel import Channel
+from spheroidd.daemon.catalog import statements
+from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline import main_loop
+from spheroidd.daemon.pipeline.main_loop import PlateRun
+from spheroidd.daemon.pipeline.run_context import RunContext
+from spheroidd.daemon.pipeline.throughput import Throughput
+from tests.daemon.pipeline.test_catalog_outage import GOOD, durable, planned
+from tests.daemon.pipeline.test_clock_jump import Desk
+
+LATER = {"scipy", "skimage", "numba", "torch", "monai", "sqlite_utils", "pandas"}
+
+
+class Related(Desk):
+    """Counts how often rows were to be related."""
+
+    relations_due = True
+    source_finished = False
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def record_relations(self, budget_s: float | None = None) -> None:
+        self.times += 1
+
+    def dispatch(self, pool: object) -> None: ...
+
+    def describe(self) -> str:
+        return "idle"
+
+
+class Instrument:
+    """Threads that took something."""
+
+
+def test_a_run_is_put_together_without_what_only_workers_and_rows_need() -> None:
+    code = "import sys, spheroidd.daemon.launch.run; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "spheroidd" in loaded
+    assert loaded & LATER == set()
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["after the first slice", "after a while without one"])
+def test_rows_are_related_once_their_writer_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    monkeypatch.setattr(main_loop, "FIRST_SLICE_S", 3600.0 if comes else 0.0)
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+        monkeypatch.setattr(statements, "_loaded", threading.Event())
+        desk, events = Related(), Channel[Any](capacity=8)
+        pace, nobody, threads = Throughput(8, 0, plate="P1"), cast(Any, None), cast(Any, Instrument())
+        run = PlateRun(catalog, cast(Any, desk), nobody, events, pace, lambda: None, threads, RunContext())
+        if comes:
+            run._turn()
+            assert run._library is None
+            events.put(durable(GOOD, 0))
+            run._turn()
+            assert len(catalog.acknowledged(GOOD)) == 1
+        assert desk.times == 0
+        run._turn()
+        assert run._library is not None
+        run._library.join()
+        run._turn()
+        assert desk.times > 0
