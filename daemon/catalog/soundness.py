@@ -7,15 +7,15 @@ without holding Python.
 import sqlite3
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Protocol
 
+from spheroidd.daemon.catalog.connection import BUSY_S, open_to_read
 from spheroidd.daemon.catalog.rows import StackRow, StackState, stack_key
 from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.protocols.stack import StackKey
-
-if TYPE_CHECKING:
-    from spheroidd.daemon.catalog.reader import CatalogReader
 
 HAVE_ALL = (StackState.STORED, StackState.SCORING, StackState.SCORED)
 _SLICES = """SELECT plate, well, stack, channel, min(z) AS first, max(z) AS last, count(*) AS n
@@ -34,7 +34,20 @@ class _Held:
     is_scored: bool = False
 
 
-def problems_of(catalog: "CatalogReader") -> list[str]:
+class _Ledger(Protocol):
+    """What is asked of a catalog's reader."""
+
+    path: Path
+
+    @property
+    def connection(self) -> sqlite3.Connection: ...
+    def query(self, sql: str) -> list[dict[str, Any]]: ...
+    def snapshot(self) -> AbstractContextManager[None]: ...
+    def stacks(self) -> list[StackRow]: ...
+    def ledger_problems(self, stack: StackRow) -> list[str]: ...
+
+
+def problems_of(catalog: _Ledger) -> list[str]:
     """What is wrong with the file and with the ledger's rules, in words; nothing where all is well."""
     with ThreadPoolExecutor(1, "integrity") as beside:
         file = beside.submit(_file_problems, catalog)
@@ -42,13 +55,13 @@ def problems_of(catalog: "CatalogReader") -> list[str]:
         return file.result() + ledger
 
 
-def _file_problems(catalog: "CatalogReader") -> list[str]:
-    with type(catalog).read_only(catalog.path.parent) as own, translated(own.path):  # a thread has its own connection
-        rows = own.connection.execute("PRAGMA integrity_check")
-        return [f"sqlite: {row[0]}" for row in rows if row[0] != "ok"]
+def _file_problems(catalog: _Ledger) -> list[str]:
+    own, path = open_to_read(catalog.path.parent, BUSY_S)  # a connection belongs to its thread
+    with closing(own), translated(path):
+        return [f"sqlite: {row[0]}" for row in own.execute("PRAGMA integrity_check") if row[0] != "ok"]
 
 
-def _ledger_problems(catalog: "CatalogReader") -> list[str]:
+def _ledger_problems(catalog: _Ledger) -> list[str]:
     with catalog.snapshot():
         held = _held(catalog)
         stacks = {row.key: row for row in catalog.stacks()}
@@ -62,7 +75,7 @@ def _ledger_problems(catalog: "CatalogReader") -> list[str]:
     return problems
 
 
-def _held(catalog: "CatalogReader") -> Mapping[StackKey, _Held]:
+def _held(catalog: _Ledger) -> Mapping[StackKey, _Held]:
     found: dict[StackKey, _Held] = {}
     for row in catalog.query(_SLICES):
         held = found.setdefault(stack_key(row), _Held())
