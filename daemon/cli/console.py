@@ -14,6 +14,7 @@ SUBJECTS = (
     "config",
     "plan",
     "map",
+    "plate",
     "fit",
     "report",
     "audit",

@@ -35,8 +35,8 @@ def check(plate_map: MapArgument, role: RoleOption = None, as_json: JsonOption =
         typer.echo(json.dumps(_summary(found), indent=1, ensure_ascii=False))
         return 0
     screen = console()
-    screen.print(_picture(found))
-    for line in _lines(found):
+    screen.print(picture(found))
+    for line in lines(found):
         screen.print(line, highlight=False)
     return 0
 
@@ -79,7 +79,7 @@ def own_words(given: Sequence[str] | None) -> "dict[str, WellRole]":
 _LETTERS = {"sample": "s", "negative_control": "U", "positive_control": "K", "empty": "."}
 
 
-def _picture(found: "PlateMap") -> "Table":
+def picture(found: "PlateMap") -> "Table":
     """The plate with a letter a well."""
     from rich.table import Table
 
@@ -97,7 +97,8 @@ def _picture(found: "PlateMap") -> "Table":
     return table
 
 
-def _lines(found: "PlateMap") -> Iterator[str]:
+def lines(found: "PlateMap") -> Iterator[str]:
+    """What the plate holds, and what somebody should know of it, in words."""
     counts = Counter(entry.treatment.role.value for entry in found)
     named = {"sample": "treated (s)", "negative_control": "untreated (U)", "positive_control": "killed (K)"}
     yield (
