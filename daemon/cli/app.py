@@ -27,7 +27,7 @@ INTERRUPTED = 130  # the shell's own code for Ctrl-C
 PANELS = {
     "Run a plate": ("demo", "doctor", "config", "map", "plate", "plan", "run", "replay", "emulate", "sim"),
     "See how it goes": ("status", "results", "quality", "focus-map", "frames", "alarms", "logs", "page"),
-    "Answers": ("fit", "report", "export", "evaluate", "reference"),
+    "Answers": ("fit", "report", "heatmap", "export", "evaluate", "reference"),
     "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit", "backup", "restore"),
     "Drive a daemon": (
         *("serve", "submit", "start", "pause", "resume", "skip", "repeat", "next", "abort", "stop"),

@@ -1,4 +1,4 @@
-"""`spheroidd report` and `spheroidd export`: a data directory's numbers as a document, and as files for others."""
+"""`spheroidd report`, `heatmap`, `export`: a data directory's numbers as a document, a picture, files for others."""
 
 import sys
 from enum import StrEnum
@@ -29,6 +29,26 @@ def report(
         typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if written.not_recorded:
         typer.echo(f"spheroidd: the report is not in the audit trail: {written.not_recorded}", err=True)
+    return _altered(written.altered)
+
+
+@app.command()
+def heatmap(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="What to write: .svg or .png.")],
+    plate: Annotated[str | None, typer.Option(help="Of several plates, which.")] = None,
+    metric: Annotated[
+        str, typer.Option(help="v_control, v_score, v_count, live_um3, dead_um3, n_live, n_dead.")
+    ] = "v_control",
+    who: Annotated[str | None, typer.Option(help="Who exports; without it $SPHEROIDD_USER or this account.")] = None,
+) -> int:
+    """Write a picture of a plate: one figure of each well, as SVG or PNG, and enter it in the audit trail."""
+    from spheroidd.daemon.report.writer import write_heatmap
+
+    written = write_heatmap(data, out, plate=plate, metric=metric, who=who)
+    typer.echo(out)
+    if written.not_recorded:
+        typer.echo(f"spheroidd: the picture is not in the audit trail: {written.not_recorded}", err=True)
     return _altered(written.altered)
 
 

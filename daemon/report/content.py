@@ -1,7 +1,7 @@
 """Gathers what a report says from the catalog and the Zarr plate. Reads only; draws and writes nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from spheroidd.daemon.analysis.curves import CurveOfPlate, curves
 from spheroidd.daemon.analysis.plate_quality import plate_quality
 from spheroidd.daemon.analysis.sim_depth import ChannelDepth, depth_of_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.rows import Exclusion
 from spheroidd.daemon.report import images as report_images
 from spheroidd.daemon.report import provenance as report_provenance
 from spheroidd.daemon.report import wording as words
@@ -18,7 +19,7 @@ from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.system.lock import is_locked
 from spheroidd.protocols.errors import SpheroiddError
 from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.quality import PlateQuality
+from spheroidd.protocols.quality import PlateQuality, QualityFlag
 from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -63,22 +64,9 @@ class PlateContent:
 
 def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True) -> PlateContent:
     """Everything a report says of one plate; ConfigError for a plate there is not."""
-    plate_map = catalog.plate_map(plate)
     excluded = catalog.wells_left_out(plate)
     quality = plate_quality(catalog, plate, METRIC, excluded=frozenset(excluded))
-    results: dict[str, list[WellResult]] = {}
-    for row in catalog.result_rows(plate):
-        results.setdefault(row.result.well, []).append(row.result)
-    entries = {}
-    for one in plate_map:
-        name = str(one.well)
-        entries[one.well] = WellEntry(
-            one.well,
-            one.treatment,
-            tuple(results.get(name, ())),
-            tuple(flag for flag in quality.flags if name in flag.wells),
-            excluded.get(name),
-        )
+    entries = well_entries(catalog, plate, excluded, quality.flags)
     imaged = [entry for entry in entries.values() if entry.treatment.role is not WellRole.EMPTY]
     display, pictures, unread = _pictures(catalog, data_dir, plate, imaged) if with_images else ({}, (), ())
     sim_pictures, unread_raw = widefield_beside_sim(catalog, data_dir, plate, imaged) if with_images else ((), ())
@@ -96,6 +84,26 @@ def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_im
         provisional=_provisional(data_dir, imaged),
         facts=report_provenance.plate_facts(catalog, plate),
     )
+
+
+def well_entries(
+    catalog: CatalogReader, plate: str, excluded: Mapping[str, Exclusion], flags: Sequence[QualityFlag] = ()
+) -> dict[WellId, WellEntry]:
+    """Every well of the map, with its results, the flags that name it, and its exclusion."""
+    results: dict[str, list[WellResult]] = {}
+    for row in catalog.result_rows(plate):
+        results.setdefault(row.result.well, []).append(row.result)
+    entries = {}
+    for one in catalog.plate_map(plate):
+        name = str(one.well)
+        entries[one.well] = WellEntry(
+            one.well,
+            one.treatment,
+            tuple(results.get(name, ())),
+            tuple(flag for flag in flags if name in flag.wells),
+            excluded.get(name),
+        )
+    return entries
 
 
 def _provisional(data_dir: Path, imaged: Sequence[WellEntry]) -> str | None:

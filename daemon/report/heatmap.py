@@ -1,7 +1,7 @@
 """The plate seen from above: a figure of each well, and how far each well can be trusted."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from spheroidd.daemon.report import wording as words
@@ -21,7 +21,9 @@ from spheroidd.daemon.report.drawing import (
     Text,
 )
 from spheroidd.daemon.report.well_entry import WellEntry
+from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.result_columns import Origin, Place, Shown, seen_in
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
@@ -30,6 +32,8 @@ from spheroidd.protocols.well import WellId
 FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 SHEET, GAP, MARGIN, TOP = 482.0, 16.0, 13.0, 26.0  # a text column of A4; between maps; for row and column names
 LEGEND = 30.0
+LARGEST_CELL, LEAST_WIDTH = 36.0, 200.0  # of a map that stands alone; below, its legend would not fit
+READABLE = 10.0  # a cell that can hold a number
 TRUST_TITLE = "State and quality of each well"
 # Seventeen equidistant colours of viridis (public domain); between them straight lines
 _VIRIDIS = bytes.fromhex(
@@ -101,6 +105,63 @@ def plate_maps(entries: Mapping[WellId, WellEntry]) -> list[Drawing]:
     return sheets
 
 
+METRICS = {
+    column.name: column
+    for column, _ in seen_in(Place.REPORT)
+    if column.kind in ("number", "integer") and column.origin in (Origin.MEASURED, Origin.RELATED)
+}
+"""The figures of a well that `metric_map` draws, by their names."""
+
+
+def metric_map(plate: str, entries: Mapping[WellId, WellEntry], metric: str) -> Drawing:
+    """One figure of every well, as large as a page is wide, with each well's number where there is room for it.
+
+    Untreated and killed wells carry their letters, excluded ones a cross. ConfigError for a metric there is not.
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"there is no metric {metric!r}", do=f"use one of {', '.join(METRICS)}")
+    shown = METRICS[metric].shown or Shown(metric, metric)
+    rows, columns = plate_format(entries)
+    cell = min((SHEET - MARGIN) / columns, LARGEST_CELL)
+    least = 100.0 / shown.scale if shown.unit == "%" else 1.0
+    top = _top(entries, metric, least)
+    drawn = Map(f"{plate}: {shown.title}", lambda found: getattr(found, metric), top, shown.scale, 0)
+    grid = Grid(MARGIN, TOP, cell, rows, columns)
+    shapes = [*_value_map(grid, entries, drawn), *_letters(grid, entries), *_crosses(grid, entries)]
+    width = max(MARGIN + columns * cell + 1, LEAST_WIDTH)
+    paper = Box(0, 0, width, TOP + rows * cell + LEGEND, fill="#ffffff")
+    return Drawing(paper.width, paper.height, f"{shown.title} of each well of plate {plate}", (paper, *shapes))
+
+
+def _letters(grid: Grid, entries: Mapping[WellId, WellEntry]) -> Iterator[Shape]:
+    legend_y = grid.y + grid.rows * grid.cell + 20
+    yield Text(grid.x, legend_y + 6, "U untreated, K killed, crossed out: excluded", 5.5, ink=GREY)
+    if grid.cell < READABLE:
+        return
+    size = max(3.5, 0.2 * grid.cell)
+    for well, entry in entries.items():
+        letter = {WellRole.NEGATIVE_CONTROL: "U", WellRole.POSITIVE_CONTROL: "K"}.get(entry.treatment.role)
+        if letter:
+            x, y = grid.corner(well)
+            yield Box(x + 0.04 * grid.cell, y + 0.04 * grid.cell, size * 1.1, size * 1.25, fill="#ffffff")
+            yield Text(x + 0.04 * grid.cell + 0.55 * size, y + 0.04 * grid.cell + size, letter, size, "middle", INK)
+
+
+def _crosses(grid: Grid, entries: Mapping[WellId, WellEntry]) -> Iterator[Shape]:
+    """The ends of a cross, which leave the number in the middle to be read."""
+    width, near, far = max(0.6, 0.05 * grid.cell), 0.3 * grid.cell, 0.7 * grid.cell
+    for well, entry in entries.items():
+        if entry.excluded is None:
+            continue
+        x, y = grid.corner(well)
+        right, low = x + grid.cell, y + grid.cell
+        for ink, line in (("#ffffff", 2.5 * width), (INK, width)):
+            yield Line(x, y, x + near, y + near, ink, line)
+            yield Line(x + far, y + far, right, low, ink, line)
+            yield Line(x, low, x + near, y + far, ink, line)
+            yield Line(x + far, y + near, right, y, ink, line)
+
+
 def _top(entries: Mapping[WellId, WellEntry], name: str, least: float) -> float:
     """The end of a scale: the largest figure, as long as one well far out does not make all others alike."""
     values = sorted(value for entry in entries.values() if (value := entry.figure(name)) is not None)
@@ -149,7 +210,7 @@ def _value_map(grid: Grid, entries: Mapping[WellId, WellEntry], shown: Map) -> l
         share = value / shown.top
         tip = f"{well}, {words.treatment(entry.treatment)}: {value * shown.scale:.{shown.places + 1}f}"
         shapes.append(Box(x + inset, y + inset, side, side, fill=viridis(share), tip=tip))
-        if grid.cell >= 10:
+        if grid.cell >= READABLE:
             ink = "#ffffff" if share < 0.6 else INK
             figure = f"{value * shown.scale:.{shown.places}f}"
             size = min(6.5, 0.36 * grid.cell)

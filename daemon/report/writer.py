@@ -6,17 +6,20 @@ all, and are entered in the audit trail with their hashes.
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import audit_trail
+from spheroidd.daemon.catalog.lookup import the_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.content import plate_content
+from spheroidd.daemon.report.content import plate_content, well_entries
 from spheroidd.daemon.report.document import Report
+from spheroidd.daemon.report.drawing import svg_file
+from spheroidd.daemon.report.heatmap import metric_map
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.provenance import own_version, program_facts
 from spheroidd.daemon.verification.read_check import rows_read
@@ -61,6 +64,29 @@ def write_report(
     return Written(tuple(files), _record(data_dir, files, [one.name for one in found.plates], who), altered)
 
 
+def write_heatmap(
+    data_dir: Path, out: Path, *, plate: str | None = None, metric: str = "v_control", who: str | None = None
+) -> Written:
+    """Write one figure of every well of a plate as a picture, SVG or PNG by the file's ending.
+
+    ConfigError for another ending, and for a plate or a metric there is not; StorageError where the disk refuses.
+    """
+    if out.suffix.lower() not in (".svg", ".png"):
+        raise ConfigError("a heatmap is SVG or PNG", where=str(out), do="end the file's name with .svg or .png")
+    with Catalog.read_only(data_dir) as catalog, catalog.snapshot():
+        name = the_plate(catalog, plate)
+        drawn = metric_map(name, well_entries(catalog, name, catalog.wells_left_out(name)), metric)
+        altered = rows_read(catalog, name).altered
+    if out.suffix.lower() == ".svg":
+        _write(out, svg_file(drawn).encode("utf-8"))
+    else:
+        from spheroidd.daemon.report.raster import to_png
+
+        _write(out, to_png(drawn))
+    action, facts = audit.Action.EXPORT_WRITTEN, {"metric": metric}
+    return Written((out,), _record(data_dir, [out], [name], who, action, facts), tuple(altered))
+
+
 def gather(
     catalog: CatalogReader,
     data_dir: Path,
@@ -97,14 +123,21 @@ def _write(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         do = "close the file where it is open, or choose another place"
-        raise StorageError(f"cannot write the report: {error.strerror or error}", where=str(path), do=do) from error
+        raise StorageError(f"cannot write it: {error.strerror or error}", where=str(path), do=do) from error
 
 
-def _record(data_dir: Path, files: Sequence[Path], plates: Sequence[str], who: str | None) -> str | None:
-    """Enter the files in the audit trail; the report itself stands, whether or not the catalog can be written."""
+def _record(
+    data_dir: Path,
+    files: Sequence[Path],
+    plates: Sequence[str],
+    who: str | None,
+    action: audit.Action = audit.Action.REPORT_WRITTEN,
+    facts: Mapping[str, str] | None = None,
+) -> str | None:
+    """Enter the files in the audit trail; the files themselves stand, whether or not the catalog can be written."""
     try:
         with Catalog.create_or_open(data_dir) as catalog:
-            audit_trail.record_files(catalog, audit.Action.REPORT_WRITTEN, files, plates=plates, who=who)
+            audit_trail.record_files(catalog, action, files, plates=plates, facts=facts, who=who)
     except SpheroiddError as error:
         return str(error)
     return None

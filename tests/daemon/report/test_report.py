@@ -407,7 +407,7 @@ def test_no_catalog_no_plate_and_no_such_plate(tmp_path, good):
 
 
 def test_a_place_that_cannot_be_written(good, tmp_path):
-    with pytest.raises(StorageError, match="cannot write the report"):
+    with pytest.raises(StorageError, match="cannot write it"):
         write_report(good, tmp_path / "missing" / "r.html")
     (tmp_path / "r.html").mkdir()
     with pytest.raises(StorageError, match="close the file where it is open"):
