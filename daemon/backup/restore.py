@@ -1,9 +1,10 @@
 """A moment of a backup as a data directory: each file by its digest, then the whole as `spheroidd verify` checks it."""
 
 import contextlib
+import platform
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.daemon.backup.backup import DATA, REPLACED
 from spheroidd.daemon.backup.copying import checked_copy
 from spheroidd.daemon.backup.index import BackupIndex, Moment
+from spheroidd.daemon.catalog.audit_chain import Action, utc
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.verification.findings import DAMAGED, Report
+from spheroidd.daemon.verification.last_verified import MOST_TOLD, not_to_be_written
 from spheroidd.daemon.verification.verifier import verify
 from spheroidd.protocols.durable import PARTIAL, replace_path
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, SpheroiddError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Restored:
     file_bytes: int
     damaged: tuple[str, ...]
     report: Report
+    unrecorded: str = ""  # why it does not stand in the audit trail; "" where it does
 
     @property
     def exit_code(self) -> int:
@@ -82,7 +87,30 @@ def restore(folder: Path, data_dir: Path, at: str | None = None) -> Restored:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     n_bytes = sum(held.size for held in files.values())
-    return Restored(moment, len(files) - len(damaged), n_bytes, tuple(damaged), verify(data_dir))
+    done = Restored(moment, len(files) - len(damaged), n_bytes, tuple(damaged), verify(data_dir))
+    return replace(done, unrecorded=_record(data_dir, folder, done))
+
+
+def _record(data_dir: Path, folder: Path, done: Restored) -> str:
+    """Enter it into the trail of what was brought back; a catalog that is damaged is left as it is, and it is said."""
+    if (refusal := not_to_be_written(done.report)) is not None:
+        return f"this is not in the audit trail: {refusal}"
+    new = {
+        "backup": str(folder.absolute()),
+        "moment": done.moment.number,
+        "moment_utc": utc(done.moment.at_s),
+        "files": done.files,
+        "damaged": list(done.damaged[:MOST_TOLD]),
+        "findings": len(done.report.findings),
+        "host": platform.node(),
+    }
+    try:
+        with Catalog.create_or_open(data_dir) as catalog, catalog.transaction():
+            for plate in catalog.plates():
+                catalog.append_event(Action.RESTORED, plate=plate, new=new)
+    except SpheroiddError as error:
+        return f"this is not in the audit trail: {error.what}"
+    return ""
 
 
 def _refuse_what_is_there(data_dir: Path) -> None:

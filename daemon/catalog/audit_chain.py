@@ -53,6 +53,7 @@ class Action(StrEnum):
     REFERENCES_IMPORTED = "references imported"
     EXPORT_WRITTEN = "export written"
     REPORT_WRITTEN = "report written"
+    RESTORED = "restored"  # this directory was written from a moment of a backup
     VERIFIED = "verified"  # images, masks, rows and files against what was written
     ORDERED = "ordered"  # over the service: pause, abort, skip, ...
 

@@ -76,6 +76,8 @@ def restore(
     for path in done.damaged:
         screen.print(f"damaged in the backup and left out: {path}", style="red", highlight=False)
     screen.print(report_text.to_screen(done.report), highlight=False)
+    if done.unrecorded:
+        screen.print(f"Note: {done.unrecorded}.", highlight=False)
     return done.exit_code
 
 

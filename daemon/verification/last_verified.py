@@ -86,16 +86,23 @@ def record_beside(data_dir: Path, report: Report, who: str | None = None) -> str
 
     A catalog that is damaged is left as it is: a write might make it worse.
     """
-    if any(finding.kind in _OF_CATALOG for finding in report.findings):
-        return f"this pass is not in the audit trail: {CATALOG_NAME} is damaged, and is left as it is"
-    if any(finding.kind is Kind.UNSEALED for finding in report.findings):
-        return f"this pass is not in the audit trail: an older program wrote {CATALOG_NAME}"
+    if (refusal := not_to_be_written(report)) is not None:
+        return f"this pass is not in the audit trail: {refusal}"
     try:
         with Catalog.create_or_open(data_dir) as catalog:
             record(catalog, report, "verify", who)
     except SpheroiddError as error:
         return f"this pass is not in the audit trail: {error.what}"
     return ""
+
+
+def not_to_be_written(report: Report) -> str | None:
+    """Why nothing should be written to a catalog in which this was found; None where it may be."""
+    if any(finding.kind in _OF_CATALOG for finding in report.findings):
+        return f"{CATALOG_NAME} is damaged, and is left as it is"
+    if any(finding.kind is Kind.UNSEALED for finding in report.findings):
+        return f"an older program wrote {CATALOG_NAME}"
+    return None
 
 
 _NEWEST = """SELECT at_utc, who, new_json FROM audit WHERE plate = :plate AND action = :action

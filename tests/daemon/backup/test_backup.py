@@ -1,10 +1,12 @@
 """A backup and what is brought back from it: the same bytes, at every moment, after a kill and after damage."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,14 @@ import pytest
 
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.backup import backup as backing_up
+from spheroidd.daemon.backup import follow as following
 from spheroidd.daemon.backup.backup import DATA, REPLACED, Pass, back_up, backup_folder
+from spheroidd.daemon.backup.follow import followed
 from spheroidd.daemon.backup.index import NAME, BackupIndex
 from spheroidd.daemon.backup.restore import restore
-from spheroidd.daemon.catalog.rows import StackState
+from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.verification.findings import DAMAGED, INTACT, Kind
 from spheroidd.daemon.verification.verifier import verify
 from spheroidd.protocols.errors import ConfigError
@@ -278,3 +283,61 @@ def test_a_disk_that_fails_at_the_source_is_told_and_the_rest_is_copied(
     monkeypatch.setattr(backing_up, "copy_file", copy)
     assert one_pass(data, tmp_path / "to").exit_code == INTACT
     assert (tmp_path / "to" / NAME).is_file()
+
+
+def test_what_was_brought_back_says_so_in_its_trail(data: Path, tmp_path: Path) -> None:
+    one_pass(data, tmp_path / "to")
+    done = restore(tmp_path / "to", tmp_path / "back")
+    assert done.unrecorded == ""
+    with Catalog.read_only(tmp_path / "back") as catalog:
+        (event,) = catalog.query("SELECT * FROM audit WHERE action = 'restored'")
+        assert event["plate"] == "P1"
+        said = json.loads(event["new_json"])
+    assert (said["moment"], said["damaged"], said["findings"]) == (1, [], 0)
+    assert said["backup"] == str(tmp_path / "to")
+    assert verify(tmp_path / "back").findings == ()
+
+
+def test_a_catalog_that_is_damaged_is_brought_back_as_it_is(data: Path, tmp_path: Path) -> None:
+    damage.edited_result(data)
+    one_pass(data, tmp_path / "to")
+    done = restore(tmp_path / "to", tmp_path / "back")
+    assert "catalog.sqlite is damaged, and is left as it is" in done.unrecorded
+    with Catalog.read_only(tmp_path / "back") as catalog:
+        assert catalog.query("SELECT * FROM audit WHERE action = 'restored'") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("running", ["the daemon died, and all that it left is in the backup"]), ("idle", ["the daemon died,"])],
+)
+def test_a_backup_that_follows_a_daemon_that_is_dead_ends(data: Path, state: str, said: list[str]) -> None:
+    with Catalog.create_or_open(data) as catalog:
+        catalog.set_run_state(RunState("1", 1, state, 0.0, 0.0))
+    told: list[str] = []
+    assert list(followed(data, 3600.0, told.append)) == [0]
+    assert [words[: len(said[0])] for words in told] == said
+
+
+def test_a_backup_that_follows_waits_for_a_daemon_and_ends_with_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LOOK_S", 0.01)
+    with Catalog.create_or_open(data) as catalog:
+        catalog.set_run_state(RunState("1", 1, "stopped", 0.0, 0.0))
+    told: list[str] = []
+    passes = followed(data, 0.05, told.append)
+    assert [next(passes), next(passes)] == [0, 1]
+    assert told == ["no daemon runs: what the next one does is backed up too; Ctrl-C ends this"]
+    with acquire_lock(data):
+        next(passes)
+    assert len(list(passes)) == 1
+    assert told[1:] == ["the daemon has ended, and all of it is in the backup"]
+
+
+@pytest.mark.parametrize(("age_s", "runs"), [(0.0, True), (60.0, False)], ids=["alive", "dead"])
+def test_a_lock_that_may_not_be_tried_is_no_reason_to_follow_for_ever(
+    data: Path, monkeypatch: pytest.MonkeyPatch, age_s: float, runs: bool
+) -> None:
+    monkeypatch.setattr(following, "is_locked", lambda data_dir: None)
+    with Catalog.create_or_open(data) as catalog:
+        catalog.set_run_state(RunState("1", 1, "running", 0.0, time.time() - age_s))
+    assert following._daemon(data) == (runs, not runs)
