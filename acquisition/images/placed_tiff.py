@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.ome_xml import OmeImage, Place
+from spheroidd.acquisition.images.ome_xml import MAX_PLANES, OmeImage, Place
 from spheroidd.acquisition.images.tiff_validation import TiffPages, damaged
 from spheroidd.acquisition.images.units import dtype_name
 from spheroidd.protocols.errors import StackError
@@ -128,6 +128,9 @@ class PlacedTiff:
         """Every plane has a place of its own, in a file that is there, and one of them is in this file."""
         said = self._said
         places = said.places
+        if said.n_channels * said.n_z > MAX_PLANES:
+            what = f"{said.n_channels} channels of {said.n_z} slices are promised, and {len(places)} planes are there"
+            raise damaged(path, what)
         wanted = [(c, z) for c in range(said.n_channels) for z in range(said.n_z)]
         held = {file: self._set.file(file).n_pages for file in sorted({place.file for place in places.values()})}
         missing = [p for p in wanted if p not in places or not 0 <= places[p].ifd < held[places[p].file]]

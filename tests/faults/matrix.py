@@ -105,8 +105,13 @@ def power_cut(trial: Trial) -> Verdict:
         process = trial.start(config)
         trial.until(lambda: process.poll() is not None, trial.chance.uniform(1.0, 14.0))
         trial.look(config)
+        others = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         disk.cut_power()
         kill(process)
+        for one in others:  # nothing goes on without power
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(others, timeout=30)
         disk.unplug()
         disk.plug_in()
         config = trial.config()  # it may not have been synced either

@@ -21,6 +21,7 @@ from spheroidd.acquisition.images.stored_ledger import CATALOG_NAME, read_ledger
 from spheroidd.acquisition.images.tiff_validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import SliceIndex
+from tests.acquisition.images.test_file_sets import write_micromanager
 from tests.acquisition.images.test_recorded_formats import write_ndtiff
 from tests.acquisition.sources.test_replay import write_imagej, write_ngff_04, write_ngff_05, write_ome
 
@@ -276,6 +277,17 @@ def test_a_zip_is_no_zarr(tmp_path):
         archive.writestr("zarr.json", "{}")
     with pytest.raises(StackError, match=r"a\.zarr"):
         open_file(tmp_path / "a.zarr")
+
+
+def test_a_micro_manager_index_that_promises_10_billion_planes_is_refused(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    write_micromanager(path, "A01", "gone.ome.tif", slices=999_999)
+    said = b'"Channels": 2, "Frames": 1, "Positions": 3'
+    content = path.read_bytes()
+    assert said in content
+    path.write_bytes(content.replace(said, b'"Channels":99999,"Frames":1,"Positions":3'.ljust(len(said))))
+    with pytest.raises(StackError, match="99999 channels of 999999 slices are promised"):
+        open_file(path)
 
 
 KINDS = {

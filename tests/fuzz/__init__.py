@@ -1,0 +1,1 @@
+"""Bytes that nobody meant: what the parsers make of them. `make fuzz`, or `python -m tests.fuzz`."""
