@@ -39,6 +39,7 @@ from spheroidd.inference.network.bioimageio import RDF, export_package, import_p
 from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.inference.viability.plate_reader_files import read_reader_file
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -126,7 +127,8 @@ def _leica(folder: Path) -> tuple[Sequence[bytes], Take]:
 
 def _series(path: Path) -> None:
     for name in list_stacks(path)[:2]:
-        _opened(path / name / "λ=0")
+        with suppress(StackError):  # a series of a kind that is no stack
+            _opened(path / name / "λ=0")
 
 
 def _lof(folder: Path) -> tuple[Sequence[bytes], Take]:
