@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,7 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import STACK_STATUS, StackState
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.monitoring.status import current_run
+from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack_end import StackEnd
 
 # Seconds. A slice is durable within milliseconds; a row comes within seconds of its stack's last slice.
@@ -32,10 +34,10 @@ _STAGES = {
     "score": "SELECT latency_s AS s FROM results WHERE latency_s IS NOT NULL",
     "infer_cpu": "SELECT cpu_s AS s FROM results",
 }
-
-
-_TRUST = """SELECT plate, coalesce(trust, 'not judged') AS trust, count(*) AS n FROM wells_view
-WHERE model_sha256 IS NOT NULL AND NOT excluded GROUP BY 1, 2"""
+_ACKNOWLEDGED = """SELECT acked_s - acquired_s AS s FROM slices
+WHERE plate = :plate AND well = :well AND stack = :stack"""
+_WHOLE = (StackState.STORED, StackState.SCORING, StackState.SCORED)
+_SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
 
 
 class Metrics:
@@ -45,7 +47,7 @@ class Metrics:
 
     def __init__(self, data_dir: Path, failed_logins: FailedLogins) -> None:
         self._data_dir, self._failed_logins, self._lock = data_dir, failed_logins, threading.Lock()
-        self._acks = _Acknowledgements()
+        self._ledger = _Ledger()
 
     def text(self, catalog: CatalogReader) -> bytes:
         """All metrics as they are now."""
@@ -58,15 +60,15 @@ class Metrics:
         yield from _run(catalog, self._data_dir)
         yield from _plates(catalog)
         yield from _queues(catalog)
-        yield self._acks.histogram(catalog)
+        yield from self._ledger.metrics(catalog)
         stages = HistogramMetricFamily(
             "spheroidd_stage_seconds",
             "Time of each stage: acquire and seal a stack, score (last slice to row), infer_cpu (processor time)",
             labels=["stage"],
         )
         for stage, sql in _STAGES.items():
-            values = [float(row["s"]) for row in catalog.query(sql)]
-            stages.add_metric([stage], _cumulative(values, STAGE_BUCKETS), sum(values))
+            counts, sum_s = _counted(catalog, sql, STAGE_BUCKETS)
+            stages.add_metric([stage], _cumulative(counts, STAGE_BUCKETS), sum_s)
         yield stages
         yield CounterMetricFamily(
             "spheroidd_failed_logins",
@@ -86,43 +88,47 @@ class _Once(Collector):
         return self._found
 
 
-class _Acknowledgements:
-    """How long slices took from the camera to the ledger. A sealed stack is counted once and not read again."""
+class _Ledger:
+    """What the slices' rows say. A sealed stack is counted once and not read again: its rows change no more."""
 
     def __init__(self) -> None:
         self._done: set[tuple[str, str, int]] = set()
-        self._counts, self._sum_s = [0] * (len(ACK_BUCKETS) + 1), 0.0
+        self._counts, self._sum_s, self._dropped = [0] * (len(ACK_BUCKETS) + 1), 0.0, 0
 
-    def histogram(self, catalog: CatalogReader) -> Metric:
-        counts, sum_s = list(self._counts), self._sum_s
-        for row in catalog.query("SELECT plate, well, stack, sealed_s FROM stacks WHERE state <> 'queued'"):
+    def metrics(self, catalog: CatalogReader) -> Iterator[Metric]:
+        """How long slices took from the camera to the ledger, and how many of it a sealed stack lacks."""
+        counts, sum_s, dropped = list(self._counts), self._sum_s, self._dropped
+        for row in catalog.query("SELECT plate, well, stack, sealed_s, state FROM stacks WHERE state <> 'queued'"):
             key = (row["plate"], row["well"], row["stack"])
             if key in self._done:
                 continue
-            more, more_s = _of_stack(catalog, key)
+            more, more_s = _counted(catalog, _ACKNOWLEDGED, ACK_BUCKETS, key)
             counts, sum_s = [a + b for a, b in zip(counts, more, strict=True)], sum_s + more_s
-            if row["sealed_s"] is not None:
+            lacks = _not_in_zarr(catalog, key) if row["state"] in _WHOLE else 0
+            dropped += lacks
+            if row["sealed_s"] is not None and row["state"] in _WHOLE:
                 self._done.add(key)
                 self._counts = [a + b for a, b in zip(self._counts, more, strict=True)]
-                self._sum_s += more_s
-        edges = [*(str(edge) for edge in ACK_BUCKETS), "+Inf"]
-        buckets = [(edge, float(sum(counts[: n + 1]))) for n, edge in enumerate(edges)]
+                self._sum_s, self._dropped = self._sum_s + more_s, self._dropped + lacks
         words = "Time from a slice's arrival to its acknowledgement in the ledger"
-        return HistogramMetricFamily("spheroidd_acknowledge_seconds", words, buckets=buckets, sum_value=sum_s)
+        buckets = _cumulative(counts, ACK_BUCKETS)
+        yield HistogramMetricFamily("spheroidd_acknowledge_seconds", words, buckets=buckets, sum_value=sum_s)
+        words = "Acknowledged slices that a sealed stack does not have: always 0"
+        yield GaugeMetricFamily("spheroidd_slices_dropped", words, dropped)
 
 
-def _of_stack(catalog: CatalogReader, key: tuple[str, str, int]) -> tuple[list[int], float]:
-    sql = "SELECT acked_s - acquired_s AS s FROM slices WHERE plate = :plate AND well = :well AND stack = :stack"
-    values = [float(row["s"]) for row in catalog.query(sql, dict(zip(("plate", "well", "stack"), key, strict=True)))]
-    counts = [0] * (len(ACK_BUCKETS) + 1)
-    for value in values:
-        counts[next((n for n, edge in enumerate(ACK_BUCKETS) if value <= edge), len(ACK_BUCKETS))] += 1
-    return counts, sum(values)
+def _counted(
+    catalog: CatalogReader, sql: str, edges: Sequence[float], key: tuple[str, str, int] | None = None
+) -> tuple[list[int], float]:
+    """How many values `s` of a query lie up to each edge, and of all; and their sum. SQLite counts, not Python."""
+    up_to = ", ".join(f"sum(s <= {edge!r}) AS e{n}" for n, edge in enumerate(edges))
+    values = dict(zip(("plate", "well", "stack"), key, strict=True)) if key else {}
+    (row,) = catalog.query(f"SELECT {up_to}, count(*) AS n, sum(s) AS total FROM ({sql})", values)
+    return [*(row[f"e{n}"] or 0 for n in range(len(edges))), row["n"]], float(row["total"] or 0.0)
 
 
-def _cumulative(values: Sequence[float], edges: Sequence[float]) -> list[tuple[str, float]]:
-    counts = [(str(edge), float(sum(value <= edge for value in values))) for edge in edges]
-    return [*counts, ("+Inf", float(len(values)))]
+def _cumulative(counts: Sequence[int], edges: Sequence[float]) -> list[tuple[str, float]]:
+    return [(edge, float(count)) for edge, count in zip([*map(str, edges), "+Inf"], counts, strict=True)]
 
 
 def _run(catalog: CatalogReader, data_dir: Path) -> Iterator[Metric]:
@@ -153,32 +159,30 @@ def _plates(catalog: CatalogReader) -> Iterator[Metric]:
     trust = GaugeMetricFamily(
         "spheroidd_wells", "Scored wells by how far they can be trusted", labels=["plate", "trust"]
     )
-    for row in catalog.query(_TRUST):
-        trust.add_metric([row["plate"], row["trust"]], row["n"])
+    for (plate, word), n in sorted(_judged(catalog).items()):
+        trust.add_metric([plate, word], n)
     yield trust
     (acked,) = catalog.query("SELECT coalesce(sum(n_acked), 0) AS n FROM stacks")
     yield CounterMetricFamily("spheroidd_slices_acknowledged", "Slices that are durable and in the ledger", acked["n"])
     yield GaugeMetricFamily(
         "spheroidd_slices_missing", "Promised slices of stacks that ended without them", _missing(catalog)
     )
-    yield GaugeMetricFamily(
-        "spheroidd_slices_dropped", "Acknowledged slices that a sealed stack does not have: always 0", _dropped(catalog)
+
+
+def _judged(catalog: CatalogReader) -> Counter[tuple[str, str]]:
+    """How many scored stacks that no person excluded can be trusted how far, by plate."""
+    wells = {(row["plate"], row["well"]) for row in catalog.query("SELECT plate, well FROM excluded_wells")}
+    stacks = catalog.excluded_stacks()
+    return Counter(
+        (one.key.plate, one.trust or "not judged")
+        for one in catalog.standings()
+        if one.status in _SCORED and one.key not in stacks and (one.key.plate, str(one.key.well)) not in wells
     )
 
 
 def _missing(catalog: CatalogReader) -> int:
     sql = "SELECT coalesce(sum(n_slices - n_acked), 0) AS n FROM stacks WHERE ended IN (:short, :failed)"
     return int(catalog.query(sql, {"short": StackEnd.SHORT, "failed": StackEnd.FAILED})[0]["n"])
-
-
-def _dropped(catalog: CatalogReader) -> int:
-    sql = """SELECT coalesce(sum(acked - stored), 0) AS n FROM (SELECT
-        (SELECT count(*) FROM slices WHERE slices.plate = stacks.plate
-          AND slices.well = stacks.well AND slices.stack = stacks.stack) AS acked,
-        (SELECT coalesce(sum(z_stop - z_start), 0) FROM blocks WHERE blocks.plate = stacks.plate
-          AND blocks.well = stacks.well AND blocks.stack = stacks.stack) AS stored
-        FROM stacks WHERE state IN ('stored', 'scoring', 'scored'))"""
-    return int(catalog.query(sql)[0]["n"])
 
 
 def _queues(catalog: CatalogReader) -> Iterator[Metric]:
