@@ -40,6 +40,14 @@ class Beams(StrEnum):
         return 1 if self is Beams.TWO else 2
 
 
+class KeepRaw(StrEnum):
+    """How long raw frames are kept: always, until the stack's row is final, or until its slices are made."""
+
+    ALL = "all"
+    UNTIL_SCORED = "until_scored"
+    NONE = "none"
+
+
 class OtfKind(StrEnum):
     """What the optical transfer function is taken to be."""
 

@@ -1373,6 +1373,7 @@ class PushPlan(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     SLICE_PERIOD_S_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -1387,6 +1388,12 @@ class PushPlan(_message.Message):
     lease: _builtins.str
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def raw(self) -> Global___RawPattern:
+        """Raw frames of structured illumination are pushed, each a PushedSlice with angle and phase. Height, width and
+        pixel_um are those of the slices made of them: twice as many pixels as a frame has, half as large.
+        """
+
     def __init__(
         self,
         *,
@@ -1402,10 +1409,11 @@ class PushPlan(_message.Message):
         dtype: _builtins.str = ...,
         slice_period_s: _builtins.float | None = ...,
         lease: _builtins.str = ...,
+        raw: Global___RawPattern | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_n_z", b"_n_z", "_pixel_um", b"_pixel_um", "_slice_period_s", b"_slice_period_s", "_stack", b"_stack", "_width", b"_width", "_z_step_um", b"_z_step_um", "height", b"height", "n_z", b"n_z", "pixel_um", b"pixel_um", "slice_period_s", b"slice_period_s", "stack", b"stack", "width", b"width", "z_step_um", b"z_step_um"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_n_z", b"_n_z", "_pixel_um", b"_pixel_um", "_raw", b"_raw", "_slice_period_s", b"_slice_period_s", "_stack", b"_stack", "_width", b"_width", "_z_step_um", b"_z_step_um", "height", b"height", "n_z", b"n_z", "pixel_um", b"pixel_um", "raw", b"raw", "slice_period_s", b"slice_period_s", "stack", b"stack", "width", b"width", "z_step_um", b"z_step_um"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_n_z", b"_n_z", "_pixel_um", b"_pixel_um", "_slice_period_s", b"_slice_period_s", "_stack", b"_stack", "_width", b"_width", "_z_step_um", b"_z_step_um", "channels", b"channels", "dtype", b"dtype", "height", b"height", "lease", b"lease", "n_z", b"n_z", "pixel_um", b"pixel_um", "plate", b"plate", "slice_period_s", b"slice_period_s", "stack", b"stack", "well", b"well", "width", b"width", "z_step_um", b"z_step_um"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_n_z", b"_n_z", "_pixel_um", b"_pixel_um", "_raw", b"_raw", "_slice_period_s", b"_slice_period_s", "_stack", b"_stack", "_width", b"_width", "_z_step_um", b"_z_step_um", "channels", b"channels", "dtype", b"dtype", "height", b"height", "lease", b"lease", "n_z", b"n_z", "pixel_um", b"pixel_um", "plate", b"plate", "raw", b"raw", "slice_period_s", b"slice_period_s", "stack", b"stack", "well", b"well", "width", b"width", "z_step_um", b"z_step_um"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
@@ -1413,6 +1421,8 @@ class PushPlan(_message.Message):
     _WhichOneofArgType__n_z: _TypeAlias = _typing.Literal["_n_z", b"_n_z"]  # noqa: Y015
     _WhichOneofReturnType__pixel_um: _TypeAlias = _typing.Literal["pixel_um"]  # noqa: Y015
     _WhichOneofArgType__pixel_um: _TypeAlias = _typing.Literal["_pixel_um", b"_pixel_um"]  # noqa: Y015
+    _WhichOneofReturnType__raw: _TypeAlias = _typing.Literal["raw"]  # noqa: Y015
+    _WhichOneofArgType__raw: _TypeAlias = _typing.Literal["_raw", b"_raw"]  # noqa: Y015
     _WhichOneofReturnType__slice_period_s: _TypeAlias = _typing.Literal["slice_period_s"]  # noqa: Y015
     _WhichOneofArgType__slice_period_s: _TypeAlias = _typing.Literal["_slice_period_s", b"_slice_period_s"]  # noqa: Y015
     _WhichOneofReturnType__stack: _TypeAlias = _typing.Literal["stack"]  # noqa: Y015
@@ -1428,6 +1438,8 @@ class PushPlan(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pixel_um) -> _WhichOneofReturnType__pixel_um | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__raw) -> _WhichOneofReturnType__raw | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__slice_period_s) -> _WhichOneofReturnType__slice_period_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stack) -> _WhichOneofReturnType__stack | None: ...
@@ -1437,6 +1449,129 @@ class PushPlan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__z_step_um) -> _WhichOneofReturnType__z_step_um | None: ...
 
 Global___PushPlan: _TypeAlias = PushPlan  # noqa: Y015
+
+@_typing.final
+class RawPattern(_message.Message):
+    """How raw frames make slices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_ANGLES_FIELD_NUMBER: _builtins.int
+    N_PHASES_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    BEAMS_FIELD_NUMBER: _builtins.int
+    REVERSED_STEPS_FIELD_NUMBER: _builtins.int
+    FLIP_Y_FIELD_NUMBER: _builtins.int
+    OFFSET_ADU_FIELD_NUMBER: _builtins.int
+    ANGLES_DEG_FIELD_NUMBER: _builtins.int
+    OPTICS_FIELD_NUMBER: _builtins.int
+    n_angles: _builtins.int
+    n_phases: _builtins.int
+    beams: _builtins.str
+    """"two" or "three"; empty: "two" """
+    reversed_steps: _builtins.bool
+    """phases step against the stated directions"""
+    flip_y: _builtins.bool
+    """rows run against those of the stated directions"""
+    offset_adu: _builtins.float
+    """what the camera adds to every pixel; absent: 0"""
+    @_builtins.property
+    def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """axes as the instrument takes them, slowest first; empty: z, angle, phase"""
+
+    @_builtins.property
+    def angles_deg(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """directions that must be found, 0 along x, 90 down the rows; empty: any"""
+
+    @_builtins.property
+    def optics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RawOptics]:
+        """of each channel"""
+
+    def __init__(
+        self,
+        *,
+        n_angles: _builtins.int | None = ...,
+        n_phases: _builtins.int | None = ...,
+        order: _abc.Iterable[_builtins.str] | None = ...,
+        beams: _builtins.str = ...,
+        reversed_steps: _builtins.bool = ...,
+        flip_y: _builtins.bool = ...,
+        offset_adu: _builtins.float | None = ...,
+        angles_deg: _abc.Iterable[_builtins.float] | None = ...,
+        optics: _abc.Iterable[Global___RawOptics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "angles_deg", b"angles_deg", "beams", b"beams", "flip_y", b"flip_y", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu", "optics", b"optics", "order", b"order", "reversed_steps", b"reversed_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__n_angles: _TypeAlias = _typing.Literal["n_angles"]  # noqa: Y015
+    _WhichOneofArgType__n_angles: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles"]  # noqa: Y015
+    _WhichOneofReturnType__n_phases: _TypeAlias = _typing.Literal["n_phases"]  # noqa: Y015
+    _WhichOneofArgType__n_phases: _TypeAlias = _typing.Literal["_n_phases", b"_n_phases"]  # noqa: Y015
+    _WhichOneofReturnType__offset_adu: _TypeAlias = _typing.Literal["offset_adu"]  # noqa: Y015
+    _WhichOneofArgType__offset_adu: _TypeAlias = _typing.Literal["_offset_adu", b"_offset_adu"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n_angles) -> _WhichOneofReturnType__n_angles | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n_phases) -> _WhichOneofReturnType__n_phases | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset_adu) -> _WhichOneofReturnType__offset_adu | None: ...
+
+Global___RawPattern: _TypeAlias = RawPattern  # noqa: Y015
+
+@_typing.final
+class RawOptics(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    EMISSION_NM_FIELD_NUMBER: _builtins.int
+    NA_FIELD_NUMBER: _builtins.int
+    PSF_SIGMA_UM_FIELD_NUMBER: _builtins.int
+    OTF_TABLE_FIELD_NUMBER: _builtins.int
+    PERIOD_UM_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    emission_nm: _builtins.float
+    na: _builtins.float
+    psf_sigma_um: _builtins.float
+    """of a Gaussian point spread; absent: an ideal lens, or `otf_table`"""
+    period_um: _builtins.float
+    """of order 1, where it is known"""
+    @_builtins.property
+    def otf_table(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """values at equal steps from 0 to the cutoff"""
+
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        emission_nm: _builtins.float | None = ...,
+        na: _builtins.float | None = ...,
+        psf_sigma_um: _builtins.float | None = ...,
+        otf_table: _abc.Iterable[_builtins.float] | None = ...,
+        period_um: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_emission_nm", b"_emission_nm", "_na", b"_na", "_period_um", b"_period_um", "_psf_sigma_um", b"_psf_sigma_um", "emission_nm", b"emission_nm", "na", b"na", "period_um", b"period_um", "psf_sigma_um", b"psf_sigma_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_emission_nm", b"_emission_nm", "_na", b"_na", "_period_um", b"_period_um", "_psf_sigma_um", b"_psf_sigma_um", "channel", b"channel", "emission_nm", b"emission_nm", "na", b"na", "otf_table", b"otf_table", "period_um", b"period_um", "psf_sigma_um", b"psf_sigma_um"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__emission_nm: _TypeAlias = _typing.Literal["emission_nm"]  # noqa: Y015
+    _WhichOneofArgType__emission_nm: _TypeAlias = _typing.Literal["_emission_nm", b"_emission_nm"]  # noqa: Y015
+    _WhichOneofReturnType__na: _TypeAlias = _typing.Literal["na"]  # noqa: Y015
+    _WhichOneofArgType__na: _TypeAlias = _typing.Literal["_na", b"_na"]  # noqa: Y015
+    _WhichOneofReturnType__period_um: _TypeAlias = _typing.Literal["period_um"]  # noqa: Y015
+    _WhichOneofArgType__period_um: _TypeAlias = _typing.Literal["_period_um", b"_period_um"]  # noqa: Y015
+    _WhichOneofReturnType__psf_sigma_um: _TypeAlias = _typing.Literal["psf_sigma_um"]  # noqa: Y015
+    _WhichOneofArgType__psf_sigma_um: _TypeAlias = _typing.Literal["_psf_sigma_um", b"_psf_sigma_um"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__emission_nm) -> _WhichOneofReturnType__emission_nm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__na) -> _WhichOneofReturnType__na | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__period_um) -> _WhichOneofReturnType__period_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__psf_sigma_um) -> _WhichOneofReturnType__psf_sigma_um | None: ...
+
+Global___RawOptics: _TypeAlias = RawOptics  # noqa: Y015
 
 @_typing.final
 class PushedSlice(_message.Message):
@@ -1468,6 +1603,8 @@ class PushedSlice(_message.Message):
     ACQUIRED_S_FIELD_NUMBER: _builtins.int
     CRC32C_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    ANGLE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     z: _builtins.int
     pixels: _builtins.bytes
@@ -1476,6 +1613,10 @@ class PushedSlice(_message.Message):
     """absent: when it arrived"""
     crc32c: _builtins.int
     """of `pixels`; checked where given"""
+    angle: _builtins.int
+    """of a raw frame, from 0"""
+    phase: _builtins.int
+    """of a raw frame, from 0"""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -1487,21 +1628,31 @@ class PushedSlice(_message.Message):
         acquired_s: _builtins.float | None = ...,
         crc32c: _builtins.int | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        angle: _builtins.int | None = ...,
+        phase: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_acquired_s", b"_acquired_s", "_crc32c", b"_crc32c", "_z", b"_z", "acquired_s", b"acquired_s", "crc32c", b"crc32c", "z", b"z"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_acquired_s", b"_acquired_s", "_angle", b"_angle", "_crc32c", b"_crc32c", "_phase", b"_phase", "_z", b"_z", "acquired_s", b"acquired_s", "angle", b"angle", "crc32c", b"crc32c", "phase", b"phase", "z", b"z"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acquired_s", b"_acquired_s", "_crc32c", b"_crc32c", "_z", b"_z", "acquired_s", b"acquired_s", "channel", b"channel", "crc32c", b"crc32c", "metadata", b"metadata", "pixels", b"pixels", "z", b"z"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_acquired_s", b"_acquired_s", "_angle", b"_angle", "_crc32c", b"_crc32c", "_phase", b"_phase", "_z", b"_z", "acquired_s", b"acquired_s", "angle", b"angle", "channel", b"channel", "crc32c", b"crc32c", "metadata", b"metadata", "phase", b"phase", "pixels", b"pixels", "z", b"z"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__acquired_s: _TypeAlias = _typing.Literal["acquired_s"]  # noqa: Y015
     _WhichOneofArgType__acquired_s: _TypeAlias = _typing.Literal["_acquired_s", b"_acquired_s"]  # noqa: Y015
+    _WhichOneofReturnType__angle: _TypeAlias = _typing.Literal["angle"]  # noqa: Y015
+    _WhichOneofArgType__angle: _TypeAlias = _typing.Literal["_angle", b"_angle"]  # noqa: Y015
     _WhichOneofReturnType__crc32c: _TypeAlias = _typing.Literal["crc32c"]  # noqa: Y015
     _WhichOneofArgType__crc32c: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c"]  # noqa: Y015
+    _WhichOneofReturnType__phase: _TypeAlias = _typing.Literal["phase"]  # noqa: Y015
+    _WhichOneofArgType__phase: _TypeAlias = _typing.Literal["_phase", b"_phase"]  # noqa: Y015
     _WhichOneofReturnType__z: _TypeAlias = _typing.Literal["z"]  # noqa: Y015
     _WhichOneofArgType__z: _TypeAlias = _typing.Literal["_z", b"_z"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__acquired_s) -> _WhichOneofReturnType__acquired_s | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__angle) -> _WhichOneofReturnType__angle | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__crc32c) -> _WhichOneofReturnType__crc32c | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phase) -> _WhichOneofReturnType__phase | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__z) -> _WhichOneofReturnType__z | None: ...
 
@@ -1568,26 +1719,41 @@ class AcknowledgedSlice(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     Z_FIELD_NUMBER: _builtins.int
     CRC32C_FIELD_NUMBER: _builtins.int
+    ANGLE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     z: _builtins.int
     crc32c: _builtins.int
+    angle: _builtins.int
+    """of a raw frame"""
+    phase: _builtins.int
     def __init__(
         self,
         *,
         channel: _builtins.str = ...,
         z: _builtins.int | None = ...,
         crc32c: _builtins.int | None = ...,
+        angle: _builtins.int | None = ...,
+        phase: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "_z", b"_z", "crc32c", b"crc32c", "z", b"z"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_angle", b"_angle", "_crc32c", b"_crc32c", "_phase", b"_phase", "_z", b"_z", "angle", b"angle", "crc32c", b"crc32c", "phase", b"phase", "z", b"z"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c", "_z", b"_z", "channel", b"channel", "crc32c", b"crc32c", "z", b"z"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_angle", b"_angle", "_crc32c", b"_crc32c", "_phase", b"_phase", "_z", b"_z", "angle", b"angle", "channel", b"channel", "crc32c", b"crc32c", "phase", b"phase", "z", b"z"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__angle: _TypeAlias = _typing.Literal["angle"]  # noqa: Y015
+    _WhichOneofArgType__angle: _TypeAlias = _typing.Literal["_angle", b"_angle"]  # noqa: Y015
     _WhichOneofReturnType__crc32c: _TypeAlias = _typing.Literal["crc32c"]  # noqa: Y015
     _WhichOneofArgType__crc32c: _TypeAlias = _typing.Literal["_crc32c", b"_crc32c"]  # noqa: Y015
+    _WhichOneofReturnType__phase: _TypeAlias = _typing.Literal["phase"]  # noqa: Y015
+    _WhichOneofArgType__phase: _TypeAlias = _typing.Literal["_phase", b"_phase"]  # noqa: Y015
     _WhichOneofReturnType__z: _TypeAlias = _typing.Literal["z"]  # noqa: Y015
     _WhichOneofArgType__z: _TypeAlias = _typing.Literal["_z", b"_z"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__angle) -> _WhichOneofReturnType__angle | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__crc32c) -> _WhichOneofReturnType__crc32c | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phase) -> _WhichOneofReturnType__phase | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__z) -> _WhichOneofReturnType__z | None: ...
 
@@ -1658,7 +1824,7 @@ class ChannelProgress(_message.Message):
     """the first that is missing; n_z where none is"""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """every z that is missing"""
+        """Every z that is missing; of raw frames, like next_z, their number (z * n_angles + angle) * n_phases + phase."""
 
     def __init__(
         self,

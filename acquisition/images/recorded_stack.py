@@ -30,6 +30,8 @@ class RecordedStack:
     word for which channel of a file is which. Use it in a `with` statement.
     """
 
+    raw = None  # its images are slices, not raw frames
+
     def __init__(
         self, paths: Mapping[str, Path], *, growing: bool = False, channel_order: Sequence[str] | None = None
     ) -> None:

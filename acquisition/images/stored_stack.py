@@ -29,7 +29,10 @@ def is_own(image: Path) -> bool:
 
 
 class OwnZarrFile:
-    """A whole stack of ours. Opening raises StackError where a slice of it was never stored."""
+    """A whole stack of ours. Opening raises StackError where a slice of it was never stored.
+
+    Of raw frames each counts as a slice, as `StackPlan.plane_of` numbers them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,24 +40,22 @@ class OwnZarrFile:
         check_metadata_files(path / "0")
         try:
             self._files = StackFiles.existing(path, _NOBODY, ShardCodec())
-            plan = self._files.plan
+            self.plan = plan = self._files.plan
             lacking = [index for index in plan.indices() if not self._holds(index)]
         except (OSError, KeyError, ValueError, StorageError) as error:
             raise StackError(f"its metadata are damaged: {error}", where=str(path), do="copy it again") from error
         if lacking:
-            first = f"channel {lacking[0].channel} z {lacking[0].z}"
-            what = f"{len(lacking)} of {plan.n_slices} slices were never stored, the first is {first}"
+            what = f"{len(lacking)} of {plan.n_slices} slices were never stored, the first is {lacking[0]}"
             raise StackError(what, where=str(path), do="take a stack that was stored whole")
         self._recorded: Recorded | None = None
         self._shard: tuple[tuple[int, int], ShardHeader, Pixels] | None = None
         self.layout = FileLayout(
             len(plan.channels),
-            plan.n_z,
-            plan.height,
-            plan.width,
+            plan.n_planes,
+            *plan.frame_shape,
             plan.dtype,
             plan.channels,
-            plan.pixel_um,
+            plan.frame_pixel_um,
             plan.z_step_um,
         )
 
@@ -96,8 +97,8 @@ class OwnZarrFile:
         return self._recorded
 
     def _holds(self, index: SliceIndex) -> bool:
-        channel = self._files.plan.channels.index(index.channel)
-        return index.z in self._header(channel, index.z // self._files.depth).crcs
+        channel, plane = self.plan.channels.index(index.channel), self.plan.plane_of(index)
+        return plane in self._header(channel, plane // self._files.depth).crcs
 
     def _header(self, channel: int, shard: int) -> ShardHeader:
         """A shard's header; one that was never written holds nothing."""

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.images.codecs import CodecError
 from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
+from spheroidd.acquisition.images.raw_stack import RawFilesStack, StoredRawStack, is_stored_raw
 from spheroidd.acquisition.images.reading_time import BUDGET_S, ReadingTime
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
 from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError, LengthName, VoxelFrom, settle_length
+from spheroidd.acquisition.plates.raw_settings import RawSettings
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.acquisition.store.slice_names import name_slices
@@ -31,6 +33,7 @@ from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, Sta
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+AnyStack = RecordedStack | StoredRawStack | RawFilesStack
 MAX_TOLD = 100  # doubts of one plate
 ChannelPlace = Literal["488", "561", "-"]
 
@@ -57,6 +60,9 @@ class ReplaySettings(BaseModel):
     """Which channel of a file is which, in the file's order: "488", "561", or "-" for one that is not used."""
     read_budget_s: Positive = BUDGET_S
     """A file that takes longer to be read (a large one in proportion) is not used; its well says so."""
+    raw: RawSettings | None = None
+    """The files hold raw frames of structured illumination, in the order that this states; pixel_um is that of the
+    slices, half a frame's. Raw frames that a run has stored are known without it."""
     faults: tuple[ReplayFault, ...] = ()
     """What is to go wrong, to try out what becomes of it."""
 
@@ -132,15 +138,13 @@ class ReplaySource:
                 what = f"{len(damaged)} slices are not as they were recorded (crc32c): {name_slices(damaged)}"
                 raise StackError(what, where=str(plan.key), do="replay the well again; check memory and disk")
 
-    def _open(self, well: PlateWell) -> RecordedStack:
-        return self._reading.read(
-            lambda: RecordedStack(well.paths, channel_order=self._settings.channel_order), _path(well), whole=True
-        )
+    def _open(self, well: PlateWell) -> AnyStack:
+        return self._reading.read(partial(_opened, well, self._settings), _path(well), whole=True)
 
-    def _plane(self, well: PlateWell, stack: RecordedStack, index: SliceIndex) -> Pixels:
+    def _plane(self, well: PlateWell, stack: AnyStack, index: SliceIndex) -> Pixels:
         return self._reading.read(lambda: stack.plane(index), _path(well))
 
-    def _tell_of_doubts(self, stack: RecordedStack) -> None:
+    def _tell_of_doubts(self, stack: AnyStack) -> None:
         """Tell a person of what was read and should be looked at, such as channel names that are not understood."""
         for doubt in stack.doubts:
             _, _, what = doubt.rpartition(": ")
@@ -149,7 +153,7 @@ class ReplaySource:
                 do = "look at an image of each channel; say otherwise with channel_order or in the plate map"
                 self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(doubt, do=do)))
 
-    def _unread(self, stack: RecordedStack) -> dict[str, str]:
+    def _unread(self, stack: AnyStack) -> dict[str, str]:
         """What each image is to say of a ledger that cannot be read; a person is told of it as well."""
         why = stack.unread()
         if why is None:
@@ -197,6 +201,7 @@ class ReplaySource:
                 z_step_um=self._length("z_step_um", well, stack),
                 dtype=stack.dtype,
                 slice_period_s=self._settings.slice_period_s if self._settings.pace == "real" else None,
+                raw=stack.raw,
             )
         return None
 
@@ -210,15 +215,25 @@ class ReplaySource:
     def _key(self, well: PlateWell) -> StackKey:
         return StackKey(self._map.name, well.well)
 
-    def _length(self, name: LengthName, well: PlateWell, stack: RecordedStack) -> float:
+    def _length(self, name: LengthName, well: PlateWell, stack: AnyStack) -> float:
         return settled_length(name, well, stack, self._settings)
 
-    def _check_promised(self, plan: StackPlan, stack: RecordedStack) -> None:
-        now = (stack.channels, stack.n_z, stack.height, stack.width, stack.dtype)
-        promised = (plan.channels, plan.n_z, plan.height, plan.width, plan.dtype)
+    def _check_promised(self, plan: StackPlan, stack: AnyStack) -> None:
+        now = (stack.channels, stack.n_z, stack.height, stack.width, stack.dtype, stack.raw)
+        promised = (plan.channels, plan.n_z, plan.height, plan.width, plan.dtype, plan.raw)
         if now != promised:
             what = f"its files hold {now} and {promised} was planned"
             raise StackError(what, where=str(plan.key), do="do not change files during a run; replay the well again")
+
+
+def _opened(well: PlateWell, settings: ReplaySettings) -> AnyStack:
+    """A well's files: raw frames that a run stored, raw frames in a stated order, or slices."""
+    paths = list(well.paths.values())
+    if len(paths) == 1 and is_stored_raw(paths[0]):
+        return StoredRawStack(paths[0])
+    if settings.raw is not None:
+        return RawFilesStack(well.paths, settings.raw.pattern(), settings.channel_order)
+    return RecordedStack(well.paths, channel_order=settings.channel_order)
 
 
 def _path(well: PlateWell) -> Path:
@@ -226,7 +241,7 @@ def _path(well: PlateWell) -> Path:
     return max(well.paths.values(), key=str)
 
 
-def settled_length(name: LengthName, well: PlateWell, stack: RecordedStack, settings: ReplaySettings) -> float:
+def settled_length(name: LengthName, well: PlateWell, stack: AnyStack, settings: ReplaySettings) -> float:
     """A well's `pixel_um` or `z_step_um` as the file, the map and the settings say it.
 
     ConfigError where they differ or are silent, DisagreementError where the files alone contradict themselves.

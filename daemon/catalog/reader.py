@@ -42,7 +42,7 @@ from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile, WellResult
-from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
+from spheroidd.protocols.sim_pattern import KeepRaw, PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
@@ -118,6 +118,10 @@ class CatalogReader:
     def plate_inference(self, plate: str) -> dict[str, Any]:
         """The [inference] table of that configuration."""
         return dict(json.loads(self.plate_config(plate)).get("inference", {}))
+
+    def keep_raw(self, plate: str) -> KeepRaw:
+        """How long that configuration keeps raw frames."""
+        return KeepRaw(json.loads(self.plate_config(plate)).get("store", {}).get("keep_raw", KeepRaw.ALL))
 
     def locked_limits(self, plate: str) -> dict[str, Limits] | None:
         """The plate's intensity limits per channel; None as long as none are locked."""

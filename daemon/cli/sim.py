@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 _group = sub_app("sim", "Raw structured-illumination frames: find their pattern, reconstruct them.")
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Raw frames: .tif, .ome.tif, .dv or .mrc.")]
+FileOrData = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE|DATA",
+        help="Raw frames: .tif, .ome.tif, .dv or .mrc; or the directory of a run, which says by itself how they lie.",
+    ),
+]
 Angles = Annotated[int, typer.Option(help="Angles of the stripes.")]
 Phases = Annotated[int, typer.Option(help="Phases of each angle.")]
 Order = Annotated[str, typer.Option(help="Axes of the frames in the file, slowest first.")]
@@ -36,7 +43,7 @@ Slices = Annotated[int, typer.Option(min=1, help="In how many slices the pattern
 
 @_group.command()
 def estimate(
-    file: FileArgument,
+    file: FileOrData,
     angles: Angles = 3,
     phases: Phases = 5,
     order: Order = "z-angle-phase",
@@ -53,12 +60,15 @@ def estimate(
     search: Search = None,
     channel: ChannelOption = None,
     slices: Slices = 6,
+    well: Annotated[str | None, typer.Option(help="Of a run only this well; without it its first stacks.")] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Find the stripes: frequency, direction, phases, modulation, and whether to trust them. Exit code 1: do not."""
     from spheroidd.daemon.reconstruction import words
     from spheroidd.daemon.reconstruction.raw_file import RawFile
 
+    if file.is_dir():
+        return _estimate_run(file, well, as_json)
     stated = _stated(
         angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
         angles_deg, period_um, search, channel, slices,
@@ -68,8 +78,20 @@ def estimate(
     if as_json:
         typer.echo(words.estimate_json(opened, found))
     else:
-        console().print(words.estimate_screen(opened, found), highlight=False)
+        console().print(words.estimate_screen(words.file_title(opened), found), highlight=False)
     return 0 if found.usable else 1
+
+
+def _estimate_run(data: Path, well: str | None, as_json: bool) -> int:
+    from spheroidd.daemon.reconstruction.stored_raw import all_known, estimate_stored, stored_json, stored_screen
+    from spheroidd.protocols.well import WellId
+
+    found = estimate_stored(data, WellId.parse(well) if well is not None else None)
+    if as_json:
+        typer.echo(stored_json(found))
+    else:
+        console().print(stored_screen(found), highlight=False)
+    return 0 if all_known(found) else 1
 
 
 @_group.command()

@@ -24,6 +24,7 @@ from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.sim_pattern import KeepRaw
 from spheroidd.protocols.toml_text import parse_toml
 
 Channel = Literal["488", "561"]
@@ -79,6 +80,11 @@ class StoreConfig(Section):
         description="slices that may wait, durable, for their slab; without it 256 MiB of them, 48 at least",
     )
     min_free_gb: float = Field(default=2.0, ge=0, description="free space below which no slice is taken")
+    keep_raw: KeepRaw = Field(
+        default=KeepRaw.ALL,
+        description="raw frames of structured illumination: all; until_scored: deleted once their row is final; none: "
+        "once their slices are made. Those of a pattern that is not known are kept",
+    )
 
 
 class LimitsConfig(Section):

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from spheroidd.acquisition.images.raw_stack import is_stored_raw
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.kept_raw import was_dropped
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
@@ -19,6 +21,8 @@ from spheroidd.protocols.well import WellId
 def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
     """Write a plate map into `data`, called as the plate, whose paths lead to the stacks that a run has stored.
 
+    To their raw frames where it kept some.
+
     Of a well with several stacks the last whole one is meant. ConfigError where several plates were run and none is
     named, or where a run would be replayed into itself.
     """
@@ -28,7 +32,8 @@ def map_of_run(recorded: Path, data: Path, plate: str | None = None) -> Path:
     plate_map, stacks = stored_stacks(recorded, plate)
     name = plate_map.name
     wells = [
-        replace(entry, paths=_path(recorded, stacks.get(entry.well, StackKey(name, entry.well)))) for entry in plate_map
+        replace(entry, paths=_path(recorded, stacks.get(entry.well, StackKey(name, entry.well)), raw=True))
+        for entry in plate_map
     ]
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -68,8 +73,11 @@ def stored_stacks(
     return PlateMap(name, plate_map.wells), {row.key.well: row.key for row in stacks if row.complete or not whole}
 
 
-def _path(recorded: Path, key: StackKey) -> MappingProxyType[str, Path]:
-    return MappingProxyType({"": ngff.image_path(recorded.resolve(), key)})
+def _path(recorded: Path, key: StackKey, *, raw: bool = False) -> MappingProxyType[str, Path]:
+    """Where a stored stack lies: with `raw` its raw frames, where they were kept."""
+    frames = ngff.raw_path(recorded.resolve(), key)
+    kept = raw and is_stored_raw(frames) and not was_dropped(frames)
+    return MappingProxyType({"": frames if kept else ngff.image_path(recorded.resolve(), key)})
 
 
 def read_faults(path: Path) -> Any:

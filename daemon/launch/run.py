@@ -303,6 +303,7 @@ def _run(
         tolerance=inference.limit_tolerance,
         max_attempts=inference.max_attempts,
         again=again,
+        keep_raw=catalog.keep_raw(plate_map.name),
     )
     pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)

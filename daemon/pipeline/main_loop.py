@@ -144,6 +144,7 @@ class PlateRun:
         self._next_heartbeat_s = 0.0
         self._commit([])
         self._patiently(self._relate_last)
+        self._scheduler.drop_raw()
 
     def _relate_last(self) -> None:
         with self._catalog.transaction():
@@ -213,6 +214,7 @@ class PlateRun:
                 self._scheduler.related_without(excluded)
             self._next_heartbeat_s = started_s + HEARTBEAT_S
             self._monitor.after_heartbeat(self._pace.state)
+            self._scheduler.drop_raw()
 
     @property
     def _relations_due(self) -> bool:

@@ -15,20 +15,28 @@ from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 
 def estimate_json(file: RawFile, found: PatternEstimate) -> str:
     """The estimate with its verdict and how the file was read; `from_json` of its "estimate" gives it back."""
-    said = {
-        "file": file.raw.path.name,
-        "read_as": read_as(file),
+    said = {"file": file.raw.path.name, "read_as": read_as(file), **estimate_fields(found)}
+    return json.dumps(said, indent=1, allow_nan=False)
+
+
+def estimate_fields(found: PatternEstimate) -> dict[str, Any]:
+    """An estimate with its verdict."""
+    return {
         "usable": found.usable,
         "verdict": found.verdict,
         "period_nm": [1000 * one.period_um for one in found.angles],
         "estimate": asdict(found),
     }
-    return json.dumps(said, indent=1, allow_nan=False)
 
 
-def estimate_screen(file: RawFile, found: PatternEstimate) -> Group:
+def file_title(file: RawFile) -> str:
+    """Which file, and how it was read."""
+    return f"{file.raw.path.name}: {read_as(file)}"
+
+
+def estimate_screen(title: str, found: PatternEstimate) -> Group:
     """A row for every order of every angle, then what is to be said of the whole."""
-    table = Table(title=f"{file.raw.path.name}: {read_as(file)}", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for name in ("angle", "order", "period nm", "frequency 1/um", "direction deg", "modulation", "peak/median", ""):
         table.add_column(name, justify="left" if not name else "right")
     for one in found.angles:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.acquisition.store.kept_raw import is_dropped
 from spheroidd.daemon.analysis.sim_depth import weakest_contrast
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.report import images
@@ -31,9 +32,9 @@ def widefield_beside_sim(
     if not made:
         return (), ()
     chosen = [StackKey(plate, entry.well, entry.results[0].stack) for entry in images.choose(imaged)]
-    stacks = [key for key in chosen if key in made and catalog.plan(key).raw is not None]
+    stacks = [key for key in chosen if key in made and not is_dropped(data_dir, key)]
     if not stacks:
-        return (), ()
+        return (), ("widefield beside SIM: no raw frames of these wells were kept",)
     found = plate_patterns(catalog.sim_patterns(plate), catalog.plan(stacks[0]).channels, lambda: True) or {}
     drawings, unread = [], []
     for channel, by_turn in ((LIVE_CHANNEL, stacks), (DEAD_CHANNEL, [*stacks[1:2], *stacks])):

@@ -8,14 +8,17 @@ Only `main` calls it. What is left to score follows from the catalog alone, so a
 Methods called `record_...` write rows inside main's transaction and may run again; the others follow the commit.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from heapq import heapify, heappop
 
+from spheroidd.acquisition.store.computed_image import is_computed
+from spheroidd.acquisition.store.kept_raw import drop_raw
 from spheroidd.daemon.catalog.audit_chain import Action
-from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
+from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState, stack_key
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
@@ -30,12 +33,13 @@ from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation
-from spheroidd.protocols.sim_pattern import PatternEstimate
+from spheroidd.protocols.sim_pattern import KeepRaw, PatternEstimate
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
 
 _RELATED = "related to the plate's controls"
+_log = logging.getLogger(__name__)
 RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
 
 
@@ -49,6 +53,7 @@ class ScoringSettings:
     tolerance: float
     max_attempts: int
     again: bool = False  # score what this model has scored before, too
+    keep_raw: KeepRaw = KeepRaw.ALL
 
 
 class ScoringScheduler:
@@ -87,6 +92,8 @@ class ScoringScheduler:
         self._lights: dict[StackKey, StackLight] = {}
         self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
         self._rollbacks = catalog.rollbacks
+        self._dropped: set[StackKey] = set()  # whose raw frames are deleted
+        self._not_droppable: set[StackKey] = set()
         self._read()
 
     def _read(self) -> None:
@@ -401,6 +408,30 @@ class ScoringScheduler:
             return False
         return not self.source_finished or bool(self._stacks.unsettled)
 
+    def drop_raw(self) -> None:
+        """Delete the raw frames that are not to be kept, of stacks that nobody works on; to be called after a commit.
+
+        What the disk refuses is tried again with the next call, and logged once.
+        """
+        keep = self._settings.keep_raw
+        if keep is KeepRaw.ALL:
+            return
+        sql = _MADE if keep is KeepRaw.NONE else _FINAL
+        root = self._catalog.path.parent
+        for row in self._catalog.query(sql, {"plate": self._plate, "model": self._model}):
+            key = stack_key(row)
+            if key in self._dropped or key in self._running or self._catalog.is_widefield(key):
+                continue
+            if not is_computed(root, key):
+                continue
+            try:
+                drop_raw(root, key, f"[store] keep_raw = {keep.value}")
+                self._dropped.add(key)
+            except StorageError as error:
+                if key not in self._not_droppable:
+                    _log.warning("the raw frames of %s cannot be deleted yet: %s", key, error.what)
+                self._not_droppable.add(key)
+
     # -- the plate's rows beside its controls ----------------------------------------------------------------------
 
     @property
@@ -480,6 +511,11 @@ class ScoringScheduler:
         back = [well for well in self._excluded if well in controls and well not in excluded]
         words = [f"control {found.well} excluded: {found.reason}" for found in out]
         return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
+
+
+_MADE = "SELECT plate, well, stack FROM sim_slices WHERE plate = :plate"
+_FINAL = f"""{_MADE} AND EXISTS (SELECT 1 FROM results r WHERE r.plate = sim_slices.plate AND r.well = sim_slices.well
+  AND r.stack = sim_slices.stack AND r.model_sha256 = :model AND r.status = 'final')"""
 
 
 def _differ(limits: Mapping[str, Limits] | None, used: Mapping[str, Limits] | None) -> bool:

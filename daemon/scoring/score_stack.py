@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spheroidd.acquisition.store.kept_raw import is_dropped
 from spheroidd.acquisition.store.labels import FinishedLabel, LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
@@ -59,11 +60,15 @@ def score_stack(
     plan = ledger.plan(job.key)
     cpu_start_s = time.process_time()
     raw = None
-    if plan.raw is not None:
+    if plan.raw is not None and not is_dropped(images, job.key):
         if job.patterns is None:
             return PatternsFound(job.key, find_patterns(job.key, images, ledger, alive))
         raw = RawStack(job, plan, images, job.patterns)
-    read = partial(read_block, images) if raw is None else partial(raw.slices, alive=alive)
+    read: Callable[[Block, Mapping[int, int]], Pixels] = partial(read_block, images)
+    if raw is not None:
+        read = partial(raw.slices, alive=alive)
+    elif plan.raw is not None:  # the slices that were made of them are there, with checksums of their own
+        read = partial(_computed_block, images)
     preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
     coarse = CoarseStack(plan)
     output = None if job.light_only else _StackOutput(plan, images, preprocessor.shape, segmenter, coarse)
@@ -106,6 +111,10 @@ def score_stack(
     finally:
         if output:
             output.abandon()
+
+
+def _computed_block(images: Path, block: Block, _frames: Mapping[int, int]) -> Pixels:
+    return read_block(images, block)
 
 
 def _read(read: Callable[[Block, Mapping[int, int]], Pixels], block: Block, acknowledged: Mapping[int, int]) -> Pixels:

@@ -28,6 +28,7 @@ from spheroidd.daemon.scoring.pool import (
     WorkerLost,
     WorkerReady,
 )
+from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols.errors import SpheroiddError, StackError
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.stack import StackKey
@@ -161,6 +162,7 @@ def _worker_main(settings: WorkerSettings, link: Connection, beats: "Synchronize
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
     threading.Thread(target=_exit_with_parent, name="orphan-check", daemon=True).start()
     _yield_to_acquisition()
+    keep_freed_memory()  # a slice made of raw frames asks for its transforms' memory hundreds of times
     from spheroidd.acquisition.store.shard import lock_without_a_name
     from spheroidd.daemon.scoring.score_stack import warm_up
     from spheroidd.inference.segmentation.choice import open_segmenter

@@ -9,12 +9,13 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Fault, ResultRow, StackRow
 from spheroidd.daemon.catalog.rows import stack_key as key_of
 from spheroidd.daemon.monitoring.status import Status
+from spheroidd.daemon.service.pattern_messages import raw_pattern, sim_pattern
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.result_columns import ROW, from_stored
 from spheroidd.protocols.results import WellResult
-from spheroidd.protocols.stack import SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.stack import RawIndex, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 MAX_N_Z = 10_000
@@ -96,11 +97,12 @@ def progress_message(row: StackRow | None, ledger: Mapping[SliceIndex, int]) -> 
     if row is not None:
         message.status = row.state.value
         for channel in row.plan.channels:
-            missing = [z for z in range(row.plan.n_z) if SliceIndex(channel, z) not in ledger]
+            planes = row.plan.n_planes
+            missing = [n for n in range(planes) if row.plan.index_at(channel, n) not in ledger]
             message.channels.add(
                 channel=channel,
-                n_acknowledged=row.plan.n_z - len(missing),
-                next_z=missing[0] if missing else row.plan.n_z,
+                n_acknowledged=planes - len(missing),
+                next_z=missing[0] if missing else planes,
                 missing=missing,
             )
     return message
@@ -108,8 +110,24 @@ def progress_message(row: StackRow | None, ledger: Mapping[SliceIndex, int]) -> 
 
 def acknowledgement(slices: Iterable[tuple[SliceIndex, int]]) -> wire.PushSlicesResponse:
     """Slices that are durable."""
-    acknowledged = [wire.AcknowledgedSlice(channel=i.channel, z=i.z, crc32c=crc) for i, crc in slices]
+    acknowledged = [_acknowledged(index, crc) for index, crc in slices]
     return wire.PushSlicesResponse(acknowledged=wire.PushAcknowledgement(slices=acknowledged))
+
+
+def _acknowledged(index: SliceIndex, crc: int) -> wire.AcknowledgedSlice:
+    message = wire.AcknowledgedSlice(channel=index.channel, z=index.z, crc32c=crc)
+    if isinstance(index, RawIndex):
+        message.angle, message.phase = index.angle, index.phase
+    return message
+
+
+def slice_index(given: wire.PushedSlice | wire.AcknowledgedSlice) -> SliceIndex:
+    """Which image a message is about; ConfigError where it names an angle without a phase, or the other way round."""
+    if given.HasField("angle") != given.HasField("phase"):
+        raise ConfigError("a raw frame has an angle and a phase", where=given.channel, do="give both, or none")
+    if given.HasField("angle"):
+        return RawIndex(given.channel, given.z, given.angle, given.phase)
+    return SliceIndex(given.channel, given.z)
 
 
 def stack_plan(plan: wire.PushPlan) -> StackPlan:
@@ -132,6 +150,7 @@ def stack_plan(plan: wire.PushPlan) -> StackPlan:
         plan.z_step_um,
         plan.dtype or "uint16",
         plan.slice_period_s if plan.HasField("slice_period_s") else None,
+        sim_pattern(plan.raw, str(key)) if plan.HasField("raw") else None,
     )
 
 
@@ -145,6 +164,8 @@ def push_plan(plan: StackPlan, lease: str = "") -> wire.PushPlan:
     message.pixel_um, message.z_step_um = plan.pixel_um, plan.z_step_um
     if plan.slice_period_s is not None:
         message.slice_period_s = plan.slice_period_s
+    if plan.raw is not None:
+        message.raw.CopyFrom(raw_pattern(plan.raw))
     return message
 
 

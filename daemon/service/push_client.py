@@ -15,7 +15,7 @@ import grpc
 
 from spheroidd.daemon.service.client import DaemonClient
 from spheroidd.daemon.service.errors import from_call
-from spheroidd.daemon.service.messages import push_plan
+from spheroidd.daemon.service.messages import push_plan, slice_index
 from spheroidd.daemon.service.push_message import slice_message
 from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols import spheroidd_pb2 as wire
@@ -40,11 +40,11 @@ def push_stack(
     try:
         for answer in call:
             if answer.HasField("opened"):
-                missing = {SliceIndex(of.channel, z) for of in answer.opened.channels for z in of.missing}
+                missing = {plan.index_at(of.channel, n) for of in answer.opened.channels for n in of.missing}
                 yield from (index for index in plan.indices() if index not in missing)
                 program.go_on(missing)
             for each in answer.acknowledged.slices:
-                yield SliceIndex(each.channel, each.z)
+                yield slice_index(each)
     except grpc.RpcError as error:
         raise from_call(error, daemon.address.address) from None
     finally:

@@ -15,7 +15,7 @@ from spheroidd.acquisition.store.growing_stack import pixels_of
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.daemon.service.client import PUSH
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.stack import Frame
+from spheroidd.protocols.stack import Frame, RawIndex
 
 SMALL = 1 << 14  # bytes of a message that is not worth it
 _SLICE = wire.PushSlicesRequest.SLICE_FIELD_NUMBER << 3 | 2  # 2: a field of so many bytes
@@ -54,13 +54,16 @@ class PushMessage:
 def slice_message(frame: Frame) -> bytes:
     """A frame as a serialized PushSlicesRequest with the crc32c of its pixels."""
     pixels = pixels_of(frame)
-    rest = wire.PushedSlice(
+    message = wire.PushedSlice(
         channel=frame.index.channel,
         z=frame.index.z,
         acquired_s=frame.acquired_s,
         crc32c=crc32c(pixels),
         metadata={name: str(value) for name, value in frame.metadata.items()},
-    ).SerializeToString()
+    )
+    if isinstance(frame.index, RawIndex):
+        message.angle, message.phase = frame.index.angle, frame.index.phase
+    rest = message.SerializeToString()
     field = bytes([_PIXELS]) + _to_varint(pixels.nbytes)
     length = _to_varint(len(rest) + len(field) + pixels.nbytes)
     return b"".join((bytes([_SLICE]), length, rest, field, pixels.data))

@@ -15,12 +15,12 @@ import numpy as np
 from spheroidd.acquisition.sources.push import PushInlet, PushSession
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.service.messages import acknowledgement, progress_message, stack_plan
+from spheroidd.daemon.service.messages import acknowledgement, progress_message, slice_index, stack_plan
 from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError, LateError, RefusedError, SpheroiddError, StackError
-from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
+from spheroidd.protocols.stack import Frame, StackPlan
 
 OPEN_S = 30.0  # how long a program without a deadline waits for the run to take its stack up
 MAX_METADATA = 1 << 16  # letters with one slice; they stand in the ledger for good
@@ -132,11 +132,12 @@ def _frame(given: wire.PushedSlice, pixels: bytes | memoryview, plan: StackPlan)
     where = f"{plan.key} channel {given.channel!r} z {given.z if given.HasField('z') else '?'}"
     if not given.HasField("z"):
         raise ConfigError("z is missing", where=where, do="give each slice its z, the first one too")
-    expected = plan.height * plan.width * np.dtype(plan.dtype).itemsize
+    height, width = plan.frame_shape
+    expected = height * width * np.dtype(plan.dtype).itemsize
     if len(pixels) != expected:
-        do = f"send {plan.height} x {plan.width} values of {plan.dtype}, row by row, little-endian"
+        do = f"send {height} x {width} values of {plan.dtype}, row by row, little-endian"
         raise ConfigError(f"{len(pixels)} bytes came, and the plan promised {expected}", where=where, do=do)
-    image = np.frombuffer(pixels, np.dtype(plan.dtype).newbyteorder("<")).reshape(plan.height, plan.width)
+    image = np.frombuffer(pixels, np.dtype(plan.dtype).newbyteorder("<")).reshape(height, width)
     image = image.astype(plan.dtype, copy=False)
     if given.HasField("crc32c") and crc32c(image) != given.crc32c:
         raise ConfigError("the pixels do not match their crc32c", where=where, do="send the slice again")
@@ -144,4 +145,4 @@ def _frame(given: wire.PushedSlice, pixels: bytes | memoryview, plan: StackPlan)
         do = "send what belongs to one image, and keep the rest beside the plate"
         raise ConfigError(f"its metadata are longer than {MAX_METADATA} letters", where=where, do=do)
     acquired_s = given.acquired_s if given.HasField("acquired_s") else time.time()
-    return Frame(plan.key, SliceIndex(given.channel, given.z), image, acquired_s, dict(given.metadata))
+    return Frame(plan.key, slice_index(given), image, acquired_s, dict(given.metadata))

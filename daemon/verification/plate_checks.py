@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.image_folder import images_root
+from spheroidd.acquisition.store.kept_raw import is_dropped
 from spheroidd.daemon.catalog import scored_from
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import OF_STACK, StackRow, parameters, stack_key
@@ -41,9 +42,10 @@ def stack_work(catalog: CatalogReader, data_dir: Path, row: StackRow) -> StackWo
         if ngff.stored_path(data_dir, row.plan).is_dir():
             stack = StackOnDisk(data_dir, row.plan)
             rows = _rows(catalog, row.key)
+            dropped = row.plan.raw is not None and is_dropped(data_dir, row.key)
             pieces = (
                 lambda: Checked(list(stack_metadata(stack))),
-                *image_work(stack, ledger),
+                *(() if dropped else image_work(stack, ledger)),
                 *label_work(stack, rows),
             )
         else:

@@ -27,6 +27,7 @@ def write_config(
     source: Mapping[str, Any] | None = None,
     min_free_gb: float = 0.0,
     page: bool = False,
+    keep_raw: str = "all",
     model: str = "threshold",
     **inference: Any,
 ) -> Path:
@@ -47,7 +48,7 @@ def write_config(
     }
     scoring = {"model": model, "normalisation": "plate", "threads": 1, **inference}
     lines = ["[data]", f"dir = {str(folder / 'data')!r}", "[plate]", f"name = {name!r}"]
-    lines += ["[store]", f"min_free_gb = {min_free_gb}"]
+    lines += ["[store]", f"min_free_gb = {min_free_gb}", f"keep_raw = {keep_raw!r}"]
     lines += ["[service]", f"http = {_toml(page)}", 'http_address = "127.0.0.1:0"']
     for section, table in (("source", settings), ("inference", scoring)):
         lines.append(f"[{section}]")

@@ -25,6 +25,7 @@ class Desk:
         return ()
 
     def related_without(self, excluded: object) -> None: ...
+    def drop_raw(self) -> None: ...
 
 
 @pytest.mark.parametrize("jump_s", [-3600.0, -1.5, 0.0, 3600.0])

@@ -10,7 +10,12 @@ import pytest
 import yaozarrs
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.kept_raw import is_dropped
 from spheroidd.acquisition.store.stack_files import read_stack
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.reconstruction.stored_raw import estimate_stored
+from spheroidd.daemon.web.live_images import LiveImages
+from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.faults.plate_runs import kill, run, spheroidd, start, write_config
@@ -20,8 +25,8 @@ PLATE = {"compounds": 0, "negative_controls": 1, "positive_controls": 0}
 N_FRAMES = 7 * 2 * 15
 
 
-def raw_plate(folder: Path, **raw) -> Path:
-    return write_config(folder, source={**FIELD, **PLATE, "raw": {"dose": 3.0, **raw}})
+def raw_plate(folder: Path, keep_raw: str = "all", **raw) -> Path:
+    return write_config(folder, source={**FIELD, **PLATE, "raw": {"dose": 3.0, **raw}}, keep_raw=keep_raw)
 
 
 def asked(config: Path, sql: str) -> list[tuple]:
@@ -56,6 +61,16 @@ def test_patterns_are_kept_with_their_quality_and_slices_with_their_modulation(f
     )
 
 
+def test_the_pattern_of_a_run_is_estimated_anew(finished: Path) -> None:
+    data = finished.parent / "data"
+    found = estimate_stored(data)
+    assert [(str(one.key), one.estimate.channel) for one in found] == [("P1/A01/0", "488"), ("P1/A01/0", "561")]
+    with CatalogReader.read_only(data) as catalog:
+        assert {one.estimate.channel: one.estimate for one in found} == catalog.sim_patterns("P1")[KEY]
+    with pytest.raises(ConfigError, match="no raw frames of well B02"):
+        estimate_stored(data, WellId(1, 1))
+
+
 def test_what_others_see_is_an_image_that_says_it_is_computed(finished: Path) -> None:
     data = finished.parent / "data"
     own = ngff.read_attributes(ngff.image_path(data, KEY))[ngff.OWN]
@@ -85,6 +100,41 @@ def test_a_killed_run_is_taken_up_and_gives_the_same(finished: Path, tmp_path: P
     assert asked(config, row) == asked(finished, row)
     images = [read_stack(one.parent / "data", KEY) for one in (config, finished)]
     np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.slow
+def test_a_replay_of_its_raw_frames_gives_the_same(finished: Path, tmp_path: Path) -> None:
+    done = spheroidd("replay", str(finished.parent / "data"), str(tmp_path / "data"), "--plain", "--model", "threshold")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = tmp_path / "config.toml"
+    for sql in (
+        "SELECT channel, z, crc32c FROM slices ORDER BY channel, z",
+        "SELECT live_um3, n_live, v_count, status FROM results",
+    ):
+        assert asked(again, sql) == asked(finished, sql)
+
+
+def test_raw_frames_that_are_not_kept_are_scored_again_from_their_slices(finished: Path, tmp_path: Path) -> None:
+    config = raw_plate(tmp_path, keep_raw="until_scored")
+    assert run(config) == 0, config.with_suffix(".log").read_text()
+    data = config.parent / "data"
+    assert is_dropped(data, KEY)
+    assert not list(ngff.raw_path(data, KEY).rglob("c/*"))
+    assert spheroidd("verify", str(data)).returncode == 0
+    row = "SELECT live_um3, n_live, v_count, status FROM results"
+    before = asked(config, row)
+    done = spheroidd("score", str(data))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert asked(config, row) == before == asked(finished, row)
+    assert asked(config, "SELECT count(*) FROM slices") == [(N_FRAMES,)]
+
+
+def test_the_stack_under_way_is_shown(finished: Path) -> None:
+    data = finished.parent / "data"
+    with CatalogReader.read_only(data) as catalog:
+        picture = LiveImages(data).live(catalog)
+    assert picture is not None
+    assert picture.n_slices == 14
 
 
 def _acked(config: Path) -> int:

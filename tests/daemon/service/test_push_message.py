@@ -1,6 +1,8 @@
 """Pushed messages read without copying their pixels: they say what protobuf's own parser says."""
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import google_crc32c
 import numpy as np
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.daemon.service import push_message
-from spheroidd.daemon.service.push_message import SMALL, PushMessage
+from spheroidd.daemon.service.messages import acknowledgement, progress_message, push_plan, slice_index, stack_plan
+from spheroidd.daemon.service.push_message import SMALL, PushMessage, slice_message
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.stack import LARGEST, Frame, SliceIndex, StackKey
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.sim_pattern import Beams, ChannelOptics, OtfKind, SimPattern
+from spheroidd.protocols.stack import LARGEST, Frame, RawIndex, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 BIG = SMALL + 7
@@ -156,3 +161,63 @@ def test_odd_addresses_do_no_harm():
     array = np.frombuffer(pixels, "<u2")
     assert crc32c(array) == google_crc32c.value(bytes(pixels))
     assert array.sum() == array.copy().sum()
+
+
+RAW = SimPattern(
+    3,
+    5,
+    ("angle", "z", "phase"),
+    Beams.THREE,
+    -1,
+    True,
+    100.0,
+    (12.0, 72.0, -48.0),
+    (("488", 0.3),),
+    (ChannelOptics("488", 515.0, 1.4), ChannelOptics("561", 617.0, 1.4, OtfKind.GAUSSIAN, 0.2)),
+)
+RAW_PLAN = StackPlan(StackKey("P1", WellId(0, 0)), ("488", "561"), 2, 32, 40, 0.125, 0.5, raw=RAW)
+
+
+@pytest.mark.parametrize("raw", [None, RAW, SimPattern(2, 3)])
+def test_a_plan_of_raw_frames_comes_back_as_it_was_promised(raw):
+    plan = replace(RAW_PLAN, raw=raw)
+    sent = wire.PushPlan.FromString(push_plan(plan).SerializeToString())
+    assert stack_plan(sent) == plan
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"n_phases": None}, "raw.n_phases is missing"),
+        ({"n_phases": 2}, "n_phases is 2"),
+        ({"beams": "four"}, "beams"),
+    ],
+)
+def test_a_pattern_that_cannot_be_is_refused(change, what):
+    message = push_plan(RAW_PLAN)
+    for name, value in change.items():
+        message.raw.ClearField(name) if value is None else setattr(message.raw, name, value)
+    with pytest.raises(ConfigError, match=what):
+        stack_plan(message)
+
+
+def test_a_raw_frame_is_named_by_its_angle_and_phase():
+    index = RawIndex("561", 1, 2, 4)
+    frame = Frame(RAW_PLAN.key, index, np.ones((16, 20), np.uint16), 1.0)
+    sent = PushMessage.parse(slice_message(frame)).slice
+    assert sent is not None
+    assert slice_index(sent) == index
+    (told,) = acknowledgement([(index, 7)]).acknowledged.slices
+    assert slice_index(told) == index
+    sent.ClearField("phase")
+    with pytest.raises(ConfigError, match="an angle and a phase"):
+        slice_index(sent)
+
+
+def test_what_is_missing_of_raw_frames_is_named_by_number():
+    held = {index: 1 for index in RAW_PLAN.indices() if index != RawIndex("488", 1, 0, 2)}
+    row = SimpleNamespace(state=SimpleNamespace(value="acquiring"), plan=RAW_PLAN)
+    first, second = progress_message(row, held).channels
+    assert (first.n_acknowledged, first.next_z, list(first.missing)) == (29, 17, [17])
+    assert RAW_PLAN.index_at("488", 17) == RawIndex("488", 1, 0, 2)
+    assert (second.n_acknowledged, list(second.missing)) == (30, [])
