@@ -1494,28 +1494,36 @@ class RawPattern(_message.Message):
         n_phases: _builtins.int | None = ...,
         order: _abc.Iterable[_builtins.str] | None = ...,
         beams: _builtins.str = ...,
-        reversed_steps: _builtins.bool = ...,
-        flip_y: _builtins.bool = ...,
+        reversed_steps: _builtins.bool | None = ...,
+        flip_y: _builtins.bool | None = ...,
         offset_adu: _builtins.float | None = ...,
         angles_deg: _abc.Iterable[_builtins.float] | None = ...,
         optics: _abc.Iterable[Global___RawOptics] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_flip_y", b"_flip_y", "_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "_reversed_steps", b"_reversed_steps", "flip_y", b"flip_y", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu", "reversed_steps", b"reversed_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "angles_deg", b"angles_deg", "beams", b"beams", "flip_y", b"flip_y", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu", "optics", b"optics", "order", b"order", "reversed_steps", b"reversed_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flip_y", b"_flip_y", "_n_angles", b"_n_angles", "_n_phases", b"_n_phases", "_offset_adu", b"_offset_adu", "_reversed_steps", b"_reversed_steps", "angles_deg", b"angles_deg", "beams", b"beams", "flip_y", b"flip_y", "n_angles", b"n_angles", "n_phases", b"n_phases", "offset_adu", b"offset_adu", "optics", b"optics", "order", b"order", "reversed_steps", b"reversed_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__flip_y: _TypeAlias = _typing.Literal["flip_y"]  # noqa: Y015
+    _WhichOneofArgType__flip_y: _TypeAlias = _typing.Literal["_flip_y", b"_flip_y"]  # noqa: Y015
     _WhichOneofReturnType__n_angles: _TypeAlias = _typing.Literal["n_angles"]  # noqa: Y015
     _WhichOneofArgType__n_angles: _TypeAlias = _typing.Literal["_n_angles", b"_n_angles"]  # noqa: Y015
     _WhichOneofReturnType__n_phases: _TypeAlias = _typing.Literal["n_phases"]  # noqa: Y015
     _WhichOneofArgType__n_phases: _TypeAlias = _typing.Literal["_n_phases", b"_n_phases"]  # noqa: Y015
     _WhichOneofReturnType__offset_adu: _TypeAlias = _typing.Literal["offset_adu"]  # noqa: Y015
     _WhichOneofArgType__offset_adu: _TypeAlias = _typing.Literal["_offset_adu", b"_offset_adu"]  # noqa: Y015
+    _WhichOneofReturnType__reversed_steps: _TypeAlias = _typing.Literal["reversed_steps"]  # noqa: Y015
+    _WhichOneofArgType__reversed_steps: _TypeAlias = _typing.Literal["_reversed_steps", b"_reversed_steps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flip_y) -> _WhichOneofReturnType__flip_y | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n_angles) -> _WhichOneofReturnType__n_angles | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n_phases) -> _WhichOneofReturnType__n_phases | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__offset_adu) -> _WhichOneofReturnType__offset_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reversed_steps) -> _WhichOneofReturnType__reversed_steps | None: ...
 
 Global___RawPattern: _TypeAlias = RawPattern  # noqa: Y015
 

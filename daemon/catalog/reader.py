@@ -329,6 +329,10 @@ class CatalogReader:
         with translated(self.path):
             return sim_rows.patterns(self._connection, plate)
 
+    def given_patterns(self, plate: str) -> dict[str, PatternEstimate]:
+        """The patterns that were known before a plate was imaged, by channel."""
+        return sim_rows.given(self.plate_config(plate))
+
     def sim_slices(self, plate: str) -> dict[StackKey, tuple[SliceModulation, ...]]:
         """How each slice of a plate's stacks was made of raw frames; other stacks are not among them."""
         with translated(self.path):

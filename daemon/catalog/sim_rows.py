@@ -17,6 +17,7 @@ from spheroidd.protocols.stack import StackKey
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+GIVEN = "given_patterns"  # key of a plate's configuration as it is kept
 SCHEMA = """
 CREATE TABLE sim_patterns (
   plate TEXT NOT NULL,
@@ -67,6 +68,18 @@ def patterns(connection: sqlite3.Connection, plate: str) -> dict[StackKey, dict[
     return found
 
 
+def with_given(config_json: str, given: Mapping[str, PatternEstimate]) -> str:
+    """A plate's configuration with the patterns that it names: their files may be gone when the plate is scored."""
+    found = json.loads(config_json)
+    return json.dumps({**found, GIVEN: {channel: asdict(one) for channel, one in given.items()}})
+
+
+def given(config_json: str) -> dict[str, PatternEstimate]:
+    """The patterns in a plate's configuration, by channel."""
+    found = json.loads(config_json).get(GIVEN, {})
+    return {channel: PatternEstimate.from_json(json.dumps(one)) for channel, one in found.items()}
+
+
 def put_slices(connection: sqlite3.Connection, key: StackKey, made: Sequence[SliceModulation], now_s: float) -> None:
     """Keep how a stack's slices were made, inside the caller's transaction; another replaces it."""
     values = {"slices": dump([asdict(one) for one in made]), "now": now_s}
@@ -90,6 +103,8 @@ def is_widefield(connection: sqlite3.Connection, key: StackKey) -> bool:
     made = slices(connection, key.plate, key).get(key, ())
     known = "SELECT DISTINCT channel FROM sim_patterns WHERE plate = ? AND usable"
     found = {row["channel"] for row in connection.execute(known, (key.plate,))}
+    for row in connection.execute("SELECT config_json FROM plates WHERE plate = ?", (key.plate,)):
+        found |= given(row["config_json"]).keys()
     return bool(made) and (not {one.channel for one in made} <= found or all(one.widefield for one in made))
 
 

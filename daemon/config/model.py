@@ -87,6 +87,20 @@ class StoreConfig(Section):
     )
 
 
+class SimConfig(Section):
+    """[sim]: what is known of the stripes beforehand, from a calibration slide."""
+
+    pattern_488: Path | None = Field(
+        default=None, description="file of `spheroidd sim estimate --json`; without it the plate's first stacks tell"
+    )
+    pattern_561: Path | None = Field(default=None, description="the same of the other colour")
+
+    def files(self) -> dict[str, Path]:
+        """The files by channel."""
+        named = {"488": self.pattern_488, "561": self.pattern_561}
+        return {channel: path for channel, path in named.items() if path is not None}
+
+
 class LimitsConfig(Section):
     """One channel's intensity limits: clip to low..high, then (value - mean) / sd."""
 
@@ -252,6 +266,7 @@ class Config(Section):
     plate: PlateConfig = PlateConfig()
     source: SerializeAsAny[BaseModel]
     store: StoreConfig = StoreConfig()
+    sim: SimConfig = SimConfig()
     inference: InferenceConfig = InferenceConfig()
     scoring: ScoringConfig = ScoringConfig()
     service: ServiceConfig = ServiceConfig()

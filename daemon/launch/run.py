@@ -24,6 +24,7 @@ from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import RunState, StackState
+from spheroidd.daemon.catalog.sim_rows import with_given
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import (
@@ -45,6 +46,7 @@ from spheroidd.daemon.pipeline.run_context import Inlet, NoInlet, RunContext
 from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.engines import scoring_pool
+from spheroidd.daemon.scoring.given_patterns import check_given, read_given
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.scoring.worker import WorkerSettings
@@ -109,7 +111,10 @@ def acquire_plate(
     with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map, plans = source.plate_map, source.plans()
         _tell_of_others(catalog, plate_map.name, console)
-        catalog.register_plate(plate_map, config.model_dump_json(), n_fields=_n_fields(config, plans))
+        given = {channel: read_given(path, channel) for channel, path in config.sim.files().items()}
+        check_given(given, plans if isinstance(plans, Sequence) else ())
+        kept = config.model_dump_json() if not given else with_given(config.model_dump_json(), given)
+        catalog.register_plate(plate_map, kept, n_fields=_n_fields(config, plans))
         known = {row.key: row for row in catalog.stacks(plate_map.name)}
         queue = PlanQueue(
             plans,

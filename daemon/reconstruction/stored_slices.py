@@ -82,6 +82,7 @@ def _plate_screen(plate: StoredSlices, *, each: bool) -> Iterator[RenderableType
     for key, by_channel in plate.patterns.items():
         for channel, estimate in by_channel.items():
             yield Text(f"{channel} in {key}: {estimate.verdict}", style="" if estimate.usable else "yellow")
+            yield from (Text(f"  {note}", style="dim") for note in estimate.notes)
     table = Table(title=f"plate {plate.plate}", box=None, pad_edge=False, header_style="bold")
     named = ("well", "channel", "z", "method", "modulation", "contrast")
     summed = ("well", "channel", "SIM", "partial", "widefield", "SIM up to um")

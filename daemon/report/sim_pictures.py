@@ -35,7 +35,8 @@ def widefield_beside_sim(
     stacks = [key for key in chosen if key in made and not is_dropped(data_dir, key)]
     if not stacks:
         return (), ("widefield beside SIM: no raw frames of these wells were kept",)
-    found = plate_patterns(catalog.sim_patterns(plate), catalog.plan(stacks[0]).channels, lambda: True) or {}
+    given = catalog.given_patterns(plate)
+    found = plate_patterns(catalog.sim_patterns(plate), catalog.plan(stacks[0]).channels, lambda: True, given) or {}
     drawings, unread = [], []
     for channel, by_turn in ((LIVE_CHANNEL, stacks), (DEAD_CHANNEL, [*stacks[1:2], *stacks])):
         pattern = found.get(channel)

@@ -1,10 +1,12 @@
 """Which pattern a plate's raw frames are read with: found in its first stored stacks, the same for every stack after.
 
-What it is follows from the catalog alone: the first usable estimate of each colour, by the order in which they were
-found. Stacks wait until each colour has one, or MAX_ASKED stacks were asked, or no other can be.
+What it is follows from the catalog alone: the pattern that the configuration gives, or the first usable estimate of
+each colour, by the order in which they were found. Stacks wait until each colour has one, or MAX_ASKED stacks were
+asked, or no other can be.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.sim_pattern import PatternEstimate
@@ -15,10 +17,16 @@ Asked = Mapping[StackKey, Mapping[str, PatternEstimate]]
 
 
 def plate_patterns(
-    asked: Asked, channels: Sequence[str], none_left: Callable[[], bool]
+    asked: Asked,
+    channels: Sequence[str],
+    none_left: Callable[[], bool],
+    given: Mapping[str, PatternEstimate] = MappingProxyType({}),
 ) -> dict[str, PatternEstimate | None] | None:
-    """The pattern of each colour, None for one that goes on in widefield; None as long as that is open."""
-    found = {channel: _first(asked, channel) for channel in channels}
+    """The pattern of each colour, None for one that goes on in widefield; None as long as that is open.
+
+    One that was `given` needs no stack to be asked.
+    """
+    found = {channel: given.get(channel) or _first(asked, channel) for channel in channels}
     if all(found.values()) or len(asked) >= MAX_ASKED or none_left():
         return found
     return None

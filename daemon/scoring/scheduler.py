@@ -20,6 +20,7 @@ from spheroidd.acquisition.store.kept_raw import drop_raw
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState, stack_key
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.given_patterns import not_there
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
 from spheroidd.daemon.scoring.plate_patterns import doubts, plate_patterns
@@ -92,6 +93,7 @@ class ScoringScheduler:
         self._lights: dict[StackKey, StackLight] = {}
         self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
         self._rollbacks = catalog.rollbacks
+        self._given = catalog.given_patterns(plate_map.name)
         self._dropped: set[StackKey] = set()  # whose raw frames are deleted
         self._not_droppable: set[StackKey] = set()
         self._read()
@@ -208,7 +210,7 @@ class ScoringScheduler:
         wells: tuple[tuple[WellId, Treatment], ...] = ()
         if row.plan.raw is not None:
             asked = self._catalog.sim_patterns(self._plate)
-            patterns = plate_patterns(asked, row.plan.channels, self._no_more_raw)
+            patterns = plate_patterns(asked, row.plan.channels, self._no_more_raw, self._given)
             if patterns is None:
                 may_be_asked = row.complete and row.key not in asked
                 return ScoreJob(row.key, kind, None, self._settings.tolerance) if may_be_asked else None
@@ -244,6 +246,7 @@ class ScoringScheduler:
         if answer.slices:
             self._catalog.put_sim_slices(answer.key, answer.slices)
             self._tell_of_patterns(self._catalog.plan(answer.key).channels)
+            self._tell_of_given(answer)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
             if row.state is StackState.SCORING:
@@ -280,8 +283,16 @@ class ScoringScheduler:
 
     def _tell_of_patterns(self, channels: Sequence[str]) -> None:
         asked = self._catalog.sim_patterns(self._plate)
-        for error in doubts(plate_patterns(asked, channels, self._no_more_raw), asked, self._plate):
+        found = plate_patterns(asked, channels, self._no_more_raw, self._given)
+        for error in doubts(found, asked, self._plate):
             self._catalog.raise_fault(FaultCode.SIM_PATTERN, error)
+
+    def _tell_of_given(self, answer: Scored) -> None:
+        lost = not_there(self._given, answer.slices)
+        if lost:
+            what = f"the given pattern of {' and '.join(lost)} is in no slice, and the stack is widefield"
+            do = "calibrate anew, or leave [sim] out; `spheroidd sim estimate DATA` says which pattern there is"
+            self._catalog.raise_fault(FaultCode.SIM_PATTERN, StackError(what, where=str(answer.key), do=do))
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""

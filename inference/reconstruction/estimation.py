@@ -16,7 +16,7 @@ from spheroidd.inference.reconstruction.otf import Floats
 from spheroidd.inference.reconstruction.peak_search import Correlation, Peak
 from spheroidd.inference.reconstruction.separation import unmixing
 from spheroidd.inference.reconstruction.tapered import Plane, TaperedSlices
-from spheroidd.inference.reconstruction.verdicts import judge, order_verdict
+from spheroidd.inference.reconstruction.verdicts import judge, order_verdict, uneven_light
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.sim_pattern import AngleEstimate, OrderEstimate, PatternEstimate, SimPattern
 
@@ -56,6 +56,7 @@ def estimate_pattern(
     found = [_find_angle(ready, angle, reach) for angle in range(pattern.n_angles)]
     angles = tuple(_estimate_of(angle, one) for angle, one in enumerate(found))
     doubts, notes = judge(pattern, angles, [one.peaks for one in found])
+    notes += uneven_light(ready.brightness)
     electrons = ready.electrons
     wiener = _WIENER_AT_ONE_ELECTRON / math.sqrt(electrons) if electrons else _LEAST_WIENER
     wiener = min(max(wiener, _LEAST_WIENER), _MOST_WIENER)

@@ -37,6 +37,7 @@ class TaperedSlices:
     x_um: Floats
     interior: NDArray[np.float32]
     electrons: float | None
+    brightness: Floats  # (angle, phase): each frame's light over the median of its angle's
 
     @classmethod
     def of(cls, slices: NDArray[Any], pattern: SimPattern, channel: str, pixel_um: float) -> "TaperedSlices":
@@ -80,6 +81,7 @@ class TaperedSlices:
             _from_centre(slices.shape[4], columns) * pixel_um,
             np.outer(_inside(height), _inside(width)),
             electrons,
+            np.median(light / np.median(light, axis=2, keepdims=True), axis=0),
         )
 
     @property

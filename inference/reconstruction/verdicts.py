@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spheroidd.inference.reconstruction.frame_phases import BandFit
 from spheroidd.inference.reconstruction.peak_search import Peak
 from spheroidd.protocols.sim_pattern import AngleEstimate, SimPattern
@@ -15,6 +18,7 @@ SECOND_SHARE = 0.15  # of the first peak: a second one this high is another patt
 STATED_ANGLE_DEG = 5.0
 MOST_MODULATION = 1.15
 UNEVEN_STEP_DEG = 15.0
+UNEVEN_LIGHT = 0.03
 
 
 def order_verdict(peak: Peak, fit: BandFit) -> tuple[bool, str]:
@@ -101,11 +105,29 @@ def _steps(one: AngleEstimate, pattern: SimPattern) -> list[str]:
     if not one.phases_measured:
         return []
     step = pattern.step_sign * 360 / pattern.n_phases
-    off = [(b - a - step + 180) % 360 - 180 for a, b in zip(one.phases_deg, one.phases_deg[1:], strict=False)]
-    worst = max(off, key=abs, default=0.0)
-    if abs(worst) < UNEVEN_STEP_DEG:
+    taken = [(b - a + 180) % 360 - 180 for a, b in zip(one.phases_deg, one.phases_deg[1:], strict=False)]
+    same = [n for n, turn in enumerate(taken) if abs(turn) < UNEVEN_STEP_DEG]
+    if same:
+        pairs = " and ".join(f"{n} and {n + 1}" for n in same)
+        why = "the pattern was stuck, or a frame came twice"
+        return [f"angle {one.angle}: phases {pairs} are the same: {why}; the image is made of the others as well"]
+    off = [(turn - step + 180) % 360 - 180 for turn in taken]
+    worst = max(range(len(off)), key=lambda n: abs(off[n]), default=0)
+    if not off or abs(off[worst]) < UNEVEN_STEP_DEG:
         return []
-    return [f"angle {one.angle}: its phases do not step evenly (one step is off by {worst:.0f} degrees)"]
+    between = f"the step from {worst} to {worst + 1} is off by {off[worst]:.0f} degrees"
+    return [f"angle {one.angle}: its phases do not step evenly ({between}); they are used as they were measured"]
+
+
+def uneven_light(brightness: NDArray[np.float64]) -> list[str]:
+    """Frames (angle, phase) with more or less light than their angle's others: evened out, but worth knowing."""
+    return [
+        f"angle {angle} phase {phase} has {abs(share - 1):.0%} {'more' if share > 1 else 'less'} light than its "
+        "angle's other frames: evened out"
+        for angle, of_angle in enumerate(brightness.tolist())
+        for phase, share in enumerate(of_angle)
+        if abs(share - 1) > UNEVEN_LIGHT
+    ]
 
 
 def _stated(pattern: SimPattern, angles: Sequence[AngleEstimate]) -> tuple[list[str], list[str]]:

@@ -28,6 +28,7 @@ def write_config(
     min_free_gb: float = 0.0,
     page: bool = False,
     keep_raw: str = "all",
+    sim: Mapping[str, str] | None = None,
     model: str = "threshold",
     **inference: Any,
 ) -> Path:
@@ -50,7 +51,7 @@ def write_config(
     lines = ["[data]", f"dir = {str(folder / 'data')!r}", "[plate]", f"name = {name!r}"]
     lines += ["[store]", f"min_free_gb = {min_free_gb}", f"keep_raw = {keep_raw!r}"]
     lines += ["[service]", f"http = {_toml(page)}", 'http_address = "127.0.0.1:0"']
-    for section, table in (("source", settings), ("inference", scoring)):
+    for section, table in (("source", settings), ("inference", scoring), ("sim", sim or {})):
         lines.append(f"[{section}]")
         lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
     folder.mkdir(parents=True, exist_ok=True)

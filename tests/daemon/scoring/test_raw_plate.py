@@ -25,8 +25,8 @@ PLATE = {"compounds": 0, "negative_controls": 1, "positive_controls": 0}
 N_FRAMES = 7 * 2 * 15
 
 
-def raw_plate(folder: Path, keep_raw: str = "all", **raw) -> Path:
-    return write_config(folder, source={**FIELD, **PLATE, "raw": {"dose": 3.0, **raw}}, keep_raw=keep_raw)
+def raw_plate(folder: Path, keep_raw: str = "all", sim: dict | None = None, **raw) -> Path:
+    return write_config(folder, source={**FIELD, **PLATE, "raw": {"dose": 3.0, **raw}}, keep_raw=keep_raw, sim=sim)
 
 
 def asked(config: Path, sql: str) -> list[tuple]:
@@ -114,10 +114,17 @@ def test_a_replay_of_its_raw_frames_gives_the_same(finished: Path, tmp_path: Pat
         assert asked(again, sql) == asked(finished, sql)
 
 
-def test_raw_frames_that_are_not_kept_are_scored_again_from_their_slices(finished: Path, tmp_path: Path) -> None:
-    config = raw_plate(tmp_path, keep_raw="until_scored")
+def test_frames_of_a_given_pattern_that_are_not_kept_are_scored_again_from_their_slices(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The pattern is that of another run of the same plate, so that everything comes out the same."""
+    known = tmp_path / "pattern.json"
+    known.write_text(spheroidd("sim", "estimate", str(finished.parent / "data"), "--json").stdout)
+    given = {f"pattern_{channel}": str(known) for channel in ("488", "561")}
+    config = raw_plate(tmp_path, keep_raw="until_scored", sim=given)
     assert run(config) == 0, config.with_suffix(".log").read_text()
     data = config.parent / "data"
+    assert asked(config, "SELECT count(*) FROM sim_patterns") == [(0,)]  # no stack was asked
     assert is_dropped(data, KEY)
     assert not list(ngff.raw_path(data, KEY).rglob("c/*"))
     assert spheroidd("verify", str(data)).returncode == 0
