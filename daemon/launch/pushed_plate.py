@@ -40,7 +40,11 @@ def push_plate(data: Path, options: PlateOptions, *, pace: str, faults: Sequence
     ):
         plans = list(source.plans())
         whole = [plan for plan in plans if _push(daemon, source, plan, console)]
-        daemon.call(daemon.stub.FinishPush, wire.FinishPushRequest(plate=plate, lease=daemon.lease))
+        try:
+            daemon.call(daemon.stub.FinishPush, wire.FinishPushRequest(plate=plate, lease=daemon.lease))
+        except RefusedError:  # a plate that is whole may have ended by itself
+            if len(whole) < len(plans):
+                raise
     console.print(f"{len(whole)} of {len(plans)} wells pushed whole.", highlight=False)
     return 0 if len(whole) == len(plans) else 1
 

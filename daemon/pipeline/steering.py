@@ -248,8 +248,9 @@ class Steering:
         return f"{n} stacks of plate {self._plate} are scored again"
 
     def _finish_push(self) -> str:
-        self._acquiring()
-        self._inlet.finish()
+        if not (self._inlet.pushes and self._scheduler.source_finished and self._aborted is None):
+            self._acquiring()
+            self._inlet.finish()  # else the last well came first: then this was known
         return f"no more stacks of plate {self._plate} are awaited"
 
     # -- what orders are checked against ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from spheroidd.daemon.service.push_client import push_stack
 from spheroidd.daemon.service.push_message import slice_message
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.plate import PlateWell
 from spheroidd.protocols.plate_map_file import write_plate_map
 from spheroidd.protocols.stack import StackPlan
@@ -293,7 +293,8 @@ def _push_all(data: Path) -> bool:
         for plan in emulated.plans():
             n_wanted += plan.n_slices
             n += sum(1 for _ in push_stack(daemon, plan, partial(emulated.frames, plan), 60.0))
-        daemon.call(daemon.stub.FinishPush, wire.FinishPushRequest(plate="P1"))
+        with suppress(RefusedError):  # the plate is whole, and may have ended by itself
+            daemon.call(daemon.stub.FinishPush, wire.FinishPushRequest(plate="P1"))
     return n == n_wanted
 
 

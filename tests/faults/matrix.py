@@ -10,6 +10,7 @@ or a daemon hung.
 import argparse
 import contextlib
 import datetime
+import json
 import math
 import os
 import random
@@ -21,8 +22,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -254,7 +256,8 @@ def rows() -> Iterator[Row]:
     for point in POINTS:
         for when in ("kill-before", "kill-after"):
             name = f"kill -9 {when.removeprefix('kill-')} {point}"
-            yield Row("kill", name, 3, lambda t, point=point, when=when: interposed(t, point, when))
+            few = 6 if point.startswith("file") else 40  # so many of them a plate has
+            yield Row("kill", name, 3, lambda t, p=point, when=when, few=few: interposed(t, p, when, latest=few))
     for point in ("shard-write", "shard-sync", "shard-rename"):
         name = f"worker killed before its {point.replace('shard', 'masks')}"
         yield Row("worker", name, 2, lambda t, p=point: interposed(t, p, "kill-before", where="worker", latest=6))
@@ -384,23 +387,37 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) * 3 // 2), help="trials at a time")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same faults")
     parser.add_argument("--out", type=Path, help="write the table here as Markdown")
+    parser.add_argument("--state", type=Path, help="keep what was done here, and go on from it where it is there")
     options = parser.parse_args()
     chosen = [row for row in rows() if options.only in f"{row.kind} {row.name}"]
     if options.short:
         chosen = [row for row in chosen if row.name in SHORT]
     share = 0.0 if options.short else options.share
     lines = [Line(row, max(1, math.ceil(row.times * share))) for row in chosen]
+    if options.state and options.state.exists():
+        _restore(lines, json.loads(options.state.read_text(encoding="utf-8")))
 
     def tell(line: Line) -> None:
         if line.over or line.bad:
             print(line, flush=True)
         if options.out:  # each time: what ended this run in some other way leaves what was done
             options.out.write_text(document(lines, options.seed), encoding="utf-8")
+        if options.state:
+            kept = {line.row.name: [asdict(verdict) for verdict in line.verdicts] for line in lines}
+            options.state.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
     _carry_out(lines, options, tell)
     bad = sum(line.bad for line in lines)
     print(f"{summary(lines)}, seed {options.seed}: {'nothing lost, nothing wrong' if not bad else f'{bad} BAD'}")
     return int(bad > 0)
+
+
+def _restore(lines: list[Line], kept: dict[str, list[dict[str, Any]]]) -> None:
+    """What an earlier run did; a fault that it did not reach is tried again."""
+    for line in lines:
+        found = [Verdict(**each) for each in kept.get(line.row.name, [])]
+        line.verdicts = [verdict for verdict in found if verdict.happened]
+        line.begun = len(line.verdicts)
 
 
 def _carry_out(lines: list[Line], options: argparse.Namespace, tell: Callable[[Line], None]) -> None:

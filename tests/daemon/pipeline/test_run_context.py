@@ -54,6 +54,13 @@ def test_pushed_slices_end_when_the_order_to_finish_is_carried_out(tmp_path: Pat
     assert inlet.next_plan(lambda: False) is None
 
 
+def test_to_finish_a_plate_whose_last_well_has_come_is_no_fault(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, inlet=PushInlet())
+    bench.steering._scheduler.source_finished = True
+    with bench.catalog:
+        assert "no more stacks" in bench.steering._carry_out(FinishPush(who="ann"))
+
+
 def test_an_inbox_that_is_empty_is_still_the_one_that_was_given() -> None:
     orders = Inbox()
     assert RunContext(orders).orders is orders

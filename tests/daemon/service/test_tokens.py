@@ -150,3 +150,12 @@ def test_only_an_admin_takes_the_controls_by_force(time: Time) -> None:
 def test_a_lease_has_a_sensible_length(seconds: float) -> None:
     with pytest.raises(ConfigError):
         ControlLease().take(OPERATOR, "Ann", seconds, "", force=False)
+
+
+def test_a_digest_that_is_no_ascii_is_nobodys(tokens: TokenFile) -> None:
+    token = tokens.create("ann", Role.VIEWER, 3600)
+    content = json.loads(tokens.path.read_text())
+    content["tokens"][0]["sha256"] = "é" + content["tokens"][0]["sha256"][1:]
+    tokens.path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(UnknownCallerError):
+        tokens.authenticate(token)
