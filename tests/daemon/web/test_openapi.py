@@ -23,6 +23,7 @@ OPERATIONS = {
     for verb, operation in verbs.items()
 }
 UNARY = [name for name in OPERATIONS if not name.startswith("Watch")]
+STREAMS = [name for name in OPERATIONS if name.startswith("Watch")]
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,41 @@ def test_the_streams_are_there_too() -> None:
     for name in streams:
         content = OPERATIONS[name][2]["responses"]["200"]["content"]
         assert list(content) == ["text/event-stream"]
+
+
+def test_every_operation_is_asked_here() -> None:
+    assert {*UNARY, *STREAMS} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_begins_or_is_refused_as_it_says(client: Client, name: str) -> None:
+    """The head of the answer is what counts: a stream of events has no end to wait for."""
+    import requests
+    import schemathesis
+
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    verb, path, operation = OPERATIONS[name]
+    codes: set[int] = set()
+    for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+
+        @settings(
+            max_examples=12,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=schema[path][verb].as_strategy(generation_mode=mode))
+        def ask(case: "schemathesis.Case") -> None:
+            said = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{client.port}")
+            with requests.request(**said, stream=True, timeout=20) as answer:
+                told = operation["responses"].get(str(answer.status_code), operation["responses"].get("default"))
+                assert told is not None, f"{answer.status_code} is not in the document"
+                kind = answer.headers["content-type"].partition(";")[0]
+                assert kind in told["content"], f"{kind} with {answer.status_code}"
+                codes.add(answer.status_code)
+
+        ask()
+    assert 200 in codes
+    assert max(codes) < 500
