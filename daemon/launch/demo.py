@@ -23,7 +23,16 @@ CONTROLS = {"negative_controls": 6, "positive_controls": 6}  # fewer give no ver
 # illumination, of which there are 15 for each slice and colour.
 PRESETS: dict[str, dict[str, object]] = {
     "demo": {"preset": "demo", "compounds": 2, "doses": 6, **CONTROLS},
-    "sim": {"preset": "sim", "n_z": 16, "z_step_um": 2.5, "compounds": 1, "doses": 6, **CONTROLS, "raw": {}},
+    "sim": {
+        "preset": "sim",
+        "n_z": 24,
+        "z_step_um": 1.5,
+        "slice_period_s": 0.4,
+        "compounds": 1,
+        "doses": 6,
+        **CONTROLS,
+        "raw": {},
+    },
 }
 
 

@@ -1,8 +1,8 @@
 """Which pattern a plate's raw frames are read with: found in its first stored stacks, the same for every stack after.
 
-What it is follows from the catalog alone: the pattern that the configuration gives, or the first usable estimate of
-each colour, by the order in which they were found. Stacks wait until each colour has one, or MAX_ASKED stacks were
-asked, or no other can be.
+What it is follows from the catalog alone: the pattern that the configuration gives, or the surest usable estimate of
+each colour. Stacks wait until each colour has one that is sure enough, or MAX_ASKED stacks were asked, or no other can
+be.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,9 @@ from spheroidd.protocols.sim_pattern import PatternEstimate
 from spheroidd.protocols.stack import StackKey
 
 MAX_ASKED = 3
+# Peak over median, in the weakest angle, of an estimate for which no other stack is asked. A colour with little light
+# in the first well was found .12 degrees off at 49, and within .02 at 2000.
+SURE = 300.0
 Asked = Mapping[StackKey, Mapping[str, PatternEstimate]]
 
 
@@ -26,8 +29,10 @@ def plate_patterns(
 
     One that was `given` needs no stack to be asked.
     """
-    found = {channel: given.get(channel) or _first(asked, channel) for channel in channels}
-    if all(found.values()) or len(asked) >= MAX_ASKED or none_left():
+    found = {channel: given.get(channel) or _surest(asked, channel) for channel in channels}
+    known = (one is not None and (channel in given or sureness(one) > SURE) for channel, one in found.items())
+    sure = all(known)
+    if sure or len(asked) >= MAX_ASKED or none_left():
         return found
     return None
 
@@ -42,6 +47,13 @@ def doubts(found: Mapping[str, PatternEstimate | None] | None, asked: Asked, pla
         yield StackError(f"{what} ({'; '.join(why)})", where=plate, do=do)
 
 
-def _first(asked: Asked, channel: str) -> PatternEstimate | None:
-    usable = (said[channel] for said in asked.values() if channel in said and said[channel].usable)
-    return next(usable, None)
+def _surest(asked: Asked, channel: str) -> PatternEstimate | None:
+    usable = [said[channel] for said in asked.values() if channel in said and said[channel].usable]
+    return max(usable, key=sureness, default=None)  # of equals the first
+
+
+def sureness(estimate: PatternEstimate) -> float:
+    """The peak over median of the weakest angle, by its best trusted order."""
+    return min(
+        max((order.peak_to_median for order in one.orders if order.trusted), default=0.0) for one in estimate.angles
+    )

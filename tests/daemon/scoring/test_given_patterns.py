@@ -20,7 +20,7 @@ from spheroidd.protocols.sim_pattern import (
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
-ORDER = OrderEstimate(1, 0.8, 0.01, 300.0, True, "found")
+ORDER = OrderEstimate(1, 0.8, 0.01, 1000.0, True, "found")
 ANGLES = tuple(AngleEstimate(n, 1.75, 12.0 + 60 * n, (0, 72, 144, -144, -72), True, (ORDER,)) for n in range(3))
 KNOWN = PatternEstimate("raw", 0.25, 6, ANGLES, 0.12, 100.0)
 PLAN = StackPlan(StackKey("P1", WellId(0, 0)), ("488", "561"), 2, 64, 64, 0.125, 0.5, raw=SimPattern())
@@ -84,3 +84,31 @@ def test_a_given_pattern_that_is_in_no_slice_is_missed() -> None:
     dead = [SliceModulation("488", z, ((0.0,),), ((1.0,),), ((False,),)) for z in range(2)]
     live = [SliceModulation("561", z, ((0.5,),), ((9.0,),), ((z == 1,),)) for z in range(2)]
     assert not_there({"488": KNOWN, "561": KNOWN}, [*dead, *live]) == ["488"]
+
+
+def estimate(channel: str, peak: float, *, usable: bool = True) -> PatternEstimate:
+    order = replace(ORDER, peak_to_median=peak)
+    angles = (*ANGLES[:2], replace(ANGLES[2], orders=(order,)))
+    return replace(KNOWN, channel=channel, angles=angles, doubts=() if usable else ("no",))
+
+
+KEYS = [StackKey("P1", WellId(0, n)) for n in range(3)]
+STRONG, FAINT, FAINTER = estimate("561", 290.0), estimate("561", 60.0), estimate("561", 40.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "none_left", "decided"),
+    [
+        ([estimate("561", 301.0)], False, estimate("561", 301.0)),
+        ([FAINT], False, "open"),
+        ([FAINT], True, FAINT),
+        ([FAINT, STRONG], False, "open"),
+        ([FAINT, STRONG, FAINTER], False, STRONG),
+        ([estimate("561", 900.0, usable=False), FAINTER, FAINT], False, FAINT),
+        ([estimate("561", 900.0, usable=False)] * 3, False, None),
+    ],
+)
+def test_the_surest_estimate_is_used_and_a_faint_one_has_more_stacks_asked(said, none_left: bool, decided) -> None:
+    asked = {key: {"561": one} for key, one in zip(KEYS, said, strict=False)}
+    found = plate_patterns(asked, ("561",), lambda: none_left)
+    assert found == (None if decided == "open" else {"561": decided})

@@ -11,7 +11,7 @@ CHANNELS = ("488", "561")
 
 
 def estimate(channel: str, usable: bool, n: int) -> PatternEstimate:
-    order = OrderEstimate(1, 0.7, 0.01, 80.0, usable, "found" if usable else "not found")
+    order = OrderEstimate(1, 0.7, 0.01, 800.0, usable, "found" if usable else "not found")
     return PatternEstimate(channel, 0.25, n, (AngleEstimate(0, 1.7, 12.0, (0.0, 120.0, 240.0), False, (order,)),), 0.1)
 
 
@@ -38,7 +38,7 @@ def asked(*stacks: str) -> dict[StackKey, dict[str, PatternEstimate]]:
         ((), True, (None, None)),
     ],
 )
-def test_the_first_usable_estimate_of_each_colour_is_the_plates(stacks, none_left, found):
+def test_the_first_sure_estimate_of_each_colour_is_the_plates(stacks, none_left, found):
     patterns = plate_patterns(asked(*stacks), CHANNELS, lambda: none_left)
     told = patterns and tuple(patterns[c] and patterns[c].n_slices for c in CHANNELS)
     assert told == found
