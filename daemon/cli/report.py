@@ -17,6 +17,9 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     pdf: Annotated[Path | None, typer.Option("--pdf", metavar="FILE", help="Write a PDF too.")] = None,
     plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+    compound_pages: Annotated[
+        bool, typer.Option("--compound-pages", help="A page for each compound too, over all patients and plates.")
+    ] = False,
     who: Annotated[str | None, typer.Option(help="Who reports; without it $SPHEROIDD_USER or this account.")] = None,
 ) -> int:
     """Write a report: plate maps, controls, dose response, images, quality, provenance. One HTML file, nothing else."""
@@ -24,7 +27,7 @@ def report(
         raise ConfigError("HTML and PDF have the same name", where=str(pdf), do="give -o and --pdf different files")
     from spheroidd.daemon.report.writer import write_report
 
-    written = write_report(data, out, pdf, plate=plate, command=_command(), who=who)
+    written = write_report(data, out, pdf, plate=plate, command=_command(), who=who, compound_pages=compound_pages)
     for file in written.files:
         typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if written.not_recorded:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from spheroidd.daemon.analysis.sim_depth import ChannelDepth
 from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report.document import CompoundContent
 from spheroidd.daemon.report.heatmap import plate_format
 
 
@@ -71,6 +72,26 @@ def curves(plate: PlateContent) -> str:
         "of the fit); blue: untreated wells, which take part in the fit at dose 0; line: fitted log-logistic curve, "
         "drawn over the tested doses only; tint: its 95 % interval; diamond and bar: IC50 and its interval; "
         "dashed: half of the untreated median."
+    )
+
+
+def compound(of: CompoundContent) -> str:
+    """Of the curves of one compound."""
+    n = len(of.curves)
+    which = "The curve" if n == 1 else f"The {n} curves"
+    return f"{which} of {of.name}, one for each patient and plate: points, marks and lines as in the plates' figures."
+
+
+def compound_fits() -> str:
+    """Of what is known of one compound's curves."""
+    return "What is known of each curve; the columns are those of the plates' tables."
+
+
+def doses() -> str:
+    """Of the responses behind a compound's curves."""
+    return (
+        "Viability in percent of the untreated, dose by dose: of the wells that take part in the fit, and why others "
+        "do not."
     )
 
 

@@ -30,10 +30,10 @@ STEPS = 72
 TITLE_LETTERS = 40
 
 
-def curve_plot(curve: CurveOfPlate) -> Drawing:
+def curve_plot(curve: CurveOfPlate, *, with_plate: bool = False) -> Drawing:
     """The plot of one curve; its second line says in words what is known of the IC50."""
     doses = tested_doses(curve)
-    title = curve_title(curve)
+    title = curve_title(curve) + (f" · {curve.plate}" if with_plate else "")
     said = words.ic50(curve.fit, doses)
     shapes: list[Shape] = [
         Text(LEFT, 8, words.shortened(title, TITLE_LETTERS), 6.8, bold=True),

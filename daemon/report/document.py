@@ -27,11 +27,21 @@ class Report:
     version: str
     plates: tuple[PlateContent, ...]
     facts: Facts
+    compound_pages: bool = False  # a chapter for each compound, over all patients and plates
 
     @property
     def curves(self) -> list[CurveOfPlate]:
         """The curves of all its plates."""
         return [curve for plate in self.plates for curve in plate.curves]
+
+
+@dataclass(frozen=True, slots=True)
+class CompoundContent:
+    """One compound: its curves, of every patient and plate. `with_plate` where the report has several plates."""
+
+    name: str
+    curves: tuple[CurveOfPlate, ...]
+    with_plate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +147,15 @@ class ShownSection:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """Sections that belong together; on paper a chapter with a heading begins a page. `anchor` is its name in links."""
+    """Sections that belong together. `anchor` is its name in links.
+
+    On paper a chapter with a heading begins a page where it has a `page_of_its_own`, or less than a third is left.
+    """
 
     anchor: str
     heading: str
     sections: tuple[ShownSection, ...]
+    page_of_its_own: bool = False
 
 
 def is_machine_text(name: str) -> bool:

@@ -6,8 +6,8 @@ the same shapes on a page. Texts are escaped here and nowhere earlier.
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
@@ -110,6 +110,28 @@ class Drawing:
 
     def __html__(self) -> Markup:
         return svg(self)
+
+
+def enlarged(drawing: Drawing, k: float) -> Drawing:
+    """The drawing k times as large, lines and letters too."""
+    return replace(
+        drawing,
+        width=k * drawing.width,
+        height=k * drawing.height,
+        shapes=tuple(_enlarged(shape, k) for shape in drawing.shapes),
+    )
+
+
+_LENGTHS = ("x", "y", "x1", "y1", "x2", "y2", "width", "height", "line", "radius", "size")
+
+
+def _enlarged(shape: Shape, k: float) -> Shape:
+    new: dict[str, Any] = {name: k * getattr(shape, name) for name in _LENGTHS if hasattr(shape, name)}
+    if isinstance(shape, Path):
+        new["points"] = [(k * x, k * y) for x, y in shape.points]
+    if isinstance(shape, Line | Path) and shape.dash:
+        new["dash"] = (k * shape.dash[0], k * shape.dash[1])
+    return replace(shape, **new)
 
 
 def svg(drawing: Drawing) -> Markup:

@@ -1,7 +1,7 @@
-"""Fonts of the PDF. Helvetica, which every reader has, writes Western names; others need a font of this computer.
+"""Fonts of the PDF: Bitstream Vera, which reportlab brings along, and for other letters a font of this computer.
 
-A PDF must bring or name a font for every letter, where a browser finds its own. Letters that neither Helvetica nor any
-font found here can write become "?"; the HTML shows them.
+They are embedded, so that a page looks the same wherever it is read. A letter that no font found here can write becomes
+"?"; the HTML shows it. Only Chinese, Japanese and Korean without a font file are left to the reader's own fonts.
 """
 
 import os
@@ -15,7 +15,8 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFError, TTFont
 
-PLAIN, BOLD, MONO = "Helvetica", "Helvetica-Bold", "Courier"
+PLAIN, BOLD = "Vera", "VeraBd"
+SIZE = 0.9  # Vera's letters are larger than their size says: with this they are as large as Helvetica's
 UNKNOWN_LETTER = "?"
 # Wide ranges first; the first that has a letter writes it.
 _FILES = (
@@ -34,6 +35,16 @@ _FILES = (
 _ASIAN = (("STSong-Light", "gb2312"), ("HeiseiKakuGo-W5", "shift_jis"), ("HYGothic-Medium", "euc_kr"))
 
 
+def _own(name: str) -> frozenset[int]:
+    """Register a font of reportlab's; the letters that it has."""
+    font = TTFont(name, f"{name}.ttf")
+    pdfmetrics.registerFont(font)
+    return frozenset(font.face.charToGlyph)
+
+
+_OWN = {name: _own(name) for name in (PLAIN, BOLD)}
+
+
 def runs(text: str, font: str = PLAIN) -> Iterator[tuple[str, str]]:
     """A text in pieces, each with the font that can write it."""
     for name, letters in groupby(text, lambda letter: _font_of(letter, font)):
@@ -42,13 +53,13 @@ def runs(text: str, font: str = PLAIN) -> Iterator[tuple[str, str]]:
 
 
 def width(text: str, size: float, font: str = PLAIN) -> float:
-    """How wide a text is, in points."""
+    """How wide a text of a font's own size is, in points."""
     return sum(pdfmetrics.stringWidth(piece, name, size) for piece, name in runs(text, font))
 
 
 @cache
 def _font_of(letter: str, font: str) -> str | None:
-    if _has(letter, "cp1252"):
+    if letter.isspace() or ord(letter) in _OWN[font]:
         return font
     for name, letters in _found():
         if ord(letter) in letters:

@@ -11,7 +11,7 @@ from spheroidd.protocols.dose import CurveStatus
 
 WIDTH, RIGHT, ROW, TOP = 482.0, 140.0, 10.5, 4.0
 NARROW, WIDE, LETTER = 40.0, 150.0, 3.1  # room for names, and what a letter takes of it
-ROWS_A_SHEET = 56  # as many as a page holds
+ROWS_A_SHEET = 16  # a sheet that a page has no room for leaves less than a third of it blank
 BELOW = (CurveStatus.CENSORED_LOW, CurveStatus.ALL_DEAD)
 
 
@@ -29,7 +29,8 @@ def forest(curves: Sequence[CurveOfPlate], *, with_plate: bool = False) -> list[
     axis = log_axis(min(doses) / 1.6, max(doses) * 1.6, left, WIDTH - RIGHT)
     first = {curve.compound: place for place, curve in reversed(list(enumerate(curves)))}
     ordered = sorted(curves, key=lambda curve: (first[curve.compound], curve.patient or "", curve.plate))
-    sheets = [ordered[at : at + ROWS_A_SHEET] for at in range(0, len(ordered), ROWS_A_SHEET)]
+    rows = -(-len(ordered) // -(-len(ordered) // ROWS_A_SHEET))  # as many on each sheet
+    sheets = [ordered[at : at + rows] for at in range(0, len(ordered), rows)]
     return [_sheet(sheet, axis, with_plate) for sheet in sheets]
 
 

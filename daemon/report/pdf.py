@@ -34,26 +34,35 @@ from spheroidd.daemon.report.document import (
     Note,
     Notice,
     Report,
+    ShownSection,
     TableBlock,
     VerdictBox,
     is_machine_text,
 )
 from spheroidd.daemon.report.drawing import GREY, INK, RULE
-from spheroidd.daemon.report.pdf_drawing import Figure
+from spheroidd.daemon.report.pdf_drawing import LEAST, Figure
 from spheroidd.daemon.report.sections import chapters
 from spheroidd.protocols.quality import Verdict
 
 WIDTH, HEIGHT = A4
 MARGIN = (WIDTH - 482.0) / 2  # the figures are 482 points wide
-COLUMN = 482.0
+BOTTOM = 56.0
+COLUMN, FRAME = 482.0, HEIGHT - 108
 VERDICT_INK = {Verdict.PASS: "#00795a", Verdict.WARN: "#8a5a00", Verdict.FAIL: "#b3400a", Verdict.UNKNOWN: GREY}
-BODY = ParagraphStyle("body", fontName=fonts.PLAIN, fontSize=8.5, leading=11.5, textColor=HexColor(INK))
-SMALL = ParagraphStyle("small", BODY, fontSize=7, leading=9.2, textColor=HexColor(GREY))
-CELL = ParagraphStyle("cell", BODY, fontSize=6.5, leading=8)
-HASH = ParagraphStyle("hash", CELL, fontName=fonts.MONO, fontSize=6.2)
-TITLE = ParagraphStyle("title", BODY, fontName=fonts.BOLD, fontSize=19, leading=23)
-HEAD = ParagraphStyle("head", BODY, fontName=fonts.BOLD, fontSize=14, leading=18, spaceBefore=6, spaceAfter=2)
-SECTION = ParagraphStyle("section", BODY, fontName=fonts.BOLD, fontSize=10, leading=13, spaceBefore=16, spaceAfter=5)
+
+
+def _style(name: str, size: float, leading: float, parent: ParagraphStyle | None = None, **more: Any) -> ParagraphStyle:
+    """Sizes as of Helvetica; a word is never broken but where a column is narrower than the word itself."""
+    return ParagraphStyle(name, parent, fontSize=fonts.SIZE * size, leading=leading, **more)
+
+
+BODY = _style("body", 8.5, 11.5, fontName=fonts.PLAIN, textColor=HexColor(INK))
+SMALL = _style("small", 7, 9.2, BODY, textColor=HexColor(GREY))
+CELL = _style("cell", 6.5, 8, BODY)
+HASH = _style("hash", 6.2, 8, CELL)
+TITLE = _style("title", 19, 23, BODY, fontName=fonts.BOLD)
+HEAD = _style("head", 14, 18, BODY, fontName=fonts.BOLD, spaceBefore=6, spaceAfter=2)
+SECTION = _style("section", 10, 13, BODY, fontName=fonts.BOLD, spaceBefore=16, spaceAfter=5)
 LOUD = ParagraphStyle("loud", BODY, backColor=HexColor("#fff3d6"), borderColor=HexColor("#e69f00"), borderWidth=1.2)
 LOUD.borderPadding = 7
 LOUD.spaceBefore = LOUD.spaceAfter = 12
@@ -64,8 +73,8 @@ RULES = TableStyle(
         ("LINEBELOW", (0, 1), (-1, -1), 0.25, HexColor(RULE)),
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
-        ("FONT", (0, 0), (-1, -1), fonts.PLAIN, 6.5, 8),
-        ("FONT", (0, 0), (-1, 0), fonts.BOLD, 6.5, 8),
+        ("FONT", (0, 0), (-1, -1), fonts.PLAIN, CELL.fontSize, 8),
+        ("FONT", (0, 0), (-1, 0), fonts.BOLD, CELL.fontSize, 8),
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 5),
         ("TOPPADDING", (0, 0), (-1, -1), 2),
@@ -85,10 +94,11 @@ def to_pdf(report: Report) -> bytes:
         leftMargin=MARGIN,
         rightMargin=MARGIN,
         topMargin=52,
-        bottomMargin=56,
+        bottomMargin=BOTTOM,
         lang="en",
+        initialFontName=fonts.PLAIN,  # else each page would name Helvetica, without one letter of it
     )
-    frame = Frame(MARGIN, 56, COLUMN, HEIGHT - 108, 0, 0, 0, 0)
+    frame = Frame(MARGIN, BOTTOM, COLUMN, FRAME, 0, 0, 0, 0)
     document.addPageTemplates(PageTemplate("page", frame))
     document.build(_story(report), canvasmaker=_numbered(f"{report.title} · {report.byline}"))
     return out.getvalue()
@@ -103,9 +113,11 @@ def _story(report: Report) -> list[Flowable]:
     ]
     numbers = Numbers(count(1), count(1))
     for chapter in chapters(report):
-        story += [PageBreak(), _text(chapter.heading, HEAD)] if chapter.heading else []
+        if chapter.heading:
+            apart = PageBreak() if chapter.page_of_its_own else CondPageBreak(FRAME / 3)
+            story += [apart, _text(chapter.heading, HEAD)]
         for section in chapter.sections:
-            story += _section(section.heading) if section.heading else []
+            story += _section(section) if section.heading else []
             for block in section.blocks:
                 story += _set(block, numbers)
     return story
@@ -141,7 +153,7 @@ def _set(block: Block, numbers: Numbers) -> list[Flowable]:
 
 
 def _verdict(block: VerdictBox) -> Flowable:
-    head = ParagraphStyle("verdict", BODY, fontName=fonts.BOLD, fontSize=11, leading=15)
+    head = _style("verdict", 11, 15, BODY, fontName=fonts.BOLD)
     head.textColor = HexColor(VERDICT_INK[block.verdict])
     lines = [_text(block.head, head), *(_text(reason, BODY) for reason in block.reasons)]
     style = [("LINEBEFORE", (0, 0), (0, -1), 2.5, HexColor(VERDICT_INK[block.verdict])), *_TIGHT]
@@ -149,6 +161,7 @@ def _verdict(block: VerdictBox) -> Flowable:
 
 
 _TIGHT: list[Any] = [
+    ("FONT", (0, 0), (-1, -1), fonts.PLAIN),
     ("TOPPADDING", (0, 0), (-1, -1), 1),
     ("BOTTOMPADDING", (0, 0), (-1, -1), 1),
     ("LEFTPADDING", (0, 0), (-1, -1), 0),
@@ -157,7 +170,7 @@ _TIGHT: list[Any] = [
 
 
 def _key_figures(block: KeyFigures) -> Flowable:
-    value = ParagraphStyle("value", BODY, fontSize=13, leading=16)
+    value = _style("value", 13, 16, BODY)
     rows = [
         [_text(name, SMALL) for name, _, _ in block.figures],
         [_text(shown, value) for _, shown, _ in block.figures],
@@ -171,15 +184,17 @@ def _figure(block: FigureBlock, caption: Flowable) -> list[Flowable]:
     """A single drawing stays with its caption; several may be parted by a page's end."""
     drawings: list[Flowable] = [Figure(drawing) for drawing in block.drawings]
     if block.across > 1:
-        return [_grid(drawings, block.across), caption]
+        return [_grid(drawings, block.across, caption)]
     return [KeepTogether([*drawings, caption])] if len(drawings) == 1 else [*drawings, caption]
 
 
-def _grid(figures: Sequence[Flowable], across: int) -> Flowable:
-    """Figures in rows, which a page may part."""
+def _grid(figures: Sequence[Flowable], across: int, caption: Flowable) -> Flowable:
+    """Figures in rows, which a page may part; the last one stays with the caption."""
     rows: list[list[Any]] = [list(figures[n : n + across]) for n in range(0, len(figures), across)]
     rows[-1] += [""] * (across - len(rows[-1]))
-    style = [*_TIGHT, ("RIGHTPADDING", (0, 0), (-1, -1), 0), ("BOTTOMPADDING", (0, 0), (-1, -1), 8)]
+    rows.append([caption, *[""] * (across - 1)])
+    keep = [("SPAN", (0, -1), (-1, -1)), ("NOSPLIT", (0, -2), (0, -1))]
+    style = [*keep, *_TIGHT, ("RIGHTPADDING", (0, 0), (-1, -1), 0), ("BOTTOMPADDING", (0, 0), (-1, -1), 8)]
     return Table(rows, colWidths=[COLUMN / across] * across, style=style)
 
 
@@ -201,10 +216,38 @@ def _table(block: TableBlock) -> Flowable:
             style += [("SPAN", (0, at), (-1, at)), ("NOSPLIT", (0, at - 1), (0, at))]
             style.append(("LINEBELOW", (0, at - 1), (-1, at - 1), 0.25, HexColor("#ffffff")))
             style.append(("TOPPADDING", (0, at), (-1, at), 0))
-    narrower = min(1.0, COLUMN / sum(column.width for column in block.columns))
-    widths = [narrower * column.width for column in block.columns]
+    return Table(rows, colWidths=_widths(block), repeatRows=1, style=style)
+
+
+def _widths(block: TableBlock) -> list[float]:
+    """Columns as wide as their longest word, and what is left for those whose cells would like to be wider.
+
+    Where the words alone are too wide for the page, every column gives way alike.
+    """
+    least, most = [], []
+    for place, column in enumerate(block.columns):
+        cells = [*{row.cells[place] for row in block.rows}]
+        head = max(_room(word, fonts.BOLD) for word in column.head.split() or [""])
+        whole = column.kind == "number"  # is set in one line
+        least.append(max(head, *(_room(part) for cell in cells for part in ([cell] if whole else cell.split())), 0.0))
+        most.append(max(least[-1], min(WIDEST, max((_room(cell) for cell in cells), default=0.0))))
+    if sum(least) >= COLUMN:
+        return [COLUMN * width / sum(least) for width in least]
+    spare = COLUMN - sum(least)
+    wish = [b - a for a, b in zip(least, most, strict=True)]
+    share = min(1.0, spare / sum(wish)) if sum(wish) else 0.0
+    widths = [a + share * more for a, more in zip(least, wish, strict=True)]
     widths[-1] += COLUMN - sum(widths)
-    return Table(rows, colWidths=widths, repeatRows=1, style=style)
+    return widths
+
+
+WIDEST = 200.0  # of a column of sentences, as long as others need room
+_PADDING = 5.0  # right of every cell; see RULES
+_ROUNDING = 0.1
+
+
+def _room(text: str, font: str = fonts.PLAIN) -> float:
+    return fonts.width(text, CELL.fontSize, font) + _PADDING + _ROUNDING if text else 0.0
 
 
 def _facts(block: FactsBlock) -> Flowable:
@@ -213,9 +256,14 @@ def _facts(block: FactsBlock) -> Flowable:
     return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
 
 
-def _section(name: str) -> list[Flowable]:
-    """A heading that no page ends with."""
-    return [CondPageBreak(110), _text(name, SECTION)]
+def _section(section: ShownSection) -> list[Flowable]:
+    """A heading that no page ends with, nor leaves a figure that it belongs to."""
+    first, room = section.blocks[0], 110.0
+    if isinstance(first, FigureBlock) and first.across == 1:
+        figure = first.drawings[0]
+        height = figure.height * min(1.0, COLUMN / figure.width)
+        room = max(room, min(FRAME / 3, (height if len(first.drawings) == 1 else LEAST * height) + 60))
+    return [CondPageBreak(room), _text(section.heading, SECTION)]
 
 
 def _caption(number: str, text: str) -> Paragraph:
@@ -266,9 +314,9 @@ def _footer(canvas: Canvas, left: str, right: str) -> None:
     canvas.line(MARGIN, 44, WIDTH - MARGIN, 44)
     at = MARGIN
     for piece, name in fonts.runs(left):
-        canvas.setFont(name, 6.5)
+        canvas.setFont(name, CELL.fontSize)
         canvas.drawString(at, 34, piece)
-        at += canvas.stringWidth(piece, name, 6.5)
-    canvas.setFont(fonts.PLAIN, 6.5)
+        at += canvas.stringWidth(piece, name, CELL.fontSize)
+    canvas.setFont(fonts.PLAIN, CELL.fontSize)
     canvas.drawRightString(WIDTH - MARGIN, 34, right)
     canvas.restoreState()

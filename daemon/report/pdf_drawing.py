@@ -10,9 +10,14 @@ from reportlab.platypus import Flowable
 from spheroidd.daemon.report import drawing, fonts
 from spheroidd.daemon.report.drawing import Drawing
 
+LEAST = 0.65  # of its size: a figure that becomes no smaller than that stays on the page that has room for it then
+
 
 class Figure(Flowable):
-    """A drawing on a page, from its upper left corner, made smaller where it is wider than its place."""
+    """A drawing on a page, from its upper left corner, made smaller where it is wider than its place.
+
+    Or where it is somewhat higher than the room that a page has left, which would else stay blank.
+    """
 
     def __init__(self, shown: Drawing) -> None:
         super().__init__()
@@ -22,6 +27,9 @@ class Figure(Flowable):
     def wrap(self, available_width: float, available_height: float) -> tuple[float, float]:
         """The room it takes."""
         self._scale = min(1.0, available_width / self._shown.width)
+        height = self._shown.height * self._scale
+        if LEAST * height <= available_height < height:
+            self._scale *= available_height / height
         return self._shown.width * self._scale, self._shown.height * self._scale
 
     def draw(self) -> None:
@@ -90,7 +98,8 @@ def _way(canvas: Canvas, shape: drawing.Path) -> None:
 
 def _letters(canvas: Canvas, text: drawing.Text) -> None:
     font = fonts.BOLD if text.bold else fonts.PLAIN
-    room = fonts.width(text.words, text.size, font)
+    size = fonts.SIZE * text.size
+    room = fonts.width(text.words, size, font)
     canvas.saveState()
     canvas.translate(text.x, text.y)
     canvas.rotate(-90 if text.turned else 0)
@@ -98,7 +107,7 @@ def _letters(canvas: Canvas, text: drawing.Text) -> None:
     canvas.setFillColor(HexColor(text.ink))
     at = {"start": 0.0, "middle": -room / 2, "end": -room}[text.anchor]
     for piece, name in fonts.runs(text.words, font):
-        canvas.setFont(name, text.size)
+        canvas.setFont(name, size)
         canvas.drawString(at, 0, piece)
-        at += canvas.stringWidth(piece, name, text.size)
+        at += canvas.stringWidth(piece, name, size)
     canvas.restoreState()

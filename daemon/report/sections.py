@@ -1,19 +1,23 @@
 """The report's running order: every section once, as data that the HTML and the PDF both walk.
 
-A new section is one function here and one row in BEFORE_PLATES, PLATE_SECTIONS or AFTER_PLATES.
+A new section is one function here and one row in BEFORE_PLATES, PLATE_SECTIONS, COMPOUND_SECTIONS or AFTER_PLATES.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
+from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.report import captions, tables
 from spheroidd.daemon.report import patients as across
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.controls import controls_strip
+from spheroidd.daemon.report.curves import WIDTH as PLOT
 from spheroidd.daemon.report.curves import curve_plot
 from spheroidd.daemon.report.document import (
     Block,
     Chapter,
+    CompoundContent,
     FactsBlock,
     FigureBlock,
     KeyFigures,
@@ -24,11 +28,13 @@ from spheroidd.daemon.report.document import (
     VerdictBox,
     shown,
 )
-from spheroidd.daemon.report.drawing import Drawing
+from spheroidd.daemon.report.drawing import Drawing, enlarged
 from spheroidd.daemon.report.forest import forest
-from spheroidd.daemon.report.heatmap import plate_maps
+from spheroidd.daemon.report.heatmap import SHEET, plate_maps
 from spheroidd.daemon.report.sim_depth import depth_plot
 
+MOST_DOSES = 27  # rows for which a compound's page has room below three curves
+_LARGE = {1: 0.7, 2: 0.96, 3: 0.96}  # of the width that there is for a plot: a lone one leaves room for its tables
 ENOUGH_TO_COMPARE = 3  # IC50s on one axis: two stand side by side in the table already
 
 
@@ -109,6 +115,26 @@ def _provenance(plate: PlateContent) -> list[Block]:
     return [Note(f"Of plate {plate.name}"), FactsBlock(plate.facts)]
 
 
+def _compound_curves(compound: CompoundContent) -> list[Block]:
+    """The more curves there are, the smaller each is drawn."""
+    n = len(compound.curves)
+    across: Literal[1, 2, 3] = 1 if n == 1 else 2 if n == 2 else 3
+    plots = tuple(
+        enlarged(curve_plot(curve, with_plate=compound.with_plate), SHEET / across / PLOT * _LARGE[across])
+        for curve in compound.curves
+    )
+    return [FigureBlock(plots, captions.compound(compound), across=across)]
+
+
+def _compound_fits(compound: CompoundContent) -> list[Block]:
+    return [tables.compound_table(compound)]
+
+
+def _compound_doses(compound: CompoundContent) -> list[Block]:
+    table = tables.dose_table(compound)
+    return [table] if len(table.rows) <= MOST_DOSES else []
+
+
 def _this_report(report: Report) -> list[Block]:
     return [FactsBlock(report.facts)]
 
@@ -128,16 +154,34 @@ PLATE_SECTIONS: tuple[Section[PlateContent], ...] = (
     Section("Wells", _wells),
     Section("Provenance", _provenance),
 )
+COMPOUND_SECTIONS: tuple[Section[CompoundContent], ...] = (
+    Section("", _compound_curves),
+    Section("IC50s", _compound_fits),
+    Section("Doses", _compound_doses),
+)
 AFTER_PLATES: tuple[Section[Report], ...] = (Section("This report", _this_report),)
 
 
 def chapters(report: Report) -> Iterator[Chapter]:
-    """What comes before the plates, each plate, and what comes after: all that is written under the title."""
+    """What comes before the plates, each plate, what comes after, and each compound where that was asked for."""
     yield Chapter("summary", "", shown(BEFORE_PLATES, report))
     for number, plate in enumerate(report.plates):
         heading = f"Plate {plate.name}" if len(report.plates) > 1 else ""
         yield Chapter(_anchor(number), heading, shown(PLATE_SECTIONS, plate))
     yield Chapter("this-report", "", shown(AFTER_PLATES, report))
+    if report.compound_pages:
+        for number, compound in enumerate(_compounds(report)):
+            sections = shown(COMPOUND_SECTIONS, compound)
+            yield Chapter(f"compound-{number + 1}", compound.name, sections, page_of_its_own=True)
+
+
+def _compounds(report: Report) -> Iterator[CompoundContent]:
+    """Each compound of the report with its curves, in the order in which they first come."""
+    found: dict[str, list[CurveOfPlate]] = {}
+    for curve in report.curves:
+        found.setdefault(curve.compound, []).append(curve)
+    for name, curves in found.items():
+        yield CompoundContent(name, tuple(curves), with_plate=len(report.plates) > 1)
 
 
 def _anchor(number: int) -> str:

@@ -1,5 +1,6 @@
 """The report's tables in words: plates, key figures, IC50s, findings, wells."""
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from spheroidd.daemon.report import captions
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.content import PlateContent
 from spheroidd.daemon.report.curves import tested_doses
-from spheroidd.daemon.report.document import Column, Row, TableBlock
+from spheroidd.daemon.report.document import Column, CompoundContent, Row, TableBlock
 from spheroidd.daemon.report.heatmap import trust
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.inference.quality.plate_series import LIMITS, QualityLimits
@@ -117,6 +118,62 @@ def ic50_table(found: Iterable[CurveOfPlate], *, with_patient: bool) -> TableBlo
         for row in ic50_rows(found)
     )
     return TableBlock(captions.ic50_table(), columns, tuple(rows), note_head="What is known")
+
+
+def compound_table(compound: CompoundContent) -> TableBlock:
+    """The curves of one compound: whose cells, on which plate, and what is known."""
+    heads = ("Patient", "Plate") if compound.with_plate else ("Patient",)
+    columns = (*(Column(head, "name", _ROOM / len(heads)) for head in heads), *IC50_COLUMNS)
+    rows = (
+        Row((row.patient, *((curve.plate,) if compound.with_plate else ()), *row.numbers), note=row.said)
+        for curve, row in zip(compound.curves, ic50_rows(compound.curves), strict=True)
+    )
+    return TableBlock(captions.compound_fits(), columns, tuple(rows), note_head="What is known")
+
+
+DOSE_COLUMNS = (
+    Column("Dose", "text", 60),
+    Column("Wells", "number", 30),
+    Column("Median, %", "number", 45),
+    Column("Lowest", "number", 40),
+    Column("Highest", "number", 40),
+    Column("Which wells", "words", 160),
+)
+
+
+def dose_table(compound: CompoundContent) -> TableBlock:
+    """The responses behind one compound's curves, dose by dose; wells that take no part are named with the reason."""
+    heads = ("Patient", "Plate") if compound.with_plate else ("Patient",)
+    columns = (*(Column(head, "name", 60) for head in heads), *DOSE_COLUMNS)
+    rows = [
+        Row((curve.patient or words.UNKNOWN, *((curve.plate,) if compound.with_plate else ()), *cells))
+        for curve in compound.curves
+        for cells in _doses_of(curve)
+    ]
+    return TableBlock(captions.doses(), columns, tuple(rows))
+
+
+def _doses_of(curve: CurveOfPlate) -> Iterator[tuple[str, ...]]:
+    groups = [(0.0, list(zip(curve.control_wells, curve.control_responses, strict=True)))]
+    points = list(zip(curve.doses_um, curve.wells, curve.responses, curve.excluded, strict=True))
+    for dose_um in sorted({point[0] for point in points} | {missing.dose_um for missing in curve.missing}):
+        groups.append(
+            (dose_um, [(well, value) for dose, well, value, out in points if dose == dose_um and out is None])
+        )
+    left_out = [(dose, f"{well} excluded: {out}") for dose, well, _, out in points if out is not None]
+    left_out += [(0.0, f"{well} excluded: {why}") for well, _, why in curve.excluded_controls]
+    left_out += [(one.dose_um, f"{one.well} without a figure: {one.reason}") for one in curve.missing]
+    scale = 100.0 if curve.metric == "v_count" else 1.0
+    for dose_um, wells in groups:
+        values = [scale * value for _, value in wells]
+        said = [*(", ".join(well for well, _ in wells),), *(why for dose, why in left_out if dose == dose_um)]
+        known = (statistics.median(values), min(values), max(values)) if values else (None, None, None)
+        yield (
+            words.dose(dose_um) if dose_um else "untreated",
+            str(len(values)),
+            *(words.fixed(value) for value in known),
+            "; ".join(part for part in said if part) or words.UNKNOWN,
+        )
 
 
 def ic50_rows(found: Iterable[CurveOfPlate]) -> Iterator[Ic50Row]:

@@ -7,7 +7,7 @@ all, and are entered in the audit trail with their hashes.
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
@@ -45,14 +45,16 @@ def write_report(
     command: str = "",
     who: str | None = None,
     now_s: float | None = None,
+    compound_pages: bool = False,
 ) -> Written:
-    """Write the report of one plate, or of all of a data directory.
+    """Write the report of one plate, or of all of a data directory, with `compound_pages` a page for each compound too.
 
     ConfigError where there is no such plate; StorageError where a file cannot be written. What cannot be read of the
     images is said in the report.
     """
     with Catalog.read_only(data_dir) as catalog, catalog.snapshot():
         found = gather(catalog, data_dir, plate=plate, command=command, who=who, now_s=now_s)
+        found = replace(found, compound_pages=compound_pages)
         altered = tuple(line for one in found.plates for line in rows_read(catalog, one.name).altered)
     _write(html, to_html(found).encode("utf-8"))
     files = [html]

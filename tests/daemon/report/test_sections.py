@@ -2,18 +2,20 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from pypdf import PdfReader
+from pypdf import PageObject, PdfReader
+from reportlab.platypus import SimpleDocTemplate
 
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.report import document, sections
-from spheroidd.daemon.report.document import Block, FigureBlock, Note, Report, Section, TableBlock
+from spheroidd.daemon.report import document, fonts, pdf, sections, tables
+from spheroidd.daemon.report.document import Block, Column, FigureBlock, Note, Report, Row, Section, TableBlock
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.images import choose
-from spheroidd.daemon.report.pdf import SECTION, to_pdf
+from spheroidd.daemon.report.pdf import BOTTOM, FRAME, MARGIN, SECTION, to_pdf
 from spheroidd.daemon.report.sections import AFTER_PLATES, BEFORE_PLATES, PLATE_SECTIONS, chapters
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.report.writer import gather
@@ -185,3 +187,65 @@ def test_an_unknown_kind_of_block_is_refused_by_both_documents(report, monkeypat
         to_html(report)
     with pytest.raises(AssertionError, match="object"):
         to_pdf(report)
+
+
+# On paper
+
+
+def _lowest(page: PageObject) -> float:
+    """Where the last text above the footer stands, in points from the lower end of the room for text."""
+    found: list[float] = []
+
+    def keep(text: str, ctm: list[float], matrix: list[float], _font: object, _size: float) -> None:
+        if text.strip():
+            found.append(ctm[1] * matrix[4] + ctm[3] * matrix[5] + ctm[5])
+
+    page.extract_text(visitor_text=keep)
+    return min(y for y in found if y > BOTTOM) - BOTTOM
+
+
+def test_no_page_but_the_last_leaves_a_third_blank(paper):
+    blank = [_lowest(page) / FRAME for page in paper.pages[:-1]]
+    assert len(blank) >= 4
+    assert max(blank) < 1 / 3
+
+
+def test_every_font_is_embedded(paper):
+    found = {}
+    for page in paper.pages:
+        for font in (page["/Resources"].get("/Font") or {}).values():
+            described = font.get_object().get("/FontDescriptor")
+            found[font.get_object()["/BaseFont"]] = described is not None and "/FontFile2" in described.get_object()
+    assert len(found) == 2
+    assert all(found.values()), found
+
+
+@pytest.mark.parametrize("name", ["Doxorubicin", "Staurosporine-hydrochloride-trihydrate"])
+def test_no_word_of_a_table_is_broken_in_two(name):
+    columns = (Column("Compound", "name", 20), *tables.IC50_COLUMNS)
+    row = Row((name, *["12.3 µM"] * len(tables.IC50_COLUMNS)))
+    out = io.BytesIO()
+    page = SimpleDocTemplate(out, leftMargin=MARGIN, rightMargin=MARGIN, initialFontName=fonts.PLAIN)
+    page.build([pdf._table(TableBlock("caption", columns, (row,)))])
+    text = PdfReader(out).pages[0].extract_text()
+    assert name in text
+    assert text.count("12.3 µM") == len(tables.IC50_COLUMNS)
+
+
+def test_compound_pages_have_all_curves_of_a_compound_and_a_page_each(report):
+    asked = replace(report, compound_pages=True)
+    found = [chapter for chapter in chapters(asked) if chapter.page_of_its_own]
+    assert [chapter.heading for chapter in found] == ["drug"]
+    (curves,), (fits,), (doses,) = (section.blocks for section in found[0].sections)
+    assert isinstance(curves, FigureBlock)
+    assert len(curves.drawings) == len(PATIENTS)
+    assert [row.cells[:2] for row in fits.rows] == [(patient, f"plate-{patient}") for patient in PATIENTS]
+    untreated = [row.cells for row in doses.rows if row.cells[2] == "untreated"]
+    assert [cells[3] for cells in untreated] == ["7" if "excluded" in cells[-1] else "8" for cells in untreated]
+    assert len(doses.rows) == len(PATIENTS) * (len(plates.DOSES_UM) + 1)
+    paper = PdfReader(io.BytesIO(to_pdf(asked)))
+    assert paper.pages[-1].extract_text().startswith("drug\n")
+
+
+def test_a_report_has_compound_pages_only_where_they_are_asked_for(report):
+    assert [chapter for chapter in chapters(report) if chapter.page_of_its_own] == []
