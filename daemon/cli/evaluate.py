@@ -38,7 +38,9 @@ def evaluate(
     tolerance_um: Annotated[float, typer.Option(help="How near surfaces must be; 0 or more.")] = 1.0,
     surface: Annotated[bool, typer.Option(help="Surface Dice, which takes most of the time.")] = True,
     figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures and overlays there.")] = None,
-    model: Annotated[str | None, typer.Option(help="With --held-out: a model's name or file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help='With --held-out: "default", a .safetensors file, or "threshold".')
+    ] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Emulated plates that no network learnt from.")] = False,
     kind: Annotated[list[str] | None, typer.Option(help="With --held-out: only this kind of plate; repeat.")] = None,
     work: Annotated[
@@ -140,14 +142,17 @@ def _held_out(
     from spheroidd.daemon.evaluation import held_out_table as held_out_screen
     from spheroidd.daemon.evaluation.held_out import evaluate_held_out, only
     from spheroidd.daemon.training.run import HELD_OUT
-    from spheroidd.inference.segmentation.segmenter import load_segmenter
+    from spheroidd.inference.network.model_card import read_card
+    from spheroidd.inference.segmentation.choice import open_segmenter
+    from spheroidd.inference.segmentation.threshold import is_threshold
 
     unknown = sorted(set(kinds) - set(HELD_OUT))
     if unknown:
         raise ConfigError(f"--kind {unknown[0]}: there is none", where="evaluate", do=f"use {', '.join(HELD_OUT)}")
     if figures is not None:
         evaluation_figures.check_folder(figures)
-    segmenter = load_segmenter(model, *how)
+    card = None if is_threshold(model) else read_card(model)
+    segmenter = open_segmenter(model, *how)
     kept = f"Every well that was measured is kept in {work}: the same command goes on from there."
     with told_when_interrupted(kept), Progress(console=_stderr(), transient=True) as progress:
         task = progress.add_task("plates")
@@ -159,9 +164,9 @@ def _held_out(
             tell=lambda name, done, total: progress.update(task, description=name, completed=done, total=total),
         )
     if as_json:
-        typer.echo(json.dumps(held_out_screen.record(segmenter.card, found), indent=1, allow_nan=False))
+        typer.echo(json.dumps(held_out_screen.record(card, found), indent=1, allow_nan=False))
     else:
-        console().print(held_out_screen.to_screen(segmenter.card, found))
+        console().print(held_out_screen.to_screen(card, found))
     if figures is not None:
         _tell_files(_figures_of_groups(found, figures), as_json=as_json)
     return 0

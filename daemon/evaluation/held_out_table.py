@@ -1,4 +1,7 @@
-"""A held-out evaluation for people and for programs: a line for each kind of plate, beside what the card says."""
+"""A held-out evaluation for people and for programs: a line for each kind of plate, beside what the card says.
+
+A threshold has no card: `card` is None for it, and nothing is compared.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,10 +21,10 @@ from spheroidd.inference.network.model_card import ModelCard
 SAME = 5e-4  # figures of a card have four digits; another processor's rounding may turn the last
 
 
-def differences(card: ModelCard, found: Mapping[str, Evaluation]) -> dict[str, tuple[float, float]]:
+def differences(card: ModelCard | None, found: Mapping[str, Evaluation]) -> dict[str, tuple[float, float]]:
     """The figures that are not the card's: (card's, now) by "demo plate live_dice_mean"."""
     now = card_figures(found)
-    told = {group: figures for group, figures in card.metrics.items() if isinstance(figures, Mapping)}
+    told = {group: figures for group, figures in _metrics(card).items() if isinstance(figures, Mapping)}
     return {
         f"{group} {name}": (told[group][name], value)
         for group, figures in now.items()
@@ -31,11 +34,11 @@ def differences(card: ModelCard, found: Mapping[str, Evaluation]) -> dict[str, t
     }
 
 
-def record(card: ModelCard, found: Mapping[str, Evaluation]) -> dict[str, Any]:
+def record(card: ModelCard | None, found: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The evaluation as plain values: the card's table made anew, where it differs, and every figure by kind."""
     return {
-        "model": card.name,
-        "sha256": card.sha256,
+        "model": card.name if card else _digest(found),
+        "sha256": _digest(found),
         "precision": ", ".join(sorted({one.precision for one in found.values()})),
         "table": card_figures(found),
         "differs_from_card": {name: list(pair) for name, pair in differences(card, found).items()},
@@ -43,7 +46,7 @@ def record(card: ModelCard, found: Mapping[str, Evaluation]) -> dict[str, Any]:
     }
 
 
-def to_screen(card: ModelCard, found: Mapping[str, Evaluation]) -> Group:
+def to_screen(card: ModelCard | None, found: Mapping[str, Evaluation]) -> Group:
     """Masks, then viabilities, a line for each kind of plate and normalisation."""
     notes = ["Mean ± sd over wells. Held-out plates: seeds, patients and compounds that no network learnt from."]
     tolerance = next((one.tolerance_um for one in found.values()), None)
@@ -53,8 +56,17 @@ def to_screen(card: ModelCard, found: Mapping[str, Evaluation]) -> Group:
     return Group(_masks(card, found), "", _viability(found), *lines)
 
 
-def _masks(card: ModelCard, found: Mapping[str, Evaluation]) -> Table:
-    table = Table(title=f"{card.name} ({card.sha256[:12]}) on held-out plates", title_justify="left", box=None)
+def _metrics(card: ModelCard | None) -> Mapping[str, Any]:
+    return card.metrics if card else {}
+
+
+def _digest(found: Mapping[str, Evaluation]) -> str:
+    return ", ".join(sorted({one.model_sha256 for one in found.values()}))
+
+
+def _masks(card: ModelCard | None, found: Mapping[str, Evaluation]) -> Table:
+    name = f"{card.name} ({card.sha256[:12]})" if card else _digest(found)
+    table = Table(title=f"{name} on held-out plates", title_justify="left", box=None)
     table.add_column("plates, limits")
     table.add_column("mask")
     for name in ("wells", "Dice", "card's", "IoU", "precision", "recall", "surface Dice"):
@@ -63,7 +75,7 @@ def _masks(card: ModelCard, found: Mapping[str, Evaluation]) -> Table:
         summary = summarise(evaluation.wells)
         for label in LABELS:
             figures = summary.masks.get(label, {})
-            told = card.metrics.get(group, {}).get(f"{label}_dice_mean") if card.metrics else None
+            told = _metrics(card).get(group, {}).get(f"{label}_dice_mean")
             cells = [
                 UNKNOWN if (one := figures.get(name)) is None else f"{one.mean:.3f} ± {one.sd or 0:.3f}"
                 for name in MASK_FIGURES
@@ -87,7 +99,9 @@ def _viability(found: Mapping[str, Evaluation]) -> Table:
     return table
 
 
-def _verdict(card: ModelCard, found: Mapping[str, Evaluation]) -> Text:
+def _verdict(card: ModelCard | None, found: Mapping[str, Evaluation]) -> Text:
+    if card is None:
+        return Text("A threshold has no card to compare with.", style="dim")
     shared = [group for group in found if group in card.metrics]
     other = differences(card, found)
     if not shared:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.connection import BLANK_BYTES, CATALOG_NAME, holds_catalog
+from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.schema import MIGRATIONS, schema_version
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.launch.demo_directory import mark
+from spheroidd.daemon.launch.demo_directory import holds_demonstration, mark
 from spheroidd.daemon.monitoring.preflight import _catalog_check, _clock_check
 from spheroidd.protocols.errors import StorageError
 
@@ -50,8 +53,12 @@ def test_a_catalog_that_was_only_begun_is_completed(tmp_path: Path, begin: objec
 @pytest.mark.parametrize("begin", BEGUN.values(), ids=BEGUN)
 def test_a_demonstration_that_was_only_begun_is_begun_again(tmp_path: Path, begin: object) -> None:
     begin(tmp_path / CATALOG_NAME)  # type: ignore[operator]
+    assert holds_demonstration(tmp_path)  # it may be taken up: nothing else stands there
     mark(tmp_path)
     mark(tmp_path)
+    assert holds_demonstration(tmp_path)
+    with CatalogReader.read_only(tmp_path) as catalog:
+        assert [event.action for event in events(catalog)] == [Action.TRAIL_STARTED, Action.DEMO_STARTED]
 
 
 @pytest.mark.parametrize("content", [b"hello world" * 500, bytes(BLANK_BYTES + 1)], ids=["no database", "many zeros"])

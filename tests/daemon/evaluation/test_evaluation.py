@@ -27,6 +27,7 @@ from spheroidd.daemon.evaluation.plate import Evaluation, LabelFigures, WellFigu
 from spheroidd.daemon.evaluation.summary import by_patient, record, summarise
 from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.training import run as training
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.agreement.overlap_metrics import Agreement
 from spheroidd.inference.annotations.volume import ClassNames
@@ -330,6 +331,23 @@ def test_the_cards_table_is_compared(held: tuple[Path, dict[str, Evaluation]]) -
     assert list(held_out_screen.differences(other, found)) == ["unit plate live_dice_mean"]
     json.dumps(held_out_screen.record(other, found), allow_nan=False)
     assert held_out.only({"a": [1], "b": [2]}, ["b"]) == {"b": [2]}
+
+
+def test_the_command_takes_a_threshold_on_held_out_plates(
+    held: tuple[Path, dict[str, Evaluation]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "HELD_OUT", {"unit": (9000,)})
+    command = ("evaluate", "--held-out", "--model", "threshold", "--no-surface", "--work", held[0])
+    told = json.loads(spheroidd(*command, "--json").stdout)
+    assert told["table"] == held_out.card_figures(held[1])
+    assert (told["model"], told["sha256"], told["precision"]) == ("threshold-1", "threshold-1", "fp32")
+    assert told["differs_from_card"] == {}
+    printed = spheroidd(*command).stdout
+    assert "threshold-1 on held-out plates" in printed
+    assert "A threshold has no card to compare with." in printed
+    refused = spheroidd(*command[:3], "threshold:loud", *command[4:])
+    assert refused.exit_code == 2
+    assert "'loud' is no threshold" in refused.stderr
 
 
 def test_a_work_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

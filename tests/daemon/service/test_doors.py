@@ -29,6 +29,7 @@ from tests.daemon.service.rig import PLAN, fill, refusal, running
 from tests.daemon.web.rig import asked
 
 CALL_S = 20.0
+GOAWAY = 0x7  # RFC 9113
 WRONG = UnknownCallerError("the token is not known here", do="ask")
 
 
@@ -56,11 +57,20 @@ def half_open(channel: grpc.Channel, method: str, ending: threading.Event) -> gr
     return call.future(silent(ending), timeout=CALL_S)
 
 
+def frame_types(sent: bytes) -> list[int]:
+    """Of the HTTP/2 frames in it: three bytes of length, one of type, five others, then what is that long."""
+    types = []
+    while sent:
+        types.append(sent[3])
+        sent = sent[9 + int.from_bytes(sent[:3]) :]
+    return types
+
+
 def test_a_connection_without_a_word_is_closed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HANDSHAKE_MS", 300)
     with running(data_dir) as (service, _), socket.create_connection(("127.0.0.1", service.port), CALL_S) as one:
-        while one.recv(1 << 16):
-            pass
+        sent = b"".join(iter(lambda: one.recv(1 << 16), b""))  # b"": the server has closed it
+        assert frame_types(sent)[-1] == GOAWAY, sent
 
 
 def test_more_connections_than_are_allowed_are_closed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
