@@ -5,15 +5,17 @@ or before that by `load`.
 """
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlite_utils.db import Table
+    from sqlite_utils.db import Database, Table
 
 Values = Mapping[str, object]
-_loaded = threading.Event()
+_loaded, _importing = threading.Event(), threading.Lock()
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Values) -> int:
@@ -36,8 +38,7 @@ def update(connection: sqlite3.Connection, table: str, key: Sequence[object], va
 
 def load() -> None:
     """Import sqlite-utils, in whatever thread has the time for it."""
-    import sqlite_utils  # noqa: F401
-
+    database_class()
     _loaded.set()
 
 
@@ -49,9 +50,27 @@ def is_loaded() -> bool:
 def _table(connection: sqlite3.Connection, name: str) -> "Table":
     known = getattr(connection, "tables", {})  # to make one asks the file for all its tables, for every row
     if name not in known:
-        from sqlite_utils import Database
-
+        database = database_class()
         _loaded.set()
-        known[name] = Database(connection, execute_plugins=False).table(name)
+        known[name] = database(connection, execute_plugins=False).table(name)
     table: Table = known[name]
     return table
+
+
+@cache
+def database_class() -> "type[Database]":
+    """sqlite-utils', without pandas: it imports that where it is installed, for column types that no row here has.
+
+    Half a second of every process that writes, and pyarrow with it, which starts a thread.
+    """
+    with _importing:
+        hidden = "pandas" not in sys.modules
+        if hidden:
+            sys.modules["pandas"] = None  # type: ignore[assignment]  # Python's own way to say that there is none
+        try:
+            from sqlite_utils import Database
+
+            return Database
+        finally:
+            if hidden:
+                del sys.modules["pandas"]

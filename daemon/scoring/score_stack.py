@@ -19,7 +19,6 @@ from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
-from spheroidd.daemon.scoring.raw_stack import RawStack, find_patterns
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
@@ -61,6 +60,8 @@ def score_stack(
     cpu_start_s = time.process_time()
     raw = None
     if plan.raw is not None and not is_dropped(images, job.key):
+        from spheroidd.daemon.scoring.raw_stack import RawStack, find_patterns  # a fifth of a worker's start
+
         if job.patterns is None:
             return PatternsFound(job.key, find_patterns(job.key, images, ledger, alive))
         raw = RawStack(job, plan, images, job.patterns)

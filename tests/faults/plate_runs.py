@@ -4,16 +4,19 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import google_crc32c
 import zarr
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+from tests import warm_start
+from tests.warm_start import COMMAND as COMMAND  # for whom a start is cold
+from tests.warm_start import Process
+
 FIGURES = (
     "live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo, v_score_hi, model_sha256, "
     "normalisation, live_um3_by_z_json, limits_json, status, reason"
@@ -70,16 +73,11 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def start(config: Path, *options: str) -> subprocess.Popen[str]:
+def start(config: Path, *options: str) -> Process:
     """Start `spheroidd run` in a process group of its own; its output goes to `<config>.log`."""
     with config.with_suffix(".log").open("a") as log:
-        return subprocess.Popen(
-            [*COMMAND, "run", str(config), "--plain", *options],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=os.name == "posix",
-        )
+        arguments = ("run", str(config), "--plain", *options)
+        return warm_start.start(arguments, stdout=log, stderr=log, start_new_session=os.name == "posix")
 
 
 def run(config: Path, timeout_s: float = 180.0) -> int:
@@ -91,21 +89,29 @@ def run(config: Path, timeout_s: float = 180.0) -> int:
         kill(process)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Process) -> None:
     """Kill -9 the daemon (its worker must notice by itself); nothing where it has ended."""
     if process.poll() is None:
         process.kill()
     process.wait()
 
 
-def signal_group(process: subprocess.Popen[str]) -> None:
+def signal_group(process: Process) -> None:
     """What Ctrl-C in a terminal does: SIGINT to the whole foreground group."""
     os.killpg(process.pid, signal.SIGINT)
 
 
-def spheroidd(*arguments: str) -> subprocess.CompletedProcess[str]:
+def spheroidd(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """One command, to its end."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=180)
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as errors:
+        process = warm_start.start(arguments, stdout=out, stderr=errors, cwd=cwd)
+        try:
+            code = process.wait(180)
+        finally:
+            kill(process)
+        for file in (out, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(process.args, code, out.read(), errors.read())
 
 
 @dataclass(frozen=True, slots=True)

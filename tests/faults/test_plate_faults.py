@@ -242,7 +242,7 @@ def leave_free(folder: Path, n_bytes: int) -> Path:
     """Fill a disk until that much is left."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while shutil.disk_usage(folder).free > n_bytes and file.write(bytes(4096)):
+        while (spare := shutil.disk_usage(folder).free - n_bytes) > 0 and file.write(bytes(max(4096, spare // 2))):
             pass
     return ballast
 

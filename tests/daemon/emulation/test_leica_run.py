@@ -15,6 +15,7 @@ from spheroidd.daemon.monitoring.preflight import Verdict, examine
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import WellStatus
 from tests.acquisition.sources.leica.rig import fake_las_x
+from tests.faults.plate_runs import spheroidd
 from tests.places import EXAMPLES
 
 SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()"]
@@ -55,9 +56,7 @@ def example(root, las_x_port, /, **changes):
 def test_the_example_drives_a_plate_to_final_rows(tmp_path):
     with emulated_las_x(tmp_path) as (las_x, port):
         file = example(tmp_path, port, settle_s=1.0)
-        run = subprocess.run(
-            [*SPHEROIDD, "run", str(file), "--plain"], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
+        run = spheroidd("run", str(file), "--plain", cwd=tmp_path)
         assert run.returncode == 0, run.stdout + run.stderr
         if sys.platform != "win32":
             las_x.send_signal(signal.SIGINT)

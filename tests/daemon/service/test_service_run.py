@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Set
@@ -23,7 +22,9 @@ from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
-from tests.faults.plate_runs import COMMAND, kill, ledger, spheroidd, start, unreadable, write_config
+from tests import warm_start
+from tests.faults.plate_runs import kill, ledger, spheroidd, start, unreadable, write_config
+from tests.warm_start import Process
 
 PATIENCE_S = 120.0
 CHANNELS = ("488", "561")
@@ -52,19 +53,19 @@ def until(found: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], DaemonClient]]:
+def serving(folder: Path, *options: str) -> Iterator[tuple[Process, DaemonClient]]:
     """`spheroidd serve` on `folder/data`."""
     data = folder / "data"
     data.mkdir(exist_ok=True)
     (data / ADDRESS_NAME).unlink(missing_ok=True)
     with (folder / "serve.log").open("ab") as log:
-        process = subprocess.Popen([*COMMAND, "serve", str(data), *options], stdout=log, stderr=log)
+        process = warm_start.start(("serve", str(data), *options), stdout=log, stderr=log)
     try:
         until((data / ADDRESS_NAME).exists, (folder / "serve.log").read_text)  # type: ignore[arg-type]
         with DaemonClient.of(data) as client:
             yield process, client
     finally:
-        kill(process)  # type: ignore[arg-type]
+        kill(process)
 
 
 def pixels(well: str, channel: str, z: int) -> bytes:
@@ -222,7 +223,7 @@ def at_rest(config: Path, well: str) -> int:
 
 
 @pytest.fixture
-def plate(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+def plate(tmp_path: Path) -> Iterator[tuple[Path, Process]]:
     """A plate that is run at a slow pace, in the middle of its first well."""
     config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.15})
     process = start(config)
@@ -235,7 +236,7 @@ def plate(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
         kill(process)
 
 
-def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, subprocess.Popen[str]]) -> None:
+def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, Process]) -> None:
     config, process = plate
     data = str(config.parent / "data")
 

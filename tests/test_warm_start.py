@@ -1,0 +1,52 @@
+"""A process that the nursery forks ends, writes and is killed as one that is started cold."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.plate_runs import spheroidd
+from tests.warm_start import COMMAND, start
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--version",), ("config", "check", "nowhere.toml"), ("results", "--fast")],
+    ids=lambda words: words[0],
+)
+def test_it_ends_as_a_cold_one(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    cold = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+    warm = spheroidd(*arguments, cwd=tmp_path)
+    assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a session is POSIX's")
+def test_it_is_a_process_of_its_own_that_can_be_killed(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        process = start(("serve", "data"), stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+    try:
+        assert process.poll() is None
+        assert os.getsid(process.pid) == process.pid != os.getsid(0)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)
+    finally:
+        process.kill()
+    assert process.wait(20) == -signal.SIGKILL
+    assert process.poll() == process.returncode == -signal.SIGKILL
+
+
+def test_the_environment_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPHEROIDD_DATA", str(tmp_path / "from the environment"))
+    assert "from the environment" in spheroidd("results").stderr
+
+
+def test_the_catalog_is_written_without_pandas(tmp_path: Path) -> None:
+    """It is installed here, and half a second of every process that writes."""
+    code = (
+        "import sys; from pathlib import Path; from spheroidd.daemon.catalog.statements import database_class; "
+        "database_class(); assert 'sqlite_utils.db' in sys.modules; assert 'pandas' not in sys.modules; import pandas"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,210 @@
+"""Processes of spheroidd that begin with their modules loaded: half of a short run's processor time was imports.
+
+A nursery, one for each process of pytest, has imported what `spheroidd` needs and forks a process for every start: a
+process like any other, with its own pid, that may be killed, stopped and looked at, and runs the command line to its
+interpreter's end. Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
+"""
+
+import atexit
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from spheroidd.daemon.catalog import statements
+
+COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+_NURSERY = "from tests.warm_start import born; born({fd}); from spheroidd.daemon.cli import main; main()"
+_ROOT = Path(__file__).parents[1]
+_LOADED = (
+    "spheroidd.daemon.analysis.plate_quality",
+    "spheroidd.daemon.analysis.results_table",
+    "spheroidd.daemon.cli.console",
+    "spheroidd.daemon.config.model",
+    "spheroidd.daemon.emulation.emulated_plate",
+    "spheroidd.daemon.launch.run",
+    "spheroidd.daemon.launch.serve",
+    "spheroidd.daemon.monitoring.status",
+    "spheroidd.daemon.service.client",
+    "spheroidd.daemon.service.server",
+)
+_MAX_MESSAGE_BYTES = 1 << 20
+
+
+class WarmProcess:
+    """What `subprocess.Popen` says of a child, of a process that the nursery forked."""
+
+    def __init__(self, args: Sequence[str], connection: socket.socket, pid: int) -> None:
+        self.args, self.pid = args, pid
+        self.returncode: int | None = None
+        self._connection = connection
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal's; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `poll`, when it has ended; subprocess.TimeoutExpired where it has not within so many seconds."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self.returncode = _number(self._connection)
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing where it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+
+def _number(connection: socket.socket) -> int:
+    told = connection.recv(64)
+    if not told:
+        raise RuntimeError("the nursery has died: what it wrote stands in pytest's captured stderr")
+    return int(told)
+
+
+Process = subprocess.Popen[str] | WarmProcess
+
+
+def start(
+    arguments: Sequence[str],
+    *,
+    stdout: IO[Any],
+    stderr: IO[Any],
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    start_new_session: bool = False,
+) -> Process:
+    """`spheroidd ARGUMENTS` in a process of its own, its output into open files."""
+    if not sys.platform.startswith("linux"):
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            text=True,
+            start_new_session=start_new_session,
+        )
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    order = {
+        "arguments": list(arguments),
+        "cwd": str(cwd or Path.cwd()),
+        "environment": dict(os.environ if env is None else env),
+        "new_session": start_new_session,
+    }
+    with its:
+        files = [its.fileno(), stdout.fileno(), stderr.fileno()]
+        socket.send_fds(_nursery(), [json.dumps(order).encode()], files)
+    pid = _number(ours)
+    return WarmProcess([*COMMAND, *arguments], ours, pid)
+
+
+_lock = threading.Lock()
+_started: list[tuple[int, socket.socket]] = []
+
+
+def _nursery() -> socket.socket:
+    """This process's nursery, started by the first who asks. It ends when this process does, however that ends."""
+    with _lock:
+        if not _started or _started[0][0] != os.getpid():
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE_BYTES)
+            with its:
+                nursery = subprocess.Popen(
+                    [sys.executable, "-c", _NURSERY.format(fd=its.fileno())],
+                    cwd=_ROOT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},  # a process with threads cannot be forked
+                    pass_fds=[its.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for pytest
+                )
+            atexit.register(lambda: (ours.close(), nursery.wait(10)))
+            _started[:] = [(os.getpid(), ours)]
+        return _started[0][1]
+
+
+def born(fd: int) -> None:
+    """Wait for orders, for ever; returns in each process that is forked for one."""
+    for name in _LOADED:
+        importlib.import_module(name)
+    statements.database_class()
+    if (n := psutil.Process().num_threads()) != 1:
+        raise RuntimeError(f"the imports have started {n - 1} threads: this process cannot be forked")
+    orders = socket.socket(fileno=fd)
+    waking, woken = socket.socketpair()
+    for end in (waking, woken):
+        end.setblocking(False)
+    signal.set_wakeup_fd(waking.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, socket.socket] = {}
+    while True:
+        ready, _, _ = select.select([orders, woken], [], [])
+        if woken in ready:
+            with contextlib.suppress(BlockingIOError):
+                woken.recv(4096)
+            _report(running)
+        if orders in ready:
+            message, files, _, _ = socket.recv_fds(orders, _MAX_MESSAGE_BYTES, 3)
+            if not message:
+                sys.exit(0)
+            pid = os.fork()
+            if pid == 0:
+                for other in (orders, waking, woken, *running.values()):
+                    other.close()
+                _become(json.loads(message), files)
+                return
+            running[pid] = socket.socket(fileno=files[0])
+            for file in files[1:]:
+                os.close(file)
+
+
+def _report(running: dict[int, socket.socket]) -> None:
+    """Tell who waits for them of processes that have ended."""
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with running.pop(pid) as teller, contextlib.suppress(OSError):  # nobody may wait any more
+            teller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _become(order: dict[str, Any], files: list[int]) -> None:
+    """What exec would have changed."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if order["new_session"]:
+        os.setsid()
+    for file, number in zip(files[1:], (1, 2), strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = ["-c", *order["arguments"]]
+    with socket.socket(fileno=files[0]) as teller:  # only now: who knows the pid may take all of this for done
+        teller.sendall(str(os.getpid()).encode())
