@@ -21,6 +21,7 @@ BENCHES = {
     "service": 3,
     "micromanager": 1,
     "watch": 4,
+    "soak": 4,
     "page": 2,
     "recordings": 4,
     "dose_response": 6,

@@ -17,7 +17,7 @@ DRAFT = ".draft-"  # what a plate is checked in before it is kept
 MAX_BYTES = 1 << 20
 MAX_PLATES = 1000  # that are kept; each is at most 2 MB
 CONFIG_NAME, MAP_NAME = "plate.toml", "map.csv"
-_DAEMONS_OWN = ("alarms", "data", "service")
+_DAEMONS_OWN = ("alarms", "data", "service", "verification")
 
 
 class SubmittedPlates:

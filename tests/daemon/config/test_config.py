@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spheroidd.daemon.config import source_registry as sources
 from spheroidd.daemon.config.errors import line_of
 from spheroidd.daemon.config.model import Config, build_config, config_schema, load_config, open_source, to_toml
+from spheroidd.daemon.config.service_settings import read_verification
+from spheroidd.daemon.config.submitted_plates import SubmittedPlates
+from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Limits
 from tests.places import EXAMPLES
@@ -234,3 +237,20 @@ def test_a_source_is_built_from_the_configuration(tmp_path: Path) -> None:
     source = open_source(config, clock)
     assert isinstance(source, Scope)
     assert source.arguments == (config.source, None, "P7", clock)
+
+
+@pytest.mark.parametrize("table", ["alarms", "data", "service", "verification"])
+def test_a_submitted_plate_leaves_the_daemons_tables_alone(tmp_path: Path, table: str) -> None:
+    text = f"[plate]\nname = 'P'\n[source]\nkind = 'push'\n[{table}]\n"
+    with pytest.raises(ConfigError, match=f"\\[{table}\\] is the daemon's own"):
+        SubmittedPlates(tmp_path).submit(text, "well,role\nA01,sample\n")
+
+
+def test_the_scrub_is_switched_off_and_bounded_by_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text("[verification]\nscrub = false\nshare = 0.01\n")
+    assert read_verification(path) == VerificationConfig(scrub=False, share=0.01)
+    assert read_verification(None) == VerificationConfig()
+    path.write_text("[verification]\nshare = 2.0\n")
+    with pytest.raises(ConfigError, match="share"):
+        read_verification(path)
