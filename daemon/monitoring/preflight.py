@@ -90,10 +90,11 @@ def preflight(config: Config, *, locked: bool = False) -> list[Check]:
             _device_check(inference.device, inference.threads),
             _precision_check(inference.precision),
         ]
+        source, plans = _source_check(config) if exit_code(checks) == 0 else (None, None)
         checks += [catalog.result()]
-    if exit_code(checks) == 0:
-        checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
-        checks += _source_checks(config)
+    if exit_code(checks) == 0 and source is not None:
+        checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir), source]
+        checks += [space_check(config, plans)] if source.verdict is Verdict.PASS else []
     return [*checks, *of_scoring]
 
 
@@ -286,7 +287,8 @@ def _precision_check(setting: str) -> Check:
     return _checked("precision", look)
 
 
-def _source_checks(config: Config) -> list[Check]:
+def _source_check(config: Config) -> tuple[Check, tuple[StackPlan, ...] | None]:
+    """Whether the source answers, and what it is going to take; None where nobody knows."""
     try:
         with closing(open_source(config, SystemClock())) as source:
             source.check()
@@ -294,9 +296,8 @@ def _source_checks(config: Config) -> list[Check]:
             known = tuple(plans) if isinstance(plans, Sized) else None
             name = source.plate_map.name
     except SpheroiddError as error:
-        return [_failed("source", error)]
-    reached = Check("source", Verdict.PASS, f"{config.source_kind} answers, plate {name}")
-    return [reached, space_check(config, known)]
+        return _failed("source", error), None
+    return Check("source", Verdict.PASS, f"{config.source_kind} answers, plate {name}"), known
 
 
 def space_check(config: Config, plans: Sequence[StackPlan] | None) -> Check:
