@@ -137,8 +137,11 @@ def _preprocessor(
     network = _on_device(segmenter)
     if network is not None:
         from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+        from spheroidd.inference.segmentation.device_memory import require_room
 
         make = partial(DevicePreprocessor, device=network.device)
+        if (there := network.memory_bytes) is not None:
+            require_room(_bytes_on_device(plan, network, known_limits=limits is not None), there, str(plan.key))
     made: StreamingPreprocessor | DevicePreprocessor = make(
         n_z=plan.n_z,
         height=plan.height,
@@ -150,6 +153,21 @@ def _preprocessor(
         known_limits=limits,
     )
     return made
+
+
+def _bytes_on_device(plan: StackPlan, network: "UNetSegmenter", *, known_limits: bool) -> int:
+    """The most that a stack holds of a GPU's memory; see `device_memory`."""
+    from spheroidd.inference.segmentation.device_memory import stack_bytes
+
+    return stack_bytes(
+        (plan.n_z, plan.height, plan.width),
+        (plan.z_step_um, plan.pixel_um, plan.pixel_um),
+        network.spacing_um,
+        network.halo,
+        network.precision,
+        known_limits=known_limits,
+        base=network.card.settings.base,
+    )
 
 
 def _on_device(segmenter: Segmenter) -> "UNetSegmenter | None":

@@ -53,7 +53,7 @@ class DevicePreprocessor:
         if missing:
             raise ConfigError(f"no limits are known for channel {min(missing)}", do="give limits for each channel")
         self.device = device
-        self._portion = _portion((n_z, height, width))
+        self._portion = portion_of((n_z, height, width))
         self._n_z, self._percentiles, self._background = n_z, percentiles, background
         self._z = resampling_axis(n_z, z_step_um, spacing_um[0])
         self._y = DeviceAxis(resampling_axis(height, pixel_um, spacing_um[1]), device)
@@ -81,7 +81,8 @@ class DevicePreprocessor:
             raise StackError(f"a slice of channel {channel} came", do=f"this stack has {', '.join(self._channels)}")
         for start, filtered in self._channels[channel].feed(z, pixels):
             if self._known is None:
-                self._filtered[channel] |= dict(enumerate(filtered, start))
+                # A copy: what was filtered lies within a larger tensor, which would stay as long as it does.
+                self._filtered[channel] |= dict(enumerate(filtered.clone(), start))
             else:
                 self._ready[channel] |= dict(enumerate(self._prepare(filtered, self._known[channel]), start))
 
@@ -198,7 +199,7 @@ class _DeviceChannel:
 
     def __init__(self, name: str, shape: Shape, device: torch.device) -> None:
         self._name, self._shape, self._device = name, shape, device
-        self._portion = _portion(shape)
+        self._portion = portion_of(shape)
         self._recent: torch.Tensor | None = None  # the last two slices
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._pinned: list[tuple[torch.Tensor, torch.cuda.Event]] = []
@@ -255,7 +256,7 @@ class _DeviceChannel:
         return new
 
 
-def _portion(shape: Shape) -> int:
+def portion_of(shape: Shape) -> int:
     """How many slices are worked on at once."""
     return max(1, min(8, _MEDIAN_BYTES // (2 * shape[1] * shape[2])))
 

@@ -80,6 +80,13 @@ class UNetSegmenter:
         return self._device
 
     @property
+    def memory_bytes(self) -> int | None:
+        """What its GPU has; None for the processor."""
+        if self._device.type != "cuda":
+            return None
+        return int(torch.cuda.get_device_properties(self._device).total_memory)
+
+    @property
     def keeps_stacks_on_device(self) -> bool:
         """Whether a stack's whole way should be on the device: on a GPU, and where a test asks for it on the CPU."""
         return self._device.type != "cpu" or self._whole_way
