@@ -22,6 +22,7 @@ from spheroidd.protocols.stack import Frame, SliceIndex, StackPlan
 
 FRAMES_CAPACITY = 4  # 5 MB of a screen stack: the ring and the channel behind it are what rides out a slow disk
 WAKE_S = 0.1  # how soon a waiting source notices that it is to end
+LEAVING_S = 2.0  # a call that was cut off is noticed a moment later than its program begins the next one
 
 
 class PushSettings(BaseModel):
@@ -173,9 +174,10 @@ class PushInlet:
         that time, because it is paused.
         """
         with self._change:
+            self._change.wait_for(lambda: not self._busy or self._finished or self._closed, min(LEAVING_S, timeout_s))
             if self._finished or self._closed:
                 raise StackError("the run takes no more stacks", where=str(plan.key), do="start the plate again")
-            if self._session is not None and self._session.attached and not self._session.over:
+            if self._session is not None and self._busy:
                 what = f"stack {self._session.plan.key} is being pushed by another connection"
                 raise StackError(what, where=str(plan.key), do="end that one first: one stack at a time")
             before, session = self._session, PushSession(plan, self._change)
@@ -187,6 +189,11 @@ class PushInlet:
                 session.attached, session.state = False, SessionState.ENDED
                 raise TimeoutError(f"the run did not take up stack {plan.key} within {timeout_s:.1f} s")
             return session
+
+    @property
+    def _busy(self) -> bool:
+        """Whether another program's stack is under way."""
+        return self._session is not None and self._session.attached and not self._session.over
 
     def leave(self, session: PushSession) -> None:
         """The program is gone, or done."""

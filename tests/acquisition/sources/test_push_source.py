@@ -131,6 +131,37 @@ def test_two_programs_at_once_are_refused() -> None:
     thread.join()
 
 
+class LingeringProgram(Program):
+    """One whose call is not over yet when it has pushed all."""
+
+    def __init__(self, inlet: PushInlet, indices: list[SliceIndex]) -> None:
+        super().__init__(inlet, indices=indices)
+        self.pushed, self.gone = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        self.session = self.inlet.open(self.plan, 20.0)
+        for index in self.indices:
+            assert self.session.put(frame(index))
+        self.pushed.set()
+        self.gone.wait(20.0)
+        self.inlet.leave(self.session)
+
+
+def test_a_program_whose_last_call_is_being_ended_is_let_in() -> None:
+    source, indices = push_source(patience_s=20.0), list(PLAN.indices())
+    first, second = LingeringProgram(source.inlet, indices[:2]), Program(source.inlet, indices=indices[2:])
+
+    def end() -> None:
+        first.pushed.wait(20.0)
+        second.start()  # before the first one has left
+        first.gone.wait(0.1)
+        first.gone.set()
+
+    first.start()
+    threading.Thread(target=end, daemon=True).start()
+    assert list(taken(source)) == [(PLAN, indices)]
+
+
 def test_a_run_that_does_not_take_the_stack_up_in_time() -> None:
     with pytest.raises(TimeoutError):
         push_source().inlet.open(PLAN, 0.05)
