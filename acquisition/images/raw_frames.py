@@ -3,6 +3,7 @@
 Which frame is which angle, phase and z no file says in a way that can be trusted: the person who asks states it.
 """
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _open_deltavision(path: Path, channel: int | None) -> RawFrames:
         with mrc.DVFile(path) as file:
             header, named = file.hdr, file.sizes
             values = np.array(file.data, dtype=file.dtype.newbyteorder("="))
-    except (ValueError, KeyError, OverflowError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error) as error:
         what = f"not a whole DeltaVision or MRC file: {error}"
         raise StackError(what, where=str(path), do="copy it again, or save it as TIFF") from error
     axes = tuple(named.items())

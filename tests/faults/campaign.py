@@ -105,13 +105,16 @@ class Trial:
         *,
         failed: Set[str] = frozenset(),
         besides: Set[str] = frozenset(),
+        damaged: Set[str] = frozenset(),
     ) -> Verdict:
         """Compare with the undisturbed plate, but for the wells `besides`. Those in `failed` must say why they have no
-        number.
+        number; the images of those in `damaged` are what the fault befell, and are not looked at.
         """
         self.look(config)
         now = ledger(config)
-        lost = self.lost + len(unreadable(config, now.slices))
+        lost = self.lost + len(
+            unreadable(config, {key: crc for key, crc in now.slices.items() if key[0] not in damaged})
+        )
         wrong = 0
         for well, rows in self.truth.results.items():
             if well in besides:

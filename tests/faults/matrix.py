@@ -32,7 +32,7 @@ from spheroidd.daemon.catalog.schema import MIGRATIONS
 from tests.daemon.catalog.older import make_older
 from tests.faults.campaign import HUNG, Trial, Verdict, told
 from tests.faults.disks import Disk, NoDiskError, small_disk
-from tests.faults.hostile import FILES, PUSHES, hostile_file, hostile_push, killed_program
+from tests.faults.hostile import FILES, PUSHES, VICTIM, hostile_file, hostile_push, killed_program
 from tests.faults.interposed import POINTS
 from tests.faults.plate_runs import kill, ledger, run, spheroidd, write_config
 from tests.faults.test_damaged_stacks import DAMAGES, shard_of
@@ -186,18 +186,18 @@ def instrument(trial: Trial, kind: str) -> Verdict:
 
 def damaged_before_scoring(trial: Trial, damage: str) -> Verdict:
     """A file of images is damaged between the moment it is stored and the moment it is scored."""
-    config = trial.config()
+    config, well = trial.config(), VICTIM
     process = trial.start(config)
-    reached = trial.until(lambda: ledger(config).states.get("A02", ("", None))[0] == "stored")
+    reached = trial.until(lambda: ledger(config).states.get(well, ("", None))[0] == "stored")
     kill(process)
-    if not reached or "A02" in ledger(config).results:
+    if not reached or well in ledger(config).results:
         return Verdict(0, 0, 0, "not reached")
-    DAMAGES[damage](shard_of(config))
+    trial.look(config)
+    DAMAGES[damage](shard_of(config, well))
     code = trial.end(trial.start(config))
-    verdict = trial.verdict(config, 1, f"exit code {code}; {told(config)}", failed=frozenset({"A02"}))
-    others = {key: crc for key, crc in ledger(config).slices.items() if key[0] != "A02"}
-    now = sum(others[key] != crc for key, crc in trial.truth.slices.items() if key in others)
-    return Verdict(1, now, verdict.wrong, verdict.sees)  # A02's own images are what was damaged
+    sees = HUNG if code is None else f"exit code {code}; {told(config)}"
+    verdict = trial.verdict(config, 1, sees, failed={well}, damaged={well})
+    return Verdict(1, verdict.lost, verdict.wrong + int(code == 0), verdict.sees)
 
 
 def damaged_after_final(trial: Trial, damage: str) -> Verdict:

@@ -44,8 +44,8 @@ def copy_of(undisturbed: Path, folder: Path) -> Path:
     return write_config(folder)
 
 
-def shard_of(config: Path) -> Path:
-    folder = config.parent / "data" / "P1.ome.zarr" / "A" / "02" / "0" / "0" / "c"
+def shard_of(config: Path, well: str = "A02") -> Path:
+    folder = config.parent / "data" / "P1.ome.zarr" / well[0] / well[1:] / "0" / "0" / "c"
     return sorted(path for path in folder.rglob("*") if path.is_file())[0]
 
 
