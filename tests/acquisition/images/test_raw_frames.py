@@ -60,7 +60,7 @@ def test_what_is_not_whole_or_of_another_kind_is_refused(tmp_path: Path) -> None
     (tmp_path / "raw.mrc").write_bytes(b"nothing of the kind" * 200)
     (tmp_path / "short.dv").write_bytes(dv.read_bytes()[:700])
     (tmp_path / "raw.czi").write_bytes(b"another kind")
-    for name in ("raw.mrc", "raw.czi"):
+    for name in ("raw.mrc", "short.dv", "raw.czi"):
         with pytest.raises(StackError):
             open_raw(tmp_path / name)
 
