@@ -4,8 +4,10 @@ Its threads submit orders and read the catalog over connections of their own. No
 by the processor time it takes.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -118,6 +120,19 @@ class Service:
         self._board.close()  # lets the streams go
         self._server.stop(GRACE_S).wait()
         self._pool.shutdown(wait=True)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Self]:
+        """Without a port and without orders: what a page needs to show what is there, where no daemon runs.
+
+        Instead of entering the service itself; nothing is written into the data directory.
+        """
+        self.inbox.close()
+        self._board.start()
+        try:
+            yield self
+        finally:
+            self._board.close()
 
     def _bind(self) -> int:
         address = self._settings.address

@@ -1,7 +1,7 @@
 """HTTP beside a running daemon: one thread with a web server, over the same servicer and the same tokens as gRPC.
 
 It is never a reason not to image: where its port is taken it moves to another, and says so; what fails in it stays in
-it.
+it. Where no daemon runs, it serves what is there to be looked at.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from spheroidd.daemon.config.model import ServiceConfig
@@ -36,11 +37,13 @@ _log = logging.getLogger(__name__)
 class WebServer:
     """A context manager: serves from entering to leaving. ConfigError for an unusable address or certificate.
 
-    `url` is where the page is; `moved` says that the port which was asked for was taken.
+    `url` is where the page is; `moved` says that the port which was asked for was taken. One that is not `announced`
+    leaves no word of itself in the data directory.
     """
 
-    def __init__(self, service: "Service", data_dir: Path, settings: ServiceConfig) -> None:
+    def __init__(self, service: "Service", data_dir: Path, settings: ServiceConfig, *, announced: bool = True) -> None:
         self._service, self._data_dir, self._settings = service, data_dir, settings
+        self._announced = announced
         anonymous = Role.NONE
         if settings.http_local and settings.tls_client_ca is None:
             anonymous = Role[settings.local_role.upper()]
@@ -60,13 +63,15 @@ class WebServer:
         )
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
         self._thread.start()
-        write_page(self._data_dir, self.url)
+        if self._announced:
+            write_page(self._data_dir, self.url)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        remove_page(self._data_dir)
+        if self._announced:
+            remove_page(self._data_dir)
         self._ending.set()
         if self._server is not None:
             self._server.should_exit = True
@@ -155,6 +160,32 @@ def _name(settings: ServiceConfig) -> str:
     if host in ("0.0.0.0", "::") or (settings.http_local and settings.tls_certificate is not None):
         return settings.name or "localhost"  # a certificate is made for a name
     return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def page_alone(data_dir: Path, address: str) -> Iterator["WebServer"]:
+    """The page of a data directory on which no daemon runs: it shows what is there and takes no order.
+
+    On this computer without a token, as a viewer. Writes nothing, so a daemon may start beside it. ConfigError where
+    no plate was ever run there, and for an address that is not one of this computer.
+    """
+    from spheroidd.daemon.catalog.reader import CatalogReader
+    from spheroidd.daemon.service.server import Service
+
+    CatalogReader.read_only(data_dir).close()
+    try:
+        settings = ServiceConfig(http_address=address, local_role="viewer")
+    except ValidationError as error:
+        what = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+        raise ConfigError(what, where=address, do="write an address such as 127.0.0.1:8040") from error
+    if not settings.http_local:
+        do = "write an address of this computer; for others run a daemon, which knows certificates and tokens"
+        raise ConfigError("a page without a daemon is for this computer alone", where=address, do=do)
+    with (
+        Service(data_dir, settings).looking() as service,
+        WebServer(service, data_dir, settings, announced=False) as web,
+    ):
+        yield web
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import socket
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 
@@ -14,12 +16,12 @@ from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.system.address_files import read_page
 from spheroidd.daemon.web.request_guard import known_hosts
-from spheroidd.daemon.web.server import WebServer
+from spheroidd.daemon.web.server import WebServer, page_alone
 from spheroidd.protocols.errors import ConfigError
 from tests.daemon.service.rig import fill, many_changes, running
 from tests.daemon.service.test_tls import Authority
-from tests.daemon.web.rig import asked
-from tests.faults.plate_runs import spheroidd
+from tests.daemon.web.rig import Client, asked
+from tests.faults.plate_runs import COMMAND, spheroidd
 
 
 @pytest.fixture
@@ -155,6 +157,45 @@ def test_the_command_says_where_the_page_is(data_dir: Path) -> None:
     missing = spheroidd("page", str(data_dir), "--print")
     assert missing.returncode == 2
     assert "no daemon with a page runs here" in missing.stderr
+
+
+def test_a_finished_plate_has_a_page_without_a_daemon(data_dir: Path) -> None:
+    before = {path.name for path in data_dir.iterdir()}
+    with page_alone(data_dir, "127.0.0.1:0") as web:
+        client = Client(web.port)
+        assert client.get("/").status == 200
+        assert client.get("/page/me").json["role"] == "viewer"
+        assert client.get("/page/plate?plate=P1").status == 200
+        refused = client.post("/v1/run:pause", {"when": "PAUSE_WHEN_AFTER_WELL"})
+        assert refused.status == 403
+        assert {path.name for path in data_dir.iterdir()} - before <= {"catalog.sqlite-shm", "catalog.sqlite-wal"}
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("0.0.0.0:0", "for this computer alone|certificate|token"), ("nonsense", "address")],
+)
+def test_a_page_without_a_daemon_is_for_this_computer_alone(data_dir: Path, address: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words), page_alone(data_dir, address):
+        pass
+
+
+def test_a_page_needs_a_plate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no plate was ever run here"), page_alone(tmp_path, "127.0.0.1:0"):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that only asks a process to end")
+def test_the_command_serves_a_finished_plate_until_it_is_told_to_end(data_dir: Path) -> None:
+    command = [*COMMAND, "page", str(data_dir), "--no-browser", "--address", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+        assert Client(port).get("/healthz").status in (200, 503)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "takes no orders" in said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}', '{"url": "javascript:alert(1)"}', json.dumps({"a": 1})])
