@@ -172,8 +172,8 @@ class Optics:
         sights = Sight.through(*entry, spec.light_um), Sight.through(*entry, RED_REACH * spec.light_um)
         low = np.array([preset.field_z_um, y_um[0], x_um[0]])
         haze = Haze.of(phantom, shine, sights, low, low + np.array(preset.extent_um))
-        weights = _gaussian(preset.sigma_z_um / preset.z_step_um)
-        taps = tuple(_gaussian(grow * preset.sigma_xy_um / preset.pixel_um) for grow in (1.0, RED_REACH))
+        weights = gaussian_taps(preset.sigma_z_um / preset.z_step_um)
+        taps = tuple(gaussian_taps(grow * preset.sigma_xy_um / preset.pixel_um) for grow in (1.0, RED_REACH))
         rough, blurred = np.empty((2, preset.height, preset.width), np.float32)
         row = np.empty(preset.width + 2 * max(len(t) for t in taps), np.float32)
         both = taps[0], taps[1]
@@ -217,7 +217,7 @@ class Optics:
         )
 
 
-def _gaussian(sigma: float) -> F32:
+def gaussian_taps(sigma: float) -> F32:
     """Weights of a Gaussian over whole steps, to 2.5 sigma, with sum 1."""
     reach = math.ceil(2.5 * sigma) if sigma > 0.2 else 0
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)

@@ -23,6 +23,7 @@ from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.raw_camera import RawCamera
+from spheroidd.sim_emulator.recorded.raw_camera import RawField, RecordedRawCamera
 from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
 from spheroidd.sim_emulator.scene import Scene, well_truth
 from spheroidd.sim_emulator.stage import Taken, taken
@@ -84,12 +85,12 @@ class EmulatorSettings(BaseModel):
     def _resolves(self) -> "EmulatorSettings":
         if self.raw is None:
             return self
-        if self.recording is not None:
-            raise ValueError("raw frames are made of the phantom's light alone; leave out recording, or raw")
-        pixel_um, finest = self.field_preset().pixel_um, max(map(self.raw.frequency_per_um, CHANNELS))
-        if 4 * pixel_um * finest > 1:
-            what = f"pixel_um is {pixel_um:g}: the camera would not see the stripes"
-            raise ValueError(f'{what}; write {0.25 / finest:.3f} or less, or choose preset = "sim" or "screen"')
+        if self.recording is not None and self.pixel_um is None:
+            return self  # the recording says it, once it is opened
+        try:
+            _check_seen(self.raw, self.field_preset().pixel_um)
+        except ConfigError as error:
+            raise ValueError(f"{error.what}; {error.do}") from error
         return self
 
     def field_preset(self, recording: Recording | None = None) -> Preset:
@@ -162,6 +163,8 @@ class EmulatorSource:
         self.preset = preset or settings.field_preset(recording)
         if plate_map is None and recording is not None and recording.plate_map is not None:
             plate_map = PlateMap(plate_name, recording.plate_map.wells)
+        if settings.raw is not None and recording is not None:
+            _check_seen(settings.raw, self.preset.pixel_um)
         self._map = plate_map or settings.design().plate_map(plate_name, settings.seed)
         self._clock = clock
         self._faults = FaultReel(settings.faults)
@@ -203,7 +206,7 @@ class EmulatorSource:
             p.width,
             p.pixel_um,
             p.z_step_um,
-            dtype=held.camera.dtype if held else "uint16",
+            dtype=held.camera.dtype if held and self.settings.raw is None else "uint16",
             slice_period_s=p.slice_period_s,
             raw=self.settings.raw.promised() if self.settings.raw else None,
         )
@@ -242,9 +245,18 @@ class EmulatorSource:
     def _camera_over(self, well: WellId, stack: int) -> Callable[[SliceIndex, Look], Pixels]:
         """What gives a well's camera images by their index."""
         if self.settings.raw is not None:
-            return RawCamera.over(self.scene(well, stack), self.settings.raw).image
+            return self._raw_camera(self.settings.raw, well, stack).image
         specimen = self.specimen(well, stack)
         return lambda index, look: specimen.image(index.channel, index.z, look)
+
+    def _raw_camera(self, raw: StripeSettings, well: WellId, stack: int) -> RawCamera | RecordedRawCamera:
+        if self.recording is None:
+            return RawCamera.over(self.scene(well, stack), raw)
+        p, channels, specimen = self.preset, self.recording.geometry.channels, self.specimen(well, stack)
+        if not isinstance(specimen, RecordedSpecimen):
+            raise ConfigError("a recorded well is no phantom", where=str(well), do="leave out recording, or raw")
+        of = RawField(p.n_z, p.height, p.width, p.pixel_um, p.z_step_um)
+        return RecordedRawCamera.over(specimen, raw, of, channels, f"{self._map.name} {well} {stack}")
 
     def pattern_truth(self, channel: str) -> TruePattern:
         """What is true of a colour's pattern; ConfigError where slices come without one."""
@@ -329,3 +341,12 @@ class EmulatorSource:
             raise InstrumentError(what, where=str(plan.key), do="take the fault out of the emulator's settings")
         if fault.kind == "stall":
             self._clock.sleep(fault.seconds)
+
+
+def _check_seen(raw: StripeSettings, pixel_um: float) -> None:
+    """ConfigError where the camera's pixels are too large for the stripes."""
+    finest = max(map(raw.frequency_per_um, CHANNELS))
+    if 4 * pixel_um * finest > 1:
+        what = f"pixel_um is {pixel_um:g}: the camera would not see the stripes"
+        do = f'write {0.25 / finest:.3f} or less, or choose preset = "sim" or "screen"'
+        raise ConfigError(what, where="emulator", do=do)

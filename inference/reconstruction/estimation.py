@@ -22,6 +22,7 @@ from spheroidd.protocols.sim_pattern import AngleEstimate, OrderEstimate, Patter
 
 SEARCH = (0.45, 1.2)  # of the cutoff, for the finest order; light is shorter on its way in than out, so above 1 too
 ENOUGH_SLICES = 6
+_AROUND_STATED, _FEWEST_BINS = 0.05, 2.5  # of a stated period; on each side, or small fields had nothing but edges
 _ROUNDS = 3  # phases and frequency in turn
 _WIENER_AT_ONE_ELECTRON, _LEAST_WIENER, _MOST_WIENER = 1.2, 0.05, 0.5
 _SURE_PHASES = 60.0  # peak over median from which a frame's own phase is known better than its nominal one
@@ -52,7 +53,7 @@ def estimate_pattern(
     optics do not fit the pixels.
     """
     ready = TaperedSlices.of(slices, pattern, channel, pixel_um)
-    reach = _reach(pattern, channel, ready.otf.optics.cutoff_per_um, search)
+    reach = _reach(pattern, channel, ready, search)
     found = [_find_angle(ready, angle, reach) for angle in range(pattern.n_angles)]
     angles = tuple(_estimate_of(angle, one) for angle, one in enumerate(found))
     doubts, notes = judge(pattern, angles, [one.peaks for one in found])
@@ -63,15 +64,20 @@ def estimate_pattern(
     return PatternEstimate(channel, pixel_um, ready.n_slices, angles, wiener, electrons, tuple(doubts), tuple(notes))
 
 
-def _reach(pattern: SimPattern, channel: str, cutoff: float, search: tuple[float, float]) -> tuple[float, float]:
+def _reach(
+    pattern: SimPattern, channel: str, slices: TaperedSlices, search: tuple[float, float]
+) -> tuple[float, float]:
+    """The ring that is searched, as shares of the cutoff: around a stated period, though no narrower than some bins."""
     if not 0.05 <= search[0] < search[1] <= 2:
         do = "give two shares of the cutoff, 0.05 to 2, the smaller first"
         raise ConfigError(f"the search ring is {search}", where=channel, do=do)
     period = pattern.period_of(channel)
     if period is None:
         return search
+    cutoff = slices.otf.optics.cutoff_per_um
     share = pattern.beams.orders / period / cutoff
-    return 0.95 * share, 1.05 * share
+    margin = max(_AROUND_STATED * share, _FEWEST_BINS * max(slices.grid.step_y, slices.grid.step_x) / cutoff)
+    return share - margin, share + margin
 
 
 def nominal_phases(pattern: SimPattern) -> Floats:

@@ -120,6 +120,11 @@ class Recording:
         image[np.ix_(*inside)] = seen
         return image
 
+    def background(self, channel: str) -> float:
+        """The level of a channel's dark places, in counts."""
+        with self._lock:
+            return self._noise_of(channel).level
+
     def exposure_ms(self, well: WellId, channel: str) -> float | None:
         """How long the well's images were exposed in a channel; None where nobody says."""
         with self._lock:
@@ -198,6 +203,10 @@ class RecordedSpecimen:
         place = self._place._replace(z_um=self._place.z_um + z * self._z_step_um)
         seen = Look(self._exposure * look.exposure, look.blur_um)
         return self._recording.image(place, self._camera, channel, seen)
+
+    def background(self, channel: str) -> float:
+        """What the recording's camera shows where nothing is, in counts."""
+        return self._recording.background(channel)
 
 
 def _nearest(n: int, pixel_um: float, n_camera: int, camera_pixel_um: float, offset_um: float) -> NDArray[np.int64]:

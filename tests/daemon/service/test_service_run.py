@@ -20,6 +20,7 @@ from spheroidd.daemon.service.push_client import push_stack
 from spheroidd.daemon.system.address_files import ADDRESS_NAME
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
+from spheroidd.protocols.sim_pattern import ChannelOptics, SimPattern
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests import warm_start
@@ -118,8 +119,8 @@ class Instrument:
                 self.end = answer.end
 
 
-def submit(client: DaemonClient) -> None:
-    client.call(client.stub.SubmitPlate, wire.SubmitPlateRequest(config_toml=PUSHED, plate_map_csv=MAP))
+def submit(client: DaemonClient, plate_map: str = MAP) -> None:
+    client.call(client.stub.SubmitPlate, wire.SubmitPlateRequest(config_toml=PUSHED, plate_map_csv=plate_map))
     start_plate(client)
 
 
@@ -157,11 +158,25 @@ def push_in_parts(client: DaemonClient, well: str) -> None:
     assert asked[1:] == [N_Z * 2 - 5]
 
 
+def push_raw(client: DaemonClient, well: str) -> None:
+    """Raw frames of noise in both colours: they hold no pattern, and become widefield."""
+    optics = ChannelOptics("488", 515.0, 0.3), ChannelOptics("561", 617.0, 0.3)
+    raw = SimPattern(1, 3, optics=optics)
+    plan = StackPlan(StackKey("P1", WellId.parse(well)), CHANNELS, 2, HEIGHT, WIDTH, 0.25, 2.0, raw=raw)
+
+    def frames(wanted: Set[SliceIndex]) -> Iterator[Frame]:
+        for index in sorted(wanted):
+            rng = np.random.default_rng(plan.plane_of(index))
+            yield Frame(plan.key, index, rng.integers(90, 900, plan.frame_shape).astype(np.uint16), 5.0)
+
+    assert sorted(push_stack(client, plan, frames, PATIENCE_S)) == sorted(plan.indices())
+
+
 def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> None:
     """What was acknowledged before the kill is in the ledger; afterwards the program is told what is missing."""
     config = tmp_path / "plate.toml"  # where `ledger` and `unreadable` look for the data
     with serving(tmp_path) as (process, client):
-        submit(client)
+        submit(client, MAP + "A03,sample,drug,2.0\n")
         first = Instrument(client, "A01", pause_s=0.02)
         pushing = threading.Thread(target=lambda: _broken(first))
         pushing.start()
@@ -187,11 +202,14 @@ def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> No
         again.push()
         assert again.missing == []
         push_in_parts(client, "A02")
+        push_raw(client, "A03")
         until(lambda: state(client) == "idle", "the plate is scored")
         rows = client.call(client.stub.ListResults, wire.ListResultsRequest(plate="P1")).results
-        assert {row.well: row.status for row in rows} == {"A01": "final", "A02": "final"}
+        assert {row.well: row.status for row in rows} == {"A01": "final", "A02": "final", "A03": "final"}
         client.call(client.stub.StopDaemon, wire.StopDaemonRequest())
     found = ledger(config).slices
+    assert sum(key[0] == "A03" for key in found) == 2 * 2 * 3
+    found = {key: crc for key, crc in found.items() if key[0] != "A03"}
     expected = {
         (well, 0, channel, z): google_crc32c.value(pixels(well, channel, z))
         for well in ("A01", "A02")

@@ -127,3 +127,12 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
         estimate_pattern(np.full((1, 3, 5, 64, 64), 100, np.uint16), SCENE.pattern, "488", 0.25)
     with pytest.raises(ConfigError, match="sample less than half"):
         estimate_pattern(slices(SCENE), SCENE.pattern, "488", 2.5)
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_small_field_is_searched_although_few_of_its_frequencies_are_near_the_stated_one(stated: bool) -> None:
+    scene = Scene(size=64)
+    pattern = replace(scene.pattern, period_um=(("488", 1 / 1.75),)) if stated else scene.pattern
+    found = estimate_pattern(scene.frames()[np.newaxis], pattern, "488", scene.pixel_um)
+    assert found.usable, found.verdict
+    assert [one.frequency_per_um for one in found.angles] == pytest.approx([1.75] * 3, rel=0.01)
