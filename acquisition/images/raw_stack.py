@@ -47,6 +47,10 @@ class _RawStack:
         """Raw frames have no facts beside their pixels that a replay could miss."""
         return None
 
+    def has(self, index: SliceIndex) -> bool:
+        """Every frame is there: a file is opened once it is whole."""
+        return True
+
     def metadata(self, index: SliceIndex) -> Facts:
         """Nothing is known of a single frame."""
         return {}

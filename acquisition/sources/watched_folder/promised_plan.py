@@ -70,6 +70,7 @@ class Promise:
                 pixel_um=self._length("pixel_um", arrival, stack.pixel_um, stack.conflicts),
                 z_step_um=self._length("z_step_um", arrival, stack.z_step_um, stack.conflicts),
                 dtype=stack.dtype,
+                raw=stack.raw,
             )
         )
 

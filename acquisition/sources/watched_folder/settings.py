@@ -10,6 +10,7 @@ from spheroidd.acquisition.images.file_names import NameGrammar, NamePattern
 from spheroidd.acquisition.images.leica_names import LeicaNames
 from spheroidd.acquisition.images.reading_time import BUDGET_S
 from spheroidd.acquisition.images.voxel_size import VoxelFrom
+from spheroidd.acquisition.plates.raw_settings import RawSettings
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
 
@@ -45,6 +46,9 @@ class FolderSettings(BaseModel):
     """A file whose size and time were the same for so many looks is opened, unless it was seen to be closed before."""
     read_budget_s: Positive = BUDGET_S
     """A file that takes longer to be read (a large one in proportion) is not used; its well says so."""
+    raw: RawSettings | None = None
+    """Each stack's files hold raw frames of structured illumination, in the order that this states. n_z is not asked;
+    pixel_um is that of the slices, half a frame's."""
     file_system: FileSystem = "auto"
     """"network": believe no events and no folder times; "auto": as the mount is."""
 
@@ -83,6 +87,9 @@ class FolderSettings(BaseModel):
             self.grammar()
         except ConfigError as error:
             raise ValueError(f"{error.what}; {error.do}") from error
+        if self.raw is not None and self.slice_files:
+            what = "raw frames come as a file for each stack, or one for each of its colours"
+            raise ValueError(f"{what}; take {{z}} out of the pattern, or leave out raw")
         if self.end_after_s is not None and self.end_after_s < self.settle_s:
             what = f"end_after_s = {self.end_after_s:g} is below settle_s = {self.settle_s:g}"
             raise ValueError(f"{what}; raise the first, or lower the second")

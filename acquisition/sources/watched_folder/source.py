@@ -4,12 +4,14 @@ Events are hints, a rescan every `poll_s` is the truth. A file is opened when it
 structure holds to the last byte, and never touched. What the store has already is not read again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from spheroidd.acquisition.images.codecs import CodecError
 from spheroidd.acquisition.images.plane_folder import SliceRead, read_slice
+from spheroidd.acquisition.images.raw_stack import RawFilesStack
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.units import agree
 from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError
@@ -221,9 +223,7 @@ class WatchSource:
             paths = {channel: self._watch.root / path for channel, path in arrival.paths.items()}
             try:
                 arrival.opened = self._watch.reading.read(
-                    lambda paths=paths: RecordedStack(  # type: ignore[misc]
-                        paths, growing=True, channel_order=self._settings.channel_order
-                    ),
+                    partial(_opened, paths, self._settings),
                     self._watch.root / file.path,
                     whole=True,
                 )
@@ -302,7 +302,7 @@ class WatchSource:
         if stack is None:
             return
         where = self._watch.root / next(iter(arrival.paths.values()))
-        if (stack.n_z, stack.channels) != (plan.n_z, plan.channels):
+        if (stack.n_z, stack.channels, stack.raw) != (plan.n_z, plan.channels, plan.raw):
             what = f"its files hold {stack.n_z} slices of {stack.channels}, {plan.n_z} of {plan.channels} were planned"
             raise StackError(what, where=str(where), do="do not change files during a run; give the plate a new name")
         self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
@@ -369,6 +369,13 @@ class WatchSource:
             fault = StackError(said or "every image is used", where=str(self._watch.root), do="no file was touched")
             self._tell(FaultRaised(FaultCode.WATCH_FOLDER, fault, cleared=not said))
             self._told = said
+
+
+def _opened(paths: Mapping[str, Path], settings: FolderSettings) -> RecordedStack | RawFilesStack:
+    """A stack's files: slices, or raw frames in the order that the settings state."""
+    if settings.raw is not None:
+        return RawFilesStack(paths, settings.raw.pattern(), settings.channel_order)
+    return RecordedStack(paths, growing=True, channel_order=settings.channel_order)
 
 
 class MatrixScreenerSource(WatchSource):

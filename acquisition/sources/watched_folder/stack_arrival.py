@@ -8,6 +8,7 @@ from pathlib import Path
 from spheroidd.acquisition.images.file_names import ImageName
 from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.plane_folder import SliceRead
+from spheroidd.acquisition.images.raw_stack import RawFilesStack
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import StackKey
@@ -45,7 +46,7 @@ class Arrival:
     unusable: StackError | None = None  # why nothing of it is to be read
     channels: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)  # doubts that a person knows of
-    opened: RecordedStack | None = None
+    opened: RecordedStack | RawFilesStack | None = None
     paths: dict[str, str] = field(default_factory=dict)  # of stack files, by channel or ""
 
     def add(self, file: ArrivedFile, now_s: float) -> None:
