@@ -146,7 +146,7 @@ def run(plate: ScreenPlate, data: Path, model: Path) -> None:
         }
         with _spent_file(plate, data).open("a") as file:
             file.write(json.dumps(spent) + "\n")
-    if code:
+    if code and left:
         sys.exit(f"plate {plate.name} ended with exit code {code}, {left} wells are left; the same command goes on")
     shutil.rmtree(data / f"{plate.name}.ome.zarr")
 

@@ -29,7 +29,7 @@ class StatusWords(NamedTuple):
     instead: str | None
 
 
-ALPHA = 0.05  # of the test against no effect: above it a curve is said to have none
+ALPHA = 0.05  # of the test against no effect: above it none was shown, which is no proof that there is none
 STATUS_WORDS = {
     CurveStatus.OK: StatusWords(
         "IC50 known",
@@ -40,7 +40,9 @@ STATUS_WORDS = {
         "approximate: the interval is wider than tenfold", "the same, but its limits are further apart", None
     ),
     CurveStatus.INACTIVE: StatusWords(
-        "inactive: no effect", "no effect (p > 0.05), or one too small, doubtful or the other way round", "no effect"
+        "inactive: no effect shown",
+        "no effect was shown (p > 0.05), or one too small, doubtful or the other way round",
+        "no effect shown",
     ),
     CurveStatus.UNPLACED: StatusWords(
         "an effect that cannot be placed",
@@ -97,6 +99,6 @@ class DoseResponseFit:
 
     @property
     def words(self) -> StatusWords:
-        """The status in words; "no effect" is only said where the test found none."""
+        """The status in words; "no effect shown" is only said where the test found none."""
         tested = self.p_effect is not None and self.p_effect <= ALPHA
         return _SOME_EFFECT if tested and self.status is CurveStatus.INACTIVE else STATUS_WORDS[self.status]

@@ -61,6 +61,7 @@ from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import FocusRecalling, StackSource
 from spheroidd.protocols.results import Normalisation, WellStatus
+from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ _log = logging.getLogger(__name__)
 FRAMES_CAPACITY = 32  # 41 MB of a screen stack's frames: rides out 19 s of a disk that does not answer
 _BEGIN_AT = {"order": "BeginAt", "done": "the run begins at this well; those before it come last"}
 SCORED = (WellStatus.PROVISIONAL, WellStatus.FINAL)
+MAX_NAMED = 12  # wells that a person should look at, named at the end of a run
 
 
 def run_plate(config: Config, *, console: Console, live: bool = True, from_well: WellId | None = None) -> int:
-    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row, or was
-    skipped by a person.
+    """Acquire and score a plate, taking up what an earlier run left; 0 only when every well has its row and its images
+    did not fail, or a person skipped or excluded it.
 
     With `from_well` it begins at that well; those before it come last. Raises ConfigError or ModelError before anything
     starts, InstrumentError where the instrument gave up.
@@ -365,4 +367,11 @@ def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> 
     kept = sum(row.result.n_slices_acked for row in rows)
     wells = f"{done} of {len(rows)} wells have a row" + (f", {skipped} skipped" if skipped else "")
     console.print(f"{wells}; {kept} slices are kept in {data_dir}", highlight=False)
-    return 0 if done + skipped == len(rows) and not again else 1
+    doubtful = [row for row in rows if row.to_look_at]
+    failed = [row for row in doubtful if row.result.trust is Trust.FAIL]
+    if doubtful:
+        named = ", ".join(str(row.result.well) for row in doubtful[:MAX_NAMED])
+        more = f" and {len(doubtful) - MAX_NAMED} more" if len(doubtful) > MAX_NAMED else ""
+        what = f"to be looked at, {len(failed)} of them without viability because their images failed"
+        console.print(f"{len(doubtful)} {what}: {named}{more}; spheroidd results says why", style="yellow")
+    return 0 if done + skipped == len(rows) and not again and not failed else 1

@@ -61,7 +61,7 @@ def forest() -> str:
     return (
         "Relative IC50 of each compound and patient with its 95 % interval; grey: the doses that were tested. Hollow: "
         "approximate. Squares: the absolute IC50, where only that is known. Arrows: beyond the tested doses. Without a "
-        "mark: no effect, one that cannot be placed, or no curve."
+        "mark: no effect shown, one that cannot be placed, or no curve."
     )
 
 

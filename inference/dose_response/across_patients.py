@@ -175,7 +175,7 @@ def _status(found: RandomEffects, sides: Mapping[str, int], curves: Sequence[Pat
 
 _SAID = {
     CurveStatus.APPROXIMATE: "the interval is wider than tenfold, or open",
-    CurveStatus.INACTIVE: "no effect",
+    CurveStatus.INACTIVE: "no effect shown",
     CurveStatus.CENSORED_LOW: "below the doses",
     CurveStatus.CENSORED_HIGH: "above the doses",
     CurveStatus.FAILED: "nothing that can be placed",

@@ -49,7 +49,7 @@ def fit_curve(
     >>> fit.status.value, round(fit.ic50_abs)
     ('ok', 10)
     >>> fit_curve(doses, [101, 99, 98, 103, 99, 101, 96, 102, 100, 99]).reason
-    'no effect of the dose (p = 0.95)'
+    'no effect of the dose was shown (p = 0.95 with 10 values)'
     """
     curve = Curve(name, doses_um, responses, weights, control)
     return fit_many(

@@ -275,6 +275,7 @@ class _Quantal:
             control_known=True,
             kept=float((1 - shares if increasing else shares).max()),
             increasing=increasing,
+            n=len(observed.doses_um),
         )
 
     def _covariance(self, parameters: dict[str, float]) -> tuple[tuple[float, ...], ...] | None:

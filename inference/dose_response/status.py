@@ -87,6 +87,7 @@ def _effect(batch: CurveBatch, i: int) -> Effect:
         control_known=known,
         kept=float((1 - shares if increasing else shares).max()),
         increasing=increasing,
+        n=len(each.doses_um),
         half_gone=known and untreated is None and bool((shares[0] >= 0.5) if increasing else (shares[0] <= 0.5)),
     )
 

@@ -37,7 +37,7 @@ class Effect:
     at the highest dose, `seen_end` the mean response there. `full_scale` is the response that counts as 100 %.
     `control_known` says that it was given or measured in untreated wells; `kept` is the largest share of it left at any
     dose (of the effect: still missing). `half_gone` says that no untreated well was seen and that the lowest dose
-    already has half of the effect.
+    already has half of the effect. `n` values were fitted.
     """
 
     p_effect: float | None
@@ -48,6 +48,7 @@ class Effect:
     control_known: bool
     kept: float
     increasing: bool
+    n: int
     half_gone: bool = False
 
     @property
@@ -56,6 +57,17 @@ class Effect:
         half = self.full_scale / 2
         ends = self.fitted_end, self.seen_end
         return max(ends) < half if self.increasing else min(ends) > half
+
+    @property
+    def change(self) -> float:
+        """The fitted effect, above 0 where it goes the way it should."""
+        change = self.fitted_end - self.fitted_start
+        return change if self.increasing else -change
+
+    @property
+    def share(self) -> float:
+        """The fitted effect as a share of the full one; NaN where nothing can be related to it."""
+        return self.change / self.full_scale if self.full_scale > 0 else math.nan
 
 
 def strict_level(effect: Effect, *, relative: bool) -> float:
@@ -117,16 +129,13 @@ def without_ic50(effect: Effect) -> Verdict | None:
     if effect.p_effect is None:
         return Verdict(CurveStatus.INACTIVE, "all responses are the same")
     if effect.p_effect > ALPHA:
-        return Verdict(CurveStatus.INACTIVE, f"no effect of the dose (p = {effect.p_effect:.2g}){_unknown(effect)}")
+        return Verdict(CurveStatus.INACTIVE, f"no effect of the dose was shown ({_test(effect)}){_unknown(effect)}")
     if not effect.control_known and effect.p_effect > BEYOND_DOUBT:
         return Verdict(CurveStatus.INACTIVE, f"a doubtful effect (p = {effect.p_effect:.2g}){_unknown(effect)}")
-    change = effect.fitted_end - effect.fitted_start
-    if not effect.increasing:
-        change = -change
-    if change < 0:
+    if effect.change < 0:
         way, other = ("falls", "without") if effect.increasing else ("rises", "with")
         return Verdict(CurveStatus.INACTIVE, f"the response {way} with the dose; fit it {other} `increasing`")
-    share = change / effect.full_scale if effect.full_scale > 0 else math.nan
+    share = effect.share
     if not share >= SPAN:
         said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"
         why = f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is told"
@@ -134,6 +143,15 @@ def without_ic50(effect: Effect) -> Verdict | None:
             return Verdict(CurveStatus.UNPLACED, f"{why}, though less than half of the control is left at the end")
         return Verdict(CurveStatus.INACTIVE, why)
     return None
+
+
+def _test(effect: Effect) -> str:
+    """The test that showed none; where the fit has one all the same, that these values cannot tell."""
+    said = f"p = {effect.p_effect:.2g} with {effect.n} values"
+    share = abs(effect.share)
+    if not (effect.control_known and SPAN <= share <= 1):
+        return said
+    return f"{said}, too few for the fitted {100 * share:.0f} % of the control"
 
 
 def _unknown(effect: Effect) -> str:

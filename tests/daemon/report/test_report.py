@@ -131,7 +131,7 @@ def test_it_is_one_file_that_asks_for_nothing(page):
         "inside",
         "the IC50 lies below the lowest",
         "< 0.05 µM",
-        "no effect",
+        "no effect shown",
         "untreated (",
         "killed (",
         "Findings",
@@ -147,11 +147,11 @@ def test_a_good_plate_is_told_whole(page, said):
 
 
 def test_an_ic50_is_near_its_truth_and_no_number_stands_where_none_is_known(page):
-    rows = re.findall(r"(inside|potent|weak) ((?:about |< |> )?[\d.]+ µM|no effect|not known) ", page.text)
+    rows = re.findall(r"(inside|potent|weak) ((?:about |< |> )?[\d.]+ µM|no effect shown|not known) ", page.text)
     told = dict(rows)
     assert float(told["inside"].split()[0]) == pytest.approx(1.0, rel=0.3)
     assert told["potent"] == "< 0.05 µM"
-    assert told["weak"] in ("no effect", "> 158 µM")
+    assert told["weak"] in ("no effect shown", "> 158 µM")
 
 
 def test_pictures_have_outlines_and_both_channels(page, good):
@@ -370,7 +370,7 @@ def test_compounds_are_told_across_patients_the_most_potent_first(tmp_path):
     assert float(told["strong"].cells[2].split()[0]) == pytest.approx(1.0, rel=0.15)
     assert float(told["weak"].cells[2].split()[0]) == pytest.approx(9.9, rel=0.15)
     assert told["none"].cells[2] == words.UNKNOWN
-    assert "no effect" in told["none"].note.lower()
+    assert "no effect shown" in told["none"].note.lower()
     fold = float(told["weak"].cells[[column.head for column in COLUMNS].index("To the first")].split()[0])
     assert fold == pytest.approx(9.9, rel=0.2)
     assert "Across patients" in page.text

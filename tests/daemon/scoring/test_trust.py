@@ -5,6 +5,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -26,7 +27,7 @@ from spheroidd.protocols.stack import CHANNELS, StackKey
 from spheroidd.protocols.trust import MEANINGS, Trust, TrustFlag, failed_reason
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
-from tests.faults.plate_runs import run, write_config
+from tests.faults.plate_runs import run, spheroidd, write_config
 
 FAILED_CONTROL, CONTROLS = WellId(0, 3), [WellId(0, column) for column in range(3)]
 FAILED, DOUBTFUL = WellId(1, 2), WellId(1, 3)
@@ -214,11 +215,30 @@ def test_a_run_with_limits_says_of_each_well_whether_they_held_it(tmp_path: Path
     limits = {channel: {"low": 100.0, "high": high, "mean": 150.0, "sd": 50.0} for channel in CHANNELS}
     source = {"compounds": 0, "negative_controls": 1, "positive_controls": 1}
     config = write_config(tmp_path, source=source, limits=limits)
-    assert run(config) == 0, config.with_suffix(".log").read_text()
+    ended = run(config)
     code, text = command("results", tmp_path / "data", "--json")
     rows = json.loads(text)
+    assert ended == any(row["trust"] == "fail" for row in rows), config.with_suffix(".log").read_text()
     assert any("clipped" in row["trust_flags"] for row in rows) is not held
     assert code == any(row["trust"] != "ok" for row in rows)
     assert {row["status"] for row in rows} == {"final"}
     with Catalog.read_only(tmp_path / "data") as catalog:
         assert verify(catalog).intact
+
+
+def test_a_replay_of_noise_ends_with_1_and_names_its_wells(tmp_path: Path) -> None:
+    """Every row is there, and none of them holds a viability."""
+    rows = ["well,role,path,pixel_um,z_step_um"]
+    for seed, well in enumerate(("A01", "B02")):
+        noise = np.random.default_rng(seed).normal(100, 3, (2, 12, 64, 64)).astype(np.uint16)
+        np.save(tmp_path / f"{well}.npy", noise)
+        rows.append(f"{well},sample,{well}.npy,0.5,1.0")
+    (tmp_path / "map.csv").write_text("\n".join(rows), encoding="utf-8")
+    words = ("replay", str(tmp_path / "map.csv"), str(tmp_path / "data"), "--model", "threshold", "--threads", "1")
+    done = spheroidd(*words, "--plain")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1, done.stderr
+    assert "2 of 2 wells have a row" in said
+    assert "2 to be looked at, 2 of them without viability because their images failed: A01, B02;" in said
+    with Catalog.read_only(tmp_path / "data") as catalog:
+        assert {(row.status, row.trust) for row in catalog.results()} == {(WellStatus.FINAL, Trust.FAIL)}

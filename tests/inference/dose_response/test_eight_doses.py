@@ -143,6 +143,15 @@ def test_an_effect_without_a_place_says_nothing_of_a_patient():
     assert evidence_of(PatientCurve("C", "P", "A", 0.003, 10.0, fit)) is None
 
 
+def test_what_few_wells_do_not_show_is_not_said_to_be_absent():
+    """Half of the signal is lost, in five wells that scatter: p = .1 is no proof of nothing."""
+    fit = fit_curve([0, 0.1, 1, 10, 100], [100, 83, 96, 78, 48], model="LL.3")
+    assert (fit.status, fit.p_effect > 0.05) == (CurveStatus.INACTIVE, True)
+    assert fit.reason.startswith("no effect of the dose was shown (p = ")
+    assert "with 5 values, too few for the fitted 49 % of the control" in fit.reason
+    assert fit.words.instead == "no effect shown"
+
+
 def test_no_effect_is_never_written_over_an_effect():
     weak = fit_curve(np.repeat([0, *DOSES], 6), np.repeat([100, *np.linspace(100, 80, 8)], 6) + np.tile([-1, 1], 27))
     assert (weak.status, weak.p_effect < 1e-3) == (CurveStatus.INACTIVE, True)

@@ -261,7 +261,7 @@ def exact(x, noise=1.0, **parameters):
     [
         (CurveStatus.OK, "IC50", exact(WELLS)),
         (CurveStatus.OK, "never falls", exact(WELLS, c=60.0)),
-        (CurveStatus.INACTIVE, "no effect", exact(WELLS, e=1e9)),
+        (CurveStatus.INACTIVE, "no effect of the dose was shown", exact(WELLS, e=1e9)),
         (CurveStatus.INACTIVE, "% of the control", exact(WELLS, c=85.0)),
         (CurveStatus.INACTIVE, "rises", 120 - exact(WELLS)),
         (CurveStatus.INACTIVE, "the same", np.full(len(WELLS), 100.0)),

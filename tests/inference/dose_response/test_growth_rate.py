@@ -66,7 +66,7 @@ def test_growth_rate_needs_untreated_wells():
     [
         ([0, 2, 7, 15, 19], CurveStatus.OK, "IC50"),
         ([0, 0, 0, 0, 0], CurveStatus.INACTIVE, "the same"),
-        ([3, 3, 2, 4, 3], CurveStatus.INACTIVE, "no effect"),
+        ([3, 3, 2, 4, 3], CurveStatus.INACTIVE, "no effect of the dose was shown"),
         ([20, 18, 9, 4, 0], CurveStatus.INACTIVE, "falls"),
         ([0, 20, 20, 19, 20], CurveStatus.ALL_DEAD, "full effect"),
         ([0, 0, 1, 4, 8], CurveStatus.CENSORED_HIGH, "highest dose"),
