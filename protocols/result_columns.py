@@ -7,11 +7,12 @@ through every place.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, Flag, StrEnum, auto
 from typing import Any, Literal
 
-Kind = Literal["text", "integer", "number", "truth", "list"]  # a list of texts
+Kind = Literal["text", "integer", "number", "truth", "list", "record"]  # a list of texts, texts by name
 
 
 class Origin(StrEnum):
@@ -19,6 +20,7 @@ class Origin(StrEnum):
 
     KEY = "key"  # names the row
     TREATMENT = "treatment"  # the plate map: an attribute of `Treatment`
+    ANNOTATION = "annotation"  # the plate map: what else it says of the well, which nothing here rests on
     EXCLUSION = "exclusion"  # a person: an attribute of `Exclusion`, known from the audit trail
     STACK = "stack"  # the ledger of the stack
     MEASURED = "measured"  # an attribute of `StackMeasurement`; a column of the table `results`
@@ -95,6 +97,8 @@ class ResultColumn:
             return str(plain(value))[: shown.letters]
         if self.kind == "list":
             return ", ".join(value) or unknown
+        if self.kind == "record":
+            return "; ".join(f"{name} {text}" for name, text in value.items()) or unknown
         text = _number(value, self.kind, shown)
         text += f" {shown.unit}" if unit and shown.unit else ""
         ends = [getattr(row, name) for name in shown.ends or ()]
@@ -109,21 +113,23 @@ def _number(value: float, kind: Kind, shown: Shown) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON and the wire take it: an enumeration is its text, a tuple a list."""
+    """A value as JSON and the wire take it: an enumeration is its text, a tuple a list, a mapping an object."""
     if isinstance(value, tuple):
         return [plain(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
     return value.value if isinstance(value, Enum) else value
 
 
 def stored(value: Any) -> Any:
-    """A value as the catalog and a cell of a table keep it: a list is its JSON."""
+    """A value as the catalog and a cell of a table keep it: a list or an object is its JSON."""
     found = plain(value)
-    return json.dumps(found) if isinstance(found, list) else found
+    return json.dumps(found, ensure_ascii=False) if isinstance(found, list | dict) else found
 
 
 def from_stored(kind: Kind, value: Any) -> Any:
     """The inverse of `stored`, with plain values."""
-    return json.loads(value) if kind == "list" and value is not None else value
+    return json.loads(value) if kind in ("list", "record") and value is not None else value
 
 
 _ON_PAPER = Place.PANEL | Place.REPORT
@@ -139,6 +145,9 @@ COLUMNS: tuple[ResultColumn, ...] = (
     ResultColumn("compound", "text", "", "the compound", Origin.TREATMENT),
     ResultColumn("dose_um", "number", "uM", "its dose", Origin.TREATMENT),
     ResultColumn("patient", "text", "", "whose cells", Origin.TREATMENT),
+    ResultColumn(
+        "annotations", "record", "", "further columns of the plate map: a JSON object of texts", Origin.ANNOTATION
+    ),
     ResultColumn(
         "status",
         "text",

@@ -85,9 +85,10 @@ def results_table(
     return table
 
 
-_WIDE = {"treatment": 12, "reason": 14}  # what may be folded or cut, and the fewest characters that are worth a column
+# What may be folded or cut, and the fewest characters that are worth a column.
+_WIDE = {"treatment": 12, "notes": 12, "reason": 14}
 _GAP = 2  # characters between two columns
-_LEAST_FIRST = ("after", "dead", "live", "V count", "patient", "reason", "V score", "stack")
+_LEAST_FIRST = ("after", "notes", "dead", "live", "V count", "patient", "reason", "V score", "stack")
 
 
 def _natural(name: str, cells: Sequence[dict[str, str | Text]]) -> int:
@@ -113,6 +114,7 @@ _ALIGN: dict[str, Literal["left", "right"]] = {
     "stack": "right",
     "treatment": "left",
     "patient": "left",
+    "notes": "left",
     "slices": "right",
     **{shown.heading: "left" if column.kind == "text" else "right" for column, shown in _FIGURES},
     "trust": "left",
@@ -130,6 +132,7 @@ def _cells(row: ResultRow) -> dict[str, str | Text]:
         "stack": str(result.stack or ""),
         "treatment": describe(row.treatment),
         "patient": row.treatment.patient or "",
+        "notes": "; ".join(f"{name} {text}" for name, text in row.annotations.items()),
         "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
         **{shown.heading: column.in_words(result, unknown=UNKNOWN) for column, shown in _FIGURES},
         "trust": Text(_TRUST.in_words(result, unknown=UNKNOWN), style=TRUST_STYLES.get(result.trust, "")),

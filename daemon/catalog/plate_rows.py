@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from spheroidd.daemon.catalog.rows import dump, treatment
+from spheroidd.daemon.catalog.rows import annotations, dump, treatment
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.well import WellId
 
@@ -19,8 +19,8 @@ def well_rows(plate_map: PlateMap) -> list[dict[str, object]]:
 def plate_well(row: Mapping[str, Any]) -> PlateWell:
     """The inverse of `well_rows`, for one of them."""
     paths = MappingProxyType({channel: Path(path) for channel, path in json.loads(row["paths_json"]).items()})
-    annotations = MappingProxyType(dict(json.loads(row["annotations_json"] or "{}")))
-    return PlateWell(WellId.parse(row["well"]), treatment(row), paths, row["pixel_um"], row["z_step_um"], annotations)
+    well, pixel_um, z_step_um = WellId.parse(row["well"]), row["pixel_um"], row["z_step_um"]
+    return PlateWell(well, treatment(row), paths, pixel_um, z_step_um, annotations(row))
 
 
 def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
@@ -36,6 +36,18 @@ def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
         if getattr(old[well], name) != getattr(new[well], name)
     ]
     return differences
+
+
+def annotation_differences(known: PlateMap, given: PlateMap) -> list[str]:
+    """What differs in the further columns of two maps, in words; of wells that both have."""
+    old = {entry.well: entry.annotations for entry in known}
+    return [
+        f"{entry.well}: {name} {was.get(name)} -> {entry.annotations.get(name)}"
+        for entry in given
+        for was in [old.get(entry.well, entry.annotations)]
+        for name in dict.fromkeys((*was, *entry.annotations))
+        if was.get(name) != entry.annotations.get(name)
+    ]
 
 
 def well_row(plate: str, ordinal: int, entry: PlateWell) -> dict[str, object]:

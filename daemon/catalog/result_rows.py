@@ -20,6 +20,7 @@ from spheroidd.daemon.catalog.rows import (
     ResultRow,
     RowStanding,
     StackState,
+    annotations,
     dump,
     dump_limits,
     in_words,
@@ -154,7 +155,7 @@ def results(
     kept = None if all_stacks else current(connection, plate)
     out = excluded(connection, plate)
     return [
-        ResultRow(_result(row), treatment(row), _exclusion(row) or out.get(stack_key(row)))
+        ResultRow(_result(row), treatment(row), _exclusion(row) or out.get(stack_key(row)), annotations(row))
         for row in rows
         if kept is None or row["state"] is None or stack_key(row) in kept
     ]
@@ -301,7 +302,7 @@ ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
 _KEY = "wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack"
 _STANDS = """stacks.state, stacks.ended, stacks.reason AS stack_reason, stacks.todo,
   coalesce(stacks.n_slices, 0) AS n_slices, coalesce(stacks.n_acked, 0) AS n_acked"""
-_COLUMNS = f"""{_KEY}, {_STANDS}, stacks.plan_json, role, compound, dose_um, patient,
+_COLUMNS = f"""{_KEY}, {_STANDS}, stacks.plan_json, role, compound, dose_um, patient, annotations_json,
   {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason"""
 _RESULTS = _SELECTED.format(columns=_COLUMNS, where="")
 _STANDINGS = _SELECTED.format(columns=f"{_KEY}, {_STANDS}, results.status, results.trust", where="")

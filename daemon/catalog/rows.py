@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from spheroidd.protocols.errors import RowRefusedError
@@ -83,11 +84,14 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of the results: the result itself, the well's treatment, and its exclusion where a person made one."""
+    """One line of the results: the result itself, the well's treatment, its exclusion where a person made one, and
+    further columns of the plate map.
+    """
 
     result: WellResult
     treatment: Treatment
     exclusion: Exclusion | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> StackKey:
@@ -108,10 +112,10 @@ class ResultRow:
         """The row as plain values by column, None for what is not known."""
         out = self.exclusion
         told = (out is not None, out and out.reason, out and out.who, out and out.at_utc)
-        exclusion = dict(zip(_EXCLUSION, told, strict=True))
+        beside = {**dict(zip(_EXCLUSION, told, strict=True)), "annotations": plain(self.annotations) or None}
         return {
-            column.name: exclusion[column.name]
-            if column.origin is Origin.EXCLUSION
+            column.name: beside[column.name]
+            if column.name in beside
             else plain(getattr(self.treatment if column.origin is Origin.TREATMENT else self.result, column.name))
             for column in ROW
         }
@@ -239,6 +243,11 @@ def parameters(key: StackKey) -> dict[str, str | int]:
 def treatment(row: Mapping[str, Any]) -> Treatment:
     """The treatment in a well's columns role, compound, dose_um and patient."""
     return Treatment(WellRole(row["role"]), row["compound"], row["dose_um"], row["patient"])
+
+
+def annotations(row: Mapping[str, Any]) -> Mapping[str, str]:
+    """What else the map says of a well, by the titles of its columns."""
+    return MappingProxyType(dict(json.loads(row["annotations_json"] or "{}")))
 
 
 OF_STACK = "plate = :plate AND well = :well AND stack = :stack"

@@ -388,6 +388,7 @@ _SQL_TYPES: dict[Kind, str] = {
     "number": "REAL",
     "truth": "INTEGER",
     "list": "TEXT",
+    "record": "TEXT",
 }
 _OF_RESULTS = {
     "plate",

@@ -44,6 +44,7 @@ _EXPRESSIONS = {
       CASE coalesce(stacks.state, 'queued') WHEN 'queued' THEN 'not imaged yet'
         WHEN 'acquiring' THEN 'its slices are arriving' WHEN 'stored' THEN 'waits for the model'
         WHEN 'scoring' THEN 'the model is at work' END) END""",
+    "annotations": "wells.annotations_json",
     "excluded": "excluded_wells.plate IS NOT NULL OR excluded_stacks.plate IS NOT NULL",
     "exclusion_reason": """coalesce(excluded_wells.exclusion_reason,
       'stack ' || excluded_stacks.stack || ': ' || excluded_stacks.exclusion_reason)""",

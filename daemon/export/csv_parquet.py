@@ -43,6 +43,7 @@ def write_parquet(table: Table, path: Path, facts: Mapping[str, str]) -> None:
         "number": pyarrow.float64(),
         "truth": pyarrow.bool_(),
         "list": pyarrow.string(),
+        "record": pyarrow.string(),
     }
     fields = [
         pyarrow.field(column.name, kinds[column.kind], metadata={"unit": column.unit, "meaning": column.meaning})

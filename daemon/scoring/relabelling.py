@@ -19,7 +19,7 @@ from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.lookup import the_plate
-from spheroidd.daemon.catalog.plate_rows import map_differences
+from spheroidd.daemon.catalog.plate_rows import annotation_differences, map_differences
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.references import put_references, references_of
 from spheroidd.daemon.catalog.writer import Catalog
@@ -89,7 +89,7 @@ def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:
         listed = ", ".join(map(str, gone[:8])) + (", ..." if gone[8:] else "")
         do = "give the whole map; a well that holds nothing has the role empty"
         raise ConfigError(f"it leaves out wells of plate {old.name}: {listed}", where=where, do=do)
-    changes = map_differences(old, new)
+    changes = [*map_differences(old, new), *annotation_differences(old, new)]
     if not changes:
         do = "check that this is the corrected file: nothing was changed"
         raise ConfigError(f"it says of every well what plate {old.name} says already", where=where, do=do)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,11 +12,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from typer.testing import CliRunner
 
 from spheroidd.daemon.analysis import results_table
 from spheroidd.daemon.catalog import schema
 from spheroidd.daemon.catalog.rows import Exclusion, ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.export.tables import WELLS, wells_table
 from spheroidd.daemon.report.tables import WELL_COLUMNS, well_table
 from spheroidd.daemon.report.well_entry import WellEntry
@@ -25,7 +28,7 @@ from spheroidd.daemon.web.openapi import openapi
 from spheroidd.daemon.web.plate_view import well_view
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import Treatment
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment
 from spheroidd.protocols.result_columns import (
     COLUMNS,
     ROW,
@@ -54,6 +57,7 @@ WIRE_TYPES = {
     "number": {FieldDescriptor.TYPE_DOUBLE},
     "truth": {FieldDescriptor.TYPE_BOOL},
     "list": {FieldDescriptor.TYPE_STRING},
+    "record": {FieldDescriptor.TYPE_MESSAGE},
 }
 every_column = pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
 every_row_column = pytest.mark.parametrize("column", ROW, ids=lambda column: column.name)
@@ -80,7 +84,8 @@ def filled(noun: type, origin: Origin, **others: Any) -> dict[str, Any]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An excluded well of which every column of the list has a value."""
     folder = tmp_path_factory.mktemp("data")
-    wells = plates.plate_map("P1", {WELL: plates.sample("drug", 1.5, "pt7")})
+    drug = PlateWell(WELL, plates.sample("drug", 1.5, "pt7"), annotations={"passage": "12", "plaque n°": "3, µ-slide"})
+    wells = PlateMap("P1", (drug,))
     plates.register(folder, wells)
     plates.score(folder, wells, {WELL: 1000.0})
     base = plates.measurement(1000.0)
@@ -116,7 +121,7 @@ def test_names_are_given_once() -> None:
 
 
 def test_a_result_has_the_columns_that_no_other_noun_has() -> None:
-    others = (Origin.TREATMENT, Origin.EXCLUSION, Origin.PLAN)
+    others = (Origin.TREATMENT, Origin.ANNOTATION, Origin.EXCLUSION, Origin.PLAN)
     assert {f.name for f in fields(WellResult)} == {c.name for c in COLUMNS if c.origin not in others}
 
 
@@ -177,7 +182,7 @@ def test_json_csv_and_the_wire_have_it(row: ResultRow, tmp_path: Path, column: R
         (line,) = csv.DictReader(file)
     assert line[column.name] == str(stored(value))
     told = getattr(result_message(row), column.name)
-    assert (list(told) if column.kind == "list" else told) == value
+    assert {"list": list, "record": dict}.get(column.kind, lambda same: same)(told) == value
     assert wire.Result.DESCRIPTOR.fields_by_name[column.name].type in WIRE_TYPES[column.kind]
     assert openapi()["components"]["schemas"]["Result"]["properties"][column.name]["description"] == column.text
 
@@ -194,6 +199,25 @@ def test_the_results_table_shows_it(row: ResultRow, column: ResultColumn, shown:
     table = results_table.results_table([row])
     cells = {str(head.header): list(head.cells) for head in table.columns}
     assert [str(cell) for cell in cells[shown.heading]] == [column.in_words(row.result)]
+
+
+def test_further_columns_of_the_map_stand_beside_the_figures_and_a_corrected_map_changes_them(
+    data: Path, tmp_path: Path
+) -> None:
+    said = {"passage": "12", "plaque n°": "3, µ-slide"}
+    catalog = tmp_path / "data"
+    shutil.copytree(data, catalog)
+    (told,) = json.loads(CliRunner().invoke(app, ["results", str(catalog), "--json"]).stdout)
+    assert told["annotations"] == said
+    shown = CliRunner().invoke(app, ["results", str(catalog)], env={"COLUMNS": "500"}).stdout
+    assert "passage 12" in shown
+    corrected = tmp_path / "map.csv"
+    corrected.write_text("well,role,compound,dose_um,patient,passage\nB02,sample,drug,1.5,pt7,13\n", encoding="utf-8")
+    words = ["relabel", str(catalog), str(corrected), "--plate", "P1", "--reason", "typing error"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (told,) = json.loads(CliRunner().invoke(app, ["results", str(catalog), "--json"]).stdout)
+    assert told["annotations"] == {"passage": "13"}
 
 
 @pytest.mark.parametrize(("column", "shown"), seen_in(Place.PANEL), ids=lambda value: getattr(value, "name", ""))
