@@ -7,6 +7,7 @@ are kept as annotations. Whatever is wrong is told at once, each with its line.
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,8 +65,9 @@ def _name_of(path: Path) -> str:
 
 def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigError]) -> tuple[PlateWell, ...]:
     numbers = {name: _numbers(table, name, faults) for name in ("dose_um", *_LENGTHS)}
+    _check_second_doses(table, numbers["dose_um"], faults)
     wells: list[PlateWell] = []
-    seen: set[WellId] = set()
+    seen: dict[WellId, Record] = {}
     for n, record in enumerate(table.records):
         own = {name: found[n] for name, found in numbers.items()}
         if any(value is _UNREAD for value in own.values()):
@@ -77,13 +79,40 @@ def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigErr
         except ConfigError as error:
             faults.append(ConfigError(error.what, where=record.where, do=error.do))
         else:
-            seen.add(entry.well)
+            seen[entry.well] = record
             wells.append(entry)
+    _check_untreated(wells, seen, faults)
     return tuple(wells)
 
 
+def _check_second_doses(table: MapTable, doses: Sequence[float | None], faults: list[ConfigError]) -> None:
+    """Another column that says the dose as well must say the same."""
+    for column in table.further:
+        if column.name != "dose_um" or column.to_um is None:
+            continue
+        cells = [_known(record.annotations.get(column.title, ""), _NO_NUMBER) for record in table.records]
+        first, again = table.columns["dose_um"].title, _column_numbers(table, column, cells, faults)
+        for record, dose, other in zip(table.records, doses, again, strict=True):
+            if dose is None or other is None or dose is _UNREAD or other is _UNREAD:
+                continue
+            if not math.isclose(dose, other, rel_tol=0.01):
+                what = f"{first!r} says {dose:g} uM and {column.title!r} says {other:g} uM"
+                faults.append(ConfigError(what, where=record.where, do="correct one of the two, or take it out"))
+
+
+def _check_untreated(wells: Sequence[PlateWell], records: Mapping[WellId, Record], faults: list[ConfigError]) -> None:
+    """An untreated well holds no dose of what other wells are treated with: one of the two is a slip."""
+    given = {w.treatment.compound for w in wells if w.treatment.role is WellRole.SAMPLE and w.treatment.dose_um}
+    for entry in wells:
+        said = entry.treatment
+        if said.role is WellRole.NEGATIVE_CONTROL and said.dose_um and said.compound in given:
+            what = f"well {entry.well} is untreated and holds {said.dose_um:g} uM of {said.compound}, as samples do"
+            do = "write the role sample, or leave its compound and dose empty"
+            faults.append(ConfigError(what, where=records[entry.well].where, do=do))
+
+
 def _well(path: Path, record: Record, own: Mapping[str, float | None], words: RoleWords) -> PlateWell:
-    cells = record.cells
+    cells = {name: text if name in _NAMES else _known(text) for name, text in record.cells.items()}
     compound, dose = cells.get("compound") or None, own["dose_um"]
     role, compound = _role(cells.get("role", ""), compound, dose, words)
     columns = {"": "path", **{channel: f"path_{channel}" for channel in CHANNELS}}
@@ -114,16 +143,29 @@ def _role(word: str, compound: str | None, dose: float | None, words: RoleWords)
 
 
 _UNREAD = float("nan")
+_NAMES = ("well", "path", *(f"path_{channel}" for channel in CHANNELS))
+_NO_WORD = ("na", "n/a", "#n/a", "nan")  # R, pandas and workbooks write so where a cell is empty
+_NO_NUMBER = (*_NO_WORD, "-", "\u2013", "none", "null", ".")
+
+
+def _known(text: str, missing: Sequence[str] = _NO_WORD) -> str:
+    return "" if text.strip().casefold() in missing else text
 
 
 def _numbers(table: MapTable, name: str, faults: list[ConfigError]) -> list[float | None]:
     """A column's numbers in its own unit's terms, None for an empty cell; what cannot be read is told and `_UNREAD`."""
     column = table.columns.get(name)
-    cells = [record.cells.get(name, "") for record in table.records]
     if column is None:
-        return [None] * len(cells)
+        return [None] * len(table.records)
+    cells = [_known(record.cells.get(name, ""), _NO_NUMBER) for record in table.records]
+    return _column_numbers(table, column, cells, faults)
+
+
+def _column_numbers(
+    table: MapTable, column: MapColumn, cells: list[str], faults: list[ConfigError]
+) -> list[float | None]:
     factors = [1.0 if column.to_um is None else column.to_um] * len(cells)
-    if name == "dose_um" and column.to_um is None:
+    if column.name == "dose_um" and column.to_um is None:
         split = [split_unit(cell) if cell else None for cell in cells]
         if any(cell and part is None and not _is_zero(cell) for cell, part in zip(cells, split, strict=True)):
             what = f"the column {column.title!r} says no unit"

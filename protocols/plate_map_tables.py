@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_labels import ColumnRun, column_runs, row_of
+from spheroidd.protocols.plate_labels import ColumnRun, column_runs, is_stray_row, row_of
 from spheroidd.protocols.plate_map_columns import COLUMNS, MapColumn, read_column
 from spheroidd.protocols.table_file import Sheet
 from spheroidd.protocols.well import WellId
@@ -26,12 +26,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class MapTable:
-    """A whole map: its columns by name, its wells, and whether its numbers can only have decimal points."""
+    """A whole map: its columns by name, its wells, and whether its numbers can only have decimal points.
+
+    `further` columns are annotations by their titles; one of them may say again what a column of `columns` says.
+    """
 
     where: str
     columns: Mapping[str, MapColumn]
     records: tuple[Record, ...]
     points: bool
+    further: tuple[MapColumn, ...] = ()
 
 
 def map_tables(path: Path, sheets: Sequence[Sheet], faults: list[ConfigError]) -> MapTable:
@@ -90,6 +94,7 @@ def _list(sheet: Sheet, at: int, faults: list[ConfigError]) -> MapTable:
     for name, there in (("well", has_well), ("role", {"role", "compound"} & by_name.keys())):
         if not there:
             faults.append(ConfigError(f"the column {name!r} is missing", where=where, do=f"add {name}"))
+    further = {x: one for x, one in columns.items() if x not in by_name.values()}
     records = []
     for n in range(at + 1, len(sheet.rows)):
         row = sheet.rows[n]
@@ -102,9 +107,10 @@ def _list(sheet: Sheet, at: int, faults: list[ConfigError]) -> MapTable:
         cells = {name: row[x] if x < len(row) else "" for name, x in by_name.items()}
         if "well" not in cells and has_well:
             cells["well"] = cells["row"] + cells["column"]
-        extra = {sheet.rows[at][x]: row[x] for x, one in columns.items() if not one.name and one.title and x < len(row)}
+        extra = {sheet.rows[at][x]: row[x] for x, one in further.items() if one.title and x < len(row)}
         records.append(Record(sheet.where(n), cells, extra))
-    return MapTable(where, {name: columns[x] for name, x in by_name.items()}, tuple(records), sheet.points())
+    own = {name: columns[x] for name, x in by_name.items()}
+    return MapTable(where, own, tuple(records), sheet.points(), tuple(further.values()))
 
 
 def _by_name(
@@ -145,6 +151,10 @@ def _grids(sheet: Sheet, faults: list[ConfigError]) -> list[_Grid]:
     while at < len(sheet.rows):
         runs = [run for run in column_runs(sheet.rows[at]) if _row_at(sheet, at, run) is not None]
         stop = at + 1
+        if not runs and is_stray_row(sheet.rows[at]):
+            what = f"row {next(filter(None, sheet.rows[at]))} of a plate stands where no column numbers stand above it"
+            do = "put the rows of a grid right below its column numbers, A first, without a line between them"
+            faults.append(ConfigError(what, where=sheet.where(at), do=do))
         for n, run in enumerate(runs):
             place = _row_at(sheet, at, run)
             if place is None:

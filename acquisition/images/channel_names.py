@@ -20,12 +20,18 @@ _NOT = r"(?<![a-z])"  # not within a word
 _FAMILY = r"(alexa|af|atto|dylight|cf)[a-z ]*-?"  # dyes that are numbered by their wavelength
 _DYES = (
     (LIVE_CHANNEL, r"calcein|fluorescein ?di-?acetate|\bc?fda\b|\bcfse\b|cellmask green|syto ?-?9\b|syto ?1[36]\b"),
+    (LIVE_CHANNEL, r"cell ?tracker|\bcm-?fda\b|\bcm-?tpx\b"),
     (
         DEAD_CHANNEL,
         r"propidium|(?<![a-z0-9])pi(?![a-z0-9])|ethidium|ethd|\beth-?d|7-?aad|sytox|draq ?-?7",
     ),
     (DEAD_CHANNEL, r"nucgreen dead|to-?pro-?[13]|yo-?pro|trypan|zombie"),
     (OTHER, r"dapi|hoechst|draq ?-?5|bright ?-?field|(?<![a-z])(bf|dic|phase)(?![a-z])|(?<![a-z])(pc|tl)(?![a-z0-9])"),
+    # Stains of apoptosis, of one organelle or of fixed cells tell neither who lives nor who is dead.
+    (
+        OTHER,
+        r"annexin|caspase|apopto|(mito|lyso|er-?) ?-?tracker|\btmr[me]\b|cell ?rox|phalloidin|(?<![a-z])wga(?![a-z])",
+    ),
     (OTHER, r"phase ?contrast|trans(mi(tted|ssion))?(?![a-z])|(?<![a-z])t-?pmt"),
 )
 _STATES = (
@@ -40,6 +46,7 @@ _ALIKE = (  # what has the same colour
     (LIVE_CHANNEL, rf"{_NOT}cy2(?!\d)|mneongreen|zsgreen|{_NOT}(e|m)?yfp"),
     (DEAD_CHANNEL, rf"tritc|rhodamine|{_NOT}rhod|texas ?-?red|{_NOT}(mr|t|tag|e)?rfp|m?cherry|ds-?red|td-?tomato"),
     (DEAD_CHANNEL, rf"mscarlet|{_NOT}cy3(?!\d)|{_FAMILY}(532|546|550|555|561|565|568|590|594|610|620)"),
+    (OTHER, r"(far|deep|near|infra)[- ]?(infra)?[- ]?red|(?<![a-z])nir(?![a-z])"),
     (OTHER, rf"{_NOT}cy[57](?!\d)|{_FAMILY}(350|405|633|635|647|660|680|700|750)"),
 )
 _COLOURS = ((LIVE_CHANNEL, rf"{_NOT}(green|grn)(?![a-z])"), (DEAD_CHANNEL, rf"{_NOT}(red|orange)(?![a-z])"))
@@ -103,6 +110,9 @@ def tell_apart(path: Path, layout: FileLayout, order: Sequence[str] | None = Non
         return Assignment({channel: at, other: rest}, how, how if _is_name(called) else "")
     if layout.n_channels <= len(CHANNELS) and not named and OTHER not in means:
         by_order = dict(zip(CHANNELS, range(layout.n_channels), strict=False))
+        if not names and layout.n_channels == 1:
+            how = "as live (488): it holds one channel, and does not say which"
+            return Assignment(by_order, how, how)
         if not names:
             return Assignment(by_order, "by their order, live (488) first: the file does not name them")
         how = f"by their order, live (488) first: the names in the file, {listed}, are not understood"

@@ -65,9 +65,11 @@ class ZarrFile:
         said = said.get("ome", said)
         self._check_single(said)
         image = said["multiscales"][0]
-        dataset = image["datasets"][0]
-        check_metadata_files(self._path / dataset["path"])
-        return said, image, dataset, group[dataset["path"]]
+        for level in image["datasets"]:
+            check_metadata_files(self._path / level["path"])
+        levels = [(level, group[level["path"]]) for level in image["datasets"]]
+        dataset, array = max(levels, key=lambda level: math.prod(level[1].shape))  # not every program writes it first
+        return said, image, dataset, array
 
     def _check_single(self, said: dict[str, Any]) -> None:
         """Raise StackError where the folder holds several images, and none is named."""

@@ -87,15 +87,18 @@ class FitTable:
 
     def _units_beside(self, column: str, said: str | None) -> tuple[DoseUnit | None, list[DoseUnit | None]]:
         """The unit that was given for the doses, and that of each row where a column has them."""
-        usual = {f"{column}_unit", f"{column}_units", f"{column} unit", "dose_unit", "conc_unit", "concentration_unit"}
-        there = [name for name in self.columns if name.casefold() in {name.casefold() for name in usual}]
-        place = said if said in self.columns else there[0] if said is None and there else None
+        place = said if said in self.columns else self._unit_column(column) if said is None else None
         none: list[DoseUnit | None] = [None] * len(self)
         if place is not None:
             found = [(text, read_unit(text)) for text in self.texts(place)]
             for i, (text, unit) in enumerate(found):
                 if unit is None and text.casefold() not in MISSING:
                     raise ConfigError(f"{text!r} in column {place!r} is no unit", where=self._line(i), do=_DO_UNIT)
+            header = unit_of_header(column)
+            for i, (_, unit) in enumerate(found):
+                if unit and header and unit != header:
+                    what = f"column {column!r} is in {header.name} and column {place!r} says {unit.name}"
+                    raise ConfigError(what, where=self._line(i), do="correct one of the two, or take it out")
             return None, [unit for _, unit in found]
         given = None if said is None else read_unit(said)
         header = unit_of_header(column)
@@ -105,6 +108,22 @@ class FitTable:
             what = f"column {column!r} is in {header.name} and --dose-unit says {given.name}"
             raise ConfigError(what, where=str(self.path), do="leave --dose-unit out, or correct the header")
         return given, none
+
+    def _unit_column(self, column: str) -> str | None:
+        """The column that says the doses' units: by a name that says so, or "unit" where it holds units of doses."""
+        folded = {re.sub(r"[\s_.]+", " ", name).strip().casefold(): name for name in self.columns}
+        own = re.sub(r"[\s_.]+", " ", column).strip().casefold()
+        for name in (own, "dose", "conc", "concentration"):
+            for end in (" unit", " units"):
+                if f"{name}{end}" in folded:
+                    return folded[f"{name}{end}"]
+        for name in ("unit", "units"):
+            texts = (
+                [text for text in self.texts(folded[name]) if text.casefold() not in MISSING] if name in folded else []
+            )
+            if texts and all(read_unit(text) for text in texts):
+                return folded[name]
+        return None
 
     def _converted(self, row: int, dose: float, unit: DoseUnit | None, target: DoseUnit) -> float:
         if dose == 0 or math.isnan(dose) or unit == target:

@@ -58,7 +58,7 @@ def fit_quantal(
 ) -> DoseResponseFit:
     """Fit the share affected, which rises with the dose (falls where not `increasing`).
 
-    The three sequences have one entry a group. ConfigError for counts that are not 0 <= affected <= total, and for a
+    The three sequences have one entry a group. ConfigError for what are no counts, 0 <= affected <= total, and for a
     model that is not one of `MODELS`.
 
     >>> fit = fit_quantal([0, 1, 2, 4, 8], [0, 2, 7, 15, 19], [20] * 5)
@@ -74,10 +74,12 @@ def fit_quantal(
         what = f"{len(affected)} counts of affected and {len(totals)} totals"
         raise ConfigError(what, where=where, do="give one of each for every group")
     known = np.isfinite(affected) & np.isfinite(totals)
-    wrong = known & ((affected < 0) | (affected > totals))
+    counted = (affected == np.round(affected)) & (totals == np.round(totals))
+    wrong = known & ~((affected >= 0) & (affected <= totals) & counted)
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        raise ConfigError(f"{affected[at]:g} of {totals[at]:g} affected", where=where, do="give 0 to total")
+        what = f"{affected[at]:g} of {totals[at]:g} affected"
+        raise ConfigError(what, where=where, do="give counts, 0 to total; shares are fitted without --total")
     share = np.divide(affected, totals, out=np.full(len(totals), np.nan), where=known & (totals > 0))
     weights = np.where(known, totals, 0.0)
     observed = Observations.of(Curve(name, doses_um, share, weights, control=1.0, dose_unit=dose_unit))

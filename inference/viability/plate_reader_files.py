@@ -43,11 +43,16 @@ def _seen(sheets: Sequence[Sheet]) -> str:
 
 
 def _differences(blocks: Sequence[ReaderBlock]) -> Iterator[ReaderBlock]:
-    """Measured minus reference where a set of wells was read at exactly one wavelength of each kind."""
+    """Measured minus reference where a set of wells was read at exactly one wavelength of each kind.
+
+    What a person called the readings (Spark) says nothing where the file holds these two alone.
+    """
     groups: dict[tuple[object, ...], list[ReaderBlock]] = {}
+    alone = len(blocks) == 2 and len({tuple(re.findall(r"plate ?\d+", block.name, re.I)) for block in blocks}) == 1
     for block in blocks:
         if block.wavelength_nm is not None:
-            groups.setdefault((frozenset(block.values) | frozenset(block.missing), _same(block)), []).append(block)
+            name = "" if alone else _same(block)
+            groups.setdefault((frozenset(block.values) | frozenset(block.missing), name), []).append(block)
     for group in groups.values():
         if len(group) != 2:
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from spheroidd.inference.viability.mtt import ReaderBlock, Unit
 from spheroidd.inference.viability.reader_cells import block_of
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_labels import ColumnRun, column_runs, is_well, row_of
+from spheroidd.protocols.plate_labels import ColumnRun, column_runs, is_stray_row, is_well, row_of
 from spheroidd.protocols.table_file import Sheet
 from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
@@ -25,6 +25,7 @@ UNITS = {
     "viability_percent": Unit.PERCENT,
     "mtt_percent": Unit.PERCENT,
 }
+MOST_SHARE = 1.5  # of 1: a well above its controls
 _WELL_TITLES = {"well", "wells", "well position", "well positions", "well pos", "well name", "position", "well number"}
 _ROW_TITLES = {"well row", "row", "well_row"}
 _COLUMN_TITLES = {"well col", "well column", "column", "col", "well_col", "well_column"}
@@ -52,8 +53,12 @@ class _Before:
     labels: dict[str, int] = field(default_factory=dict)
 
     def title(self) -> str:
-        """The last line of words: what stands right above the table."""
-        return " ".join(cell for cell in self.lines[-1] if cell) if self.lines else ""
+        """The table's name where a line gives it (Spark), else the last line of words above it; no reference's."""
+        words = [[cell for cell in line if cell] for line in self.lines]
+        named = [line[1] for line in words if len(line) == 2 and line[0].rstrip(": ").casefold() == "name"]
+        if len(named) == 1:
+            return named[0]
+        return next((" ".join(line) for line in reversed(words) if not re.match(r"reference", line[0], re.I)), "")
 
     def holds_readings(self) -> bool:
         """Not under "Layout", "Platemap" and their like, unless "Results" follows."""
@@ -107,6 +112,12 @@ def table_blocks(sheet: Sheet) -> Iterator[ReaderBlock]:
             if found is not None:
                 break
         else:
+            if is_stray_row(sheet.rows[at], _is_number) and before.holds_readings():
+                what = (
+                    f"row {next(filter(None, sheet.rows[at]))} of a plate stands where no column numbers stand above it"
+                )
+                do = "put the rows of a picture right below its column numbers, A first, without a line between them"
+                raise ConfigError(what, where=sheet.where(at), do=do)
             if any(sheet.rows[at]):
                 before.lines.append(sheet.rows[at])
             at += 1
@@ -119,6 +130,10 @@ def table_blocks(sheet: Sheet) -> Iterator[ReaderBlock]:
             names[block.name] = names.get(block.name, 0) + 1
             n = names[block.name]
             yield block if n == 1 else replace(block, name=f"{block.name} ({n})")
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"-?\d+([.,]\d+)?([eE][-+]?\d+)?", cell) is not None
 
 
 _SOFTWARE = re.compile(
@@ -243,11 +258,25 @@ def _list(sheet: Sheet, at: int, before: _Before, points: bool) -> _Found:
     blocks = []
     for x, unit in chosen.items():
         cells = {well: sheet.rows[n][x] if x < len(sheet.rows[n]) else "" for well, n in seen.items()}
+        if unit is Unit.PERCENT:
+            cells = {well: text.removesuffix("%").rstrip() for well, text in cells.items()}
         name = sheet.rows[at][x]
         name = name.lower() if titles[x].replace(" ", "_") in UNITS else name
         nm = before.wavelength_nm(name) if unit is Unit.OD else None
         blocks.append(block_of(_short(name), cells, sheet.where(at), points=points, unit=unit, wavelength_nm=nm))
+        if name == "viability" and "%" not in "".join(
+            sheet.rows[n][x] for n in seen.values() if x < len(sheet.rows[n])
+        ):
+            _refuse_shares(blocks[-1], sheet.where(at))
     return stop, blocks
+
+
+def _refuse_shares(block: ReaderBlock, where: str) -> None:
+    """Percents that are all 1 or less are shares, or the wells are dead to the last: nobody can tell."""
+    most = max(block.values.values(), default=0.0)
+    if 0 < most <= MOST_SHARE:
+        what = f"the column {block.name!r} goes up to {most:g}, which could be percent or shares of 1"
+        raise ConfigError(what, where=where, do="write percent, and call the column viability_percent")
 
 
 def _columns_are(sheet: Sheet, at: int) -> str:

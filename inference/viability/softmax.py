@@ -193,9 +193,9 @@ def _readings(sheet: Sheet, section: _Section, first: int, width: int) -> Iterat
         yield lines
 
 
-def _plate_rows(sheet: Sheet, head: _Head, lines: list[int], columns: range, where: str) -> dict[int, int]:
+def _plate_rows(sheet: Sheet, head: _Head, lines: list[int], columns: Sequence[int], where: str) -> dict[int, int]:
     """Line of the file to row of the plate. A picture has all rows of the plate, or just those that were read."""
-    whole = _ROWS_OF.get(len(columns)) if columns.start == 0 else None
+    whole = _ROWS_OF.get(len(columns)) if columns[0] == 0 else None
     if len(lines) == whole:
         return {line: row for row, line in enumerate(lines)}
     if head.rows is not None and len(lines) == len(head.rows):

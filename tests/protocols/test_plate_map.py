@@ -51,7 +51,7 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         (f"{HEADER}\nA01,,sample,x,1_0,,,", "dose_um is '1_0'"),
         (f"{HEADER}\nA01,,sample,x,-1,,,", "line 2: dose_um is -1.0"),
         (f"{HEADER}\nA01,,sample,x,inf,,,", "line 2: dose_um is 'inf'"),
-        (f"{HEADER}\nA01,,sample,x,nan,,,", "line 2: dose_um is 'nan'"),
+        (f"{HEADER}\nA01,,sample,x,nan,,,", "line 2: .*dose_um is empty"),
         (f"{HEADER}\nA01,,sample,x,,,,", "line 2: .*dose_um is empty"),
         (f"{HEADER}\nA01,,sample,,3,,,", "line 2: .*compound is empty"),
         (f'{HEADER}\nA01,,sample,"x\ny",3,,,', "compound is 'x.*without line breaks"),
@@ -60,6 +60,11 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         (f"{HEADER}\nA01,,sample,,,,,,,", "line 2: more cells than columns"),
         (f"{HEADER}\nA01,,sample,,,,,\na1,,sample,,,,,", "A01 stands twice"),
         (HEADER, "has no wells"),
+        ("well,role,compound,dose_um,dose (nM)\nA1,sample,x,10,100", "line 2: 'dose_um' says 10 uM and .* says 0.1 uM"),
+        (
+            "well,role,compound,dose_um\nA1,untreated,x,5\nA2,sample,x,1",
+            "line 2: well A01 is untreated and holds 5 uM of x, as samples do; write the role sample",
+        ),
         ("well,path,path_488,role\nA01,a.tif,b.tif,sample", "line 2: both path and a path per channel"),
     ],
 )
@@ -192,6 +197,41 @@ def test_a_workbook_has_a_grid_for_each_sheet(tmp_path):
 def test_a_grid_that_cannot_be_read_is_refused(tmp_path, text, message):
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compound,1,2\nA,x,y\n,,\nC,x,y\n\ndose_um,1,2\nA,1,2\n", "line 4: row C of a plate stands where"),
+        ("compound,1,2\nB,x,y\nA,x,y\n\ndose_um,1,2\nA,1,2\n", "line 3: row A of a plate stands where"),
+        (",A,B,C\n1,DMSO,x,y\n2,DMSO,x,y\n", "line 1: row A of a plate stands where no column numbers stand above it"),
+    ],
+    ids=["a line between", "upwards", "turned round"],
+)
+def test_no_row_of_a_grid_is_lost(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        read(tmp_path, text)
+
+
+def test_a_grid_may_leave_columns_out(tmp_path):
+    found = read(tmp_path, "compound,1,2,4\nA,x,y,DMSO\n\ndose_um,1,2,4\nA,1,2,0\n")
+    assert [(str(w.well), w.treatment.role.value) for w in found] == [
+        ("A01", "sample"),
+        ("A02", "sample"),
+        ("A04", "negative_control"),
+    ]
+
+
+@pytest.mark.parametrize("nothing", ["NA", "n/a", "#N/A", "NaN", "-"])
+def test_words_for_nothing_are_nothing(tmp_path, nothing):
+    word = nothing if nothing != "-" else ""
+    found = read(tmp_path, f"well,role,compound,dose_um\nA1,untreated,{word},{nothing}\nA2,sample,x,1\n")
+    assert found.wells[0].treatment == Treatment(WellRole.NEGATIVE_CONTROL)
+
+
+def test_two_dose_columns_that_agree_are_one_and_the_second_is_kept(tmp_path):
+    found = read(tmp_path, "well,role,compound,dose_um,dose (nM)\nA1,sample,x,0.1,100\n")
+    assert (found.wells[0].treatment.dose_um, dict(found.wells[0].annotations)) == (0.1, {"dose (nM)": "100"})
 
 
 def test_a_labs_own_words_come_before_those_of_the_field(tmp_path):

@@ -69,6 +69,8 @@ def layout(*names, n=None):
         (("BF", "PI", "GFP"), 2, 1),
         (("BF", "red", "something"), 2, 1),
         (("DAPI", "GFP", "mCherry", "Cy5"), 1, 2),
+        (("CellTracker Red", "SYTOX Green"), 0, 1),
+        (("DRAQ7", "CMFDA"), 1, 0),
     ],
 )
 def test_one_recognised_channel_settles_the_other(names, live, dead):
@@ -94,6 +96,12 @@ def test_channels_that_nobody_named_are_taken_by_their_order(names):
     assert found.how == "by their order, live (488) first: the file does not name them"
 
 
+def test_one_channel_that_nothing_names_is_taken_as_live_and_told():
+    found = tell_apart(Path("a.tif"), layout(n=1))
+    assert found.channels == {"488": 0}
+    assert "one channel, and does not say which" in found.doubt
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -102,6 +110,11 @@ def test_channels_that_nobody_named_are_taken_by_their_order(names):
         (("a", "b", "c"), "3 channels"),
         (("GFP", "b", "c"), "3 channels.*'GFP', 'b', 'c'"),
         (("Brightfield",), "1 channels, and their names do not say"),
+        (("Annexin V-FITC", "PI"), "their names do not say which are 488 and 561: 'Annexin V-FITC', 'PI'"),
+        (("Caspase 3/7 Green", "PI"), "their names do not say"),
+        (("CellMask Deep Red", "Calcein"), "their names do not say"),
+        (("MitoTracker Red", "Calcein"), "their names do not say"),
+        (("Phalloidin 568", "GFP"), "their names do not say"),
     ],
 )
 def test_names_that_contradict_or_are_of_something_else_are_refused(names, message):

@@ -246,3 +246,18 @@ def test_a_step_that_only_the_positions_say_is_taken():
     assert measured_step_um(facts, None, "a") == 1.5
     assert measured_step_um({z: {"stage_z": 3.0 * z} for z in range(6)}, None, "a") is None, "it has no unit of length"
     assert measured_step_um({0: {"z_um": 1.0}}, None, "a") is None
+
+
+def test_of_an_images_resolutions_the_full_one_is_read_whichever_stands_first(tmp_path):
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("full", shape=PLANES.shape, dtype="uint16", chunks=(1, 6, 7))[:] = PLANES
+    group.create_array("half", shape=(len(PLANES), 3, 3), dtype="uint16", chunks=(1, 3, 3))[:] = 9
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    levels = [
+        {"path": path, "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        for path, scale in (("half", [2, 1.0, 1.0]), ("full", [2, 0.5, 0.5]))
+    ]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    assert lengths(tmp_path / "a.zarr") == (0.5, 2.0)
+    with closing(open_file(tmp_path / "a.zarr")) as file:
+        assert (file.plane(0, 1) == PLANES[1]).all()

@@ -168,8 +168,11 @@ def test_the_unit_of_the_doses_is_their_headers(tmp_path, header, unit):
         ("dose,viability\n0,9\n10 nM,8\n1 µM,7\n0.1uM,6\n", "nM", [0, 10, 1000, 100]),
         ("dose (uM),viability\n0,9\n10 nM,8\n1,7\n1e-6 M,6\n", "uM", [0, 0.01, 1, 1]),
         ("dose,dose_unit,viability\n0,,9\n10,ng/mL,8\n1,ug/mL,7\n2,mg/L,6\n", "ng/mL", [0, 10, 1000, 2000]),
+        ("dose,unit,viability\n0,,9\n10,nM,8\n1,uM,7\n", "nM", [0, 10, 1000]),
+        ("dose,Conc. units,viability\n0,,9\n10,nM,8\n1,uM,7\n", "nM", [0, 10, 1000]),
+        ("dose,unit,viability\n0,RLU,9\n10,RLU,8\n1,RLU,7\n", None, [0, 10, 1]),
     ],
-    ids=["in the cells", "cells and header", "a column"],
+    ids=["in the cells", "cells and header", "a column", "called unit", "of the concentration", "of the response"],
 )
 def test_units_of_one_kind_are_converted(tmp_path, text, unit, doses):
     (curve,) = table_curves(read_fit_table(written(tmp_path, text)), TableColumns(text[: text.index(",")], "viability"))
@@ -183,6 +186,7 @@ def test_units_of_one_kind_are_converted(tmp_path, text, unit, doses):
         ("dose,viability\n10 nM,8\n1,7\n", None, "line 3.*has no unit"),
         ("dose,dose_unit,viability\n1,nM,8\n1,cups,7\n", None, "line 3.*'cups'"),
         ("dose,dose_unit,viability\n1 uM,nM,8\n", None, "line 2.*beside the unit nM"),
+        ("dose_uM,unit,viability\n1,nM,8\n", None, "line 2.*'dose_uM' is in uM and column 'unit' says nM"),
         ("dose_uM,viability\n1,8\n", "nM", "in uM and --dose-unit says nM"),
         ("dose,viability\n1,8\n", "cups", "'cups' is no unit"),
         ("log10_dose,viability\n1,8\n", None, "logarithms"),
@@ -301,6 +305,9 @@ def test_counts_of_affected_with_their_totals(tmp_path):
     assert fitted(path, *arguments, "--increasing", "--model", "LL.4")[0]["model"] == "LL.4"
     refused = spheroidd("fit", path, *arguments, "--increasing", "--model", "LL.5")
     assert (refused.exit_code, "LL.2, LL.3, LL.4" in refused.stderr) == (2, True)
+    shares = written(tmp_path, "dose,n,dead\n0,20,0\n1,20,2.5\n2,20,7\n4,20,15\n")
+    refused = spheroidd("fit", shares, *arguments)
+    assert (refused.exit_code, "2.5 of 20 affected" in refused.stderr) == (2, True)
     refused = spheroidd("fit", path, *arguments, "--increasing", "--robust")
     assert (refused.exit_code, "--robust" in refused.stderr) == (2, True)
 

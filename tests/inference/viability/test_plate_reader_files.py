@@ -84,7 +84,7 @@ def test_a_broken_export_is_refused(tmp_path: Path, text: str, message: str) -> 
     ("text", "unit"),
     [
         ("well,od\nA01,0.5\na2,\nB1,Error\n", Unit.OD),
-        ("Well;Viability\nA01;0,5\nA2;\nB1;Error\n", Unit.PERCENT),
+        ("Well;Viability_percent\nA01;0,5\nA2;\nB1;Error\n", Unit.PERCENT),
         ("\ufeffwell\tOD\tnote\nA01\t0.5\tx\nA2\t\t\nB1\tError\t\n\t\t\n", Unit.OD),
     ],
 )
@@ -333,6 +333,47 @@ def test_an_unknown_layout_is_refused_with_what_was_seen(tmp_path: Path, text: s
     with pytest.raises(ConfigError, match=message) as caught:
         read_reader_file(tmp_path / "a.txt")
     assert caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",1,2\nA,0.1,0.2\n,,\nC,0.3,0.4\n", "line 4: row C of a plate stands where no column numbers"),
+        (",1,2\nB,0.3,0.4\nA,0.1,0.2\n", "line 3: row A of a plate stands where"),
+        (",2,1\nA,0.1,0.2\n", "line 2: row A of a plate stands where"),
+        ("well,viability\nA1,0.95\nA2,0.02\n", "goes up to 0.95, which could be percent or shares of 1"),
+    ],
+    ids=["a line between", "upwards", "columns downwards", "shares"],
+)
+def test_what_would_be_half_a_plate_or_a_hundredth_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_reader_file(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        (",1,2,4\nA,0.1,0.2,0.4\n", {"A01": 0.1, "A02": 0.2, "A04": 0.4}),
+        ("well,viability\nA1,95%\nA2,0.5%\n", {"A01": 95.0, "A02": 0.5}),
+        ("well,viability_percent\nA1,0.95\n", {"A01": 0.95}),
+    ],
+    ids=["columns left out", "percent in the cells", "percent in the title"],
+)
+def test_labels_and_signs_are_read_as_they_stand(tmp_path: Path, text: str, readings: dict[str, float]) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    (block,) = read_reader_file(tmp_path / "a.csv")
+    assert {str(well): value for well, value in block.values.items()} == readings
+
+
+def test_a_reference_is_no_measurement_and_names_of_a_persons_own_hinder_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Measurement Wavelength 1: 570\nReference wavelength: 655\n\t1\t2\nA\t0.5\t0.6\n")
+    (block,) = read_reader_file(tmp_path / "a.txt")
+    assert (block.wavelength_nm, "eference" in block.name) == (570, False)
+    part = "Name\t{}\nWavelength\t{}\nNumber of flashes\t10\n\n<>\t1\t2\nA\t{}\t{}\n\n"
+    (tmp_path / "b.txt").write_text(part.format("MTT", 570, 0.5, 0.6) + part.format("dirt", 690, 0.1, 0.2))
+    *_, difference = read_reader_file(tmp_path / "b.txt")
+    assert (difference.parts, list(difference.values.values())) == (("MTT", "dirt"), pytest.approx([0.4, 0.4]))
 
 
 def test_a_row_that_stands_twice_in_a_picture_is_refused(tmp_path: Path) -> None:
