@@ -67,7 +67,7 @@ class ZarrFile:
         image = said["multiscales"][0]
         for level in image["datasets"]:
             check_metadata_files(self._path / level["path"])
-        levels = [(level, group[level["path"]]) for level in image["datasets"]]
+        levels: list[tuple[Any, Any]] = [(level, group[level["path"]]) for level in image["datasets"]]
         dataset, array = max(levels, key=lambda level: math.prod(level[1].shape))  # not every program writes it first
         return said, image, dataset, array
 
