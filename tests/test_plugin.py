@@ -139,7 +139,8 @@ def test_its_plate_is_run_by_its_kind(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "map.csv").write_text("well,role\nA01,negative_control\nA02,positive_control\n", encoding="utf-8")
     main = "from spheroidd.daemon.cli import main; main()"
     done = python(installed, tmp_path, "-c", main, "run", "plate.toml", "--plain")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr  # the example's two channels are one image, which is told
+    assert "2 of 2 wells have a row; 48 slices" in done.stdout
     rows = json.loads(python(installed, tmp_path, "-c", main, "results", "spheroidd-data", "--json").stdout)
     assert {(row["well"], row["n_slices_acked"]) for row in rows} == {("A01", 24), ("A02", 24)}
     assert {row["live_um3"] > 0 for row in rows} == {True}
