@@ -319,7 +319,12 @@ def test_the_nouns_refuse_nonsense(make):
 # -- wild input ---------------------------------------------------------------------------------------------------
 
 numbers = st.floats(1e-6, 1e6)
-labels = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12).map(str.strip).filter(bool)
+_NOTHING = ("", "na", "n/a", "#n/a", "nan")  # what an empty cell is called
+labels = (
+    st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(lambda text: text.casefold() not in _NOTHING)
+)
 names = st.text("abcXYZ0189 -_.,;'\"äµ", min_size=1, max_size=8).map(str.strip).filter(lambda s: s.strip("."))
 
 
@@ -338,7 +343,7 @@ def plate_wells(draw):
         role = draw(st.sampled_from(WellRole))
         treated = role is not WellRole.SAMPLE or draw(st.booleans())
         compound = draw(labels) if treated else None
-        dose = draw(st.floats(0, 1e6)) if treated else None
+        dose = draw(st.floats(0, 0 if role is WellRole.NEGATIVE_CONTROL else 1e6)) if treated else None
         keys = draw(st.sampled_from([(), ("",), ("488",), ("488", "561")]))
         paths = {key: Path("/plates") / draw(names) for key in keys}
         size = draw(st.none() | numbers)
