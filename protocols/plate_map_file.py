@@ -127,9 +127,13 @@ def _well(path: Path, record: Record, own: Mapping[str, float | None], words: Ro
 
 def _role(word: str, compound: str | None, dose: float | None, words: RoleWords) -> tuple[WellRole, str | None]:
     """The role, and the compound unless it only said the role: what a role column says, else what the rest says."""
-    if word:
-        return words.role(word), compound
     said = words.find(compound) if compound else None
+    if word:
+        role = words.role(word)
+        if {role, said} == {WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL}:
+            what = f"its role {word!r} is {role}, and its compound {compound!r} is one of a {said}"
+            raise ConfigError(what, do="correct one of the two, or leave the compound empty")
+        return role, compound
     if said is WellRole.EMPTY:
         return said, None
     if said is not None and said is not WellRole.SAMPLE:

@@ -60,6 +60,11 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         (f"{HEADER}\nA01,,sample,,,,,,,", "line 2: more cells than columns"),
         (f"{HEADER}\nA01,,sample,,,,,\na1,,sample,,,,,", "A01 stands twice"),
         (HEADER, "has no wells"),
+        (
+            "well,role,compound\nA1,killed,DMSO",
+            "role 'killed' is positive_control, and its compound 'DMSO' is one of a neg",
+        ),
+        ("well,role,compound\nA1,vehicle,Triton", "'vehicle' is negative_control, and its compound 'Triton' is one"),
         ("well,role,compound,dose_um,dose (nM)\nA1,sample,x,10,100", "line 2: 'dose_um' says 10 uM and .* says 0.1 uM"),
         (
             "well,role,compound,dose_um\nA1,untreated,x,5\nA2,sample,x,1",
