@@ -13,7 +13,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: test-faults fuzz demo demo-sim test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: release test-faults fuzz demo demo-sim test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -40,6 +40,10 @@ bench: $(STAMP)-bench
 
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract
+
+# Source distribution and wheel in dist/, looked into; the wheel installed elsewhere runs a small demonstration.
+release: $(STAMP)-release
+	$(BIN)/python -m tests.release
 
 # The pages that are made from code, then the site (site/index.html) with the notebooks executed.
 docs: $(STAMP)-docs
@@ -103,6 +107,10 @@ $(STAMP)-dev: $(STAMP)-run
 
 $(STAMP)-docs: $(STAMP)-dev
 	$(PIP) install -c constraints.txt -e '.[docs]'
+	touch $@
+
+$(STAMP)-release: $(STAMP)-dev
+	$(PIP) install -c constraints.txt -e '.[release]'
 	touch $@
 
 $(STAMP)-bench: $(STAMP)-dev

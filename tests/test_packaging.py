@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.places import ROOT
+from tests.release import faults_of, in_wheel, shipped
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
@@ -124,3 +125,41 @@ def _patterns(path: Path) -> list[str]:
         if folder is not None and relative.is_relative_to(folder):
             found += [pattern for pattern in patterns if relative.relative_to(folder).match(pattern)]
     return found
+
+
+FILES = ("api/__init__.py", "inference/weights/emulator.json", "examples/a.toml")
+
+
+def test_a_distribution_that_lacks_weights_or_holds_tests_is_refused() -> None:
+    wanted = [
+        in_wheel(name, "0.1.0") for name in ("api/__init__.py", "inference/weights/emulator.json", "examples/a.toml")
+    ]
+    assert wanted == [
+        "spheroidd/__init__.py",
+        "spheroidd/inference/weights/emulator.json",
+        "spheroidd-0.1.0.data/data/share/spheroidd/examples/a.toml",
+    ]
+    assert faults_of([*wanted, "spheroidd/testing/__init__.py"], wanted) == []
+    assert faults_of([wanted[0], wanted[2], "tests/test_packaging.py", "spheroidd/a.nbi"], wanted) == [
+        "lacks spheroidd/inference/weights/emulator.json",
+        "holds spheroidd/a.nbi",
+        "holds tests/test_packaging.py",
+    ]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a release is made from a clone")
+def test_a_release_holds_examples_weights_cards_templates_and_no_test() -> None:
+    names = shipped()
+    kinds = {".safetensors", ".json", ".j2", ".css", ".js", ".proto", ".toml", ".csv"}
+    assert kinds <= {Path(name).suffix for name in names}
+    assert "inference/weights/emulator.json" in names
+    assert not [name for name in names if name.startswith(("tests/", "bench/"))]
+
+
+def test_the_changelog_has_a_section_for_each_version() -> None:
+    heads = [
+        line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line.startswith("## ")
+    ]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert heads[0] == "## Unreleased"
+    assert heads[1].startswith(f"## {version} (")

@@ -21,7 +21,10 @@ def demo(
     data: NewDataArgument = Path("demo-data"),
     seed: Annotated[int, typer.Option(help="Another seed is another plate.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="demo, or sim: raw frames of structured illumination, reconstructed on the way.")
+        str,
+        typer.Option(
+            help="demo; sim: raw frames of structured illumination, reconstructed on the way; unit: small and quick."
+        ),
     ] = "demo",
     keep: Annotated[bool, typer.Option("--keep", help="Go on with the demonstration that is there.")] = False,
     force: Annotated[

@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, object]] = {
         **CONTROLS,
         "raw": {},
     },
+    "unit": {"preset": "unit", "pace": "fast", "compounds": 1, "doses": 2, **CONTROLS},  # whether an installation works
 }
 
 
