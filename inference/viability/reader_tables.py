@@ -30,6 +30,9 @@ _WELL_TITLES = {"well", "wells", "well position", "well positions", "well pos", 
 _ROW_TITLES = {"well row", "row", "well_row"}
 _COLUMN_TITLES = {"well col", "well column", "column", "col", "well_col", "well_column"}
 _CYCLES = re.compile(r"cycle( nr)?\.?|cycles */ *well|cycle number", re.I)
+_NO_TITLE = re.compile(
+    r"(conc(entration)?s?|doses?|dilutions?|samples?|groups?|compounds?)( ?(ids?|names?|\(.*\)))?", re.I
+)
 _NO_READINGS = re.compile(r"layout|plate ?map|plate layout|well id|name|conc(/dil)?|group|plate ?type", re.I)
 _READINGS = re.compile(r"results?\b|raw data|(calculated|corrected|reduced) ", re.I)
 _READING_TITLE = re.compile(
@@ -61,7 +64,9 @@ class _Before:
         return next((" ".join(line) for line in reversed(words) if not re.match(r"reference", line[0], re.I)), "")
 
     def holds_readings(self) -> bool:
-        """Not under "Layout", "Platemap" and their like, unless "Results" follows."""
+        """Not right below what names doses or samples, nor below "Layout" or "Platemap", unless "Results" follows."""
+        if self.lines and _NO_TITLE.fullmatch(next((cell for cell in self.lines[-1] if cell), "").rstrip(": ")):
+            return False
         for line in reversed(self.lines):
             first = next((cell for cell in line if cell), "").rstrip(": ")
             if _READINGS.match(first):
@@ -159,9 +164,16 @@ _Found = tuple[int, list[ReaderBlock]] | None
 
 def _pictures(sheet: Sheet, at: int, before: _Before, points: bool) -> _Found:
     """Pictures side by side: column numbers in this line, row letters in the lines below, left of the cells."""
-    runs = [run for run in column_runs(sheet.rows[at]) if _row_label_at(sheet, at, run) is not None]
+    there = column_runs(sheet.rows[at])
+    runs = [run for run in there if _row_label_at(sheet, at, run) is not None]
     if not runs:
         return None
+    below = sheet.rows[at + 1] if at + 1 < len(sheet.rows) else ()
+    if any(
+        run.at > runs[0].at and run not in runs and _is_number("".join(below[run.at : run.at + 1])) for run in there
+    ):
+        what, do = "a picture of a plate has no row letters of its own", "write them left of each picture"
+        raise ConfigError(what, where=sheet.where(at), do=do)
     found = [_picture(sheet, at, run, before, points) for run in runs]
     stop = max(stop for stop, _ in found)
     return stop, [block for _, blocks in found for block in blocks] if before.holds_readings() else []
@@ -180,6 +192,8 @@ def _picture(sheet: Sheet, at: int, run: ColumnRun, before: _Before, points: boo
     """One picture; several readings of a plate row stand below each other, each with its name at the line's end."""
     place = _row_label_at(sheet, at, run)
     width = run.at + len(run.columns)
+    head = sheet.rows[at]  # a name at a line's end has no title above it; a mean or a deviation has
+    named = not (width < len(head) and head[width]) and column_runs(head)[-1].at <= run.at
     parts: dict[str, dict[WellId, str]] = {}
     current, n_sub, n = -1, 0, at + 1
     while n < len(sheet.rows):
@@ -197,7 +211,7 @@ def _picture(sheet: Sheet, at: int, run: ColumnRun, before: _Before, points: boo
             continue
         else:
             n_sub += 1
-        side = row[width] if width < len(row) and not column_runs(sheet.rows[at])[-1].at > run.at else ""
+        side = row[width] if named and width < len(row) else ""
         name = side or (f"line {n_sub + 1}" if n_sub else "")
         part = parts.setdefault(name, {})
         for column, cell in zip(run.columns, cells, strict=True):

@@ -341,9 +341,10 @@ def test_an_unknown_layout_is_refused_with_what_was_seen(tmp_path: Path, text: s
         (",1,2\nA,0.1,0.2\n,,\nC,0.3,0.4\n", "line 4: row C of a plate stands where no column numbers"),
         (",1,2\nB,0.3,0.4\nA,0.1,0.2\n", "line 3: row A of a plate stands where"),
         (",2,1\nA,0.1,0.2\n", "line 2: row A of a plate stands where"),
+        (",1,2,,1,2\nA,0.1,0.2,,1.1,1.2\n", "a picture of a plate has no row letters of its own"),
         ("well,viability\nA1,0.95\nA2,0.02\n", "goes up to 0.95, which could be percent or shares of 1"),
     ],
-    ids=["a line between", "upwards", "columns downwards", "shares"],
+    ids=["a line between", "upwards", "columns downwards", "no letters", "shares"],
 )
 def test_what_would_be_half_a_plate_or_a_hundredth_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(text)
@@ -354,11 +355,13 @@ def test_what_would_be_half_a_plate_or_a_hundredth_is_refused(tmp_path: Path, te
 @pytest.mark.parametrize(
     ("text", "readings"),
     [
+        (",1,2,Mean,SD\nA,0.1,0.2,0.15,0.05\nB,0.3,0.4,0.35,0.05\n", {"A01": 0.1, "A02": 0.2, "B01": 0.3, "B02": 0.4}),
+        ("Concentration (uM)\n,1,2\nA,1,2\n\nOD\n,1,2\nA,0.1,0.2\n", {"A01": 0.1, "A02": 0.2}),
         (",1,2,4\nA,0.1,0.2,0.4\n", {"A01": 0.1, "A02": 0.2, "A04": 0.4}),
         ("well,viability\nA1,95%\nA2,0.5%\n", {"A01": 95.0, "A02": 0.5}),
         ("well,viability_percent\nA1,0.95\n", {"A01": 0.95}),
     ],
-    ids=["columns left out", "percent in the cells", "percent in the title"],
+    ids=["a mean of each row", "doses", "columns left out", "percent in the cells", "percent in the title"],
 )
 def test_labels_and_signs_are_read_as_they_stand(tmp_path: Path, text: str, readings: dict[str, float]) -> None:
     (tmp_path / "a.csv").write_text(text)
