@@ -23,6 +23,7 @@ BENCHES = {
     "watch": 4,
     "soak": 4,
     "page": 2,
+    "notebook": 1,
     "recordings": 4,
     "dose_response": 6,
     "quality": 3,
