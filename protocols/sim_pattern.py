@@ -328,6 +328,11 @@ class SliceModulation:
         return not any(any(orders) for orders in self.alive)
 
     @property
+    def compared(self) -> bool:
+        """Whether there was a pattern to compare it with: a contrast is 0 exactly where there was none."""
+        return any(contrast > 0 for orders in self.contrast for contrast in orders)
+
+    @property
     def method(self) -> Literal["sim", "partial", "widefield"]:
         """sim: an order is alive in every angle; partial: in some; widefield: in none."""
         live = [any(orders) for orders in self.alive]

@@ -99,13 +99,13 @@ def slices(
 
 
 def is_widefield(connection: sqlite3.Connection, key: StackKey) -> bool:
-    """Whether a stack of raw frames has no slice with a live pattern, or a colour without a known one."""
+    """Whether a stack of raw frames has no slice with live stripes, or a colour that was made without a pattern.
+
+    What was made counts, not what is known by now: a pattern that another stack showed later changes no image.
+    """
     made = slices(connection, key.plate, key).get(key, ())
-    known = "SELECT DISTINCT channel FROM sim_patterns WHERE plate = ? AND usable"
-    found = {row["channel"] for row in connection.execute(known, (key.plate,))}
-    for row in connection.execute("SELECT config_json FROM plates WHERE plate = ?", (key.plate,)):
-        found |= given(row["config_json"]).keys()
-    return bool(made) and (not {one.channel for one in made} <= found or all(one.widefield for one in made))
+    blind = {one.channel for one in made} - {one.channel for one in made if one.compared}
+    return bool(made) and (bool(blind) or all(one.widefield for one in made))
 
 
 _PUT_PATTERN = """

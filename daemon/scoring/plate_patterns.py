@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.sim_pattern import PatternEstimate
+from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import StackKey
 
 MAX_ASKED = 3
@@ -45,6 +45,18 @@ def doubts(found: Mapping[str, PatternEstimate | None] | None, asked: Asked, pla
         what = f"the pattern of {' and '.join(lost)} cannot be trusted, and the plate goes on in widefield"
         do = "check the pattern's order, directions and flip in the plan; `spheroidd sim check` shows each slice"
         yield StackError(f"{what} ({'; '.join(why)})", where=plate, do=do)
+
+
+def made_without(
+    made: Mapping[StackKey, Sequence[SliceModulation]], found: Mapping[str, PatternEstimate | None]
+) -> set[StackKey]:
+    """Stacks of which a colour was made without a pattern although one is known by now."""
+    known = {channel for channel, one in found.items() if one is not None}
+    return {
+        key
+        for key, slices in made.items()
+        if known & ({one.channel for one in slices} - {one.channel for one in slices if one.compared})
+    }
 
 
 def _surest(asked: Asked, channel: str) -> PatternEstimate | None:

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from heapq import heapify, heappop
 
 from spheroidd.acquisition.store.computed_image import is_computed
-from spheroidd.acquisition.store.kept_raw import drop_raw
+from spheroidd.acquisition.store.kept_raw import drop_raw, is_dropped
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState, stack_key
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.given_patterns import not_there
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
-from spheroidd.daemon.scoring.plate_patterns import doubts, plate_patterns
+from spheroidd.daemon.scoring.plate_patterns import doubts, made_without, plate_patterns
 from spheroidd.daemon.scoring.plate_relations import Standing
 from spheroidd.daemon.scoring.plate_stacks import OVER, PlateStacks
 from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
@@ -94,6 +94,7 @@ class ScoringScheduler:
         self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
         self._rollbacks = catalog.rollbacks
         self._given = catalog.given_patterns(plate_map.name)
+        self._blind = True  # an earlier run may have gone on without a pattern
         self._dropped: set[StackKey] = set()  # whose raw frames are deleted
         self._not_droppable: set[StackKey] = set()
         self._read()
@@ -284,8 +285,19 @@ class ScoringScheduler:
     def _tell_of_patterns(self, channels: Sequence[str]) -> None:
         asked = self._catalog.sim_patterns(self._plate)
         found = plate_patterns(asked, channels, self._no_more_raw, self._given)
+        self._remake(found)
         for error in doubts(found, asked, self._plate):
             self._catalog.raise_fault(FaultCode.SIM_PATTERN, error)
+
+    def _remake(self, found: Mapping[str, PatternEstimate | None] | None) -> None:
+        """Have stacks scored again that an earlier run made without a pattern which is known by now."""
+        if found is None or not self._blind:
+            return
+        left = made_without(self._catalog.sim_slices(self._plate), found)
+        again = {key for key in left if not is_dropped(self._catalog.path.parent, key)}
+        self._again |= again
+        self._left_unsure |= again
+        self._blind = False  # whatever this run makes, it makes with these patterns
 
     def _tell_of_given(self, answer: Scored) -> None:
         lost = not_there(self._given, answer.slices)

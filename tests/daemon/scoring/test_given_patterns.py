@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from spheroidd.daemon.catalog.sim_rows import given, with_given
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.given_patterns import check_given, not_there, read_given
-from spheroidd.daemon.scoring.plate_patterns import plate_patterns
+from spheroidd.daemon.scoring.plate_patterns import made_without, plate_patterns
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.sim_pattern import (
     AngleEstimate,
@@ -19,6 +20,7 @@ from spheroidd.protocols.sim_pattern import (
 )
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+from tests.daemon.report import plates
 
 ORDER = OrderEstimate(1, 0.8, 0.01, 1000.0, True, "found")
 ANGLES = tuple(AngleEstimate(n, 1.75, 12.0 + 60 * n, (0, 72, 144, -144, -72), True, (ORDER,)) for n in range(3))
@@ -112,3 +114,24 @@ def test_the_surest_estimate_is_used_and_a_faint_one_has_more_stacks_asked(said,
     asked = {key: {"561": one} for key, one in zip(KEYS, said, strict=False)}
     found = plate_patterns(asked, ("561",), lambda: none_left)
     assert found == (None if decided == "open" else {"561": decided})
+
+
+def test_stacks_that_were_made_without_a_pattern_are_known_by_their_contrast() -> None:
+    def slices(channel: str, contrast: float) -> list[SliceModulation]:
+        return [SliceModulation(channel, z, ((0.0,),), ((contrast * z,),), ((False,),)) for z in range(3)]
+
+    made = {KEYS[0]: [*slices("488", 1.0), *slices("561", 0.0)], KEYS[1]: [*slices("488", 1.0), *slices("561", 2.0)]}
+    assert made_without(made, {"488": KNOWN, "561": KNOWN}) == {KEYS[0]}
+    assert made_without(made, {"488": KNOWN, "561": None}) == set()
+
+
+def test_a_row_s_judgement_is_of_what_was_made_and_not_of_what_is_known_later(tmp_path: Path) -> None:
+    wells = plates.plate_map("P1", {key.well: plates.UNTREATED for key in KEYS})
+    plates.register(tmp_path, wells)
+    plates.score(tmp_path, wells, {key.well: plates.FULL_UM3 for key in KEYS})
+    blind = [SliceModulation("561", z, ((0.0,),), ((0.0,),), ((False,),)) for z in range(8)]
+    with Catalog.create_or_open(tmp_path) as catalog:
+        catalog.put_sim_slices(KEYS[0], [*plates.fading(8), *blind])
+        catalog.put_sim_slices(KEYS[1], [*plates.fading(8), *plates.fading(8, "561")])
+        catalog.put_patterns(KEYS[1], {c: replace(KNOWN, channel=c) for c in ("488", "561")})
+        assert [catalog.is_widefield(key) for key in KEYS] == [True, False, False]
