@@ -9,8 +9,12 @@ import pytest
 from spheroidd.daemon.catalog.sim_rows import given, with_given
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.given_patterns import check_given, not_there, read_given
+from spheroidd.daemon.scoring.messages import PatternsFound
 from spheroidd.daemon.scoring.plate_patterns import made_without, plate_patterns
+from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
+from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.results import Normalisation
 from spheroidd.protocols.sim_pattern import (
     AngleEstimate,
     OrderEstimate,
@@ -135,3 +139,19 @@ def test_a_row_s_judgement_is_of_what_was_made_and_not_of_what_is_known_later(tm
         catalog.put_sim_slices(KEYS[1], [*plates.fading(8), *plates.fading(8, "561")])
         catalog.put_patterns(KEYS[1], {c: replace(KNOWN, channel=c) for c in ("488", "561")})
         assert [catalog.is_widefield(key) for key in KEYS] == [True, False, False]
+
+
+def test_a_stack_of_an_earlier_run_is_made_again_once_its_pattern_is_known(tmp_path: Path) -> None:
+    wells = plates.plate_map("P1", {key.well: plates.UNTREATED for key in KEYS})
+    plates.register(tmp_path, wells)
+    plates.score(tmp_path, wells, {key.well: plates.FULL_UM3 for key in KEYS})
+    blind = [SliceModulation("561", z, ((0.0,),), ((0.0,),), ((False,),)) for z in range(8)]
+    settings = ScoringSettings(plates.MODEL, Normalisation.STACK, None, 0.0, 3)
+    with Catalog.create_or_open(tmp_path) as catalog:
+        catalog.put_sim_slices(KEYS[0], [*plates.fading(8), *blind])
+        scheduler = ScoringScheduler(catalog, wells, settings, ViabilityRegressor.load())
+        assert scheduler._left() == []
+        with catalog.transaction():
+            found = {channel: replace(KNOWN, channel=channel) for channel in ("488", "561")}
+            scheduler.record_patterns(PatternsFound(KEYS[1], found))
+        assert [row.key for row in scheduler._left()] == [KEYS[0]]
