@@ -11,8 +11,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from spheroidd.acquisition.disk.durable_file import storage_errors
 from spheroidd.protocols.durable import replacing
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, StorageError
 
 POINTER, OWNER = "images-folder.json", "images-of.json"
 
@@ -67,12 +68,15 @@ def take_images_folder(data_dir: Path, images: Path | None) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
+        with storage_errors(path):
+            text = path.read_text(encoding="utf-8")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        if not isinstance(error.__cause__, PermissionError):
+            raise  # too many files are open, a disk fails: that passes, and whoever stores waits for it
         do = "give the account that runs this the right to read it"
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do=do) from error
+        raise ConfigError("cannot be read: Permission denied", where=str(path), do=do) from error
     try:
         said = json.loads(text)
     except ValueError as error:

@@ -191,7 +191,8 @@ class PlateRun:
                     commit_label(self._catalog.path.parent, label)
             except StorageError as error:
                 for label in event.labels:
-                    discard_label(self._catalog.path.parent, label)
+                    with contextlib.suppress(StorageError):  # what stays is swept at the next start
+                        discard_label(self._catalog.path.parent, label)
                 return ScoringFailed(event.key, error)
         return event
 

@@ -1,8 +1,10 @@
 """The Zarr store: its contract, what other libraries read of it, and what it makes of what it finds on disk."""
 
+import errno
 import json
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.acquisition.store.ring_file import Ring
 from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.stack_files import open_image, read_block, read_plan, read_stack
@@ -394,3 +397,17 @@ def test_append_after_seal_asks_for_open(make, events):
     with pytest.raises(Exception, match="open it first"):
         store.append(frame_of(plan, SliceIndex("488", 0), np.zeros((30, 41), np.uint16)))
     assert len(of_kind(events, StackSealed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EMFILE, StorageError), (errno.EIO, StorageError), (errno.EACCES, ConfigError)]
+)
+def test_a_folder_of_images_that_cannot_be_asked_for_now_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(kind):
+        images_root(tmp_path)

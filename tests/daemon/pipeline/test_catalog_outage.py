@@ -20,9 +20,11 @@ from spheroidd.daemon.monitoring.alarms import alarms_now
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.status import look
 from spheroidd.daemon.pipeline import catalog_outage
+from spheroidd.daemon.pipeline import main_loop as main_loop_file
 from spheroidd.daemon.pipeline.main_loop import PlateRun
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.throughput import Throughput
+from spheroidd.daemon.scoring.pool import Scored, ScoringFailed
 from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.protocols.errors import NoRoomError, RowRefusedError, StorageError
@@ -233,3 +235,20 @@ def test_a_status_that_cannot_be_read_any_more_says_so(tmp_path: Path) -> None:
     assert later.verdict >= 1
     board._say_blind(refused)
     assert board.newest() == later
+
+
+def test_masks_that_can_be_neither_kept_nor_removed_fail_their_stack_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("too many files are open", where="masks", do="close some")
+
+    monkeypatch.setattr(main_loop_file, "commit_label", refuse)
+    monkeypatch.setattr(main_loop_file, "discard_label", refuse)
+    nothing = cast(Any, None)
+    scored = Scored(GOOD, nothing, nothing, nothing, labels=(cast(Any, "live"),))
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+        told = main_loop(catalog)._with_its_masks(scored)
+    assert isinstance(told, ScoringFailed)
+    assert (told.key, told.error.what) == (GOOD, "too many files are open")
