@@ -19,6 +19,8 @@ from spheroidd.protocols.quality import QualityFlag
 LOOK_S = 2.0
 QUALITY_S = 30.0  # a plate is judged anew so often at most, and only where a row has changed
 BLIND_S = 10.0  # a catalog that cannot be read for so long is an alarm itself: nobody looks for the others
+LARGE_ROWS, LARGE_FIRST_LOOK_S = 384, 10.0
+REST = 20.0  # a plate is not judged anew before this many times as long as judging it took
 LEAVE_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class AlarmWatch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
         self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
+        self._rest_s = QUALITY_S
         self._running_since_s = 0.0
         self._blind_since_s: float | None = None  # by the clock that never jumps
         self.found: Mapping[Place, SpheroiddError] | None = None
@@ -76,7 +79,9 @@ class AlarmWatch:
         self.found = conditions(catalog, self._settings, situation)
 
     def _run(self) -> None:
-        while not self._over.wait(LOOK_S):
+        wait_s = self._first_look_s()
+        while not self._over.wait(wait_s):
+            wait_s = LOOK_S
             try:
                 with Catalog.read_only(self._data_dir) as catalog:
                     self.look(catalog)
@@ -98,6 +103,15 @@ class AlarmWatch:
             told = type(error)(f"alarms are not looked for: {error.what}", where=error.where, do=error.do)
             self.found = {**(self.found or {}), (FaultCode.ALARMS_BROKEN, None): told}
 
+    def _first_look_s(self) -> float:
+        """A large plate takes seconds to judge, which a run that is taken up needs for its first slice."""
+        try:
+            with Catalog.read_only(self._data_dir) as catalog:
+                n_rows = int(catalog.query("SELECT count(*) AS n FROM results")[0]["n"])
+        except SpheroiddError:
+            return LOOK_S
+        return LARGE_FIRST_LOOK_S if n_rows >= LARGE_ROWS else LOOK_S
+
     def _flags(self, catalog: CatalogReader, plate: str | None, now_s: float) -> tuple[QualityFlag, ...]:
         """What is wrong with the plate's controls."""
         if plate is None:
@@ -108,12 +122,14 @@ class AlarmWatch:
         seen, judged_s, flags = self._judged
         if rows[0]["change"] is None or state == seen:
             return flags if state == seen else ()
-        if seen is not None and isinstance(seen, tuple) and seen[0] == plate and 0 <= now_s - judged_s < QUALITY_S:
+        if seen is not None and isinstance(seen, tuple) and seen[0] == plate and 0 <= now_s - judged_s < self._rest_s:
             return flags
         from spheroidd.daemon.analysis.plate_quality import (
             plate_quality,  # needs scipy, which a daemon's start does not wait for
         )
 
+        began_s = time.monotonic()
         flags = plate_quality(catalog, plate).flags
+        self._rest_s = max(QUALITY_S, REST * (time.monotonic() - began_s))
         self._judged = (state, now_s, flags)
         return flags

@@ -11,6 +11,8 @@ import pytest
 from spheroidd.acquisition.channel import Channel
 from spheroidd.daemon.catalog import statements
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.monitoring import alarm_watch
 from spheroidd.daemon.pipeline import main_loop
 from spheroidd.daemon.pipeline.main_loop import PlateRun
 from spheroidd.daemon.pipeline.run_context import RunContext
@@ -50,6 +52,17 @@ def test_a_run_is_put_together_without_what_only_workers_and_rows_need() -> None
     )
     assert "spheroidd" in loaded
     assert loaded & LATER == set()
+
+
+@pytest.mark.parametrize(("large", "expected"), [(0, "LARGE_FIRST_LOOK_S"), (1, "LOOK_S")])
+def test_a_large_plate_that_is_taken_up_is_judged_after_its_first_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, expected: str
+) -> None:
+    monkeypatch.setattr(alarm_watch, "LARGE_ROWS", large)
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+    watch = alarm_watch.AlarmWatch(tmp_path, AlarmsConfig(), dict, lambda: None, dict)
+    assert watch._first_look_s() == getattr(alarm_watch, expected)
 
 
 @pytest.mark.parametrize("comes", [True, False], ids=["after the first slice", "after a while without one"])
