@@ -23,8 +23,8 @@ os.environ["SPHEROIDD_STATE"] = ""
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-# xdist hands out whole files, for their tests share what is costly. Of these each test starts its own daemons.
-SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py")
+# xdist hands out whole files, for their tests share what is costly. Of these each test starts its own processes.
+SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py", "tests/test_documentation.py")
 
 # Half of the suite waits for other processes: with two workers a core, one of them always has something to compute.
 WORKERS_A_CORE = 2
@@ -34,14 +34,22 @@ BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
     "faults/test_plate_faults.py",
+    "test_documentation.py",
+    "daemon/launch/test_run.py",
     "daemon/service/test_service_run.py",
     "acquisition/sources/micromanager/test_micromanager_faults.py",
     "inference/training/test_trainer.py",
     "daemon/training/test_training.py",
     "daemon/web/test_page_browser.py",
     "acquisition/sources/micromanager/test_micromanager.py",
+    "acquisition/sources/test_restream.py",
+    "acquisition/images/test_hostile_files.py",
+    "daemon/scoring/test_device_pool.py",
+    "daemon/scoring/test_raw_plate.py",
+    "inference/dose_response/test_fit.py",
+    "daemon/scoring/test_moving_limits.py",
+    "daemon/reconstruction/test_sim_commands.py",
     "bench/test_study_benches.py",
-    "daemon/launch/test_run.py",
 )
 
 

@@ -245,7 +245,7 @@ def _where_planes_are(
             defects.append("its TiffData name planes over and over")
             break
         for k, (c, z, t) in enumerate(order[at : at + max(count, 0)]):
-            if t == time_point and places.setdefault((c, z), Place(file, ifd + k)) != Place(file, ifd + k):
+            if t == time_point and places.setdefault((c, z), place := Place(file, ifd + k)) != place:
                 defects.append(f"its TiffData name two places for channel {c} z {z}")
                 twice.add((c, z))
     for plane in twice:  # nobody knows which one is meant: as good as missing
@@ -262,11 +262,9 @@ def _left_out(element: Any, order: list[tuple[int, int, int]]) -> int:
 def _plane_order(dimension_order: str, sizes: Mapping[str, int]) -> list[tuple[int, int, int]]:
     """Every (c, z, t) in the order in which planes follow one another in a file; the first letter runs fastest."""
     letters = dimension_order[2:] if sorted(dimension_order[2:]) == ["C", "T", "Z"] else "CZT"
-    found = []
-    for at in product(*(range(sizes[axis]) for axis in reversed(letters))):
-        of = dict(zip(reversed(letters), at, strict=True))
-        found.append((of["C"], of["Z"], of["T"]))
-    return found
+    slowest_first = letters[::-1]
+    c, z, t = (slowest_first.index(axis) for axis in "CZT")
+    return [(at[c], at[z], at[t]) for at in product(*(range(sizes[axis]) for axis in slowest_first))]
 
 
 def _number(element: Any, name: str, otherwise: int) -> int:
