@@ -31,6 +31,7 @@ _NAMES = {name: name for name in (*COLUMNS, "row", "column")} | {
     word: name for name, words in _SAME.items() for word in words.split(", ")
 }
 _DOSE = r"(?:final |test |drug |compound )?(?:doses?|concentrations?|conc)\b"
+_LENGTH = r"(?:(?:pixel|voxel)(?: ?size)?(?: [xy]+)?|z ?-?(?:step|spacing)(?: ?size)?)(?: ?(nm|um|mm|m|px))?"
 _MASS = r"(?:[munpf]?g|%|iu|u) ?(?:per |/ ?)?(?:[mu]?l)?"
 
 
@@ -63,6 +64,11 @@ def read_column(title: str) -> MapColumn:
         raise ConfigError(f"the column {title!r} holds logarithms", do="write doses as they are, such as dose_um")
     if match := re.fullmatch(rf"{_DOSE}(?: in)? ?(.*)", plain):
         return _dose_column(title, match[1].replace("umol/l", "um").replace("nmol/l", "nm").strip())
+    if length := re.fullmatch(_LENGTH, plain):
+        name = "z_step_um" if plain.startswith("z") else "pixel_um"
+        what = f"the column {title!r} looks like a {'z-step' if name == 'z_step_um' else 'pixel size'}"
+        what += f" in {length[1]}" if length[1] else ""
+        raise ConfigError(what, do=f"write micrometres, and call it {name}; or give the column another name")
     near = difflib.get_close_matches(plain, [name for name in _NAMES if len(name) > 3], n=1, cutoff=0.8)
     if near:
         do = f"did you mean {_NAMES[near[0]]}? If not, give the column another name"

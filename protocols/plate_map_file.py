@@ -82,7 +82,21 @@ def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigErr
             seen[entry.well] = record
             wells.append(entry)
     _check_untreated(wells, seen, faults)
+    for name in ("compound", "patient"):
+        _check_spelling(name, [getattr(well.treatment, name) for well in wells], table.where, faults)
     return tuple(wells)
+
+
+def _check_spelling(name: str, said: Sequence[str | None], where: str, faults: list[ConfigError]) -> None:
+    """One name in two spellings would be two compounds, with half of a curve each."""
+    spellings: dict[str, dict[str, None]] = {}
+    for text in filter(None, said):
+        spellings.setdefault(" ".join(text.casefold().split()), {})[text] = None
+    for known in spellings.values():
+        if len(known) > 1:
+            listed = " and ".join(map(repr, list(known)[:3]))
+            what = f"{name} is {listed}, which differ only in their letters' case or blanks"
+            faults.append(ConfigError(what, where=where, do="write it the same everywhere"))
 
 
 def _check_second_doses(table: MapTable, doses: Sequence[float | None], faults: list[ConfigError]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from spheroidd.protocols.errors import ConfigError
@@ -60,6 +60,11 @@ def read(tmp_path, text, name="map.csv", encoding="utf-8") -> PlateMap:
         (f"{HEADER}\nA01,,sample,,,,,,,", "line 2: more cells than columns"),
         (f"{HEADER}\nA01,,sample,,,,,\na1,,sample,,,,,", "A01 stands twice"),
         (HEADER, "has no wells"),
+        ("well,compound,dose_um\nA1,drug,1\nA2,Drug,2", "compound is 'drug' and 'Drug', which differ only"),
+        ("well,role,patient\nA1,sample,P 1\nA2,sample,P  1", "patient is 'P 1' and 'P  1'"),
+        ("well,role,pixel_nm\nA1,sample,500", "the column 'pixel_nm' looks like a pixel size in nm; write micrometres"),
+        ("well,role,z step (nm)\nA1,sample,500", "looks like a z-step in nm; .*call it z_step_um"),
+        ("well,role,Pixel size (µm)\nA1,sample,500", "looks like a pixel size in um"),
         (
             "well,role,compound\nA1,killed,DMSO",
             "role 'killed' is positive_control, and its compound 'DMSO' is one of a neg",
@@ -355,6 +360,8 @@ def plate_wells(draw):
         treatment = Treatment(role, compound, dose, draw(st.none() | labels))
         more = draw(st.sampled_from([{}, {"cell line": "MCF7; a"}]))
         entries.append(PlateWell(well, treatment, paths, size, draw(st.none() | numbers), more))
+    said = [getattr(e.treatment, name) or "" for name in ("compound", "patient") for e in entries]
+    assume(len({text.casefold() for text in said}) == len(set(said)))  # one in two spellings is refused
     return entries
 
 
