@@ -156,9 +156,9 @@ def _acked(config: Path) -> int:
 def test_a_plate_with_a_flipped_pattern_goes_on_in_widefield_and_says_so(tmp_path: Path) -> None:
     config = raw_plate(tmp_path, faults=[{"kind": "flipped"}])
     assert run(config) == DONE, config.with_suffix(".log").read_text()
-    ((code, what),) = asked(config, "SELECT code, what FROM faults")
-    assert code == "sim-pattern"
-    assert "widefield" in what
+    faults = dict(asked(config, "SELECT code, what FROM faults"))
+    assert "write flip_y = true" in faults["sim-pattern"]
+    assert "the plate goes on in widefield" in faults["sim-pattern"]
     ((status, trust, flags),) = asked(config, "SELECT status, trust, trust_flags FROM results")
     assert (status, trust in ("check", "fail")) == ("final", True)
     assert "sim-widefield" in flags
