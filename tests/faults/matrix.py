@@ -399,8 +399,10 @@ def main() -> int:
         chosen = [row for row in chosen if row.name in SHORT]
     share = 0.0 if options.short else options.share
     lines = [Line(row, max(1, math.ceil(row.times * share))) for row in chosen]
+    kept: dict[str, list[dict[str, Any]]] = {}
     if options.state and options.state.exists():
-        _restore(lines, json.loads(options.state.read_text(encoding="utf-8")))
+        kept = json.loads(options.state.read_text(encoding="utf-8"))
+        _restore(lines, kept)
 
     def tell(line: Line) -> None:
         if line.over or line.bad:
@@ -408,8 +410,8 @@ def main() -> int:
         if options.out:  # each time: what ended this run in some other way leaves what was done
             options.out.write_text(document(lines, options.seed), encoding="utf-8")
         if options.state:
-            kept = {line.row.name: [asdict(verdict) for verdict in line.verdicts] for line in lines}
-            options.state.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            done = {line.row.name: [asdict(verdict) for verdict in line.verdicts] for line in lines}
+            options.state.write_text(json.dumps(kept | done, indent=1), encoding="utf-8")  # of other lines, too
 
     _carry_out(lines, options, tell)
     bad = sum(line.bad for line in lines)
