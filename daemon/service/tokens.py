@@ -124,7 +124,7 @@ class TokenFile:
         token_id, _, secret = rest.partition("_")
         token = self._tokens.get(token_id)
         expected = token.sha256 if token else _digest("", "")
-        right = hmac.compare_digest(_digest(token_id, secret).encode(), expected.encode())
+        right = hmac.compare_digest(_digest(token_id, secret).encode(), expected.encode(errors="replace"))
         if prefix != PREFIX or token is None or not right:
             raise UnknownCallerError("the token is not known here", do="ask an admin for `spheroidd token create`")
         if self._now() >= token.expires_s:

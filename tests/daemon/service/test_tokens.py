@@ -152,10 +152,11 @@ def test_a_lease_has_a_sensible_length(seconds: float) -> None:
         ControlLease().take(OPERATOR, "Ann", seconds, "", force=False)
 
 
-def test_a_digest_that_is_no_ascii_is_nobodys(tokens: TokenFile) -> None:
+@pytest.mark.parametrize("letter", ["é", "\ud800"], ids=["no ASCII", "half a pair"])
+def test_a_digest_that_is_no_ascii_is_nobodys(tokens: TokenFile, letter: str) -> None:
     token = tokens.create("ann", Role.VIEWER, 3600)
     content = json.loads(tokens.path.read_text())
-    content["tokens"][0]["sha256"] = "é" + content["tokens"][0]["sha256"][1:]
-    tokens.path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    content["tokens"][0]["sha256"] = letter + content["tokens"][0]["sha256"][1:]
+    tokens.path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UnknownCallerError):
         tokens.authenticate(token)
