@@ -59,7 +59,7 @@ def test_a_second_run_moves_nothing(finished: Path) -> None:
 def test_limits_that_the_settings_give_never_move(tmp_path: Path) -> None:
     given = {"low": 110.0, "high": 400.0, "mean": 170.0, "sd": 60.0}
     config = write_config(tmp_path, source={**SOURCE, "doses": 1}, limits={"488": given, "561": given})
-    assert run(config) == 0
+    assert run(config) == 1  # as far off as these are, the cells look like debris: somebody has to look
     done = spheroidd("results", str(config.parent / "data"), "--json")
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     with catalog_of(config) as catalog:
