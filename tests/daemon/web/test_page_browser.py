@@ -42,7 +42,8 @@ def browser() -> Iterator["playwright.Browser"]:
 @pytest.fixture
 def page(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
     """A page of a laboratory's screen, on which no script may fail."""
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    # Without transitions: a colour is read as it ends, not as it happens to be under way.
+    page = browser.new_page(viewport={"width": 1366, "height": 768}, reduced_motion="reduce")
     page.set_default_timeout(WAIT_MS)
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(str(error)))
