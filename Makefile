@@ -25,7 +25,7 @@ demo-sim: $(STAMP)-run
 test: $(STAMP)-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# Inputs that once gave a wrong number, each through the command line; WORDS="B5 C9" chooses. About 6 minutes.
+# Inputs that once gave a wrong number, each through the command line; WORDS="B5 C9" chooses. About 8 minutes.
 cases: $(STAMP)-dev
 	$(BIN)/python -m tests.cases $(WORDS)
 

@@ -269,7 +269,7 @@ def curve_cases() -> Iterator[Case]:
     for blank in ((), ("B03", "C03"), ("B04", "C05")):
         name = f"blank wells in a curve: {', '.join(blank) or 'none'}"
         steps = (
-            Step("replay map.csv d --name p"),
+            Step("replay map.csv d --name p", int(bool(blank))),
             Step("export d -o x --format csv", check=one_curve(len(blank), 0.5, 30.0)),
             Step("results d", int(bool(blank))),
         )
