@@ -39,6 +39,7 @@ def execute(notebook: Path, data: Path, out: Path) -> None:
 
 def main(work: Path, out: Path) -> int:
     """Image the plate where it is not there, then execute every notebook on a copy of it."""
+    work = work.resolve()  # a path in settings is relative to their file
     data = work / "data"
     if not (work / "finished").exists():
         code = run(write_config(work, name="demo", source=PLATE), timeout_s=600)
