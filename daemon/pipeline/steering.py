@@ -228,7 +228,7 @@ class Steering:
                 do = "leave it out, or repeat it once it was imaged"
                 raise RefusedError(f"well {well} is imaged already, or under way", do=do)
         with self._catalog.transaction():
-            for row in (row for well in wells if well in self._skipped for row in self._stacks(well)):
+            for row in (row for well in wells if well in self._skipped for row in self._newest(well)):
                 if not row.whole:
                     self._catalog.set_stack_state(row.key, StackState.QUEUED)
         for well in wells:
@@ -273,6 +273,11 @@ class Steering:
         """Whether a stack of a well that lacks something waits for its turn, be it one that would be skipped."""
         waiting = self._threads.to_come() if self._threads is not None else set()
         return well in waiting and not all(row.whole for row in self._stacks(well))
+
+    def _newest(self, well: WellId) -> list[StackRow]:
+        """The stacks of the last time that a well was to be imaged: those before had their turn."""
+        rows, n_fields = self._stacks(well), self._catalog.n_fields(self._plate)
+        return [row for row in rows if row.key.stack // n_fields == rows[-1].key.stack // n_fields]
 
     def _stacks(self, well: WellId | None = None) -> list[StackRow]:
         return [row for row in self._catalog.stacks(self._plate) if well is None or row.key.well == well]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spheroidd.acquisition.channel import ChannelClosedError
@@ -275,24 +275,41 @@ STEPS = st.one_of(
 
 
 class Owed:
-    """The stacks that the orders given so far amount to, and those that were left out by one."""
+    """The stacks that the orders given so far amount to, those that were left out by one, and those of them in whose
+    place the well is imaged again: naming the well then means the new stack alone.
+    """
 
     def __init__(self) -> None:
         self.keys = {one.key for one in PLANS}
         self.left_out: set[StackKey] = set()
+        self.replaced: set[StackKey] = set()
 
     def skip(self, well: WellId, taken: Iterable[StackKey]) -> None:
         self.left_out |= {key for key in self.keys - set(taken) if key.well == well}
         self.keys -= self.left_out
 
     def repeat(self, well: WellId) -> None:
-        self.keys.add(StackKey("P1", well, 1 + max(key.stack for key in self.keys | self.left_out if key.well == well)))
+        known = {key for key in self.keys | self.left_out if key.well == well}
+        self.replaced |= known & self.left_out
+        self.keys.add(StackKey("P1", well, 1 + max(key.stack for key in known)))
 
     def reorder(self, wells: Iterable[WellId]) -> None:
-        again = {key for key in self.left_out if key.well in wells}
+        again = {key for key in self.left_out - self.replaced if key.well in wells}
         self.keys, self.left_out = self.keys | again, self.left_out - again
 
 
+@example(
+    steps=[
+        "pause",
+        ("reorder", [WELLS[2]]),
+        "plan",
+        "resume",
+        ("skip", WELLS[2]),
+        ("repeat", WELLS[2]),
+        ("skip", WELLS[2]),
+        ("reorder", [WELLS[2]]),
+    ]
+)
 @settings(deadline=None, max_examples=60)
 @given(steps=st.lists(STEPS, max_size=30))
 def test_any_orders_image_each_well_as_ordered_and_lose_none(steps: list[Any]) -> None:
