@@ -109,7 +109,10 @@ VIEWS: dict[str, str] = {
     # One row an image, as the instrument said it was taken. Each key of the metadata is kept in metadata_json; those
     # that most sources give have a column.
     "frames_view": """
-  SELECT plate, well, stack, channel, z,
+  SELECT plate, well, stack, channel,
+    z / coalesce(json_extract(plan_json, '$.raw.n_angles') * json_extract(plan_json, '$.raw.n_phases'), 1) AS z,
+    z / json_extract(plan_json, '$.raw.n_phases') % json_extract(plan_json, '$.raw.n_angles') AS angle,
+    z % json_extract(plan_json, '$.raw.n_phases') AS phase,
     json_extract(metadata_json, '$.x_um') AS x_um, json_extract(metadata_json, '$.y_um') AS y_um,
     json_extract(metadata_json, '$.z_um') AS z_um, json_extract(metadata_json, '$.z_planned_um') AS z_planned_um,
     json_extract(metadata_json, '$.exposure_ms') AS exposure_ms, json_extract(metadata_json, '$.preset') AS preset,
@@ -120,7 +123,7 @@ VIEWS: dict[str, str] = {
     strftime('%Y-%m-%dT%H:%M:%fZ', json_extract(metadata_json, '$.host_time_s'), 'unixepoch') AS received_at_utc,
     strftime('%Y-%m-%dT%H:%M:%fZ', acked_s, 'unixepoch') AS acked_at_utc,
     crc32c, metadata_json
-  FROM slices""",
+  FROM slices JOIN stacks USING (plate, well, stack)""",
 }
 VIEWS |= CURRENT_STACKS
 """Each view's SELECT by its name."""

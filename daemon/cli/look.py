@@ -239,5 +239,6 @@ WHERE n_acked > 0 AND (:plate IS NULL OR plate = :plate) AND (:well IS NULL OR w
 ORDER BY plates.created_s, plate, wells.ordinal, stack
 """
 _FRAMES = """
-SELECT * FROM frames_view WHERE plate = :plate AND well = :well AND stack = :stack ORDER BY z, channel
+SELECT * FROM frames_view WHERE plate = :plate AND well = :well AND stack = :stack
+ORDER BY z, channel, angle, phase
 """

@@ -229,7 +229,7 @@ class PlateRun:
         if self._library is None and goes:
             self._library = Thread(target=load, name="load-row-writer", daemon=True)
             self._library.start()
-        return False
+        return self._library is not None and not self._library.is_alive()  # failed: the first row says why
 
     def _write_down(
         self, batch: Sequence[AnyEvent], now_s: float, record: Callable[[AnyEvent, float], None], *, beat: bool

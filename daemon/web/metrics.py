@@ -201,8 +201,10 @@ def _queues(catalog: CatalogReader) -> Iterator[Metric]:
 
 
 def _not_in_zarr(catalog: CatalogReader, key: tuple[str, str, int]) -> int:
-    """Slices that are durable in the ring and wait for the rest of their shard."""
+    """Slices, or raw frames, that are durable in the ring and wait for the rest of their shard."""
     sql = """SELECT (SELECT count(*) FROM slices WHERE plate = :plate AND well = :well AND stack = :stack)
         - (SELECT coalesce(sum(z_stop - z_start), 0) FROM blocks
-           WHERE plate = :plate AND well = :well AND stack = :stack) AS n"""
+           WHERE plate = :plate AND well = :well AND stack = :stack)
+        * coalesce(json_extract(plan_json, '$.raw.n_angles') * json_extract(plan_json, '$.raw.n_phases'), 1) AS n
+      FROM stacks WHERE plate = :plate AND well = :well AND stack = :stack"""
     return int(catalog.query(sql, dict(zip(("plate", "well", "stack"), key, strict=True)))[0]["n"])

@@ -1,5 +1,6 @@
 """A plate from raw frames to rows, in real processes: whole, killed and taken up, and with a pattern that is wrong."""
 
+import csv
 import json
 import sqlite3
 import time
@@ -13,8 +14,10 @@ from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.kept_raw import is_dropped
 from spheroidd.acquisition.store.stack_files import read_stack
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.reconstruction.stored_raw import estimate_stored
 from spheroidd.daemon.web.live_images import LiveImages
+from spheroidd.daemon.web.metrics import Metrics
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -48,6 +51,20 @@ KEY = StackKey("P1", WellId(0, 0))
 def test_every_raw_frame_is_in_the_ledger_and_the_row_is_final(finished: Path) -> None:
     assert asked(finished, "SELECT count(*), max(z) FROM slices") == [(N_FRAMES, 7 * 15 - 1)]
     assert asked(finished, "SELECT status FROM results") == [("final",)]
+
+
+def test_frames_names_slice_angle_and_phase_of_each(finished: Path) -> None:
+    rows = list(csv.DictReader(spheroidd("frames", str(finished.parent / "data")).stdout.splitlines()))
+    assert len(rows) == N_FRAMES
+    assert [(row["z"], row["angle"], row["phase"]) for row in rows if row["channel"] == "488"] == [
+        (str(z), str(angle), str(phase)) for z in range(7) for angle in range(3) for phase in range(5)
+    ]
+
+
+def test_no_frame_counts_as_dropped(finished: Path) -> None:
+    with CatalogReader.read_only(finished.parent / "data") as catalog:
+        text = Metrics(finished.parent / "data", FailedLogins()).text(catalog).decode()
+    assert "spheroidd_slices_dropped 0.0" in text.splitlines()
 
 
 def test_patterns_are_kept_with_their_quality_and_slices_with_their_modulation(finished: Path) -> None:
