@@ -75,7 +75,11 @@ def run(
         typer.Option(metavar="DIR", help="Another data directory; of a trial, without it, beside the configuration's."),
     ] = None,
 ) -> int:
-    """Acquire and score a plate. An interrupted run is taken up where it stopped."""
+    """Acquire and score a plate. An interrupted run is taken up where it stopped.
+
+    Exit code 1: a well has no viability, because it has no row or its images failed. Wells whose trust is check are
+    named at the end, and leave it at 0; `results` and `status` end with 1 for them, too.
+    """
     from spheroidd.daemon.config.model import load_config
     from spheroidd.daemon.launch.run import run_plate
     from spheroidd.daemon.system.last_data import remember_data
@@ -130,7 +134,7 @@ def replay(
     ray_workers: WorkersOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live table.")] = False,
 ) -> int:
-    """Run a recorded plate through the same pipeline as a microscope."""
+    """Run a recorded plate through the same pipeline as a microscope. Exit codes are those of `run`."""
     from spheroidd.daemon.cli.map import own_words
     from spheroidd.daemon.config.model import build_config
     from spheroidd.daemon.emulation.replayed_plate import map_of_run, read_faults
@@ -177,7 +181,10 @@ def score(
     ray_address: AddressOption = None,
     ray_workers: WorkersOption = None,
 ) -> int:
-    """Score every stored stack again. Raw data stay as they are; every changed row is logged."""
+    """Score every stored stack again. Raw data stay as they are; every changed row is logged.
+
+    Exit codes are those of `run`; 1 also where a stack that had a row could not be scored again.
+    """
     from spheroidd.daemon.config.model import scoring_settings
     from spheroidd.daemon.launch.run import score_plate
 

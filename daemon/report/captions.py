@@ -114,7 +114,8 @@ def wells() -> str:
     """Over the table of wells."""
     return (
         "Every imaged well. Viability: live volume in percent of the untreated median; live, %: live of all cells; "
-        "score: estimate of the metabolic assay with its 90 % interval; slices: stored of promised."
+        "score: estimate of the metabolic assay with its 90 % interval; slices: stored of promised; "
+        "notes: further columns of the plate map."
     )
 
 

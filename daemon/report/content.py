@@ -102,6 +102,7 @@ def well_entries(
             tuple(results.get(name, ())),
             tuple(flag for flag in flags if name in flag.wells),
             excluded.get(name),
+            one.annotations,
         )
     return entries
 

@@ -259,10 +259,11 @@ WELL_COLUMNS = (
         )
         for column, shown in _FIGURES
     ),
+    Column("Notes", "words", 60),
     Column("Slices", "number", 36),
     Column("State, reason, findings", "words", 64),
 )
-_MAY_BE_LEFT_OUT = ("Patient", *(shown.title for _, shown in _FIGURES if not shown.always))
+_MAY_BE_LEFT_OUT = ("Patient", "Notes", *(shown.title for _, shown in _FIGURES if not shown.always))
 
 
 def well_table(entries: Sequence[WellEntry]) -> TableBlock:
@@ -287,6 +288,7 @@ def _well_cells(entry: WellEntry, result: WellResult) -> tuple[str, ...]:
         words.treatment(entry.treatment),
         entry.treatment.patient or words.UNKNOWN,
         *(column.in_words(result, unit=False, unknown=words.UNKNOWN) for column, _ in _FIGURES),
+        words.notes(entry.annotations),
         slices,
         entry.state_in_words,
     )

@@ -1,8 +1,8 @@
 """What a report is made of: everything known of a plate, gathered, before anything is drawn or written."""
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from spheroidd.daemon.catalog.rows import Exclusion
 from spheroidd.daemon.report import wording as words
@@ -15,13 +15,16 @@ from spheroidd.protocols.well import WellId
 
 @dataclass(frozen=True, slots=True)
 class WellEntry:
-    """One well: its treatment, one result for each stack, the flags that name it, and its exclusion."""
+    """One well: its treatment, one result for each stack, the flags that name it, its exclusion, and further columns
+    of the plate map.
+    """
 
     well: WellId
     treatment: Treatment
     results: tuple[WellResult, ...] = ()
     flags: tuple[QualityFlag, ...] = ()
     excluded: Exclusion | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def median(self, figure: Callable[[WellResult], float | None]) -> float | None:
         """The median of a figure over the well's stacks; None where no stack has it."""

@@ -1,6 +1,7 @@
 """How the report says things: numbers, statuses, times. What is not known is said, never shown as a number."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -154,6 +155,11 @@ def listed(names: tuple[str, ...], most: int = 12) -> str:
     """A few names, and how many more there are."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def notes(annotations: Mapping[str, str]) -> str:
+    """Further columns of the plate map that a well has: "passage 12; lot 7"."""
+    return "; ".join(f"{name} {text}" for name, text in annotations.items()) or UNKNOWN
 
 
 def shortened(text: str, letters: int) -> str:

@@ -452,6 +452,8 @@ function showWell() {
   if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: stack.reason }));
   $("well-flags").replaceChildren(...flags);
   pairs($("figures"), stack ? stack.figures : []);
+  $("notes-head").hidden = !view.notes.length;
+  pairs($("notes"), view.notes);
   $("history").replaceChildren(...(stack ? stack.history : []).map((one) => element("li", {},
     element("time", { textContent: one.when }), `${one.status}, viability ${one.from} → ${one.to}: ${one.why}`)));
   $("slice").max = stack && stack.n_z ? stack.n_z - 1 : -1;

@@ -56,6 +56,7 @@ def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] =
             tuple(results.get(str(one.well), ())),
             tuple(by_well.get(str(one.well), ())),
             excluded.get(str(one.well)),
+            one.annotations,
         )
         for one in plate_map
     }
@@ -155,6 +156,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
         "path": f"{plate}.ome.zarr/{well.row_name}/{well.column_name}",
         "treatment": words.treatment(found.treatment),
         "patient": found.treatment.patient,
+        "notes": list(found.annotations.items()),
         "state": (state_of(found) or WellStatus.QUEUED).value,
         "excluded": f"{found.excluded.reason} ({found.excluded.who})" if found.excluded else None,
         "flags": [_finding(flag.what, flag.do) for flag in found.own_flags],

@@ -5,7 +5,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -20,6 +20,7 @@ from spheroidd.daemon.catalog.rows import Exclusion, ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.export.tables import WELLS, wells_table
+from spheroidd.daemon.report.content import well_entries
 from spheroidd.daemon.report.tables import WELL_COLUMNS, well_table
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.scoring.exclusions import exclude_well
@@ -233,6 +234,16 @@ def test_the_report_shows_it(row: ResultRow, column: ResultColumn, shown: Shown)
     heads = [one.head for one in found.columns]
     assert found.rows[0].cells[heads.index(shown.title)] == column.in_words(row.result, unit=False)
     assert shown.title in [one.head for one in WELL_COLUMNS]
+
+
+def test_the_page_and_the_report_show_further_columns_of_the_map(data: Path) -> None:
+    with Catalog.read_only(data) as catalog:
+        assert well_view(catalog, "P1", WELL, None)["notes"] == [("passage", "12"), ("plaque n°", "3, µ-slide")]
+        entries = list(well_entries(catalog, "P1", {}).values())
+    found = well_table(entries)
+    assert found.rows[0].cells[[one.head for one in found.columns].index("Notes")] == "passage 12; plaque n° 3, µ-slide"
+    plain = well_table([replace(one, annotations={}) for one in entries])
+    assert "Notes" not in [one.head for one in plain.columns]
 
 
 @pytest.mark.parametrize(
