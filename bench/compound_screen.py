@@ -17,6 +17,7 @@ well's live volume, imaged or not, falls to its halfway point within 10 % of tha
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -227,7 +228,7 @@ def truths(plate: ScreenPlate, data: Path) -> tuple[dict[str, TrueCurve], dict[s
 
 
 def judged(screen: list[ScreenPlate], data: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each metric's IC50s against the truth, and those of a perfect segmentation of the same wells."""
+    """Each metric's IC50s against the truth, those of a perfect segmentation of the same wells, and the distance."""
     known, true_um3 = {}, {}
     for plate in screen:
         curves, volumes = truths(plate, data)
@@ -237,8 +238,37 @@ def judged(screen: list[ScreenPlate], data: Path) -> Iterator[tuple[str, dict[st
     with Catalog.read_only(data) as catalog:
         for metric in METRICS:
             yield metric, errors(fit_points(curve_points(catalog, names, metric)), known)
-        points = [_with_true_volumes(one, true_um3) for one in curve_points(catalog, names, "v_control")]
-    yield "v_control of the true masks", errors(fit_points(points), known)
+        measured = list(curve_points(catalog, names, "v_control"))
+    perfect = [_with_true_volumes(one, true_um3) for one in measured]
+    yield "v_control of the true masks", errors(fit_points(perfect), known)
+    yield "v_control beside the true masks", beside(measured, perfect)
+
+
+def beside(measured: list[CurvePoints], perfect: list[CurvePoints]) -> dict[str, Any]:
+    """How far the masks move V control and its IC50s from a perfect segmentation of the same wells.
+
+    An IC50's distance from the drawn one is mostly what wells and doses leave open: of a few curves its median says
+    little of masks. A perfect segmentation of the same wells has the same wells' noise.
+    """
+    found, true = _by_well(measured), _by_well(perfect)
+    off = [found[well] - true[well] for well in found]
+    pairs = zip(fit_points(measured), fit_points(perfect), strict=True)
+    apart = [abs(math.log10(a / b)) for one, other in pairs if (a := one.fit.ic50_rel) and (b := other.fit.ic50_rel)]
+    return {
+        "wells": len(off),
+        "mean_abs_error_points": round(statistics.fmean(map(abs, off)), 3),
+        "mean_error_points": round(statistics.fmean(off), 3),
+        "ic50s": len(apart),
+        "median_abs_log10_of_ic50s": round(statistics.median(apart), 4) if apart else None,
+    }
+
+
+def _by_well(points: list[CurvePoints]) -> dict[tuple[str, str], float]:
+    wells = ((one.plate, well, v) for one in points for well, v in zip(one.wells, one.responses, strict=True))
+    controls = (
+        (one.plate, well, v) for one in points for well, v in zip(one.control_wells, one.control_responses, strict=True)
+    )
+    return {(plate, well): v for plate, well, v in (*wells, *controls)}
 
 
 def _with_true_volumes(points: CurvePoints, true_um3: dict[tuple[str, str], float]) -> CurvePoints:
