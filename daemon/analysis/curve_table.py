@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spheroidd.daemon.analysis.fit_table import TableCurve
+from spheroidd.daemon.analysis.table_doubts import table_doubts
 from spheroidd.inference.dose_response.fit import fit_many, standard_errors
 from spheroidd.inference.dose_response.growth_rate import growth_rate_curve
 from spheroidd.inference.dose_response.quantal import fit_quantal
@@ -46,27 +47,33 @@ def fit_table(curves: Sequence[TableCurve], options: FitOptions, *, where: str) 
     ConfigError, naming the table (`where`), for numbers or options that cannot be right.
     """
     try:
-        if any(curve.totals is not None for curve in curves):
-            return _quantal(curves, options)
-        if any(curve.time_zero is not None for curve in curves):
-            _refuse(options, increasing="GR falls with the dose", full_scale="GR is relative to the control already")
-            data = [
-                replace(growth_rate_curve(c.name, c.doses, c.responses, c.time_zero or []), dose_unit=c.dose_unit)
-                for c in curves
-            ]
-            top: float | None = 1.0
-        else:
-            data, top = [curve.curve(options.full_scale) for curve in curves], None
-        return fit_many(
-            data,
-            model=options.model or "LL.4",
-            robust=options.robust,
-            increasing=options.increasing,
-            top=top,
-            pooled_variance=options.pooled_variance,
-        )
+        asked = table_doubts(curves, options.full_scale)
+        fits = _fits(curves, options)
     except ConfigError as error:
         raise ConfigError(error.what, where=f"{where}: {error.where}" if error.where else where, do=error.do) from error
+    return [replace(fit, warnings=(*fit.warnings, *doubts)) for fit, doubts in zip(fits, asked, strict=True)]
+
+
+def _fits(curves: Sequence[TableCurve], options: FitOptions) -> list[DoseResponseFit]:
+    if any(curve.totals is not None for curve in curves):
+        return _quantal(curves, options)
+    if any(curve.time_zero is not None for curve in curves):
+        _refuse(options, increasing="GR falls with the dose", full_scale="GR is relative to the control already")
+        data = [
+            replace(growth_rate_curve(c.name, c.doses, c.responses, c.time_zero or []), dose_unit=c.dose_unit)
+            for c in curves
+        ]
+        top: float | None = 1.0
+    else:
+        data, top = [curve.curve(options.full_scale) for curve in curves], None
+    return fit_many(
+        data,
+        model=options.model or "LL.4",
+        robust=options.robust,
+        increasing=options.increasing,
+        top=top,
+        pooled_variance=options.pooled_variance,
+    )
 
 
 def _quantal(curves: Sequence[TableCurve], options: FitOptions) -> list[DoseResponseFit]:

@@ -124,6 +124,10 @@ def without_ic50(effect: Effect) -> Verdict | None:
     if effect.control_known and effect.kept <= DEAD:
         what = "the full effect" if effect.increasing else f"at most {100 * effect.kept:.0f} % of the control left"
         return Verdict(CurveStatus.ALL_DEAD, f"{what} at every dose: the IC50 lies below the lowest")
+    way, other = ("falls", "without") if effect.increasing else ("rises", "with")
+    opposite = f"the response {way} with the dose; fit it {other} `increasing`"
+    if effect.p_effect is not None and effect.p_effect <= ALPHA and effect.share <= -SPAN:
+        return Verdict(CurveStatus.INACTIVE, opposite)  # before what the lowest dose seems to have
     if effect.half_gone:
         return Verdict(CurveStatus.CENSORED_LOW, "IC50 below the lowest dose, which already has half of the effect")
     if effect.p_effect is None:
@@ -133,8 +137,7 @@ def without_ic50(effect: Effect) -> Verdict | None:
     if not effect.control_known and effect.p_effect > BEYOND_DOUBT:
         return Verdict(CurveStatus.INACTIVE, f"a doubtful effect (p = {effect.p_effect:.2g}){_unknown(effect)}")
     if effect.change < 0:
-        way, other = ("falls", "without") if effect.increasing else ("rises", "with")
-        return Verdict(CurveStatus.INACTIVE, f"the response {way} with the dose; fit it {other} `increasing`")
+        return Verdict(CurveStatus.INACTIVE, opposite)
     share = effect.share
     if not share >= SPAN:
         said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"

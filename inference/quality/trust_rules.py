@@ -36,6 +36,8 @@ class TrustLimits:
     live_inside: float = 0.12  # how bright 488 is inside the live mask, in windows: living cells have .19 and more
     live_um3: tuple[float, float] = (350.0, 1300.0)
     dead_um3: tuple[float, float] = (105.0, 520.0)
+    dead_chord_um: float = 3.5  # mean length sideways: dead nuclei have 3.9 and more, specks up to 3.4
+    spread: float = 0.5  # sd of single volumes over their mean: nuclei break, and the field's faces cut cells
     exchanged_live_um3: float = 420.0  # "live cells" as small as nuclei
     exchanged_dead_um3: float = 480.0  # and "dead nuclei" as large as bodies
     beside_plate: tuple[float, float] = (0.55, 1.8)  # volume an object over the plate's median
@@ -53,7 +55,7 @@ class TrustLimits:
     few_cells: float = 0.35  # of the plate's median count
     sharp_per_um2: float = 0.2  # sharpness over the square of its lag
     sharp: float = 0.6  # sharpness over the plate's median
-    shade: float = 0.78
+    shade: float = 0.75  # small fields of few dead nuclei have .77 by chance
     compared: int = 4  # stacks that make a plate to compare with
     untreated_alive: float = 0.3  # V count that untreated wells have at least
 
@@ -238,8 +240,12 @@ def live_light(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 
 def debris(row: RowEvidence, limits: TrustLimits) -> Flags:
-    """Specks are smaller than nuclei, and take both dyes."""
-    if row.seen.masks is None:
+    """Specks are smaller than nuclei, and take both dyes.
+
+    Size alone says nothing: nuclei of killed cells shrink to an eighth of their volume. But no dead cell holds calcein.
+    """
+    together = row.seen.light is not None and (row.seen.light.correlation or 0.0) > limits.together
+    if row.seen.masks is None or not together:
         return
     _, dead = sizes(row.measurement)
     n_live, n_dead = row.measurement.n_live or 0, row.measurement.n_dead or 0
@@ -248,8 +254,7 @@ def debris(row: RowEvidence, limits: TrustLimits) -> Flags:
     own, other = _inside(row, LIVE_CHANNEL, LIVE_CHANNEL), _inside(row, DEAD_CHANNEL, LIVE_CHANNEL)
     if own is None or other is None or min(n_live, n_dead) < limits.some:
         return
-    together = row.seen.light is not None and (row.seen.light.correlation or 0.0) > limits.together
-    if together and other > limits.both_dyes * own:
+    if other > limits.both_dyes * own:
         yield TrustFlag.DEBRIS_ONLY
 
 
@@ -263,16 +268,27 @@ def cell_sizes(row: RowEvidence, limits: TrustLimits) -> Flags:
         yield TrustFlag.PIXEL_SIZE
     live, dead = sizes(row.measurement)
     n_live, n_dead = row.measurement.n_live or 0, row.measurement.n_dead or 0
-    small = live is not None and n_live >= limits.some and live < limits.exchanged_live_um3
-    large = dead is not None and n_dead >= limits.some and dead > limits.exchanged_dead_um3
+    small = n_live >= limits.some and _beyond(live, n_live, (limits.exchanged_live_um3, math.inf), limits)
+    large = n_dead >= limits.some and _beyond(dead, n_dead, (0.0, limits.exchanged_dead_um3), limits)
     live_fits = n_live < limits.some or small
     dead_fits = n_dead < limits.some or large
     if fits and (small or large) and live_fits and dead_fits and not _blurred(row, limits):
         yield TrustFlag.CHANNELS_EXCHANGED
         return
-    for n, size, (least, most) in ((n_live, live, limits.live_um3), (n_dead, dead, limits.dead_um3)):
-        if size is not None and n >= limits.enough and not least <= size <= most:
+    for n, size, physical in ((n_live, live, limits.live_um3), (n_dead, dead, limits.dead_um3)):
+        if n >= limits.enough and _beyond(size, n, physical, limits):
             yield TrustFlag.OBJECT_SIZE
+    shape = row.seen.masks.masks.get(DEAD_CHANNEL)
+    if n_dead >= limits.enough and shape and shape.chord_x_um and shape.chord_x_um < limits.dead_chord_um:
+        yield TrustFlag.OBJECT_SIZE
+
+
+def _beyond(size: float | None, n: int, physical: tuple[float, float], limits: TrustLimits) -> bool:
+    """Whether the mean volume of n objects lies outside of a range by more than two of its standard errors."""
+    if size is None:
+        return False
+    room = 1 + 2 * limits.spread / math.sqrt(n)
+    return size * room < physical[0] or size > room * physical[1]
 
 
 def sizes(measured: StackMeasurement) -> tuple[float | None, float | None]:

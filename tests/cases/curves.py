@@ -71,6 +71,13 @@ def shares(scale: float = 1.0) -> Callable[[Path], object]:
     return written("c.csv", "\n".join(["dose_um,alive,of", *(f"{a * scale:g},{b},{c}" for a, b, c in rows), ""]))
 
 
+def _doubled(folder: Path) -> None:
+    path = folder / "c.csv"
+    table(falling(0.3, 1.5))(folder)
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([head, *rows, *rows, ""]), encoding="utf-8")
+
+
 QUANTAL = "fit c.csv --dose dose_um --response alive --total of --json"
 
 
@@ -110,6 +117,29 @@ def cases() -> Iterator[Driven]:
     )
     yield curve(
         "dead at every dose", tuple(3 + n / 3 for n in NOISE), found(("all_dead",), None, ("above the highest dose",))
+    )
+    yield curve(
+        "inhibition where viability is expected",
+        tuple(100 - v for v in falling(0.3, 1.5)),
+        found(("inactive",), None, ("below the lowest dose",)),
+    )
+    yield Case(
+        KIND,
+        "shares beside a full scale of 100",
+        table(tuple(v / 100 for v in falling(0.3, 1.5))),
+        (Step(FIT, 0, ("of shares it is --full-scale 1",), ()),),
+    )
+    yield Case(
+        KIND,
+        "percents beside a full scale of 1",
+        table(falling(0.3, 1.5)),
+        (Step(FIT.replace("100", "1"), 2, ("more than 20 times the full scale",)),),
+    )
+    yield Case(
+        KIND,
+        "a table that holds its rows twice",
+        _doubled,
+        (Step(FIT, 0, ("every observation stands twice",)),),
     )
     yield Case(
         KIND,

@@ -334,3 +334,66 @@ def test_a_mistake_of_a_dose_names_table_and_curve(tmp_path):
     assert done.exit_code == 2
     assert "table.csv" in done.stderr
     assert "logarithms" in done.stderr
+
+
+# Slips
+
+
+FALLING = {0.0025: 101, 0.008: 97, 0.025: 94, 0.08: 80, 0.25: 52, 0.8: 24, 2.53: 9, 8.0: 4}
+
+
+def of_responses(shown, names=lambda at: "X", times: int = 1) -> str:
+    """A table of the falling curve; `shown` turns each percent into what is written."""
+    rows = [f"{names(at)},{dose},{shown(v)}" for at, (dose, v) in enumerate(FALLING.items())] * times
+    return "\n".join(["drug,dose_um,v", *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "said"),
+    [
+        (of_responses(lambda v: v / 100), ("--full-scale", "100"), "of shares it is --full-scale 1"),
+        (of_responses(float, times=2), (), "every observation stands twice"),
+        (
+            of_responses(float, lambda at: "Dox" if at % 2 else "dox ", times=2),
+            (),
+            "'dox' and 'Dox' differ only in case",
+        ),
+    ],
+    ids=["shares beside a full scale of 100", "rows pasted twice", "two spellings"],
+)
+def test_what_looks_like_a_slip_is_said_beside_the_fit(tmp_path, table, options, said):
+    answers = fitted(
+        written(tmp_path, table),
+        "--dose",
+        "dose_um",
+        "--response",
+        "v",
+        "--by",
+        "drug",
+        "--full-scale",
+        "100",
+        *options,
+    )
+    assert all(said in "; ".join(one["warnings"]) for one in answers)
+
+
+def test_replicates_that_happen_to_agree_are_no_slip(tmp_path):
+    rows = "\n".join(f"{d},{r}" for d, r in zip(DOSES, RESPONSES, strict=True))
+    path = written(tmp_path, f"dose,viability\n{rows}\n0,101\n")
+    (answer,) = fitted(path, "--dose", "dose", "--response", "viability", "--full-scale", "100")
+    assert answer["warnings"] == []
+
+
+def test_a_full_scale_that_cannot_be_the_responses_is_refused(tmp_path):
+    path = written(tmp_path, of_responses(float))
+    refused = spheroidd("fit", path, "--dose", "dose_um", "--response", "v", "--full-scale", "1")
+    assert (refused.exit_code, "more than 20 times the full scale of 1" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("shown", "option"), [(lambda v: 100 - v, ()), (float, ("--increasing",))])
+@pytest.mark.parametrize("scale", [(), ("--full-scale", "100")], ids=["", "full scale"])
+def test_a_response_that_goes_the_other_way_is_told_and_has_no_ic50(tmp_path, shown, option, scale):
+    path = written(tmp_path, of_responses(shown))
+    (answer,) = fitted(path, "--dose", "dose_um", "--response", "v", *scale, *option)
+    assert (answer["status"], answer["ic50_rel"], answer["ic50_abs"]) == ("inactive", None, None)
+    assert "with the dose; fit it" in answer["reason"]

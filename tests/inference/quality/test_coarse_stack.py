@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from spheroidd.inference.preprocessing.intensity import Histogram
 from spheroidd.inference.quality.coarse_stack import CoarseStack
+from spheroidd.inference.quality.trust_rules import LIMITS
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -71,7 +72,7 @@ def test_a_shaded_half_shows_as_an_edge_in_both_channels(left: float) -> None:
     live, dead = (ndimage.gaussian_filter(one, (2, 4, 4)).clip(0) * 8000 for one in cells)
     light, _ = seen(camera((60 + live) * shade), camera((60 + dead) * shade, 1))
     assert light.shade is not None
-    assert (light.shade < 0.78) == (left < 1)
+    assert (light.shade < LIMITS.shade) == (left < 1)
 
 
 def test_masks_have_a_length_and_a_brightness() -> None:

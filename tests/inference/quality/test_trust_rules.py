@@ -34,7 +34,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     noise = given.pop("noise", {"488": 45.0, "561": 16.0})
     high = given.pop("high", {"488": 1500.0, "561": 700.0})
     sharp = given.pop("sharp", {"488": 0.06, "561": 0.05})
-    chord = given.pop("chord_z", 1.08)
+    chord, dead_x_um = given.pop("chord_z", 1.08), given.pop("chord_dead", 5.2)
     inside = given.pop("inside", {"488": {"488": 900.0, "561": 220.0}, "561": {"488": 400.0, "561": 900.0}})
     saturated = given.pop("saturated", 0.0)
     drift, jump = given.pop("drift", 1.5), given.pop("jump", 0.3)
@@ -63,7 +63,10 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
         cpu_s=1.0,
         quantiles={c: {"0.98": high[c]} for c in LIMITS},
     )
-    shapes = {"488": MaskShape(15.0 * chord, 15.0, inside["488"]), "561": MaskShape(5.2 * chord, 5.2, inside["561"])}
+    shapes = {
+        "488": MaskShape(15.0 * chord, 15.0, inside["488"]),
+        "561": MaskShape(dead_x_um * chord, dead_x_um, inside["561"]),
+    }
     seen = Seen(
         light=StackLight(channels, bleed, correlation, shade, repeated),
         masks=MaskEvidence(shapes, {"488": 150.0, "561": 120.0}),
@@ -89,6 +92,9 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"chord_z": 1.37, "n_live": 2278, "n_dead": 103},
         {"drift": 3.1},
         {**DEAD, "contrast": {"488": 13.0, "561": 200.0}, "noise": {"488": 6.0, "561": 16.0}},  # dead, on a dim plate
+        {"n_live": 0, "n_dead": 20, "dead_size": 104.0, "bleed": 1.1, "correlation": 0.5},  # killed, a small field
+        {"n_live": 14, "n_dead": 1, "live_size": 380.0},  # the mean of a few says little
+        {"n_live": 17, "n_dead": 0, "live_size": 1310.0, "correlation": 0.97},
     ],
 )
 def test_a_healthy_well_has_no_flag(different: dict[str, Any]) -> None:
@@ -117,7 +123,9 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         ),
         ({"correlation": 1.0, "bleed": 0.5, "n_dead": 0}, {"channels-identical", "dead-dye-absent"}),
         ({"correlation": 0.92, "bleed": 0.9, "n_live": 5, "n_dead": 7, "dead_size": 120.0}, {"debris-only"}),
-        ({"n_live": 0, "n_dead": 12, "dead_size": 100.0}, {"debris-only", "object-size"}),
+        ({"n_live": 0, "n_dead": 12, "dead_size": 100.0, "correlation": 0.7}, {"debris-only"}),
+        ({"n_live": 0, "n_dead": 120, "dead_size": 60.0}, {"object-size"}),  # nuclei that have shrunk, or red debris
+        ({"n_live": 0, "n_dead": 14, "dead_size": 100.0, "chord_dead": 3.2}, {"object-size"}),
         ({"n_live": 16, "n_dead": 63, "live_size": 319.0, "dead_size": 971.0}, {"channels-exchanged"}),
         ({"n_live": 80, "n_dead": 4, "live_size": 180.0}, {"channels-exchanged"}),
         ({"n_live": 1, "n_dead": 67, "dead_size": 1060.0}, {"channels-exchanged"}),
