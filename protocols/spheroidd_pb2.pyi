@@ -1127,23 +1127,127 @@ class RepeatWellRequest(_message.Message):
     WELL_FIELD_NUMBER: _builtins.int
     PLATE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     well: _builtins.str
     plate: _builtins.str
     lease: _builtins.str
+    reason: _builtins.str
     def __init__(
         self,
         *,
         well: _builtins.str = ...,
         plate: _builtins.str = ...,
         lease: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate", "reason", b"reason", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepeatWellRequest: _TypeAlias = RepeatWellRequest  # noqa: Y015
+
+@_typing.final
+class ExcludeWellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    well: _builtins.str
+    lease: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        well: _builtins.str = ...,
+        lease: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate", "reason", b"reason", "well", b"well"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExcludeWellRequest: _TypeAlias = ExcludeWellRequest  # noqa: Y015
+
+@_typing.final
+class IncludeWellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    well: _builtins.str
+    lease: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        well: _builtins.str = ...,
+        lease: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate", "reason", b"reason", "well", b"well"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IncludeWellRequest: _TypeAlias = IncludeWellRequest  # noqa: Y015
+
+@_typing.final
+class RelabelWellRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    COMPOUND_FIELD_NUMBER: _builtins.int
+    DOSE_UM_FIELD_NUMBER: _builtins.int
+    PATIENT_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    well: _builtins.str
+    lease: _builtins.str
+    reason: _builtins.str
+    role: _builtins.str
+    """"sample", "negative_control", "positive_control", "empty" """
+    compound: _builtins.str
+    """empty: none"""
+    dose_um: _builtins.float
+    patient: _builtins.str
+    """empty: none"""
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        well: _builtins.str = ...,
+        lease: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        role: _builtins.str = ...,
+        compound: _builtins.str = ...,
+        dose_um: _builtins.float | None = ...,
+        patient: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dose_um", b"_dose_um", "dose_um", b"dose_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dose_um", b"_dose_um", "compound", b"compound", "dose_um", b"dose_um", "lease", b"lease", "patient", b"patient", "plate", b"plate", "reason", b"reason", "role", b"role", "well", b"well"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dose_um: _TypeAlias = _typing.Literal["dose_um"]  # noqa: Y015
+    _WhichOneofArgType__dose_um: _TypeAlias = _typing.Literal["_dose_um", b"_dose_um"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dose_um) -> _WhichOneofReturnType__dose_um | None: ...
+
+Global___RelabelWellRequest: _TypeAlias = RelabelWellRequest  # noqa: Y015
 
 @_typing.final
 class ReorderWellsRequest(_message.Message):

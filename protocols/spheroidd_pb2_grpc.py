@@ -100,6 +100,21 @@ class SpheroiddStub:
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.SerializeToString,
                 response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
                 _registered_method=True)
+        self.ExcludeWell = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/ExcludeWell',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ExcludeWellRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.IncludeWell = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/IncludeWell',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.IncludeWellRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.RelabelWell = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/RelabelWell',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RelabelWellRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
         self.ReorderWells = channel.unary_unary(
                 '/spheroidd.v1.Spheroidd/ReorderWells',
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReorderWellsRequest.SerializeToString,
@@ -237,6 +252,28 @@ class SpheroiddServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExcludeWell(self, request, context):
+        """Leave a well out of curves, summaries and the controls' median. Its row and its images stay; a reason is needed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IncludeWell(self, request, context):
+        """Take an excluded well in again; a reason is needed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RelabelWell(self, request, context):
+        """Say anew what a well holds, all of it; a reason is needed. Rows, curves and controls follow, the old label stays in
+        the audit trail. Refused while a plate is run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReorderWells(self, request, context):
         """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
         well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
@@ -363,6 +400,21 @@ def add_SpheroiddServicer_to_server(servicer, server):
             'RepeatWell': grpc.unary_unary_rpc_method_handler(
                     servicer.RepeatWell,
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'ExcludeWell': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExcludeWell,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ExcludeWellRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'IncludeWell': grpc.unary_unary_rpc_method_handler(
+                    servicer.IncludeWell,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.IncludeWellRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'RelabelWell': grpc.unary_unary_rpc_method_handler(
+                    servicer.RelabelWell,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RelabelWellRequest.FromString,
                     response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
             ),
             'ReorderWells': grpc.unary_unary_rpc_method_handler(
@@ -757,6 +809,87 @@ class Spheroidd:
             target,
             '/spheroidd.v1.Spheroidd/RepeatWell',
             spheroidd_dot_protocols_dot_spheroidd__pb2.RepeatWellRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExcludeWell(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/ExcludeWell',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.ExcludeWellRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IncludeWell(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/IncludeWell',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.IncludeWellRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RelabelWell(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/RelabelWell',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.RelabelWellRequest.SerializeToString,
             spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
             options,
             channel_credentials,

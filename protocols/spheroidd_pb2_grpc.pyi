@@ -66,6 +66,14 @@ class SpheroiddStub:
     """Leave a well out: the one under way ends where it is, one to come is not begun."""
     RepeatWell: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.RepeatWellRequest, _spheroidd_pb2.OrderResponse]
     """Image a well once more, as a further stack: what was imaged before stays."""
+    ExcludeWell: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ExcludeWellRequest, _spheroidd_pb2.OrderResponse]
+    """Leave a well out of curves, summaries and the controls' median. Its row and its images stay; a reason is needed."""
+    IncludeWell: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.IncludeWellRequest, _spheroidd_pb2.OrderResponse]
+    """Take an excluded well in again; a reason is needed."""
+    RelabelWell: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.RelabelWellRequest, _spheroidd_pb2.OrderResponse]
+    """Say anew what a well holds, all of it; a reason is needed. Rows, curves and controls follow, the old label stays in
+    the audit trail. Refused while a plate is run.
+    """
     ReorderWells: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ReorderWellsRequest, _spheroidd_pb2.OrderResponse]
     """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
     well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
@@ -121,6 +129,14 @@ class SpheroiddAsyncStub(SpheroiddStub):
     """Leave a well out: the one under way ends where it is, one to come is not begun."""
     RepeatWell: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.RepeatWellRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     """Image a well once more, as a further stack: what was imaged before stays."""
+    ExcludeWell: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ExcludeWellRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Leave a well out of curves, summaries and the controls' median. Its row and its images stay; a reason is needed."""
+    IncludeWell: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.IncludeWellRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Take an excluded well in again; a reason is needed."""
+    RelabelWell: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.RelabelWellRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Say anew what a well holds, all of it; a reason is needed. Rows, curves and controls follow, the old label stays in
+    the audit trail. Refused while a plate is run.
+    """
     ReorderWells: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ReorderWellsRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     """Image these wells next, in this order, once the one under way has ended; the others follow as they were planned. A
     well that was to be skipped is imaged after all. Refused by sources that take their wells as they come.
@@ -251,6 +267,32 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
         """Image a well once more, as a further stack: what was imaged before stays."""
+
+    @_abc_1.abstractmethod
+    def ExcludeWell(
+        self,
+        request: _spheroidd_pb2.ExcludeWellRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Leave a well out of curves, summaries and the controls' median. Its row and its images stay; a reason is needed."""
+
+    @_abc_1.abstractmethod
+    def IncludeWell(
+        self,
+        request: _spheroidd_pb2.IncludeWellRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Take an excluded well in again; a reason is needed."""
+
+    @_abc_1.abstractmethod
+    def RelabelWell(
+        self,
+        request: _spheroidd_pb2.RelabelWellRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Say anew what a well holds, all of it; a reason is needed. Rows, curves and controls follow, the old label stays in
+        the audit trail. Refused while a plate is run.
+        """
 
     @_abc_1.abstractmethod
     def ReorderWells(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WellArgument = Annotated[str, typer.Argument(metavar="WELL", help='The well, such as "B03".')]
 ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the wells' rows.")]
+RepeatReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit trail.")]
 DAY_S = 86_400
 
 
@@ -106,9 +107,9 @@ def skip(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: ReasonOp
 
 
 @app.command()
-def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA) -> int:
+def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: RepeatReasonOption = "") -> int:
     """Image a well once more, as a further stack. What was imaged before stays."""
-    return _order(data, "RepeatWell", well=well)
+    return _order(data, "RepeatWell", well=well, reason=reason)
 
 
 @app.command("next")

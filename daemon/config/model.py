@@ -10,8 +10,9 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.errors import ConfigFault, explain, line_of
@@ -217,6 +218,11 @@ class ServiceConfig(Section):
         description="web viewers that the page links to and that may read the images: their address, with {url} in "
         'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}"',
     )
+    time_zone: str | None = Field(
+        default=None,
+        description='the lab\'s zone, such as "Europe/Berlin", in which the page and notices give times; without it '
+        "that of whoever looks",
+    )
 
     @property
     def host(self) -> str:
@@ -237,6 +243,17 @@ class ServiceConfig(Section):
     def http_local(self) -> bool:
         """Whether only this computer can reach the page."""
         return _is_local(self.http_host)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+                what = f"there is no time zone {name!r}"
+                raise ValueError(f'{what}; write one of the IANA list, such as "Europe/Berlin"') from error
+        return name
 
     @model_validator(mode="after")
     def _guarded(self) -> "ServiceConfig":

@@ -18,9 +18,10 @@ from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
 from spheroidd.daemon.pipeline.catalog_outage import state_of
-from spheroidd.daemon.pipeline.orders import Done, Order, Rescore, StartPlate, Stop, Ticket
+from spheroidd.daemon.pipeline.orders import Done, Order, RelabelWell, Rescore, StartPlate, Stop, Ticket
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import audited
+from spheroidd.daemon.scoring.relabelling import relabel_well
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.daemon.system.privacy import Readers, readable_by
@@ -110,6 +111,8 @@ class Waiting:
                     self._start(order, ticket)
                 case Rescore():
                     self._score(order, ticket)
+                case RelabelWell():
+                    ticket.answer(Done(self._relabel(order), "idle"))
                 case Stop():
                     self._stopping = True
                     ticket.answer(Done(audited(self._catalog, "", order, "the daemon ends"), "stopping"))
@@ -150,6 +153,12 @@ class Waiting:
         ticket.answer(Done(done, "starting"))
         given = {"model": order.model or None, "normalisation": order.normalisation or None}
         score_again(self._catalog, order.plate, given, self._data_dir, self._console, self._context())
+
+    def _relabel(self, order: RelabelWell) -> str:
+        """No plate is run: so the rows are related here, to the wells as they are labelled now."""
+        given = (order.plate, order.well, order.treatment, order.reason)
+        done = relabel_well(self._data_dir, self._catalog, *given, who=order.who)
+        return "; ".join((*done.changes, *done.notes))
 
     def _context(self) -> RunContext:
         return RunContext(self._service.inbox, monitor=self._monitor, on_stop=self.stop)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.protocols.errors import BusyError, LateError, RefusedError, SpheroiddError
+from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.well import WellId
 
 ORDERS_CAPACITY = 16  # a person gives one at a time; a program that floods the daemon is told so
@@ -61,6 +62,16 @@ class RepeatWell(Order):
     """Image a well once more, as a further stack."""
 
     well: WellId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelabelWell(Order):
+    """Say anew what a well holds."""
+
+    well: WellId
+    treatment: Treatment
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.exclusions import alone, relating
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, follow_labels
 from spheroidd.inference.viability.mtt import MttReference, Unit
-from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.errors import ConfigError, MissingError
+from spheroidd.protocols.plate import PlateMap, Treatment, WellRole
 from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.well import WellId
 
 IMPORT_AGAIN = "the plate was relabelled since: import the plate reader's file again"
 
@@ -66,21 +67,50 @@ def relabel(
         name = the_plate(catalog, plate)
         words = dict(json.loads(catalog.plate_config(name)).get("plate", {}).get("roles", {}))
         roles = {word: WellRole(role) for word, role in words.items()}
-        old, new = catalog.plate_map(name), read_plate_map(map_file, name, roles)
-        changes = _changes(old, new, str(map_file))
-        notes = _notes(catalog, old, new)
-        if dry_run:
-            return Relabelled(name, changes, tuple(notes), None)
-        with catalog.transaction():
-            event = catalog.relabel_wells(new, why, who=who)
-            _relate_references(catalog, name, old, new, who)
-            if _rests_on_controls(catalog, old, new):
-                notes.append(_limits_note(catalog, new, why))
-            scheduler = relating(catalog, name)
-            if scheduler is not None:
-                scheduler.relate_again(f"plate relabelled: {why}")
-        ngff.write_treatments(images_root(data_dir), new)
-        return Relabelled(name, changes, tuple(notes), event)
+        return relabel_open(
+            data_dir, catalog, read_plate_map(map_file, name, roles), why, str(map_file), who=who, dry_run=dry_run
+        )
+
+
+def relabel_well(
+    data_dir: Path, catalog: Catalog, plate: str, well: WellId, treatment: Treatment, reason: str, *, who: str
+) -> Relabelled:
+    """The same for one well, for whoever holds the data directory's lock and runs no plate."""
+    old = catalog.plate_map(plate)
+    if well not in {entry.well for entry in old}:
+        raise MissingError(f"plate {plate} has no well {well}", do="choose one of its plate map")
+    entries = tuple(replace(entry, treatment=treatment) if entry.well == well else entry for entry in old)
+    new = PlateMap(old.name, entries)
+    return relabel_open(data_dir, catalog, new, given_reason(reason), f"well {well}", who=who)
+
+
+def relabel_open(
+    data_dir: Path,
+    catalog: Catalog,
+    new: PlateMap,
+    why: str,
+    where: str,
+    *,
+    who: str | None = None,
+    dry_run: bool = False,
+) -> Relabelled:
+    """The same with a map that was read and a catalog that is open; `where` is what errors name."""
+    name = new.name
+    old = catalog.plate_map(name)
+    changes = _changes(old, new, where)
+    notes = _notes(catalog, old, new)
+    if dry_run:
+        return Relabelled(name, changes, tuple(notes), None)
+    with catalog.transaction():
+        event = catalog.relabel_wells(new, why, who=who)
+        _relate_references(catalog, name, old, new, who)
+        if _rests_on_controls(catalog, old, new):
+            notes.append(_limits_note(catalog, new, why))
+        scheduler = relating(catalog, name)
+        if scheduler is not None:
+            scheduler.relate_again(f"plate relabelled: {why}")
+    ngff.write_treatments(images_root(data_dir), new)
+    return Relabelled(name, changes, tuple(notes), event)
 
 
 def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from spheroidd.daemon.catalog.rows import geometry_differences
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.scoring.exclusions import Decision, exclude_well, include_well
 from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease, Lease
 from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
@@ -23,7 +24,7 @@ from spheroidd.daemon.service.viewers import Viewers
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
 from spheroidd.protocols.errors import BusyError, ConfigError, MissingError
-from spheroidd.protocols.plate import check_plate_name
+from spheroidd.protocols.plate import Treatment, WellRole, check_plate_name
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -161,7 +162,41 @@ class Servicer(wire_grpc.SpheroiddServicer):
     def RepeatWell(self, request: wire.RepeatWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""
         well = WellId.parse(request.well)
-        return self._order(request.lease, request.plate, context, orders.RepeatWell, well=well)
+        return self._order(request.lease, request.plate, context, orders.RepeatWell, well=well, reason=request.reason)
+
+    def ExcludeWell(self, request: wire.ExcludeWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract. An exclusion is an event beside the run, and no order to it: see `scoring.exclusions`."""
+        decision = exclude_well(
+            self._data_dir,
+            str(WellId.parse(request.well)),
+            request.reason,
+            plate=check_plate_name(request.plate),
+            who=self._driver(request.lease, context).name,
+        )
+        return self._decided(decision, "excluded")
+
+    def IncludeWell(self, request: wire.IncludeWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        decision = include_well(
+            self._data_dir,
+            str(WellId.parse(request.well)),
+            request.reason,
+            plate=check_plate_name(request.plate),
+            who=self._driver(request.lease, context).name,
+        )
+        return self._decided(decision, "taken in again")
+
+    def RelabelWell(self, request: wire.RelabelWellRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        roles = ", ".join(role.value for role in WellRole)
+        if request.role not in tuple(WellRole):
+            raise ConfigError(f"role is {request.role!r}", do=f"write one of {roles}")
+        dose_um = request.dose_um if request.HasField("dose_um") else None
+        label = (request.compound or None, dose_um, request.patient or None)
+        given = {"well": WellId.parse(request.well), "treatment": Treatment(WellRole(request.role), *label)}
+        return self._order(
+            request.lease, check_plate_name(request.plate), context, orders.RelabelWell, reason=request.reason, **given
+        )
 
     def ReorderWells(self, request: wire.ReorderWellsRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""
@@ -275,6 +310,10 @@ class Servicer(wire_grpc.SpheroiddServicer):
         timeout_s = ORDER_S if left_s is None else max(0.0, min(ORDER_S, left_s - MARGIN_S))
         done = self._inbox.submit(kind(who=who, plate=plate and check_plate_name(plate), **what), timeout_s)
         return wire.OrderResponse(done=done.what, state=done.state)
+
+    def _decided(self, decision: Decision, what: str) -> wire.OrderResponse:
+        then = "the plate's rows are up to date" if decision.related else "the plate's rows follow"
+        return wire.OrderResponse(done=f"{decision.event.well} is {what}; {then}", state=self._newest().state)
 
     def _check_plan(self, plan: StackPlan) -> None:
         """Refuse a stack that main could not write down."""

@@ -1,24 +1,25 @@
-// The page's only script. Status and rows come as Server-Sent Events over fetch, because an EventSource can send no
-// token. It shows what the daemon says and nothing else; where the daemon falls silent it says that.
+// The page's first script: asking, status, the plate, one well, orders. Its words are in page_words.json. Status and
+// rows come as Server-Sent Events over fetch, because an EventSource can send no token. It shows what the daemon says
+// and nothing else; where the daemon falls silent it says that.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const UNKNOWN = "—";
+const WORDS = JSON.parse($("words").textContent);
+// A text of the table, with what stands in its braces.
+const say = (name, given = {}) => WORDS[name].replace(/\{(\w+)\}/g, (_, key) => given[key]);
+const UNKNOWN = say("unknown");
 const SILENT_MS = 12000; // the daemon says something each second while it runs
-const STATES = {
-  queued: "to come", acquiring: "being imaged", stored: "waiting for the model", scoring: "being scored",
-  stopped: "stopped", provisional: "provisional", final: "final", failed: "failed", incomplete: "incomplete",
-  skipped: "skipped", aborted: "aborted",
-};
+const ORDER = ["queued", "acquiring", "stored", "scoring", "stopped", "provisional", "final", "failed", "incomplete", "skipped", "aborted"];
+const STATES = Object.fromEntries(ORDER.map((state) => [state, say(`state_${state}`)]));
 const BAD = ["failed", "incomplete"], LEFT_OUT = ["skipped", "aborted"]; // by themselves, and by a person
 const MARKS = { failed: "×", incomplete: "×", skipped: "–", aborted: "–" };
-let status = null, plate = null, me = { role: "none", viewers: [] }, chosenPlate = "", open = null;
+let status = null, plate = null, me = { role: "none", viewers: [], zone: null }, chosenPlate = "", open = null;
 let lastHeard = Date.now(), connected = false;
 
 // -- asking ---------------------------------------------------------------------------------------------------------
 
 class Refused extends Error {
-  constructor(code, problem) { super(problem.title || `error ${code}`); this.code = code; this.do = problem.do || ""; }
+  constructor(code, problem) { super(problem.title || say("error", { code })); this.code = code; this.do = problem.do || ""; }
 }
 
 function headers(more) {
@@ -27,22 +28,25 @@ function headers(more) {
 }
 
 async function ask(path, options = {}) {
-  const answer = await fetch(path, { ...options, headers: headers(options.headers || {}), cache: "no-store" });
+  const sent = headers(options.headers || {});
+  const answer = await fetch(path, { ...options, headers: sent, cache: "no-store" });
   if (answer.ok || answer.status === 304) return answer;
-  if (answer.status === 401) await askForToken();
   let problem = {};
   try { problem = await answer.json(); } catch { /* not from the daemon */ }
+  if (answer.status === 401) await askForToken(sent.authorization ? problem.title : "");
   throw new Refused(answer.status, problem);
 }
 
 const json = async (path) => (await ask(path)).json();
 
 let asking = null; // one question for a token at a time, however many requests were refused
-function askForToken() {
-  asking ??= question({
-    title: "A token is needed", words: "`spheroidd token create NAME --role operator` makes one.",
-    label: "Token", yes: "Use it", secret: true,
-  }).then((token) => { asking = null; if (token) { sessionStorage.setItem("token", token.trim()); whoAmI(); } });
+function askForToken(wrong) {
+  const title = wrong ? say("token_wrong") : say("token_title");
+  const words = wrong ? say("token_wrong_words", { what: wrong }) : say("token_words");
+  asking ??= question({ title, words, label: say("token"), yes: say("token_use"), secret: true }).then((token) => {
+    asking = null;
+    if (token) { sessionStorage.setItem("token", token.trim()); whoAmI().catch(() => {}); }
+  });
   return asking;
 }
 
@@ -94,9 +98,9 @@ function showLost() {
   lost.hidden = connected ? silent < 45000 : silent < 4000;
   if (!lost.hidden) {
     const since = clock(lastHeard / 1000);
-    lost.textContent = `No connection to the daemon since ${since}: what stands here is old. It is tried again.`;
+    lost.textContent = say("lost", { since });
     $("state").dataset.state = "lost";
-    $("state").textContent = "no connection";
+    $("state").textContent = say("no_connection");
   }
 }
 
@@ -105,11 +109,17 @@ function showLost() {
 function duration(seconds) {
   if (seconds === undefined || seconds < 0) return UNKNOWN;
   const minutes = Math.floor(Math.round(seconds) / 60), hours = Math.floor(minutes / 60);
-  if (hours) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
-  return minutes ? `${minutes} min ${String(Math.round(seconds) % 60).padStart(2, "0")} s` : `${Math.round(seconds)} s`;
+  if (hours) return say("hours", { hours, minutes: String(minutes % 60).padStart(2, "0") });
+  if (minutes) return say("minutes", { minutes, seconds: String(Math.round(seconds) % 60).padStart(2, "0") });
+  return say("seconds", { seconds: Math.round(seconds) });
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+// Times are those of the laboratory, wherever somebody looks from; without a zone of its own, of whoever looks.
+const zone = () => me.zone || Intl.DateTimeFormat().resolvedOptions().timeZone;
+const inZone = (seconds, parts) => new Date(seconds * 1000).toLocaleString("sv", { timeZone: zone(), ...parts });
+const clock = (seconds) => inZone(seconds, { hour: "2-digit", minute: "2-digit" });
+const day = (seconds) => inZone(seconds, { year: "numeric", month: "2-digit", day: "2-digit" });
+const moment = (seconds) => `${day(seconds)} ${clock(seconds)}`;
 const grouped = (n) => Number(n).toLocaleString("en").replaceAll(",", " ");
 
 function element(name, properties = {}, ...children) {
@@ -161,9 +171,9 @@ function showState() {
   const done = Number(status.slices_done || 0), total = Number(status.slices_total || 0);
   $("run-bar").max = total || 1;
   $("run-bar").value = done;
-  const words = total ? [`${grouped(done)} of ${grouped(total)} slices`] : [];
-  if (status.state === "running" && status.slices_per_s) words.push(`${status.slices_per_s.toFixed(1)} slices/s`);
-  if (status.state === "running" && status.eta_s > 0) words.push(`${duration(status.eta_s)} left, until ${clock(Date.now() / 1000 + status.eta_s)}`);
+  const words = total ? [say("slices", { done: grouped(done), total: grouped(total) })] : [];
+  if (status.state === "running" && status.slices_per_s) words.push(say("slices_per_s", { n: status.slices_per_s.toFixed(1) }));
+  if (status.state === "running" && status.eta_s > 0) words.push(say("left", { time: duration(status.eta_s), until: clock(Date.now() / 1000 + status.eta_s) }));
   $("run-words").textContent = words.join("  ·  ") || "\u00a0";
   document.title = `${status.faults ? "! " : ""}${status.state} ${status.plate || ""}`.trim();
   showOrders();
@@ -185,38 +195,60 @@ function showOrders() {
   $("next").hidden = !may || !ours || !untaken;
   $("skip").hidden = !may || !ours || !toCome;
   $("repeat").hidden = !may || !ours || toCome;
+  const out = open && open.view && open.view.exclusion_reason !== null;
+  $("exclude").hidden = !may || !open || !open.view || out;
+  $("include").hidden = !may || !out;
+  $("relabel").hidden = !may || !open || !open.view || state !== "idle";
 }
 
 function showAlarms() {
   const alarms = (status.faults || []).map((fault) => element("article", { className: "alarm" },
     element("span", { className: "mark", textContent: "▲", ariaHidden: "true" }),
     element("b", { textContent: (fault.where ? `${fault.where}: ` : "") + fault.what }),
-    element("time", { textContent: fault.raised_s ? `since ${clock(fault.raised_s)}` : "" }),
-    element("span", { className: "do", textContent: fault.do ? `To do: ${fault.do}` : "" })));
+    element("time", { textContent: fault.raised_s ? say("since", { time: clock(fault.raised_s) }) : "" }),
+    element("span", { className: "do", textContent: fault.do ? say("to_do", { what: fault.do }) : "" })));
   const box = $("alarms"), key = JSON.stringify(status.faults || []);
   if (box.dataset.key !== key) { box.replaceChildren(...alarms); box.dataset.key = key; layOut(); }
 }
 
 function showFacts() {
-  const here = status.well ? `${status.well}${status.stack ? `, stack ${status.stack}` : ""}` : "";
-  $("now-title").textContent = here ? `Now: ${here}` : RUNS.includes(status.state) ? "Between two wells" : "No well under way";
+  const here = status.well ? (status.stack ? say("well_stack", { well: status.well, stack: status.stack }) : status.well) : "";
+  $("now-title").textContent = here ? say("now", { well: here }) : say(RUNS.includes(status.state) ? "between_wells" : "no_well");
   const done = status.stack_slices_done, total = status.stack_slices_total;
   $("stack-bar").max = total || 1;
   $("stack-bar").value = done || 0;
-  $("stack-words").textContent = total ? `Slice ${done} of ${total}` : "\u00a0";
-  const facts = [["Worker", (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "")]];
-  if (plate && plate.latency_s) facts.push(["Row after last slice, median (longest)", plate.latency_s.map((s) => `${s.toFixed(1)} s`).join(" (") + ")"]);
-  facts.push(["Disk free", status.disk_free_gb === undefined ? UNKNOWN : `${status.disk_free_gb.toFixed(status.disk_free_gb < 10 ? 1 : 0)} GB`]);
+  $("stack-words").textContent = total ? say("slice_of", { n: done, total }) : "\u00a0";
+  const facts = [[say("worker"), (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "")]];
+  if (plate && plate.latency_s) {
+    const [median, longest] = plate.latency_s.map((s) => s.toFixed(1));
+    facts.push([say("latency"), say("latency_value", { median, longest })]);
+  }
+  const free = status.disk_free_gb;
+  facts.push([say("disk_free"), free === undefined ? UNKNOWN : say("gb", { n: free.toFixed(free < 10 ? 1 : 0) })]);
   if (status.scrub) {
     const ended = status.scrub.finished_s, share = status.scrub.share_done, damaged = status.scrub.damaged;
-    const words = [ended === undefined ? "no pass has ended" : `${new Date(1000 * ended).toLocaleDateString()}`];
-    if (share !== undefined) words.push(`${Math.floor(100 * share)} % of the next pass`);
-    words.push(damaged ? `${damaged} stacks damaged` : "nothing damaged");
-    facts.push(["Stored images read again", words.join(", ")]);
+    const words = [ended === undefined ? say("scrub_none") : day(ended)];
+    if (share !== undefined) words.push(say("scrub_share", { percent: Math.floor(100 * share) }));
+    words.push(damaged ? say("scrub_damaged", { n: damaged }) : say("scrub_fine"));
+    facts.push([say("scrub"), words.join(", ")]);
   }
-  if (plate && plate.quality) facts.push(["Plate quality", plate.quality.verdict + (plate.quality.z_prime === null ? "" : `, Z′ ${plate.quality.z_prime.toFixed(2)}`)]);
-  if (status.control) facts.push(["Controls reserved by", `${status.control.holder || "somebody"} until ${clock(status.control.expires_s)}`]);
+  if (status.control) {
+    const who = { holder: status.control.holder || say("somebody"), time: clock(status.control.expires_s) };
+    facts.push([say("reserved"), say("reserved_until", who)]);
+  }
   pairs($("facts"), facts);
+  showVerdict();
+}
+
+function showVerdict() {
+  const found = plate && plate.quality;
+  $("verdict").hidden = !found;
+  if (!found) return;
+  $("verdict").dataset.verdict = found.code;
+  $("verdict-words").textContent = found.verdict + (found.z_prime === null ? "" : ` · ${say("z_prime", { value: found.z_prime.toFixed(2) })}`);
+  const told = new Set(found.findings.map((one) => one.what)); // those say what to do as well
+  const why = [...found.reasons.filter((one) => !told.has(one)), ...found.findings.map((one) => `${one.what} ${one.do}`)];
+  $("verdict-why").replaceChildren(...why.map((words) => element("li", { textContent: words })));
 }
 
 // -- the plate ------------------------------------------------------------------------------------------------------
@@ -227,28 +259,28 @@ const chosen = () => chosenPlate || (status && status.plate) || (known.length ? 
 const refreshPlates = once(async () => {
   known = (await json("/v1/plates")).plates || [];
   const names = known.map((one) => one.name);
-  const options = names.map((name) => element("option", { value: name, textContent: name }));
-  if (options.length) $("plates").replaceChildren(...options);
+  if (names.length) $("plates").replaceChildren(...names.map((name) => element("option", { value: name, textContent: name })));
   if (chosenPlate && !names.includes(chosenPlate)) chosenPlate = "";
   $("plates").value = chosen();
-  $("plates").disabled = names.length < 2;
+  $("plates").hidden = names.length < 2;
   showOrders();
   refreshPlate();
 });
 
 const refreshPlate = once(async () => {
   const name = chosen();
+  if (name) $("plate-name").textContent = name;
   $("nothing").hidden = Boolean(name);
   if (!name) {
     plate = null;
     $("grid").replaceChildren();
-    $("nothing").textContent = "No plate was run here yet.\n`spheroidd submit` hands one in.";
+    $("nothing").textContent = say("no_plate");
     return;
   }
   try {
     const tag = plate && plate.plate === name ? plate.tag : "";
     const answer = await ask(`/page/plate?plate=${encodeURIComponent(name)}`, { headers: tag ? { "if-none-match": tag } : {} });
-    if (answer.status === 304) return;
+    if (answer.status === 304) { refreshView(); return; } // curves may be behind the plate
     plate = await answer.json();
     plate.tag = answer.headers.get("etag");
     $("nothing").hidden = true;
@@ -258,40 +290,112 @@ const refreshPlate = once(async () => {
     plate = null; // submitted, and not begun yet
     $("grid").replaceChildren();
     $("nothing").hidden = false;
-    $("nothing").textContent = `Plate ${name} is submitted and was not started yet.`;
+    $("nothing").textContent = say("not_started", { plate: name });
   }
   if (status) showFacts();
+  refreshView();
   if (open && open.plate === name) refreshWell();
+});
+
+// The other views are asked for where they are looked at, and where the plate changed.
+const VIEWS = { plate: () => {}, curves: () => refreshCurves(), results: () => refreshResults() };
+const viewShown = () => Object.keys(VIEWS).find((name) => !$(`view-${name}`).hidden);
+const refreshView = () => VIEWS[viewShown()]();
+
+function showView(name) {
+  for (const one of Object.keys(VIEWS)) {
+    const tab = $(`tab-${one}`), here = one === name;
+    tab.ariaSelected = String(here);
+    tab.tabIndex = here ? 0 : -1;
+    $(`view-${one}`).hidden = !here;
+  }
+  if (location.hash.slice(1) !== name) history.replaceState(null, "", name === "plate" ? location.pathname : `#${name}`);
+  layOut();
+  refreshView();
+}
+
+$("views").addEventListener("click", (event) => { if (event.target.id.startsWith("tab-")) showView(event.target.id.slice(4)); });
+$("views").addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], names = Object.keys(VIEWS);
+  if (!step) return;
+  const to = names[(names.indexOf(viewShown()) + step + names.length) % names.length];
+  showView(to);
+  $(`tab-${to}`).focus();
 });
 
 function showPlate() {
   const grid = $("grid"), shape = `${plate.plate}/${plate.rows.length}x${plate.columns}/${plate.wells.length}`;
   if (grid.dataset.shape !== shape) buildGrid(grid, shape);
   const shown = document.querySelector('input[name="shown"]:checked').value;
+  grid.dataset.shown = shown;
+  const patients = shown === "layout" && layoutKey().patients.length > 1 ? layoutKey().patients : [];
   const counts = {};
   for (const well of plate.wells) {
     counts[well.state] = (counts[well.state] || 0) + 1;
-    showCell($(`well-${well.well}`), well, shown);
+    const cell = $(`well-${well.well}`);
+    showCell(cell, well, shown);
+    const letter = patients.length && well.patient ? String(patients.indexOf(well.patient) + 1) : shown === "layout" ? "" : well.letter;
+    if (cell.lastChild.textContent !== letter) cell.lastChild.textContent = letter;
   }
   const order = Object.keys(STATES).filter((state) => counts[state]);
-  $("tally").textContent = order.map((state) => `${counts[state]} ${STATES[state]}`).join(", ");
+  $("tally").textContent = order.map((state) => say("tally", { n: counts[state], state: STATES[state] })).join(", ");
   showLegend(shown, order);
 }
 
 function showCell(cell, well, shown) {
   const mark = well.excluded ? "×" : MARKS[well.state] || (well.trust === "fail" ? "!" : "");
-  const figure = shown === "state" || mark ? null : well[shown];
-  const text = mark || (figure ? figure[0] : "");
+  const layout = shown === "layout" ? labelled(well) : null;
+  const figure = layout || (shown === "state" || mark ? null : well[shown]);
+  const text = layout ? layout[0] : mark || (figure ? figure[0] : "");
   if (cell.firstChild.data !== text) cell.firstChild.data = text;
-  cell.dataset.state = well.state;
-  cell.classList.toggle("known", Boolean(figure));
-  cell.classList.toggle("flagged", well.flagged);
+  cell.dataset.state = layout ? "layout" : well.state;
+  cell.classList.toggle("known", Boolean(figure) && !layout);
+  cell.classList.toggle("flagged", well.flagged && !layout);
   cell.classList.toggle("excluded", well.excluded);
   const done = shown === "state" && ["final", "provisional"].includes(well.state) && !well.excluded;
   cell.style.background = figure ? figure[1] : done ? "var(--ready)" : "";
   cell.style.color = figure ? figure[2] : "";
-  const words = `${well.well}: ${figure ? `${figure[0]}${shown === "viability" ? " %" : ""}, ` : ""}${well.words}`;
+  const said = figure && !layout ? (shown === "viability" ? say("percent", { n: figure[0] }) : figure[0]) : "";
+  const words = said ? say("cell", { well: well.well, figure: said, words: well.words }) : say("cell_bare", { well: well.well, words: well.words });
   if (cell.title !== words) { cell.title = words; cell.ariaLabel = words; }
+}
+
+// What a well holds: its dose in the compound's colour, light to dark with the dose. Tol's light colours, on all of
+// which black is read; more compounds than that take further hues.
+const TINTS = ["#77aadd", "#ee8866", "#44bb99", "#ffaabb", "#bbcc33", "#99ddff", "#eedd88", "#bb99cc"];
+let layoutOf = { plate: null };
+function layoutKey() {
+  if (layoutOf.plate === plate) return layoutOf;
+  const samples = plate.wells.filter((well) => well.role === "sample" && well.compound);
+  const compounds = [...new Set(samples.map((well) => well.compound))];
+  const tint = (n) => TINTS[n] || `hsl(${(n * 137.5) % 360} 60% 70%)`;
+  const ranks = new Map(compounds.map((name, n) => {
+    const doses = [...new Set(samples.filter((well) => well.compound === name).map((well) => well.dose_um))].sort((a, b) => a - b);
+    return [name, { tint: tint(n), doses }];
+  }));
+  const patients = [...new Set(plate.wells.map((well) => well.patient).filter(Boolean))];
+  layoutOf = { plate, ranks, patients };
+  return layoutOf;
+}
+
+function labelled(well) {
+  if (well.role !== "sample" || !well.compound) return [well.letter || "", well.letter === "U" ? "#ffffff" : well.letter === "K" ? "#9aa3ae" : "var(--pale)", "#1b1f24"];
+  const { tint, doses } = layoutKey().ranks.get(well.compound);
+  const share = doses.length < 2 ? 1 : doses.indexOf(well.dose_um) / (doses.length - 1);
+  return [well.dose, `color-mix(in srgb, ${tint} ${Math.round(25 + 75 * share)}%, #ffffff)`, "#1b1f24"];
+}
+
+const dose = (value) => Number(value.toPrecision(3)).toString();
+function layoutLegend() {
+  const { ranks, patients } = layoutKey();
+  const made = [...ranks].map(([name, { tint, doses }]) => {
+    const swatch = element("span", { className: "well" });
+    swatch.style.background = tint;
+    return element("span", { className: "one" }, swatch, `${name}, ${say("doses", { low: dose(doses[0]), high: dose(doses[doses.length - 1]) })}`);
+  });
+  made.push(element("span", { className: "one" }, say("controls_marks")));
+  if (patients.length > 1) made.push(element("span", { className: "one" }, patients.map((name, n) => `${n + 1} ${name}`).join(", ")));
+  return made;
 }
 
 function buildGrid(grid, shape) {
@@ -312,6 +416,7 @@ function buildGrid(grid, shape) {
     lines.push(line);
   });
   grid.replaceChildren(...lines);
+  delete $("legend").dataset.key;
   const first = grid.querySelector(".well");
   if (first) first.tabIndex = 0;
   layOut();
@@ -319,9 +424,11 @@ function buildGrid(grid, shape) {
 
 // As large as the room allows.
 function layOut() {
-  if (!plate) return;
   const room = $("room").getBoundingClientRect(), grid = $("grid");
-  const cell = Math.max(7, Math.floor(Math.min((room.width - 28) / plate.columns, (room.height - 20) / plate.rows.length, 104)));
+  if (!plate || !room.width) return;
+  const narrow = matchMedia("(max-width: 980px)").matches; // there the room is as high as the grid
+  const high = narrow ? Infinity : (room.height - 20) / plate.rows.length;
+  const cell = Math.max(6, Math.floor(Math.min((room.width - 28) / plate.columns, high, 104)));
   grid.style.gridTemplateColumns = `26px repeat(${plate.columns}, ${cell}px)`;
   grid.style.gridTemplateRows = `18px repeat(${plate.rows.length}, ${cell}px)`;
   grid.style.fontSize = `${Math.max(0, Math.min(20, cell * 0.36))}px`;
@@ -331,28 +438,34 @@ function layOut() {
 }
 
 function showLegend(shown, states) {
-  const marks = plate.wells.map((well) => [well.flagged, well.trust === "fail"]);
-  const key = `${shown}/${states}/${plate.tops[shown]}/${marks.some(([flagged]) => flagged)}/${marks.some(([, fail]) => fail)}`;
+  const flagged = plate.wells.some((well) => well.flagged), failed = plate.wells.some((well) => well.trust === "fail");
+  const key = `${shown}/${states}/${plate.tops[shown]}/${flagged}/${failed}/${shown === "layout" ? plate.tag : ""}`;
   if ($("legend").dataset.key === key) return;
   $("legend").dataset.key = key;
+  $("legend").replaceChildren(...(shown === "layout" ? layoutLegend() : figureLegend(shown, states, flagged, failed)));
+}
+
+function figureLegend(shown, states, flagged, failed) {
   const made = [];
   if (shown !== "state") {
     const steps = plate.scale.map((colour) => { const step = element("i"); step.style.background = colour; return step; });
-    const top = plate.tops[shown];
-    made.push(element("span", { className: "scale" }, "0", element("span", {}, ...steps), `${top < 10 ? top.toFixed(1) : Math.round(top)}${shown === "viability" ? " % and more" : ""}`));
+    const top = plate.tops[shown], at = Math.round((100 / top) * (steps.length - 1));
+    const written = top < 10 ? top.toFixed(1) : String(Math.round(top));
+    if (shown === "viability") steps.splice(at, 0, element("b", {}, "100")); // so that it is seen where untreated wells are
+    made.push(element("span", { className: "scale" }, "0", element("span", {}, ...steps), shown === "viability" ? say("and_more", { n: written }) : written));
   }
   for (const state of states) {
-    if (shown !== "state" && ["final"].includes(state)) continue;
+    if (shown !== "state" && state === "final") continue;
     const mark = element("span", { className: "well", ariaHidden: "true" }, MARKS[state] || "");
     mark.dataset.state = state;
     if (state === "provisional") mark.classList.add("known");
     if (shown === "state" && ["final", "provisional"].includes(state)) mark.style.background = "var(--ready)";
     made.push(element("span", { className: "one" }, mark, STATES[state]));
   }
-  if (plate.wells.some((well) => well.flagged)) made.push(element("span", { className: "one" }, element("span", { className: "well flagged" }), "look at it"));
-  if (plate.wells.some((well) => well.trust === "fail")) made.push(element("span", { className: "one" }, "! images failed, no viability"));
-  if (plate.wells.some((well) => well.letter)) made.push(element("span", { className: "one" }, "U untreated, K killed"));
-  $("legend").replaceChildren(...made);
+  if (flagged) made.push(element("span", { className: "one" }, element("span", { className: "well flagged" }), say("look_at_it")));
+  if (failed) made.push(element("span", { className: "one" }, say("images_failed")));
+  if (plate.wells.some((well) => well.letter)) made.push(element("span", { className: "one" }, say("controls_marks")));
+  return made;
 }
 
 $("grid").addEventListener("keydown", (event) => {
@@ -388,7 +501,7 @@ async function showPicture(image, none, path, tag = "") {
   image.src = URL.createObjectURL(await answer.blob());
   if (before) URL.revokeObjectURL(before);
   image.dataset.of = answer.headers.get("x-stack").split("/")[1];
-  image.alt = `Stack ${answer.headers.get("x-stack")}, ${answer.headers.get("x-slices")} slices, green living and magenta dead cells`;
+  image.alt = say("picture_of", { stack: answer.headers.get("x-stack"), n: answer.headers.get("x-slices") });
   return answer.headers.get("etag");
 }
 
@@ -414,6 +527,8 @@ function openWell(name) {
   refreshWell();
   $("well-title").textContent = name;
   $("well-title").focus({ preventScroll: true });
+  const panel = $("well").getBoundingClientRect(); // on a phone it lies below the plate
+  if (panel.top > innerHeight - 120) $("well").scrollIntoView({ block: "start" });
 }
 
 function closeWell() {
@@ -446,24 +561,24 @@ function stackShown() {
 function showWell() {
   const view = open.view, stack = stackShown();
   $("well-title").textContent = `${view.well}  ${view.treatment}${view.patient ? `, ${view.patient}` : ""}`;
-  $("well-words").textContent = `${STATES[stack ? stack.state : view.state]}${stack && stack.total ? `, ${stack.done} of ${stack.total} slices` : ""}`;
+  $("well-words").textContent = [STATES[stack ? stack.state : view.state], ...(stack && stack.total ? [say("slices", stack)] : [])].join(", ");
   const flags = [...(stack ? stack.flags : []), ...view.flags].map((flag) => element("p", { className: "flag", textContent: `${flag.what} ${flag.do}` }));
-  if (view.excluded) flags.unshift(element("p", { className: "flag", textContent: `Excluded: ${view.excluded}` }));
+  if (view.excluded) flags.unshift(element("p", { className: "flag", textContent: say("excluded", { why: view.excluded }) }));
   if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: stack.reason }));
   $("well-flags").replaceChildren(...flags);
   pairs($("figures"), stack ? stack.figures : []);
-  $("notes-head").hidden = !view.notes.length;
-  pairs($("notes"), view.notes);
+  $("map-head").hidden = !view.notes.length;
+  pairs($("map-notes"), view.notes);
   $("history").replaceChildren(...(stack ? stack.history : []).map((one) => element("li", {},
-    element("time", { textContent: one.when }), `${one.status}, viability ${one.from} → ${one.to}: ${one.why}`)));
+    element("time", { textContent: moment(one.when_s) }), say("change", one))));
   $("slice").max = stack && stack.n_z ? stack.n_z - 1 : -1;
   $("slice").disabled = !(stack && stack.done);
   $("stacks").hidden = view.stacks.length < 2;
-  $("stacks").replaceChildren(...view.stacks.map((one) => element("option", { value: one.stack, textContent: `stack ${one.stack}` })));
+  $("stacks").replaceChildren(...view.stacks.map((one) => element("option", { value: one.stack, textContent: say("stack_n", { n: one.stack }) })));
   if (stack) $("stacks").value = stack.stack;
   $("viewers").replaceChildren(...me.viewers.map((template) => element("a", {
     href: template.replace("{url}", encodeURIComponent(zarrUrl())), target: "_blank", rel: "noopener noreferrer",
-    textContent: `Open in ${new URL(template).hostname}` })));
+    textContent: say("open_in", { where: new URL(template).hostname }) })));
   showOrders();
 }
 
@@ -472,12 +587,12 @@ const zarrUrl = () => `${location.origin}/zarr/${open.view.path}/${stackShown() 
 const showSlice = once(async () => {
   if (!open || !open.view) return;
   const stack = stackShown(), z = Number($("slice").value);
-  $("slice-words").textContent = z < 0 ? "All slices" : `Slice ${z + 1} of ${stack.n_z}`;
+  $("slice-words").textContent = z < 0 ? say("all_slices") : say("slice_of", { n: z + 1, total: stack.n_z });
   $("slice").ariaValueText = $("slice-words").textContent;
   if (!stack || !stack.done) {
     $("well-picture").hidden = true;
     $("well-none").hidden = false;
-    $("well-none").textContent = "Not imaged yet";
+    $("well-none").textContent = say("not_imaged");
     return;
   }
   const outlines = $("outlines").checked ? "" : "&outlines=0";
@@ -502,11 +617,11 @@ const showStripes = once(async () => {
   if (answer.status === 304) return;
   const image = $("stripes-plot"), before = image.src;
   image.hidden = answer.status !== 200;
-  $("stripes-none").textContent = image.hidden ? "Known once the stack is reconstructed" : "";
+  $("stripes-none").textContent = image.hidden ? say("after_reconstruction") : "";
   if (image.hidden) return;
   image.src = URL.createObjectURL(await answer.blob());
   if (before) URL.revokeObjectURL(before);
-  image.alt = "Modulation and contrast to noise of the stripes by depth";
+  image.alt = say("stripes_alt");
   open.stripes = answer.headers.get("etag");
 });
 $("slice").addEventListener("input", showSlice);
@@ -516,51 +631,62 @@ $("close").addEventListener("click", closeWell);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !$("ask").open) closeWell(); });
 $("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText(zarrUrl());
-  note(`Copied: ${zarrUrl()}`);
+  note(say("copied", { what: zarrUrl() }));
 });
 
 // -- orders ---------------------------------------------------------------------------------------------------------
 
-function note(words, bad = false) {
+function note(words, bad = false, undo = null) {
   const made = element("div", { className: `note${bad ? " bad" : ""}` }, element("span", { textContent: words }));
-  made.append(element("button", { type: "button", textContent: "×", ariaLabel: "Dismiss", onclick: () => made.remove() }));
+  if (undo) made.append(element("button", { type: "button", className: "undo", textContent: say("undo"), onclick: () => { made.remove(); undo(); } }));
+  made.append(element("button", { type: "button", textContent: "×", ariaLabel: say("dismiss"), onclick: () => made.remove() }));
   $("notes").append(made);
   while ($("notes").children.length > 4) $("notes").firstChild.remove();
-  if (!bad) setTimeout(() => made.remove(), 6000);
+  if (!bad) setTimeout(() => made.remove(), undo ? 30000 : 6000);
 }
 
-async function order(path, body, button) {
-  const focused = document.activeElement === button; // which it is no more once it is disabled
-  button.disabled = true;
+// An order; `undo` is what takes it back, offered beside what was done.
+async function order(path, body, button, undo = null) {
+  const focused = button && document.activeElement === button; // which it is no more once it is disabled
+  if (button) button.disabled = true;
   try {
     const answer = await ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-    note((await answer.json()).done);
+    note((await answer.json()).done, false, undo);
+    refreshPlate();
   } catch (error) {
-    if (error instanceof Refused) note(`${error.message}${error.do ? `; ${error.do}` : ""}`, true);
-    else note("The daemon did not answer; look at its state before you try again", true);
+    if (error instanceof Refused) note(error.do ? say("refused", { what: error.message, do: error.do }) : error.message, true);
+    else note(say("no_answer"), true);
   } finally {
-    button.disabled = false;
+    if (button) button.disabled = false;
     if (focused && document.activeElement === document.body) button.focus();
   }
 }
 
-// The text that was written, or null where the answer is no.
-function question({ title, words, label, yes, secret = false }) {
-  const dialog = $("ask"), text = $("ask-text");
+// The text that was written, or null where the answer is no. `check` says what is wrong with it, and it is asked again.
+function question({ title, words, label, yes, secret = false, text: before = "", check = () => "", fields = false }) {
+  const dialog = $("ask"), text = $("ask-text"), wrong = $("ask-wrong");
   $("ask-title").textContent = title;
   $("ask-words").textContent = words;
   $("ask-label").textContent = label;
+  $("ask-label").hidden = text.hidden = !label;
   $("ask-yes").textContent = yes;
-  text.value = "";
+  $("ask-label-fields").hidden = !fields;
+  wrong.hidden = true;
+  text.value = before;
   text.type = secret ? "password" : "text";
   dialog.showModal();
-  (secret ? text : $("ask-no")).focus();
+  (secret ? text : fields ? $("label-role") : $("ask-no")).focus();
   return new Promise((answer) => {
     const end = (value) => { $("ask-yes").onclick = $("ask-no").onclick = dialog.oncancel = text.onkeydown = null; dialog.close(); answer(value); };
-    $("ask-yes").onclick = () => end(text.value);
+    const agree = () => {
+      wrong.textContent = check(text.value);
+      wrong.hidden = !wrong.textContent;
+      if (wrong.hidden) end(text.value);
+    };
+    $("ask-yes").onclick = agree;
     $("ask-no").onclick = () => end(null);
     dialog.oncancel = (event) => { event.preventDefault(); end(null); };
-    text.onkeydown = (event) => { if (event.key === "Enter") end(text.value); };
+    text.onkeydown = (event) => { if (event.key === "Enter") agree(); };
   });
 }
 
@@ -570,39 +696,35 @@ $("pause-after").onclick = (event) => order("/v1/run:pause", { plate: here(), wh
 $("resume").onclick = (event) => order("/v1/run:resume", { plate: here() }, event.target);
 $("start").onclick = (event) => order(`/v1/plates/${encodeURIComponent(chosen())}:start`, {}, event.target);
 $("abort").onclick = async (event) => {
-  const reason = await question({
-    title: `Abort plate ${here()}?`, label: "Why (it stands in the wells' rows)", yes: "Abort the plate",
-    words: "No further slice is taken. What is stored is still scored; the wells that are left stay without a result.",
-  });
+  const words = { title: say("abort_title", { plate: here() }), label: say("why_rows"), yes: say("abort_yes"), words: say("abort_words") };
+  const reason = await question(words);
   if (reason !== null) order("/v1/run:abort", { plate: here(), reason }, event.target);
 };
-$("next").onclick = (event) => order("/v1/run/wells:reorder", { plate: open.plate, wells: [open.well] }, event.target);
-$("skip").onclick = async (event) => {
-  const { plate: name, well } = open;
-  const reason = await question({
-    title: `Skip well ${well}?`, label: "Why (it stands in the well's row)", yes: `Skip ${well}`,
-    words: "It gets no result. If it is being imaged, it ends where it is.",
-  });
-  if (reason !== null) order(`/v1/run/wells/${well}:skip`, { plate: name, reason }, event.target);
-};
-$("repeat").onclick = async (event) => {
-  const { plate: name, well } = open;
-  const yes = await question({
-    title: `Image well ${well} once more?`, label: "", yes: `Repeat ${well}`,
-    words: "It is taken as a further stack. What was imaged before stays.",
-  });
-  if (yes !== null) order(`/v1/run/wells/${well}:repeat`, { plate: name }, event.target);
-};
+
+// -- colours --------------------------------------------------------------------------------------------------------
+
+function setTheme(name) {
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  $("theme").value = name;
+}
+
+$("theme").addEventListener("change", (event) => { localStorage.setItem("theme", event.target.value); setTheme(event.target.value); });
+setTheme(["light", "dark", "red"].includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto");
 
 // -- begin ----------------------------------------------------------------------------------------------------------
 
 async function whoAmI() {
   me = await json("/page/me");
-  $("who").textContent = `${me.data_dir} · ${me.name}, ${me.role}`;
+  $("who").textContent = `${me.data_dir} · ${me.name}, ${me.role} · ${say("footer_times", { zone: zone() })}`;
   if (status) showOrders();
 }
 
-whoAmI().catch(() => {});
-follow("/v1/status:watch?period_s=0.1", onStatus); // one stream a tab: a browser opens six to a place at most
-refreshPlates();
-setInterval(showLost, 1000);
+// Once the other scripts are there: they are deferred, too.
+addEventListener("DOMContentLoaded", () => {
+  if (location.hash.slice(1) in VIEWS) showView(location.hash.slice(1));
+  whoAmI().catch(() => {});
+  follow("/v1/status:watch?period_s=0.1", onStatus); // one stream a tab: a browser opens six to a place at most
+  refreshPlates();
+  setInterval(showLost, 1000);
+});

@@ -4,7 +4,6 @@ Orders, status and results go by /v1. What stands here is only how a plate looks
 """
 
 import json
-import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -21,31 +21,35 @@ from starlette.routing import BaseRoute, Route
 from spheroidd.daemon.analysis.sim_depth import depth_of_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.monitoring.status import SILENT_S, current_run
 from spheroidd.daemon.report.drawing import svg_file
 from spheroidd.daemon.report.sim_depth import depth_plot
-from spheroidd.daemon.service.messages import last_change, stack_key
+from spheroidd.daemon.service.messages import stack_key
 from spheroidd.daemon.web.app import WebApp
+from spheroidd.daemon.web.curve_view import CurveViews
 from spheroidd.daemon.web.live_images import LiveImages, Picture
 from spheroidd.daemon.web.metrics import Metrics
-from spheroidd.daemon.web.plate_view import plate_view, well_view
+from spheroidd.daemon.web.plate_view import well_view
+from spheroidd.daemon.web.plate_views import PlateViews, fingerprint
+from spheroidd.daemon.web.report_file import ReportFiles
+from spheroidd.daemon.web.result_view import result_view
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.plate import check_plate_name
-from spheroidd.protocols.quality import PlateQuality
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
-QUALITY_S = 5.0  # judging a large plate takes a tenth of a second
-KEPT_PLATES = 8
+SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js")
+WORDS = "page_words.json"
 _FOLDER = Path(__file__).parent
 
 
-def page_routes(app: WebApp, data_dir: Path, viewers: tuple[str, ...] = ()) -> list[BaseRoute]:
+def page_routes(app: WebApp, data_dir: Path, settings: ServiceConfig) -> list[BaseRoute]:
     """The routes of the page, its pictures, metrics and health."""
-    page = Page(app, data_dir, viewers)
+    page = Page(app, data_dir, settings)
     return [
         Route("/", page.document),
-        Route("/page.js", page.script),
+        *(Route(f"/{name}", partial(page.script, name=name)) for name in SCRIPTS),
         Route("/page.css", page.style),
         Route("/favicon.svg", page.icon),
         Route("/page/me", page.me),
@@ -54,6 +58,9 @@ def page_routes(app: WebApp, data_dir: Path, viewers: tuple[str, ...] = ()) -> l
         Route("/page/live", page.live),
         Route("/page/picture", page.picture),
         Route("/page/stripes", page.stripes),
+        Route("/page/curves", page.curves),
+        Route("/page/results", page.results),
+        Route("/page/report", page.report),
         Route("/metrics", page.metrics),
         Route("/healthz", page.healthz),
         Route("/readyz", page.readyz),
@@ -63,21 +70,23 @@ def page_routes(app: WebApp, data_dir: Path, viewers: tuple[str, ...] = ()) -> l
 class Page:
     """What the routes do."""
 
-    def __init__(self, app: WebApp, data_dir: Path, viewers: tuple[str, ...]) -> None:
-        self._app, self._data_dir, self._viewers = app, data_dir, viewers
+    def __init__(self, app: WebApp, data_dir: Path, settings: ServiceConfig) -> None:
+        self._app, self._data_dir, self._settings = app, data_dir, settings
         environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
-        self._html = environment.get_template("page.html.j2").render(version=version("spheroidd"), name=data_dir.name)
-        self._texts = {name: (_FOLDER / name).read_bytes() for name in ("page.js", "page.css")}
+        words = json.loads((_FOLDER / WORDS).read_text(encoding="utf-8"))
+        about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": words}
+        self._html = environment.get_template("page.html.j2").render(about)
+        self._texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")}
         self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir, app.failed_logins)
-        self._views = PlateViews()
+        self._views, self._curves, self._reports = PlateViews(), CurveViews(), ReportFiles(data_dir)
 
     async def document(self, request: Request) -> Response:
         """The page itself; it holds nothing that needs a token."""
         return Response(self._html, media_type="text/html", headers=_NEW)
 
-    async def script(self, request: Request) -> Response:
+    async def script(self, request: Request, name: str) -> Response:
         """What it does."""
-        return Response(self._texts["page.js"], media_type="text/javascript", headers=_NEW)
+        return Response(self._texts[name], media_type="text/javascript", headers=_NEW)
 
     async def style(self, request: Request) -> Response:
         """How it looks."""
@@ -90,8 +99,8 @@ class Page:
     async def me(self, request: Request) -> Response:
         """Who looks, and what they may do."""
         caller = self._app.caller(request)
-        found = {"name": caller.name, "role": caller.role.name.lower(), "viewers": self._viewers}
-        return _json(found | {"data_dir": str(self._data_dir.absolute())})
+        found = {"name": caller.name, "role": caller.role.name.lower(), "viewers": self._settings.http_viewers}
+        return _json(found | {"data_dir": str(self._data_dir.absolute()), "zone": self._settings.time_zone})
 
     async def plate(self, request: Request) -> Response:
         """The plate as it is drawn."""
@@ -123,6 +132,35 @@ class Page:
         seen = request.headers.get("if-none-match", "")
         return await self._read(request, lambda catalog: _stripes(catalog, key, seen))
 
+    async def curves(self, request: Request) -> Response:
+        """The dose-response curves as they are drawn."""
+        plate, seen = check_plate_name(_one(request, "plate")), request.headers.get("if-none-match", "")
+
+        def look(catalog: CatalogReader) -> Response:
+            return _unless_seen(*self._curves.of(catalog, plate, fingerprint(catalog, plate)), seen)
+
+        return await self._read(request, look)
+
+    async def results(self, request: Request) -> Response:
+        """The table of results."""
+        plate, seen = check_plate_name(_one(request, "plate")), request.headers.get("if-none-match", "")
+
+        def look(catalog: CatalogReader) -> Response:
+            tag = fingerprint(catalog, plate)
+            if seen == json.dumps(tag):
+                return _unless_seen(tag, b"", seen)
+            return _unless_seen(tag, json.dumps(result_view(catalog, plate), allow_nan=False).encode(), seen)
+
+        return await self._read(request, look)
+
+    async def report(self, request: Request) -> Response:
+        """The report of a plate as a file, written by a process of its own and entered in the audit trail."""
+        plate, kind = check_plate_name(_one(request, "plate")), _one(request, "kind")
+        who = self._app.caller(request).name
+        found = await self._app.in_thread(partial(self._reports.of, plate, kind, who))
+        headers = {**_NEW, "content-disposition": f"attachment; filename*=UTF-8''{quote(found.name)}"}
+        return Response(found.data, headers=headers, media_type=found.media_type)
+
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
         return await self._read(request, lambda catalog: Response(self._metrics.text(catalog), media_type=Metrics.KIND))
@@ -150,68 +188,10 @@ class Page:
         return await self._app.in_thread(work)
 
     def _plate(self, plate: str, seen: str, catalog: CatalogReader) -> Response:
-        name, view = self._views.of(catalog, check_plate_name(plate))
-        headers = {**_NEW, "etag": json.dumps(name)}
-        if seen == headers["etag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(view, headers=headers, media_type="application/json")
+        return _unless_seen(*self._views.of(catalog, check_plate_name(plate)), seen)
 
     def _well(self, plate: str, well: WellId, catalog: CatalogReader) -> Response:
         return _json(well_view(catalog, plate, well, self._views.quality(catalog, plate)))
-
-
-class PlateViews:
-    """The newest view of each plate, for all who look at the same time."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now, self._lock = now, threading.Lock()
-        self._views: dict[str, tuple[str, bytes]] = {}
-        self._qualities: dict[str, tuple[float, int, PlateQuality]] = {}
-
-    def of(self, catalog: CatalogReader, plate: str) -> tuple[str, bytes]:
-        """The view in JSON, made anew where anything in it changed, and a name for it that changes as well."""
-        with self._lock:
-            quality = self._quality(catalog, plate)
-            newest = f"{_fingerprint(catalog, plate)}-{self._qualities[plate][1]}"
-            tag, view = self._views.get(plate, ("", b""))
-            if tag != newest:
-                view = json.dumps(plate_view(catalog, plate, quality), allow_nan=False).encode()
-                _put(self._views, plate, (newest, view))
-            return newest, view
-
-    def quality(self, catalog: CatalogReader, plate: str) -> PlateQuality:
-        """What is said of the plate; judged anew where a row has changed, every few seconds at most."""
-        with self._lock:
-            return self._quality(catalog, plate)
-
-    def _quality(self, catalog: CatalogReader, plate: str) -> PlateQuality:
-        newest = last_change(catalog)
-        made_s, change, quality = self._qualities.get(plate, (-1e9, -1, None))
-        if quality is None or (change != newest and self._now() - made_s > QUALITY_S):
-            from spheroidd.daemon.analysis.plate_quality import (
-                plate_quality,  # needs scipy, which the page's document does not
-            )
-
-            quality = plate_quality(catalog, plate)
-            _put(self._qualities, plate, (self._now(), newest, quality))
-        return quality
-
-
-def _fingerprint(catalog: CatalogReader, plate: str) -> str:
-    """Of all that a view is made of: rows, states with their reasons, exclusions."""
-    sql = """SELECT (SELECT coalesce(max(id), 0) FROM result_changes WHERE plate = :plate) AS change,
-        (SELECT coalesce(max(seq), 0) FROM audit WHERE plate = :plate) AS entry,
-        (SELECT group_concat(well || stack || state || coalesce(ended, '') || coalesce(reason, '')
-          || coalesce(todo, ''))
-          FROM stacks WHERE plate = :plate) AS states"""
-    (row,) = catalog.query(sql, {"plate": plate})
-    return f"{row['change']}-{row['entry']}-{zlib.crc32((row['states'] or '').encode()):08x}"
-
-
-def _put(kept: dict[str, Any], plate: str, value: Any) -> None:
-    kept[plate] = value
-    while len(kept) > KEPT_PLATES:
-        kept.pop(next(iter(kept)))
 
 
 def _sign_of_life(data_dir: Path) -> dict[str, Any]:
@@ -245,6 +225,14 @@ def _stripes(catalog: CatalogReader, key: StackKey, seen: str) -> Response:
     if seen == headers["etag"]:
         return Response(status_code=304, headers=headers)
     return Response(text, headers=headers, media_type="image/svg+xml")
+
+
+def _unless_seen(tag: str, view: bytes, seen: str) -> Response:
+    """A view in JSON, and nothing of it where the caller has it already."""
+    headers = {**_NEW, "etag": json.dumps(tag)}
+    if seen == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(view, headers=headers, media_type="application/json")
 
 
 def _json(found: object) -> Response:

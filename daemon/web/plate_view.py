@@ -18,8 +18,8 @@ from spheroidd.protocols.trust import Trust, meaning
 from spheroidd.protocols.well import WellId
 
 JSON = dict[str, Any]
-FULL_VIABILITY = 100.0  # percent of untreated: the scale's end stays, so that no colour changes as wells come in
-DARK = 0.6  # below this share of the scale the colour takes white figures
+SCALE_END = 150.0  # percent of untreated: it stays, so that no colour changes as wells come in, and 100 is not the end
+BRIGHT = 0.179  # relative luminance above which black is read better than white: always with 4.5 : 1 (WCAG 2.2, 1.4.3)
 # What a well with several stacks shows: whatever still moves, then whatever went wrong, and last what was left out.
 _FIRST = (
     WellStatus.ACQUIRING,
@@ -75,7 +75,7 @@ def plate_view(catalog: CatalogReader, plate: str, quality: PlateQuality | None)
         "rows": [WellId(row, 0).row_name for row in range(rows)],
         "columns": columns,
         "wells": [_cell(entry, top_um3) for entry in shown.values()],
-        "tops": {"viability": FULL_VIABILITY, "volume": top_um3 / 1000},
+        "tops": {"viability": SCALE_END, "volume": top_um3 / 1000},
         "scale": [viridis(n / 16) for n in range(17)],
         "latency_s": [statistics.median(latencies), max(latencies)] if latencies else None,
         "quality": _quality(quality),
@@ -95,8 +95,13 @@ def _cell(entry: WellEntry, top_um3: float) -> JSON:
         "flagged": bool(bad) or trust in (Trust.CHECK, Trust.FAIL),
         "trust": trust.value if trust else "",
         "excluded": entry.excluded is not None,
-        "viability": _figure(entry.figure("v_control"), FULL_VIABILITY, 1.0),
+        "viability": _figure(entry.figure("v_control"), SCALE_END, 1.0),
         "volume": _figure(entry.figure("live_um3"), top_um3, 1e-3),
+        "compound": entry.treatment.compound,
+        "dose_um": entry.treatment.dose_um,
+        "dose": words.number(entry.treatment.dose_um) if entry.treatment.dose_um is not None else "",
+        "patient": entry.treatment.patient,
+        "role": entry.treatment.role.value,
         "words": f"{words.treatment(entry.treatment)}; {entry.state_in_words or words.WELL_STATES[WellStatus.QUEUED]}",
     }
 
@@ -111,8 +116,15 @@ def _figure(value: float | None, top: float, scale: float) -> list[str] | None:
     """The figure as it stands in a cell, the cell's colour and that of the figure; None where it is not known."""
     if value is None:
         return None
-    share = value / top
-    return [f"{value * scale:.0f}", viridis(share), "#ffffff" if share < DARK else "#1b1f24"]
+    colour = viridis(value / top)
+    return [f"{value * scale:.0f}", colour, "#000000" if luminance(colour) > BRIGHT else "#ffffff"]
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of an sRGB colour "#rrggbb", 0 to 1 (WCAG 2.2)."""
+    parts = (int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _quality(quality: PlateQuality | None) -> JSON | None:
@@ -120,9 +132,15 @@ def _quality(quality: PlateQuality | None) -> JSON | None:
         return None
     return {
         "verdict": words.VERDICTS[quality.verdict],
+        "code": quality.verdict.value,
         "reasons": [words.sentence(reason) for reason in quality.reasons],
         "z_prime": quality.z_prime,
         "control_cv": quality.control_cv,
+        "findings": [
+            {**_finding(flag.what, flag.do), "wells": list(flag.wells)}
+            for flag in quality.flags
+            if flag.verdict in _BAD
+        ],
     }
 
 
@@ -144,7 +162,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
                 "total": result.n_slices_expected,
                 "figures": _figures(result),
                 "flags": [_finding(one.meaning, one.do) for one in map(meaning, result.trust_flags or ())],
-                "opened": words.moment(row.opened_s) if row else words.UNKNOWN,
+                "opened_s": row.opened_s if row else None,
                 "history": _history(catalog, StackKey(plate, well, result.stack)),
                 "n_z": row.plan.n_z if row else 0,
                 "raw": row is not None and row.plan.raw is not None,
@@ -157,8 +175,12 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
         "treatment": words.treatment(found.treatment),
         "patient": found.treatment.patient,
         "notes": list(found.annotations.items()),
+        "role": found.treatment.role.value,
+        "compound": found.treatment.compound,
+        "dose_um": found.treatment.dose_um,
         "state": (state_of(found) or WellStatus.QUEUED).value,
         "excluded": f"{found.excluded.reason} ({found.excluded.who})" if found.excluded else None,
+        "exclusion_reason": found.excluded.reason if found.excluded else None,
         "flags": [_finding(flag.what, flag.do) for flag in found.own_flags],
         "stacks": stacks,
     }
@@ -179,7 +201,7 @@ def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:
     changes = catalog.result_changes(key)[:-51:-1]
     return [
         {
-            "when": words.moment(change.changed_s),
+            "when_s": change.changed_s,
             "why": change.reason,
             "status": change.new.get("status"),
             "from": _percent(change.old),

@@ -102,7 +102,7 @@ class WebServer:
 
             app = WebApp(self._service, self._gate, self._data_dir, self._settings, self._ending)
             config = uvicorn.Config(
-                app.application(page_routes(app, self._data_dir, self._settings.http_viewers)),
+                app.application(page_routes(app, self._data_dir, self._settings)),
                 loop="asyncio",
                 http=limits.BoundedConnection,
                 ws="none",

@@ -1,6 +1,7 @@
 """What the page asks for: the plate in colours, pictures, wells, metrics, health, and the files of the OME-Zarr."""
 
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
 from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.web import page
 from spheroidd.daemon.web.live_images import LiveImages, paint
-from spheroidd.daemon.web.page import PlateViews
+from spheroidd.daemon.web.page import SCRIPTS
 from spheroidd.daemon.web.plate_view import plate_view, well_view
+from spheroidd.daemon.web.plate_views import PlateViews
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.results import WellStatus
@@ -65,7 +68,12 @@ def client(data_dir: Path) -> Iterator[Client]:
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/favicon.svg", "image/svg+xml")],
+    [
+        ("/", "text/html"),
+        *((f"/{name}", "text/javascript") for name in SCRIPTS),
+        ("/page.css", "text/css"),
+        ("/favicon.svg", "image/svg+xml"),
+    ],
 )
 def test_the_page_is_served_and_needs_nothing_from_elsewhere(client: Client, path: str, kind: str) -> None:
     answer = client.get(path)
@@ -79,20 +87,46 @@ def test_the_page_is_served_and_needs_nothing_from_elsewhere(client: Client, pat
     assert "innerHTML" not in text
 
 
-def test_every_element_that_the_script_names_is_there(client: Client) -> None:
-    named = set(re.findall(r"""\$\(["']([\w-]+)["']\)""", client.get("/page.js").body.decode()))
-    ids = set(re.findall(r'id="([\w-]+)"', client.get("/").body.decode()))
-    assert named - ids == set()
+def scripts(client: Client) -> str:
+    return "\n".join(client.get(f"/{name}").body.decode() for name in SCRIPTS)
+
+
+def words(client: Client) -> dict[str, str]:
+    """The page's table of words, as its scripts read it."""
+    found = re.search(r'<script type="application/json" id="words">(.*?)</script>', client.get("/").body.decode(), re.S)
+    assert found is not None
+    table: dict[str, str] = json.loads(found[1])
+    return table
+
+
+def test_every_element_that_the_scripts_name_is_there(client: Client) -> None:
+    named = set(re.findall(r"""\$\(["']([\w-]+)["']\)""", scripts(client)))
+    ids = re.findall(r'id="([\w-]+)"', client.get("/").body.decode())
+    assert named - set(ids) == set()
+    assert len(ids) == len(set(ids))  # of two that are called the same, scripts find the first
+
+
+def test_all_words_of_the_page_stand_in_one_table_and_are_in_use(client: Client) -> None:
+    template = (Path(page.__file__).parent / "page.html.j2").read_text(encoding="utf-8")
+    said = set(re.findall(r"""say\(\s*"(\w+)\"""", scripts(client))) | set(re.findall(r"words\.(\w+)", template))
+    said |= {name for pair in re.findall(r"""\? "(\w+)" : "(\w+)"\)""", scripts(client)) for name in pair}
+    made = {name for name in words(client) if name.startswith(("state_", "role_", "theme_"))}
+    assert said - words(client).keys() == set()
+    assert words(client).keys() - said - made == set()
+    assert re.findall(r">[^<{]*[a-z]{3,}[^<{]*<", re.sub(r"\{[{%].*?[%}]\}|&nbsp;|spheroidd", "", template)) == []
+
+
+def test_the_page_itself_is_small(client: Client) -> None:
+    paths = ["/", "/page.css", "/favicon.svg", *(f"/{name}" for name in SCRIPTS)]
+    assert sum(len(client.get(path).body) for path in paths) <= 150_000
 
 
 # -- the plate
 
 
 def test_the_page_has_a_word_and_a_look_for_every_state(client: Client) -> None:
-    script, style = client.get("/page.js").body.decode(), client.get("/page.css").body.decode()
-    words = re.search(r"const STATES = \{(.*?)\};", script, re.DOTALL)
-    assert words is not None
-    assert set(re.findall(r"(\w+): \"", words[1])) == set(WellStatus)
+    style = client.get("/page.css").body.decode()
+    assert {name.removeprefix("state_") for name in words(client) if name.startswith("state_")} == set(WellStatus)
     red = re.search(r"([^}]*)\{ background: #c14a00", style)
     assert red is not None
     assert set(re.findall(r'data-state="(\w+)"', red[1])) == {state for state in WellStatus if state.went_wrong}
@@ -116,6 +150,21 @@ def test_the_plate_as_it_is_drawn(client: Client) -> None:
     assert {cell["letter"] for cell in found["wells"]} == {"", "U", "K"}
 
 
+def test_a_hundred_percent_and_more_have_colours_of_their_own(tmp_path: Path) -> None:
+    wells, live = plates.screen_plate("P1", 2, 3, {"drug": 1.0}, noise=0.0)
+    plates.register(tmp_path, wells)
+    untreated = [entry.well for entry in wells if entry.treatment == plates.UNTREATED]
+    plates.score(
+        tmp_path, wells, {well: 1.5 * plates.FULL_UM3 if well not in untreated else live[well] for well in live}
+    )
+    with Catalog.read_only(tmp_path) as catalog:
+        cells = {cell["well"]: cell["viability"] for cell in plate_view(catalog, "P1", None)["wells"]}
+    colours = {figure: colour for figure, colour, _ in cells.values()}
+    assert set(colours) == {"100", "150"}
+    apart = [abs(int(colours["100"][n : n + 2], 16) - int(colours["150"][n : n + 2], 16)) for n in (1, 3, 5)]
+    assert max(apart) > 60
+
+
 def test_what_fell_far_behind_is_marked_in_the_view(data_dir: Path) -> None:
     with Catalog.read_only(data_dir) as catalog:
         view = plate_view(catalog, "P1", PlateViews().quality(catalog, "P1"))
@@ -128,8 +177,7 @@ def test_what_fell_far_behind_is_marked_in_the_view(data_dir: Path) -> None:
 def test_a_view_is_made_anew_where_something_changed(tmp_path: Path) -> None:
     wells, live = plates.screen_plate("P1", 2, 3, {"drug": 1.0})
     plates.register(tmp_path, wells)
-    now_s = [0.0]
-    views, well = PlateViews(lambda: now_s[0]), min(live)
+    views, well = PlateViews(lambda: 0.0), min(live)
     changes = [
         lambda: plates.set_state(tmp_path, "P1", well, StackState.ACQUIRING),
         lambda: plates.end_stack(tmp_path, "P1", well, StackEnd.SHORT, "spilt"),
@@ -142,8 +190,6 @@ def test_a_view_is_made_anew_where_something_changed(tmp_path: Path) -> None:
             assert views.of(catalog, "P1")[1] is seen[-1][1]
             change()
             seen.append(views.of(catalog, "P1"))
-        now_s[0] = 10.0
-        seen.append(views.of(catalog, "P1"))  # the plate was judged again
     assert len({tag for tag, _ in seen}) == len(seen)
     assert len({view for _, view in seen}) == len(seen)
 
@@ -312,7 +358,15 @@ def test_health(tmp_path: Path, client: Client) -> None:
 # -- who may see
 
 
-PRIVATE = ["/page/me", "/page/plate?plate=P1", "/page/well?plate=P1&well=A01", "/page/live", "/metrics"]
+PRIVATE = [
+    "/page/me",
+    "/page/plate?plate=P1",
+    "/page/curves?plate=P1",
+    "/page/results?plate=P1",
+    "/page/well?plate=P1&well=A01",
+    "/page/live",
+    "/metrics",
+]
 
 
 def test_nothing_of_the_plate_is_shown_without_a_token(data_dir: Path) -> None:

@@ -1,24 +1,33 @@
 """The page in a real browser: a plate runs, its heatmap fills, orders reach main, an alarm comes and goes."""
 
+import csv
+import io
 import json
 import os
 import re
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.daemon.pipeline import orders
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.protocols.errors import InstrumentError
+from spheroidd.protocols.results import Related, WellStatus
+from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 from tests.daemon.service.rig import Main
 from tests.daemon.web.rig import Client, asked
 from tests.daemon.web.test_page import fill_plate
+from tests.daemon.web.test_page_answers import beating
 from tests.faults.plate_runs import kill, start, write_config
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -272,3 +281,133 @@ def test_it_fits_a_laboratory_screen(page: "playwright.Page", served: tuple[Clie
         assert room is not None
         assert box["height"] <= room["height"] + 1
         assert box["width"] <= room["width"] + 1
+
+
+# -- the answer of the plate
+
+
+def violations(page: "playwright.Page") -> list[str]:
+    """What axe finds, one line a rule."""
+    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    browser: "playwright.Browser", served: tuple[Client, Main, Path], scheme: "playwright.ColorScheme"
+) -> None:
+    page = browser.new_page(viewport={"width": 1366, "height": 768}, reduced_motion="reduce", color_scheme=scheme)
+    try:
+        visit(page, served[0])
+        found = {"plate": violations(page)}
+        for view, there in (("curves", ".curve svg"), ("results", "#results td")):
+            page.click(f"#tab-{view}")
+            page.wait_for_selector(there)
+            found[view] = violations(page)
+        page.click("#tab-plate")
+        page.click("#well-B02")
+        page.wait_for_selector("#well-picture:not([hidden])")
+        page.click("#exclude")
+        found["well and question"] = violations(page)
+    finally:
+        page.close()
+    assert not any(found.values()), found
+
+
+def test_curves_fill_while_wells_finish(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    visit(page, client)
+    page.click("#tab-curves")
+    page.wait_for_selector(".curve .fit")
+    treated = page.locator(".curve circle.treated")
+    before = treated.count()
+    wells, live = plates.screen_plate("P1", 4, 6, {"drug": 1.0})
+    with Catalog.read_only(data_dir) as catalog:
+        (curve,) = curve_points(catalog, "P1")
+    to_come = max(WellId.parse(one.well) for one in curve.missing)
+    untreated = statistics.median(live[entry.well] for entry in wells if entry.treatment == plates.UNTREATED)
+    plates.score(data_dir, wells, {to_come: live[to_come]})
+    with Catalog.create_or_open(data_dir) as catalog, catalog.transaction():
+        related = Related(WellStatus.FINAL, None, 100 * live[to_come] / untreated)
+        catalog.update_related(StackKey("P1", to_come), plates.MODEL, related, "controls")
+    playwright.expect(treated).to_have_count(before + 1)
+    dot = page.locator(f'.curve circle[data-well="{to_come}"]')
+    dot.click()
+    playwright.expect(page.locator("#well-title")).to_contain_text(str(to_come))
+
+
+def test_the_table_is_sorted_filtered_and_saved(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    visit(page, client)
+    page.click("#tab-results")
+    page.get_by_role("button", name="Sort by Viability").click()
+    page.get_by_role("button", name="Sort by Viability").click()
+    with Catalog.read_only(data_dir) as catalog:
+        rows = [row.result for row in catalog.result_rows("P1")]
+    known = sorted((row.v_control for row in rows if row.v_control is not None), reverse=True)
+    place = 1 + texts(page, "#results th button").index("Viability, %")
+    shown = texts(page, f"#results tbody tr > :nth-child({place})")
+    assert shown == [f"{value:.1f}" for value in known] + ["—"] * (len(rows) - len(known))
+    page.fill("#filter", "UNTREATED final")
+    with page.expect_download() as saved:
+        page.click("#csv")
+    saved.value.save_as(data_dir / "saved.csv")
+    with (data_dir / "saved.csv").open(newline="", encoding="utf-8") as file:
+        told = list(csv.DictReader(file))
+    assert {row["role"] for row in told} == {"negative_control"}
+    assert [float(row["v_control_percent"]) for row in told] == sorted(
+        (float(row["v_control_percent"]) for row in told), reverse=True
+    )
+
+
+def test_an_exclusion_has_a_reason_and_is_undone(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    client, _, data_dir = served
+    with beating(data_dir):
+        visit(page, client)
+        page.click("#well-B02")
+        page.click("#exclude")
+        page.click("#ask-yes")
+        playwright.expect(page.locator("#ask-wrong")).to_have_text("A reason is needed")
+        page.fill("#ask-text", "a <b>bubble</b>")
+        page.click("#ask-yes")
+        cell = page.locator("#well-B02")
+        playwright.expect(cell).to_have_class(re.compile("excluded"))
+        playwright.expect(page.locator("#well-flags")).to_contain_text("Excluded: a <b>bubble</b> (local)")
+        page.get_by_role("button", name="Undo").click()
+        playwright.expect(cell).not_to_have_class(re.compile("excluded"))
+        playwright.expect(page.locator("#exclude")).to_be_visible()
+
+
+def test_a_wrong_token_is_told_so(page: "playwright.Page", tmp_path: Path) -> None:
+    fill_plate(tmp_path)
+    with asked(tmp_path, local_role="none") as (client, _, _):
+        page.goto(f"http://127.0.0.1:{client.port}/")
+        playwright.expect(page.locator("#ask-title")).to_have_text("A token is needed")
+        page.fill("#ask-text", "wrong")
+        page.click("#ask-yes")
+        playwright.expect(page.locator("#ask-title")).to_have_text("That token is not valid")
+
+
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(
+    page: "playwright.Page", served: tuple[Client, Main, Path]
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(page, served[0])
+    for view in ("curves", "results", "plate"):
+        page.click(f"#tab-{view}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+    page.locator("#well-B02").click()
+    playwright.expect(page.locator("#well-title")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_red_light_alone_leaves_the_screen(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
+    visit(page, served[0])
+    page.click("#well-B02")
+    page.wait_for_selector("#well-picture:not([hidden])")
+    page.select_option("#theme", "red")
+    seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+    assert seen[..., 0].max() > 200
+    assert seen[..., 1:].max() == 0
+    page.reload()
+    page.wait_for_selector('html[data-theme="red"]')
