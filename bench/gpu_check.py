@@ -23,10 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers.inferer import SlidingWindowInferer
-from monai.transforms.compose import Compose
-from monai.transforms.intensity.array import MedianSmooth, NormalizeIntensity, ScaleIntensityRangePercentiles
-from monai.transforms.spatial.array import Resize
 from scipy import ndimage
 from torch.nn import functional
 
@@ -198,6 +194,11 @@ class Check:
 
     def monai(self) -> dict[str, Any]:
         """MONAI's own steps with the same weights on the same device, each for itself."""
+        from monai.inferers.inferer import SlidingWindowInferer
+        from monai.transforms.compose import Compose
+        from monai.transforms.intensity.array import MedianSmooth, NormalizeIntensity, ScaleIntensityRangePercentiles
+        from monai.transforms.spatial.array import Resize
+
         network, _ = load_model(None)
         network = fold_batchnorm(network).to(self.device)
         own = self.raw.shape[1:]

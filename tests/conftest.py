@@ -1,6 +1,7 @@
 """How the whole suite is run: its threads, its order, and the one plate that many tests compare with."""
 
 import os
+import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +16,10 @@ from tests.places import REAL_DATA, ROOT
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
 # pools of threads beside them would only wait for each other, spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A daemon that a test starts finds its modules compiled by the one before; this process keeps what it was told.
+# A daemon that a test starts finds its modules compiled by the one before, and each worker finds the tests as pytest
+# rewrote them: that takes as long as importing them, with all that they import.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # No test may change what a person's own commands take for the last run.
 os.environ["SPHEROIDD_STATE"] = ""
 

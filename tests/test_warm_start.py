@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.plate_runs import spheroidd
@@ -50,3 +52,35 @@ def test_the_catalog_is_written_without_pandas(tmp_path: Path) -> None:
         "database_class(); assert 'sqlite_utils.db' in sys.modules; assert 'pandas' not in sys.modules; import pandas"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="spawned warm on Linux")
+def test_what_it_spawns_is_its_own_child_with_its_environment_and_its_rights(tmp_path: Path) -> None:
+    code = """
+import multiprocessing, os, signal
+from tests import warm_spawn
+from tests.test_warm_start import what_it_is
+warm_spawn.prepare()
+os.umask(0o027)
+os.environ["SPHEROIDD_DATA"] = "here"
+context = multiprocessing.get_context("spawn")
+ours, its = context.Pipe()
+child = context.Process(target=what_it_is, args=(its,))
+child.start()
+its.close()
+assert ours.recv() == (child.pid, os.getpid(), "spawn_main", 0o027, "here", signal.default_int_handler.__name__)
+os.kill(child.pid, signal.SIGKILL)
+child.join()
+assert child.exitcode == -signal.SIGKILL
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def what_it_is(link: Connection) -> None:
+    """In the child: report, and wait to be killed."""
+    handler = signal.getsignal(signal.SIGINT)
+    umask = os.umask(0)
+    link.send(
+        (os.getpid(), os.getppid(), psutil.Process().name(), umask, os.environ["SPHEROIDD_DATA"], handler.__name__)
+    )
+    signal.pause()

@@ -1,8 +1,9 @@
-"""Processes of spheroidd that begin with their modules loaded: half of a short run's processor time was imports.
+"""Processes of spheroidd that begin with their modules loaded: two thirds of a short run's processor time was imports.
 
-A nursery, one for each process of pytest, has imported what `spheroidd` needs and forks a process for every start: a
-process like any other, with its own pid, that may be killed, stopped and looked at, and runs the command line to its
-interpreter's end. Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
+A nursery, one for each process of pytest, has imported what `spheroidd` needs, has run its kernels once, and forks a
+process for every start: a process like any other, with its own pid, that may be killed, stopped and looked at, and runs
+the command line to its interpreter's end. What such a process spawns is forked too (`tests/warm_spawn.py`).
+Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
 """
 
 import atexit
@@ -23,6 +24,7 @@ from typing import IO, Any
 import psutil
 
 from spheroidd.daemon.catalog import statements
+from tests import warm_spawn
 
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 _NURSERY = "from tests.warm_start import born; born({fd}); from spheroidd.daemon.cli import main; main()"
@@ -153,6 +155,7 @@ def born(fd: int) -> None:
     for name in _LOADED:
         importlib.import_module(name)
     statements.database_class()
+    _run_kernels()
     if (n := psutil.Process().num_threads()) != 1:
         raise RuntimeError(f"the imports have started {n - 1} threads: this process cannot be forked")
     orders = socket.socket(fileno=fd)
@@ -183,6 +186,20 @@ def born(fd: int) -> None:
                 os.close(file)
 
 
+def _run_kernels() -> None:
+    """Loading a compiled kernel takes as long as computing a small stack with it."""
+    from spheroidd.daemon.scoring.score_stack import warm_up
+    from spheroidd.daemon.system.clock import SystemClock
+    from spheroidd.inference.segmentation.choice import open_segmenter
+    from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+
+    warm_up(open_segmenter("threshold", "cpu", 1))
+    settings = EmulatorSettings(preset="unit", pace="fast", compounds=1, doses=1)
+    source = EmulatorSource(settings, None, "P1", SystemClock())
+    plan = source.plans()[0]
+    next(source.frames(plan, {next(plan.indices())}))
+
+
 def _report(running: dict[int, socket.socket]) -> None:
     """Tell who waits for them of processes that have ended."""
     while running:
@@ -208,3 +225,4 @@ def _become(order: dict[str, Any], files: list[int]) -> None:
     sys.argv = ["-c", *order["arguments"]]
     with socket.socket(fileno=files[0]) as teller:  # only now: who knows the pid may take all of this for done
         teller.sendall(str(os.getpid()).encode())
+    warm_spawn.prepare()

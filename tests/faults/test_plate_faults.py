@@ -16,6 +16,7 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from tests.faults.disks import NoDiskError, small_disk
 from tests.faults.plate_runs import Ledger, kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
+from tests.warm_spawn import is_spawned
 
 SLOW = {"pace": "real", "slice_period_s": 0.05}
 
@@ -36,7 +37,7 @@ def workers(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked, or just had
-            if "spawn_main" in " ".join(child.cmdline()):
+            if is_spawned(child):
                 found.append(child)
     return found
 

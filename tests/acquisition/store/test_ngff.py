@@ -5,7 +5,6 @@ import json
 import shutil
 
 import numpy as np
-import ome_zarr_io
 import pytest
 import yaozarrs
 from jsonschema import Draft202012Validator
@@ -46,6 +45,8 @@ def plate(tmp_path_factory):
 
 def check(path):
     """Both validators; the second returns its verdict instead of raising."""
+    import ome_zarr_io  # a second, with dask and pandas
+
     yaozarrs.validate_zarr_store(str(path))
     report = ome_zarr_io.validate(path, strict=True)
     assert report.is_valid, str(report)
@@ -72,7 +73,7 @@ def test_plate_is_valid_from_the_first_open_on(tmp_path):
 
 
 def test_scales_and_channels_are_said_in_physical_terms(plate):
-    report = ome_zarr_io.validate(plate / "A/01/0")
+    report = check(plate / "A/01/0")
     assert [axis["name"] for axis in report.axes] == ["c", "z", "y", "x"]
     assert [level.scale for level in report.levels] == [[1, 0.5, 0.125 * 2**n, 0.125 * 2**n] for n in range(3)]
     assert [level.shape for level in report.levels] == [(2, 9, 300, 517), (2, 9, 150, 259), (2, 9, 75, 130)]

@@ -10,6 +10,7 @@ import torch
 from spheroidd.daemon.scoring.device_pool import named_devices
 from spheroidd.protocols.errors import ModelError
 from tests.faults.plate_runs import kill, ledger, run, start, write_config
+from tests.warm_spawn import is_spawned
 
 SOURCE = {"doses": 2}
 
@@ -17,7 +18,7 @@ SOURCE = {"doses": 2}
 def workers_of(pid: int) -> list[psutil.Process]:
     """The processes that score: those of the daemon's that run niced."""
     found = psutil.Process(pid).children(recursive=True)
-    return [one for one in found if one.is_running() and "spawn_main" in " ".join(one.cmdline()) and one.nice() > 0]
+    return [one for one in found if one.is_running() and is_spawned(one) and one.nice() > 0]
 
 
 def test_devices_are_named_by_their_numbers() -> None:

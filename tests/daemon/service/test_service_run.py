@@ -194,7 +194,8 @@ def test_pushed_slices_survive_a_kill_and_the_rest_follows(tmp_path: Path) -> No
                 Instrument(client, well, n_z=n_z).push()
         second = Instrument(client, "A01")
         second.push()
-        assert len(second.missing) == N_Z * 2 - len(kept)
+        # One may be durable whose row was not written yet: that is taken up, and not asked for again.
+        assert not {("A01", 0, *index) for index in second.missing} & kept.keys()
         assert set(second.acknowledged) == set(second.missing)
         assert second.end is not None
         assert (second.end.status, second.end.n_acknowledged) == ("stored", N_Z * 2)
