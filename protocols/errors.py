@@ -14,7 +14,7 @@ SpheroiddError
 Every message says what happened, where, and what to do.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class SpheroiddError(Exception):
@@ -71,14 +71,27 @@ class StorageError(SpheroiddError):
 
     exit_code = 4
 
+    def of_the_end(self) -> Self:
+        """The same where it ended the daemon, which goes on by itself no more.
+
+        >>> print(NoRoomError("the disk is full", where="/data", do=f"free some space; {GOES_ON}").of_the_end())
+        /data: the disk is full, so the daemon ended; free some space; then start it again: it goes on where it stopped
+        """
+        if self.what.endswith(_ENDED):
+            return self
+        do = "; ".join(part for part in (self.do.removesuffix(GOES_ON).rstrip("; "), _AGAIN) if part)
+        return type(self)(self.what + _ENDED, where=self.where, do=do)
+
 
 class NoRoomError(StorageError):
     """The disk is full. The one failure of a disk that a person mends while the run waits."""
 
 
+GOES_ON = "the run goes on by itself"
+_ENDED, _AGAIN = ", so the daemon ended", "then start it again: it goes on where it stopped"
 QUOTA_WORDS = (
     "the quota of the disk is used up",
-    "free some of what this account keeps there, or have its quota raised; the run goes on by itself",
+    f"free some of what this account keeps there, or have its quota raised; {GOES_ON}",
 )
 
 

@@ -1,6 +1,7 @@
 """The tables of a plate map's file: a list of wells, or a grid for each variable, as records of cells by column."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _by_name(
             faults.append(ConfigError(f"a column stands twice: {twice}", where=where, do="keep each column once"))
         found[name] = (exact or places)[0]
     labels = [title for x, title in enumerate(titles) if title and x in columns and not columns[x].name]
-    if twice_label := next((label for label in labels if labels.count(label) > 1), None):
+    if twice_label := next((label for label, n in Counter(labels).items() if n > 1), None):
         faults.append(ConfigError(f"a column stands twice: {twice_label!r}", where=where, do="keep each column once"))
     return found
 

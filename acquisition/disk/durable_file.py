@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spheroidd.acquisition.disk.disk_priority import RightOfWay
 from spheroidd.protocols.durable import PARTIAL, replace_path, sync_data, sync_directory, sync_file
-from spheroidd.protocols.errors import QUOTA_WORDS, NoRoomError, StorageError
+from spheroidd.protocols.errors import GOES_ON, QUOTA_WORDS, NoRoomError, StorageError
 
 UNCACHED_BYTES = 1 << 16  # what is smaller is read again too soon to be worth it
 PIECE_BYTES = 1 << 19  # what is given to the disk at a time where slices go first: a few milliseconds of its time
@@ -26,7 +26,7 @@ def storage_errors(where: Path | str) -> Iterator[None]:
         if error.errno == errno.EDQUOT:
             raise NoRoomError(QUOTA_WORDS[0], where=place, do=QUOTA_WORDS[1]) from error
         if error.errno in (errno.ENOSPC, errno.EFBIG):
-            do = "free some space; the run goes on where it stopped"
+            do = f"free some space; {GOES_ON}"
             raise NoRoomError("the disk is full", where=place, do=do) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             what, do = "no right to write", "give the account that runs this write access"

@@ -14,13 +14,15 @@ from spheroidd.protocols.errors import StackError
 MAX_PLANES = 200_000  # 4 GiB of planes of 128 x 84 pixels; no stack comes near
 MAX_TAGS = 1000  # of one plane; Micro-Manager writes 20
 _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_SIGNS = (b"II", b"MM", b"EP")
 DO_AGAIN = "copy it again, or record the well again"
 
 
 def check_offsets(path: Path) -> None:
-    """Raise StackError where the list of planes turns back on itself, has too many, or its tags lie beyond the end.
+    """Raise StackError where the list of planes turns back on itself, breaks off after some, or has too many, or where
+    tags lie beyond the end: tifffile goes round some of them for ever.
 
-    A file that is no TIFF, or whose list breaks off, is left to the reader that says so.
+    A file that is no TIFF, or has not even a first plane, is left to the reader that says so.
     """
     n_bytes = check_regular(path)
     with path.open("rb") as file:
@@ -31,6 +33,8 @@ def _follow(file: BinaryIO, n_bytes: int, path: Path) -> None:
     head = file.read(16)
     form = _form(head)
     if form is None:
+        if head[:2] in _SIGNS and len(head) == 16:  # raw formats of cameras, which tifffile follows all the same
+            raise _damaged(path, f"not a whole TIFF: its version is {head[2:4].hex()}, not 42 or 43")
         return
     order, big = form
     offset = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
@@ -43,6 +47,8 @@ def _follow(file: BinaryIO, n_bytes: int, path: Path) -> None:
             raise _damaged(path, f"the list of its planes has more than {MAX_PLANES}")
         seen[offset] = len(seen) + 1
         plane = _plane(file, offset, order, big=big)
+        if plane is None and len(seen) > 1:
+            raise _damaged(path, f"the list of its planes breaks off after {len(seen) - 1}")
         if plane is None:
             return
         tags, offset = plane

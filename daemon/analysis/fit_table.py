@@ -11,6 +11,7 @@ import difflib
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,7 @@ def _decoded(raw: bytes, where: str) -> str:
 
 def _parsed(text: str, path: Path) -> FitTable:
     first = next(line for line in text.splitlines() if line.strip())
-    delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign))))
+    delimiter = max(DELIMITERS, key=lambda sign: _n_columns(first, sign))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[int] = []
     cells: list[tuple[str, ...]] = []
@@ -234,6 +235,13 @@ def _parsed(text: str, path: Path) -> FitTable:
     return FitTable(path, header, tuple(body), tuple(lines[1:]), delimiter)
 
 
+def _n_columns(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error:  # a field that is longer than any name
+        return 0
+
+
 def _squared(header: tuple[str, ...], body: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """One cell more in every row than in the header: a delimiter at the lines' ends, or R's row names."""
     if not body or any(len(row) != len(header) + 1 for row in body):
@@ -253,8 +261,8 @@ _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 def _check_header(header: tuple[str, ...], path: Path) -> None:
     if all(_NUMBER.fullmatch(name.replace(",", ".")) for name in header):
         raise ConfigError("the first line is numbers", where=str(path), do="write the columns' names above them")
-    named = [name for name in header if name]
-    twice = next((name for name in named if named.count(name) > 1), None)
+    times = Counter(name for name in header if name)
+    twice = next((name for name, n in times.items() if n > 1), None)
     if twice is not None:
         raise ConfigError(f"column {twice!r} stands twice", where=str(path), do="give every column its own name")
 

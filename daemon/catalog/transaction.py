@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spheroidd.protocols.durable import PARTIAL, sync_data
-from spheroidd.protocols.errors import QUOTA_WORDS, NoRoomError, RowRefusedError, StorageError
+from spheroidd.protocols.errors import GOES_ON, QUOTA_WORDS, NoRoomError, RowRefusedError, StorageError
 
 
 @contextmanager
@@ -107,9 +107,9 @@ _REFUSED_WRITES = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRU
 _SAID = {
     errno.EMFILE: (
         "too many files are open",
-        "let this account open more of them (ulimit -n); the run goes on by itself",
+        f"let this account open more of them (ulimit -n); {GOES_ON}",
     ),
-    errno.ENFILE: ("too many files are open on this computer", "close other programs; the run goes on by itself"),
+    errno.ENFILE: ("too many files are open on this computer", f"close other programs; {GOES_ON}"),
     errno.EACCES: ("the right to it is missing", "give the account that runs this its rights back"),
     errno.EPERM: ("the right to it is missing", "give the account that runs this its rights back"),
     errno.EROFS: ("its disk can only be read", "mount it to be written; see the system's log for why it is not"),
@@ -117,7 +117,7 @@ _SAID = {
 _THE_ROW = (sqlite3.IntegrityError, sqlite3.DataError)
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _WORDS = {
-    "SQLITE_FULL": ("the disk is full: nothing was acknowledged", "free some space; the run goes on by itself"),
+    "SQLITE_FULL": ("the disk is full: nothing was acknowledged", f"free some space; {GOES_ON}"),
     "SQLITE_BUSY": ("another process holds the catalog", "close what has it open (a database browser, a backup)"),
     "SQLITE_LOCKED": ("another process holds the catalog", "close what has it open (a database browser, a backup)"),
     "SQLITE_IOERR": ("the disk fails", "check the disk and its cable; see `spheroidd doctor`"),

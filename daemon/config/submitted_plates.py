@@ -105,4 +105,25 @@ class SubmittedPlates:
             do = "send the map's own text as plate_map_csv (`spheroidd submit --map FILE`)"
             raise ConfigError("plate.map names a file of the daemon's computer", where="submitted plate", do=do)
         table["data"] = {"dir": str(self._data_dir)}
-        return build_config(table, base=folder, where="submitted plate", text=text)
+        config = build_config(table, base=folder, where="submitted plate", text=text)
+        self._check_folder(config)
+        return config
+
+    def _check_folder(self, config: Config) -> None:
+        """A source that looks through a folder may not look through the whole computer, nor at what the daemon keeps:
+        there it would meet other plates' images, and its own.
+        """
+        watched = getattr(config.source, "folder", None)
+        if not isinstance(watched, Path):
+            return
+        folder, own = watched.resolve(), self._data_dir.resolve()
+        what = None
+        if folder == Path(folder.anchor):
+            what = "is a whole disk"
+        elif folder == own or own in folder.parents:
+            what = "lies in the data directory"
+        elif folder in own.parents:
+            what = "holds the data directory"
+        if what is not None:
+            do = "give the full path of the folder that the microscope writes this plate to, and nothing above it"
+            raise ConfigError(f"source.folder = {str(watched)!r} {what}", where="submitted plate", do=do)

@@ -35,6 +35,7 @@ from spheroidd.daemon.config.model import (
     inference_with,
     open_source,
 )
+from spheroidd.daemon.launch.open_catalog import open_catalog
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
@@ -56,7 +57,7 @@ from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
 from spheroidd.daemon.system.stop_signals import interrupt, stopped_by_signals
 from spheroidd.inference.segmentation.choice import model_digest
 from spheroidd.inference.segmentation.precision import named_precision
-from spheroidd.protocols.errors import ConfigError, NoRoomError
+from spheroidd.protocols.errors import GOES_ON, ConfigError, NoRoomError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import FocusRecalling, StackSource
@@ -87,8 +88,8 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         readable_by(config.data.readable_by),
         stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
-        Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
+        open_catalog(data_dir) as catalog,
         swept(data_dir),
         RunMonitor(data_dir, catalog, config.alarms, config.verification) as monitor,
         _serving(data_dir, catalog, config.service, monitor, console) as service,
@@ -249,8 +250,8 @@ def score_plate(
         readable_by(_readers(data_dir)),
         stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
-        Catalog.create_or_open(data_dir) as catalog,
         logging_to(data_dir),
+        open_catalog(data_dir) as catalog,
         swept(data_dir),
         RunMonitor(data_dir, catalog, AlarmsConfig()) as monitor,
     ):
@@ -349,7 +350,7 @@ def _check_room(data_dir: Path, min_free_gb: float) -> None:
         free_gb, data_dir = min((psutil.disk_usage(str(folder)).free / 1e9, folder) for folder in folders)
     if free_gb < min_free_gb:
         what = f"{free_gb:.2f} GB are free, and no slice is taken below {min_free_gb:g} GB"
-        raise NoRoomError(what, where=str(data_dir), do="make room; the run goes on by itself")
+        raise NoRoomError(what, where=str(data_dir), do=f"make room; {GOES_ON}")
 
 
 def _verdict(catalog: Catalog, plate: str, data_dir: Path, console: Console) -> int:

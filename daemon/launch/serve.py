@@ -12,6 +12,7 @@ from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.config.verification_settings import VerificationConfig
+from spheroidd.daemon.launch.open_catalog import open_catalog
 from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
@@ -54,10 +55,10 @@ def serve(
         readable_by(readers),
         stopped_by_signals(interrupt, console.print),
         acquire_lock(data_dir),
-        Catalog.create_or_open(data_dir) as catalog,
+        logging_to(data_dir),
+        open_catalog(data_dir) as catalog,
         contextlib.ExitStack() as open_things,
     ):
-        open_things.enter_context(logging_to(data_dir))
         open_things.enter_context(swept(data_dir))
         watched = alarms or AlarmsConfig(), verification or VerificationConfig()
         monitor = open_things.enter_context(RunMonitor(data_dir, catalog, *watched))
@@ -89,6 +90,7 @@ class Waiting:
         self._plans = SubmittedPlates(data_dir)
         self._started_s = time.time()
         self._stopping = False
+        self._ended: SpheroiddError | None = None
 
     def stop(self) -> None:
         """End after what is under way; the run itself is stopped by its own handler."""
@@ -123,9 +125,10 @@ class Waiting:
                 ticket.answer(error)
                 return
             self._console.print(f"{type(error).__name__}: {error}", highlight=False)
-            self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
             if isinstance(error, DaemonError):  # not only this plate ended
+                self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
                 raise
+            self._ended = error  # the next heartbeat writes it down: a full disk may refuse it now
 
     def _start(self, order: StartPlate, ticket: Ticket) -> None:
         config = self._plans.load(order.plate)
@@ -171,9 +174,12 @@ class Waiting:
             with self._catalog.transaction():
                 say_state(self._catalog, state, self._started_s)
                 self._monitor.record(acquiring=False)
+                if self._ended is not None:
+                    self._catalog.raise_fault(FaultCode.PLATE_ENDED, self._ended)
         except StorageError as error:
             if not may_pass(error):
                 raise
             self._monitor.catalog_unwritable(error, state_of(error))
         else:
+            self._ended = None
             self._monitor.after_heartbeat(state)

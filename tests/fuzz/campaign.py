@@ -18,16 +18,22 @@ SLOW_S = 3.0  # of the processor: no input of some kilobytes is worth more
 
 @dataclass(slots=True)
 class Found:
-    """What became of the inputs. `escapes` holds by place the words and the input of the first one."""
+    """What became of the inputs. `escapes` holds by place the words, `inputs` the bytes of the first one there."""
 
     executions: int = 0
     refused: int = 0
     read: int = 0
-    escapes: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    escapes: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, bytes] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Cells of the table."""
-        return f"{self.executions} | {self.refused} | {self.read} | {len(self.escapes)}"
+        return f"{self.executions:,} | {self.refused:,} | {self.read:,} | {len(self.escapes)}"
+
+    def escaped(self, place: str, words: str, content: bytes) -> None:
+        """Keep it, where it is the first one of that place."""
+        if place not in self.escapes:
+            self.escapes[place], self.inputs[place] = words, content
 
 
 def fuzz(
@@ -37,10 +43,11 @@ def fuzz(
     executions: int,
     seconds: float,
     alive: Callable[[], object] = lambda: None,
+    found: Found | None = None,
 ) -> Found:
-    """Mutations of the good inputs, and mutations of what was read though it was one already."""
+    """Mutations of the good inputs, and mutations of what was read though it was one already; counted in `found`."""
     seeds, take = parser.set_up(folder)
-    pool, found = list(seeds), Found()
+    pool, found = list(seeds), found or Found()
     if not seeds:
         return found
     until_s = time.monotonic() + seconds
@@ -66,11 +73,11 @@ def _execute(take: Callable[[bytes], object], content: bytes, found: Found) -> b
         found.refused += 1
         read = False
     except Exception as error:
-        found.escapes.setdefault(_place(error), (f"{type(error).__name__}: {str(error)[:120]}", content))
+        found.escaped(_place(error), f"{type(error).__name__}: {str(error)[:120]}", content)
         read = False
     spent_s = time.process_time() - began_s
     if spent_s > SLOW_S:
-        found.escapes.setdefault("slow", (f"{spent_s:.1f} s", content))
+        found.escaped("slow", f"{spent_s:.1f} s", content)
     return read
 
 

@@ -1,5 +1,6 @@
 """A little of `make fuzz`: each parser reads what is good, and a few hundred bad inputs end in an error of our own."""
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spheroidd.protocols.errors import SpheroiddError
+from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import Found, _execute, fuzz
 from tests.fuzz.mutations import mutated
 from tests.fuzz.parsers import PARSERS, Parser
@@ -61,4 +63,19 @@ def test_what_escapes_is_kept_with_its_place() -> None:
     for content in (b"good", b"refused", b"deep", b"deep"):
         _execute(take, content, found)
     assert (found.executions, found.read, found.refused) == (4, 1, 1)
-    assert list(found.escapes.values()) == [("RecursionError: too deep", b"deep")]
+    assert list(found.escapes.values()) == ["RecursionError: too deep"]
+    assert list(found.inputs.values()) == [b"deep"]
+
+
+def test_a_campaign_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, page = tmp_path / "state.json", tmp_path / "page.md"
+    try:
+        for wanted in ("40", "90"):
+            options = ("--only", "labware", "--executions", wanted, "--state", str(state), "--out", str(page))
+            monkeypatch.setattr("sys.argv", ["fuzz", *options, "--keep", str(tmp_path / "escapes")])
+            assert main() == 0
+    finally:
+        logging.disable(logging.NOTSET)
+    assert json.loads(state.read_text())["labware"]["executions"] == 90
+    assert "90 executions" in page.read_text()
+    assert "| labware | 90 |" in page.read_text()

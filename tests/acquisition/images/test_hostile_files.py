@@ -49,7 +49,10 @@ LOOPS = {
     "to itself": tiff(ifd(GREY, FIRST)),
     "among empty ones": tiff(ifd(GREY, FIRST + SIZE), ifd([], 16)),
     "of the second": tiff(ifd(GREY, FIRST + SIZE), ifd(GREY, FIRST + SIZE)),
+    "to 65535 tags": tiff(ifd(GREY, FIRST + SIZE), b"\xff" * 64),  # tifffile takes the first one again and again
+    "to nothing": tiff(ifd(GREY, FIRST + SIZE)),
 }
+VERSIONS = {name: b"II" + struct.pack("<H", n) for name, n in (("DNG", 0x4352), ("Panasonic", 0x55), ("ORF", 0x4F52))}
 LIES = {
     "strips without end": tiff(ifd([*GREY[:5], (273, 4, 2**31, 8), *GREY[6:]])),
     "a description beyond the end": tiff(ifd([*GREY[:5], (270, 2, 2**32 - 1, 8), *GREY[5:]])),
@@ -77,6 +80,13 @@ def test_a_tiff_that_lies_is_refused(tmp_path, read, content):
 def test_a_list_of_planes_that_turns_back_says_from_where_to_where(tmp_path):
     (tmp_path / "a.tif").write_bytes(LOOPS["to the first"])
     with pytest.raises(StackError, match="the list of its planes leads from plane 2 back to plane 1"):
+        open_file(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("head", VERSIONS.values(), ids=VERSIONS)
+def test_what_only_resembles_a_tiff_is_not_followed(tmp_path, head):
+    (tmp_path / "a.tif").write_bytes(head + LOOPS["to itself"][4:])
+    with pytest.raises(StackError, match=r"not a whole TIFF: its version is [0-9a-f]{4}, not 42 or 43"):
         open_file(tmp_path / "a.tif")
 
 

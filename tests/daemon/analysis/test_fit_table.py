@@ -397,3 +397,20 @@ def test_a_response_that_goes_the_other_way_is_told_and_has_no_ic50(tmp_path, sh
     (answer,) = fitted(path, "--dose", "dose_um", "--response", "v", *scale, *option)
     assert (answer["status"], answer["ic50_rel"], answer["ic50_abs"]) == ("inactive", None, None)
     assert "with the dose; fit it" in answer["reason"]
+
+
+def test_a_header_of_fifty_thousand_columns_is_judged_at_once(tmp_path):
+    names = [f"c{i}" for i in range(50_000)]
+    table = tmp_path / "wide.csv"
+    table.write_text(";".join(names) + "\n" + ";".join("1" * 50_000) + "\n")
+    assert read_fit_table(table).columns == tuple(names)
+    table.write_text(";".join([*names, "c7"]) + "\n" + ";".join("1" * 50_001) + "\n")
+    with pytest.raises(ConfigError, match="'c7' stands twice"):
+        read_fit_table(table)
+
+
+def test_a_line_that_is_longer_than_any_table_is_refused(tmp_path):
+    table = tmp_path / "minified.csv"
+    table.write_text('{"a": "' + "x" * 200_000 + '"}\n')
+    with pytest.raises(ConfigError, match=r"not a table: field larger than field limit"):
+        read_fit_table(table)

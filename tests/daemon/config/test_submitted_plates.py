@@ -1,0 +1,65 @@
+"""What a plate that was handed in may make the daemon read."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from spheroidd.daemon.config.submitted_plates import SubmittedPlates
+from spheroidd.protocols.errors import ConfigError
+
+MAP = "well,role,compound,dose_um,patient\nA01,sample,C,1,P\n"
+WATCHING = '[plate]\nname = "w"\n[source]\nkind = "{kind}"\nfolder = {folder!r}\nn_z = 2\npixel_um = 1\nz_step_um = 1\n'
+
+
+def config(folder: Path, kind: str = "watch") -> str:
+    return WATCHING.format(kind=kind, folder=str(folder))
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "lab" / "data"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["watch", "matrix-screener"])
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("/", "is a whole disk"),
+        ("/etc/..", "is a whole disk"),
+        ("{lab}", "holds the data directory"),
+        ("{lab}/other/..", "holds the data directory"),
+        ("{lab}/data", "lies in the data directory"),
+        ("{lab}/data/P1.ome.zarr", "lies in the data directory"),
+        ("here", "lies in the data directory"),  # relative: to where the daemon keeps the plate
+    ],
+)
+def test_no_submitted_plate_watches_a_whole_disk_or_the_daemons_own_data(
+    data_dir: Path, kind: str, folder: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        SubmittedPlates(data_dir).submit(config(Path(folder.format(lab=data_dir.parent)), kind), MAP)
+    assert "source.folder" in caught.value.what
+    assert "full path" in caught.value.do
+    assert SubmittedPlates(data_dir).names() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_is_followed_before_it_is_judged(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "looks-harmless").symlink_to(data_dir.parent)
+    with pytest.raises(ConfigError, match="holds the data directory"):
+        SubmittedPlates(data_dir).submit(config(tmp_path / "looks-harmless"), MAP)
+
+
+def test_a_folder_of_the_microscope_is_watched(data_dir: Path, tmp_path: Path) -> None:
+    assert SubmittedPlates(data_dir).submit(config(tmp_path / "microscope"), MAP).plate_name == "w"
+
+
+def test_a_plate_that_was_kept_before_is_judged_when_it_is_started(data_dir: Path, tmp_path: Path) -> None:
+    plates = SubmittedPlates(data_dir)
+    plates.submit(config(tmp_path / "microscope"), MAP)
+    (data_dir / "plans" / "w" / "plate.toml").write_text(config(data_dir), encoding="utf-8")
+    with pytest.raises(ConfigError, match="lies in the data directory"):
+        plates.load("w")
