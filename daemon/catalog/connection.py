@@ -17,11 +17,12 @@ BLANK_BYTES = 1 << 16  # a file of zeros no longer than this was begun and never
 
 
 class WritingConnection(sqlite3.Connection):
-    """One that remembers which tables were written by name; see `statements`."""
+    """One that remembers which tables were written by name, and their primary keys; see `statements`."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.tables: dict[str, Any] = {}
+        self.keys: dict[str, list[str]] = {}
 
 
 def open_to_write(data_dir: Path, now: Callable[[], float], busy_s: float) -> tuple[sqlite3.Connection, Path]:

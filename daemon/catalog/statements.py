@@ -33,7 +33,14 @@ def upsert(connection: sqlite3.Connection, table: str, rows: Sequence[Values], k
 
 def update(connection: sqlite3.Connection, table: str, key: Sequence[object], values: Values) -> None:
     """Give the row with this primary key, its values in the key's order, other values."""
-    _table(connection, table).update(tuple(key), dict(values))
+    written = _table(connection, table)
+    to, where = (
+        ", ".join(f'"{name}" = ?' for name in values),
+        " AND ".join(f'"{name}" = ?' for name in _keys(connection, written)),
+    )
+    changed = written.db.execute(f'UPDATE "{table}" SET {to} WHERE {where}', [*values.values(), *key]).rowcount
+    if changed != 1:
+        raise sqlite3.IntegrityError(f"{table} has {changed} rows with the key {tuple(key)}")
 
 
 def load() -> None:
@@ -55,6 +62,14 @@ def _table(connection: sqlite3.Connection, name: str) -> "Table":
         known[name] = database(connection, execute_plugins=False).table(name)
     table: Table = known[name]
     return table
+
+
+def _keys(connection: sqlite3.Connection, table: "Table") -> list[str]:
+    known = getattr(connection, "keys", {})  # sqlite-utils looks them up anew for every row
+    if table.name not in known:
+        known[table.name] = table.pks
+    keys: list[str] = known[table.name]
+    return keys
 
 
 @cache

@@ -16,7 +16,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey
 
 REST = 20.0  # times as long as a sweep took: main has its hands free for 95 % of the time
-LONGEST_REST_S = 30.0  # a person who watches sees rows that are no older than that
+LONGEST_REST_S = 60.0  # a person who watches sees rows that are no older than that
 
 
 class Sweeps:

@@ -145,7 +145,8 @@ def forward(
 
 
 def _hidden(weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.pad(given, ((0, 0), (0, 0), (KERNEL // 2, KERNEL // 2)))
+    padded = np.zeros((*given.shape[:2], given.shape[2] + 2 * (KERNEL // 2)), given.dtype)  # np.pad takes half a row
+    padded[..., KERNEL // 2 : -(KERNEL // 2)] = given
     windows = np.lib.stride_tricks.sliding_window_view(padded, KERNEL, axis=2)
     found = np.einsum("ncbk,fck->nfb", windows, weights["conv.weight"]) + weights["conv.bias"][:, np.newaxis]
     pooled = np.maximum(found, 0).reshape(len(given), FEATURES, -1, POOL).mean(3).reshape(len(given), -1)
