@@ -19,9 +19,11 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.scoring.exclusions import exclude_well, excluded_wells, include_well, record_decision
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
+from spheroidd.daemon.service.client import DaemonClient
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.inference.viability.related_viability import NO_CONTROL_INCLUDED
+from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Normalisation, WellStatus
@@ -288,10 +290,13 @@ def test_beside_a_running_daemon_it_is_taken_up_at_once_and_its_slices_are_all_k
     try:
         roles = wait_for(config, process, 3)
         control = next(well for well, role in roles.items() if role is WellRole.NEGATIVE_CONTROL)
-        done = spheroidd("exclude", str(data), "--well", control, "--reason", "a bubble", "--who", "ann")
-        assert done.returncode == 0, done.stderr
-        still_running = process.poll() is None
-        assert "up to date" in done.stdout
+        with DaemonClient.of(data) as client:  # the plate would be over before a command starts on a busy machine
+            client.call(client.stub.PausePlate, wire.PausePlateRequest())
+            done = spheroidd("exclude", str(data), "--well", control, "--reason", "a bubble", "--who", "ann")
+            assert done.returncode == 0, done.stderr
+            still_running = process.poll() is None
+            assert "up to date" in done.stdout
+            client.call(client.stub.ResumePlate, wire.ResumePlateRequest())
         assert process.wait(180) == 0, config.with_suffix(".log").read_text()
     finally:
         kill(process)
