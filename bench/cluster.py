@@ -246,7 +246,7 @@ def with_ray(lose_a_node: bool) -> tuple[float, float, int]:
                 if lose_a_node and nodes and len(left) < STACKS * 0.7:
                     cluster.remove_node(nodes.pop(), allow_graceful=False)
                     lose_a_node = False
-                while left and len(running) < len(ready):
+                while left and len(running) < len(ready) + pool.ahead:
                     key = left.pop()
                     running.add(key)
                     attempts += 1

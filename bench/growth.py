@@ -81,6 +81,7 @@ class _AtOnce:
     """A worker that has its answer ready: what is measured is main."""
 
     follows_growing = True
+    ahead = 0
 
     def __init__(self) -> None:
         self.jobs: list[ScoreJob] = []

@@ -38,6 +38,7 @@ class DevicePool:
     """A ScoringPool of one `Worker` for each device; `emit` is called from their threads."""
 
     follows_growing = True
+    ahead = 0
 
     def __init__(self, settings: WorkerSettings, devices: Sequence[str], emit: Callable[[WorkerEvent], None]) -> None:
         self._emit = emit

@@ -1,8 +1,9 @@
 """What main asks of a worker, and what it gets back: data that crosses between processes, and between computers."""
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from spheroidd.acquisition.store.labels import FinishedLabel
 from spheroidd.daemon.catalog.rows import StackState
@@ -88,6 +89,15 @@ class StoredLedger:
     slices: Mapping[SliceIndex, int]
     announced: tuple[tuple[int, Block], ...]
 
+    def __reduce__(self) -> tuple[Callable[..., "StoredLedger"], tuple[Any, ...]]:
+        """Two columns of numbers for each channel: 6,000 names of raw frames would take 5 ms to write and 2 to read."""
+        columns: dict[str, tuple[array[int], array[int]]] = {}
+        for index, crc in self.slices.items():
+            planes, crcs = columns.setdefault(index.channel, (array("I"), array("I")))
+            planes.append(self.stack.plane_of(index))
+            crcs.append(crc)
+        return _unpacked, (self.stack, columns, self.announced)
+
     @classmethod
     def of(cls, ledger: StackLedger, key: StackKey) -> "StoredLedger":
         """The stack's lines, copied."""
@@ -108,3 +118,15 @@ class StoredLedger:
     def blocks(self, key: StackKey, after: int = 0) -> list[tuple[int, Block]]:
         """See StackLedger."""
         return [(cursor, block) for cursor, block in self.announced if cursor > after]
+
+
+def _unpacked(
+    stack: StackPlan, columns: Mapping[str, "tuple[array[int], array[int]]"], announced: tuple[tuple[int, Block], ...]
+) -> StoredLedger:
+    """The inverse of `StoredLedger.__reduce__`."""
+    slices = {
+        stack.index_at(channel, plane): crc
+        for channel, (planes, crcs) in columns.items()
+        for plane, crc in zip(planes, crcs, strict=True)
+    }
+    return StoredLedger(stack, slices, announced)

@@ -80,11 +80,18 @@ class ScoringPool(Protocol):
     def follows_growing(self) -> bool:
         """Whether a stack can be scored while its slices still arrive."""
 
+    @property
+    def ahead(self) -> int:
+        """How many jobs it takes beyond one for each ready worker: a worker need not wait for main to give it more."""
+
     def start(self) -> None:
         """Start the workers; one WorkerReady follows for each."""
 
     def submit(self, job: ScoreJob) -> None:
-        """Hand over a job; the caller gives out no more of them than there are ready workers. Called by main only."""
+        """Hand over a job; the caller gives out no more of them than `ahead` allows, and none before a worker is ready.
+
+        Called by main only.
+        """
 
     def stop(self) -> None:
         """End the workers now, whatever they are doing; no event follows."""

@@ -9,15 +9,17 @@ then the actor is asked where it is, and once it answers (Ray has started it ane
 is plain which it was.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import secrets
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spheroidd.acquisition.channel import Channel, ChannelClosedError
 from spheroidd.daemon.scoring.messages import ScoreJob, StackLedger, StoredLedger
@@ -26,13 +28,16 @@ from spheroidd.daemon.scoring.ray_actor import RayWorker
 from spheroidd.daemon.scoring.worker import WorkerSettings
 from spheroidd.protocols.errors import ConfigError, StackError, TryLaterError
 
-JOB_S = 0.005  # a new job waits no longer for an old one's answer
 ANSWER_S = 5.0
-LOOK_S = 0.2  # how long the driver waits for an answer before it looks at its own orders
+LOOK_S = 0.2  # how often the driver looks for losses
 CAUSE_S = 20.0  # after this long without a sign a loss is taken for the node's: Ray knows of a dead node within 15 s
 STACK_PATIENCES = 6  # a stack's answer is waited for so many times as long as an embedded worker's sign of life
 START_S = 600.0  # no worker at all for so long: nothing is going to come
+CAPACITY = 4096  # news at a time: a job and an answer of each worker, so nobody ever waits to put one
 DO_INSTALL = "install it on this computer and on every node: pip install 'spheroidd[ray]'"
+
+
+Answer = concurrent.futures.Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,20 @@ class ClusterSettings:
     workers: int | None = None
 
 
+class _Job(NamedTuple):
+    """A stack that waits for a worker."""
+
+    job: ScoreJob
+    ledger: StoredLedger
+
+
 @dataclass(slots=True)
 class _Member:
     """One worker, seen from the driver. `waits_for` is the answer under way, `job` the stack it is about."""
 
     number: int
     actor: Any
-    waits_for: Any
+    waits_for: "Answer | None" = None
     job: ScoreJob | None = None
     node: str = ""
     lost_since_s: float | None = None
@@ -76,7 +88,8 @@ class RayPool:
     ) -> None:
         self._settings, self._cluster, self._ledger, self._emit = settings, cluster, ledger, emit
         self._kind = kind
-        self._jobs: Channel[tuple[ScoreJob, StoredLedger]] = Channel(capacity=1024)  # no more than there are workers
+        self._news: Channel[_Job | tuple[_Member, Answer]] = Channel(CAPACITY)
+        self._jobs: deque[_Job] = deque()  # without a worker; `ahead` at most, and those of workers that were lost
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-pool", daemon=True)
         self._members: list[_Member] = []
@@ -110,18 +123,24 @@ class RayPool:
         )
         for number in range(count):
             actor = kind.remote(self._settings)
-            self._members.append(_Member(number, actor, actor.load.remote()))
+            self._members.append(_Member(number, actor))
+            self._ask(self._members[-1], actor.load.remote())
         self._begun_s = time.monotonic()
         self._thread.start()
 
+    @property
+    def ahead(self) -> int:
+        """A job for each worker: it begins the next stack while main still writes the last one's row."""
+        return len(self._members)
+
     def submit(self, job: ScoreJob) -> None:
         """Hand over a stored stack, with the lines of the ledger that are about it."""
-        self._jobs.put((job, StoredLedger.of(self._ledger, job.key)))
+        self._news.put(_Job(job, StoredLedger.of(self._ledger, job.key)))
 
     def stop(self) -> None:
         """End the workers and leave the cluster."""
         self._stop.set()
-        self._jobs.close()
+        self._news.close()
         if self._thread.is_alive():
             self._thread.join()
         _ray().shutdown()
@@ -129,15 +148,15 @@ class RayPool:
     # -- the pool's thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        ray = _ray()
+        look_s = 0.0
         with contextlib.suppress(ChannelClosedError):
             while not self._stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    self._take(self._news.get(timeout=LOOK_S))
                 self._give_out()
-                waiting = {member.waits_for: member for member in self._members if member.waits_for is not None}
-                if waiting:
-                    ready, _ = ray.wait(list(waiting), num_returns=1, timeout=LOOK_S if self._is_full() else JOB_S)
-                    for reference in ready:
-                        self._take(waiting[reference], reference)
+                if time.monotonic() < look_s:
+                    continue
+                look_s = time.monotonic() + LOOK_S
                 self._look_at_losses()
                 self._end_what_hangs()
                 if not self._ready and time.monotonic() > self._begun_s + START_S:
@@ -146,34 +165,41 @@ class RayPool:
                     self._emit(WorkerBroken(TryLaterError(what, do=do)))
                     return
 
-    def _is_full(self) -> bool:
-        return all(member.waits_for is not None for member in self._members)
-
-    def _give_out(self) -> None:
-        for member in self._members:
-            if member.waits_for is None and not member.loading:
-                try:
-                    job, ledger = self._jobs.get(timeout=0 if self._waiting() else LOOK_S)
-                except TimeoutError:
-                    return
-                member.job, member.waits_for = job, member.actor.score.remote(job, ledger)
-                member.since_s = time.monotonic()
-
-    def _waiting(self) -> bool:
-        return any(member.waits_for is not None for member in self._members)
-
-    def _take(self, member: _Member, reference: Any) -> None:
+    def _take(self, news: "_Job | tuple[_Member, Answer]") -> None:
+        if isinstance(news, _Job):
+            self._jobs.append(news)
+            return
+        member, answer = news
+        if member.waits_for is not answer:
+            return  # of a worker that was given up meanwhile
+        member.waits_for = None
         ray = _ray()
         try:
-            answer = ray.get(reference)
+            said = answer.result()
         except ray.exceptions.RayActorError:
             self._lost(member)
         except ray.exceptions.RayError as error:  # it came back as nothing that can be read
-            member.waits_for = None
             self._failed(member, error)
         else:
-            member.waits_for = None
-            self._answered(member, answer)
+            self._answered(member, said)
+
+    def _give_out(self) -> None:
+        for member in self._members:
+            if not self._jobs:
+                return
+            if member.waits_for is None and not member.loading:
+                member.job, ledger = self._jobs.popleft()
+                member.since_s = time.monotonic()
+                self._ask(member, member.actor.score.remote(member.job, ledger))
+
+    def _ask(self, member: _Member, reference: Any) -> None:
+        """Wait for an answer in a thread of Ray's, which wakes this one: nobody polls."""
+        member.waits_for = answer = reference.future()
+        answer.add_done_callback(lambda done: self._heard(member, done))
+
+    def _heard(self, member: _Member, answer: Answer) -> None:
+        with contextlib.suppress(ChannelClosedError):  # nobody wants to know any more
+            self._news.put((member, answer))
 
     def _answered(self, member: _Member, answer: Any) -> None:
         if member.lost_since_s is not None:  # it said where it is
@@ -209,7 +235,6 @@ class RayPool:
         if member.lost_since_s is None:
             member.lost_since_s = time.monotonic()
         member.loading = True
-        member.waits_for = member.actor.where.remote()  # answers once Ray has started it anew
 
     def _look_at_losses(self) -> None:
         missing = [member for member in self._members if member.lost_since_s is not None]
@@ -220,12 +245,14 @@ class RayPool:
             over = time.monotonic() > (member.lost_since_s or 0.0) + CAUSE_S
             if not member.told and member.node and (member.node not in alive or over):
                 self._tell(member, with_its_node=True)
+            if member.waits_for is None:
+                self._ask(member, member.actor.where.remote())  # answers once Ray has started it anew
 
     def _end_what_hangs(self) -> None:
         bound_s = STACK_PATIENCES * self._settings.patience_s
         for member in self._members:
             if member.job is not None and member.lost_since_s is None and time.monotonic() > member.since_s + bound_s:
-                job, member.job, member.told = member.job, None, True
+                job, member.job, member.told, member.waits_for = member.job, None, True, None
                 _ray().kill(member.actor, no_restart=False)
                 self._emit(WorkerLost(job.key, None, hung_s=bound_s, worker=member.number))
                 self._lost(member)
@@ -234,7 +261,7 @@ class RayPool:
         if not member.told:
             self._tell(member, with_its_node=bool(member.node) and node != member.node)
         member.lost_since_s, member.node, member.told = None, "", False
-        member.waits_for = member.actor.load.remote()
+        self._ask(member, member.actor.load.remote())
 
     def _tell(self, member: _Member, *, with_its_node: bool) -> None:
         job, member.job = member.job, None

@@ -125,12 +125,16 @@ class ScoringScheduler:
     # -- what to do next ------------------------------------------------------------------------------------------
 
     def dispatch(self, pool: ScoringPool) -> None:
-        """Give idle workers their next jobs: stored stacks, then those that still grow, then those scored before."""
-        if len(self._running) >= len(self._workers):
+        """Give idle workers their next jobs: stored stacks, then those that still grow, then those scored before.
+
+        The pool gets as many more as it takes ahead.
+        """
+        room = len(self._workers) + pool.ahead if self._workers else 0
+        if len(self._running) >= room:
             return
         self._look()
         for row in self._in_turn(self._left()):
-            if len(self._running) >= len(self._workers):
+            if len(self._running) >= room:
                 return
             if row.key in self._running or (row.state is StackState.ACQUIRING and not pool.follows_growing):
                 continue

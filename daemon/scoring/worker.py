@@ -86,6 +86,7 @@ class Worker:
     """The embedded pool: owns the child process from a thread of its own; `emit` is called from that thread."""
 
     follows_growing = True
+    ahead = 0
 
     def __init__(self, settings: WorkerSettings, emit: Callable[[WorkerEvent], None]) -> None:
         self._settings, self._emit = settings, emit

@@ -27,7 +27,8 @@ class Pool:
 
     follows_growing = True
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: int = 0) -> None:
+        self.ahead = ahead
         self.keys: list[StackKey] = []
 
     def submit(self, job: ScoreJob) -> None:
@@ -68,6 +69,16 @@ def test_the_growing_stack_comes_first_where_a_second_worker_scores_what_is_stor
 ) -> None:
     pool = Pool()
     scheduler_of(catalog, n_workers).dispatch(cast(ScoringPool, cast(Any, pool)))
+    assert pool.keys == expected
+
+
+@pytest.mark.parametrize(("n_workers", "expected"), [(0, []), (1, STORED[:2]), (2, [GROWING, *STORED[:2]])])
+def test_a_pool_gets_jobs_ahead_once_one_of_its_workers_is_ready(
+    catalog: Catalog, n_workers: int, expected: list[StackKey]
+) -> None:
+    pool, scheduler = Pool(ahead=1), scheduler_of(catalog, n_workers)
+    scheduler.dispatch(cast(ScoringPool, cast(Any, pool)))
+    scheduler.dispatch(cast(ScoringPool, cast(Any, pool)))
     assert pool.keys == expected
 
 
