@@ -26,14 +26,14 @@ from typing import Any
 
 import simpy
 
-from bench.cluster_worker import FASTER, NoLedger, SleepingWorker, seconds_of
+from bench.cluster_worker import FASTER, NoLedger, SleepingWorker, Slept, seconds_of
 
 STACK_MB, STACKS, CONTROLS = 512, 1000, 80
 PIECES = 8  # a stack is read and scored piece by piece
 NODES, GPUS = 4, 2
 START_S, DETECTION_S, LIGHT_S, ROW_S = 30.0, 15.0, 1.5, 0.02
 SEEDS = 20
-MAX_HOURS, MIN_EFFICIENCY = 0.5, 0.7
+MAX_HOURS, MIN_EFFICIENCY, MAX_WAIT_MS = 0.5, 0.7, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +190,26 @@ def draw(hours: dict[str, list[float]], path: Path) -> None:
 # -- the real pool ---------------------------------------------------------------------------------------------------
 
 
-def with_ray(lose_a_node: bool) -> tuple[float, float, int]:
-    """Seconds of the real pool, the ideal, and the attempts; an error where a row is missing or was written twice."""
+def waits_ms(slept: list[Slept]) -> list[float]:
+    """How long each worker waited from the end of a stack to the beginning of its next."""
+    by_worker: dict[int, list[Slept]] = {}
+    for one in sorted(slept, key=lambda one: one.began_s):
+        by_worker.setdefault(one.pid, []).append(one)
+    return [
+        1000 * (after.began_s - before.ended_s)
+        for own in by_worker.values()
+        for before, after in itertools.pairwise(own)
+    ]
+
+
+def with_ray(lose_a_node: bool) -> tuple[float, float, int, list[float]]:
+    """Seconds of the real pool, the ideal, the attempts, and how long workers waited for each stack in ms; an error
+    where a row is missing or was written twice.
+    """
     from ray.cluster_utils import Cluster
 
     from spheroidd.daemon.scoring.messages import ScoreJob
-    from spheroidd.daemon.scoring.pool import ScoringAbandoned, WorkerBroken, WorkerLost, WorkerReady
+    from spheroidd.daemon.scoring.pool import WorkerBroken, WorkerLost, WorkerReady
     from spheroidd.daemon.scoring.ray_pool import ClusterSettings, RayPool
     from spheroidd.daemon.scoring.worker import WorkerSettings
     from spheroidd.protocols.results import Normalisation
@@ -212,6 +226,7 @@ def with_ray(lose_a_node: bool) -> tuple[float, float, int]:
     keys = [StackKey("screen", WellId(n // 48, n % 48)) for n in range(STACKS)]
     jobs = {key: ScoreJob(key, Normalisation.STACK, None, 0.0) for key in keys}
     left, running, ready, attempts = list(reversed(keys)), set[StackKey](), set[int](), 0
+    slept: list[Slept] = []
     ideal_s = sum(map(seconds_of, keys)) / (NODES * GPUS)
     pool.start()
     try:
@@ -233,7 +248,8 @@ def with_ray(lose_a_node: bool) -> tuple[float, float, int]:
                         if key is not None:
                             running.discard(key)
                             left.append(key)
-                    case ScoringAbandoned(key):
+                    case Slept(key=key) as one:
+                        slept.append(one)
                         running.discard(key)
                         with rows:
                             rows.execute(
@@ -258,7 +274,7 @@ def with_ray(lose_a_node: bool) -> tuple[float, float, int]:
         cluster.shutdown()
     if counts != {1: STACKS}:
         raise AssertionError(f"rows by the times they were written: {counts}")
-    return seconds, ideal_s, attempts
+    return seconds, ideal_s, attempts, waits_ms(slept)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -272,16 +288,19 @@ def main(arguments: list[str] | None = None) -> int:
     if given.figure:
         draw(hours, given.figure)
     for loses in (False, True) if given.ray else ():
-        seconds, ideal_s, attempts = with_ray(loses)
+        seconds, ideal_s, attempts, waits = with_ray(loses)
         word = "a node lost on the way" if loses else "nothing lost"
-        each_ms = (seconds - ideal_s) * NODES * GPUS / STACKS * 1000
+        median_ms, p95_ms = statistics.median(waits), statistics.quantiles(waits, n=20)[-1]
         print(
             f"Ray, {NODES} x {GPUS} made-up GPUs, {FASTER:g} times as fast, {word}: {seconds:.1f} s, "
-            f"ideal {ideal_s:.1f} s (efficiency {ideal_s / seconds:.2f}, {each_ms:.1f} ms of a worker's time a stack), "
+            f"ideal {ideal_s:.1f} s (efficiency {ideal_s / seconds:.2f}); a worker waits {median_ms:.1f} ms for its "
+            f"next stack (median; 95 %: {p95_ms:.1f}), "
             f"{attempts} attempts, {STACKS} rows, none double"
         )
         if not loses and ideal_s / seconds < MIN_EFFICIENCY:
             wrong.append(f"the Ray pool's efficiency is {ideal_s / seconds:.2f}, not {MIN_EFFICIENCY}")
+        if not loses and median_ms > MAX_WAIT_MS:
+            wrong.append(f"a worker waits {median_ms:.1f} ms for its next stack, not {MAX_WAIT_MS:g}")
     for what in wrong:
         print(f"NOT KEPT: {what}")
     return 1 if wrong else 0

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from dataclasses import dataclass
 
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.scoring.messages import ScoreJob, StoredLedger
@@ -20,6 +21,15 @@ def seconds_of(key: StackKey) -> float:
     return seconds * (5.0 if own.random() < 0.01 else 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Slept(ScoringAbandoned):
+    """What a worker that slept says: from when to when, by the computer's clock that all its processes share."""
+
+    pid: int
+    began_s: float
+    ended_s: float
+
+
 class SleepingWorker(RayWorker):
     """The pool's actor without a model."""
 
@@ -28,9 +38,10 @@ class SleepingWorker(RayWorker):
         return self.where(), WorkerReady(os.getpid(), "none")
 
     def score(self, job: ScoreJob, ledger: StoredLedger) -> WorkerEvent:
-        """Sleep; what comes back names the stack and holds nothing."""
+        """Sleep as long as the stack takes; what comes back says when."""
+        began_s = time.monotonic()
         time.sleep(seconds_of(job.key))
-        return ScoringAbandoned(job.key)
+        return Slept(job.key, os.getpid(), began_s, time.monotonic())
 
 
 class NoLedger:

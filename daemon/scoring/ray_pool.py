@@ -208,6 +208,7 @@ class RayPool:
             self._loaded(member, *answer)
         else:
             member.job = None
+            self._give_out()  # before main is woken, which takes its time with what it hears
             self._emit(answer)
 
     def _loaded(self, member: _Member, node: str, said: WorkerReady | WorkerBroken) -> None:

@@ -84,19 +84,6 @@ class Overlap(NamedTuple):
         )
 
 
-class BandSums(NamedTuple):
-    """What `Overlap` gives of one slice: sum of products, mean x tapered mean under `power`, the product's noise."""
-
-    product: complex
-    power: float
-    spread: float
-
-    @property
-    def strength(self) -> float:
-        """|product|^2 in units of the band's noise, not yet divided by the null; 0 where there is nothing at all."""
-        return abs(self.product) ** 2 / self.spread if self.spread > 0 else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class BandState:
     """What is decided of one band in one slice."""
@@ -113,20 +100,20 @@ class BandState:
 
     @classmethod
     def decide(cls, sums: Floats, noise_power: float) -> "BandState":
-        """From the sums (overlap, 4) of a `Check`, its own first, the ring's behind.
+        """From the sums (overlap, 4) of a `Check`, its own first, the ring's behind: see `overlap_sums`.
 
         `noise_power` is what noise adds to the own power (it would make m too low: .32 for .80 at 10 electrons).
         """
-        own, *ring = (
-            BandSums(complex(real, imaginary), power, spread) for real, imaginary, power, spread in sums.tolist()
-        )
-        null = float(np.sort([one.strength for one in ring])[:_RING_KEPT].mean()) / _NULL_MEAN
-        ratio = own.strength / null if null > 0 else 0.0
-        power = own.power - noise_power
+        real, imaginary, under, _ = sums[0].tolist()
+        squared, spread = sums[:, 0] ** 2 + sums[:, 1] ** 2, sums[:, 3]
+        strengths = np.divide(squared, spread, out=np.zeros(len(sums)), where=spread > 0)  # in units of the noise
+        null = float(np.sort(strengths[1:])[:_RING_KEPT].mean()) / _NULL_MEAN
+        ratio = float(strengths[0]) / null if null > 0 else 0.0
+        power = under - noise_power
         if not (ratio > ALIVE and power > 0):
             return cls(0.0, math.sqrt(ratio), False, 1 + 0j)
-        modulation = min(abs(own.product) / power, 1.0)
-        phase, sd = math.atan2(own.product.imag, own.product.real), math.sqrt(1 / (2 * ratio))
+        modulation = min(math.hypot(real, imaginary) / power, 1.0)
+        phase, sd = math.atan2(imaginary, real), math.sqrt(1 / (2 * ratio))
         turn = complex(math.cos(phase), -math.sin(phase)) if abs(phase) > 3 * sd else 1 + 0j
         return cls(modulation, math.sqrt(ratio), True, turn)
 
@@ -198,9 +185,30 @@ def unevenness(filtered: NDArray[Any], light: NDArray[Any]) -> float:
     with, is strongest too; the ring's, of single rows of bins, is spread over the field. `light` is the mean at the
     same pixels.
     """
-    power, shot = np.abs(filtered).ravel() ** 2, np.maximum(light, 0)
-    level = float(shot.mean()) * float(power.sum())
-    return max(float(power @ shot) / level, 1.0) if level > 0 else 1.0
+    bright, level, power = light_under(np.ascontiguousarray(filtered).reshape(-1), np.ascontiguousarray(light))
+    return max(bright * len(light) / (level * power), 1.0) if level * power > 0 else 1.0
+
+
+@kernel
+def light_under(filtered, light):  # type: ignore[no-untyped-def]
+    """The sums of |filtered|^2 light, of light above 0, and of |filtered|^2, in double precision."""
+    bright, level, power = 0.0, 0.0, 0.0
+    for i in range(filtered.size):
+        value = filtered[i]
+        squared, shot = value.real * value.real + value.imag * value.imag, max(light[i], np.float32(0))
+        bright += squared * shot
+        level += shot
+        power += squared
+    return bright, level, power
+
+
+@kernel
+def put_into_box(tapered, mean_at, mirrored, product, box_at, box):  # type: ignore[no-untyped-def]
+    """box[box_at] = product x the tapered mean, conjugated where mirrored; 0 elsewhere. All flat."""
+    box[:] = 0
+    for i in range(box_at.size):
+        value, weight = tapered[mean_at[i]], product[i]
+        box[box_at[i]] = complex(weight * value.real, weight * (-value.imag if mirrored[i] else value.imag))
 
 
 @kernel
@@ -229,11 +237,8 @@ def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, plane: NDArray[np
     """
     sums = np.empty((len(check.starts) - 1, 4))
     overlap_sums(mean.reshape(-1), tapered.reshape(-1), band.reshape(-1), *check.overlaps, check.starts, sums)
-    own = slice(0, int(check.starts[1]))
-    picked = tapered.reshape(-1)[check.overlaps.mean_at[own]]
-    turned = np.where(check.overlaps.mirrored[own], picked.conj(), picked)
-    box = np.zeros(check.box, np.complex64)
-    box.reshape(-1)[check.box_at] = turned * check.overlaps.product[own]
+    box = np.empty(check.box, np.complex64)
+    put_into_box(tapered.reshape(-1), *check.overlaps[:2], check.overlaps.product, check.box_at, box.reshape(-1))
     sums[0, 3] *= unevenness(fft.ifft2(box, overwrite_x=True), plane.reshape(-1)[check.light_at])
     return sums
 

@@ -41,17 +41,21 @@ def add_band(band, otf, reach, weight, shift_y, shift_x, spectrum):  # type: ign
     """
     rows, columns = band.shape
     height = spectrum.shape[0]
+    parts, outs = band.view(np.float32), spectrum.view(np.float32)  # real, imaginary, real ...
+    re, im = weight.real, weight.imag
     for y in range(rows):
         ky = (y if y < rows // 2 else y - rows) - shift_y
-        out, mirror = spectrum[ky % height], spectrum[-ky % height]
-        row, pass_ = band[y], otf[y]
+        out, mirror = outs[ky % height], outs[-ky % height]
+        row, pass_ = parts[y], otf[y]
         for first, last, wrap in ((0, reach[y], 0), (-reach[y], 0, columns)):
             for kx in range(max(first, shift_x), last):
-                value, share = weight * row[kx + wrap], pass_[kx + wrap]
-                out[kx - shift_x] += complex(share * value.real, share * value.imag)
+                at, to, share = 2 * (kx + wrap), 2 * (kx - shift_x), pass_[kx + wrap]
+                out[to] += share * (re * row[at] - im * row[at + 1])
+                out[to + 1] += share * (re * row[at + 1] + im * row[at])
             for kx in range(first, min(last, shift_x + 1)):
-                value, share = weight * row[kx + wrap], pass_[kx + wrap]
-                mirror[shift_x - kx] += complex(share * value.real, -share * value.imag)
+                at, to, share = 2 * (kx + wrap), 2 * (shift_x - kx), pass_[kx + wrap]
+                mirror[to] += share * (re * row[at] - im * row[at + 1])
+                mirror[to + 1] -= share * (re * row[at + 1] + im * row[at])
 
 
 @kernel

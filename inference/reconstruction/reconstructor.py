@@ -43,6 +43,7 @@ class CpuReconstructor:
         self._ramps = [by_band(plan, name) for name in ("ramp_y", "ramp_x", "spin_y", "spin_x")]
         self._blend = blending(grid.height - plan.height, grid.width - plan.width)
         self._mean = np.empty((grid.height, grid.width), np.float32)
+        self._tapered = np.empty_like(self._mean)
         self._bands = np.empty((n_bands, grid.height, grid.width), np.complex64)
         self._spectrum = np.empty((2 * grid.height, grid.width + 1), np.complex64)
 
@@ -78,7 +79,8 @@ class CpuReconstructor:
         self, mean: NDArray[np.complex64], bands: list[NDArray[np.complex64]], weights: FrameWeights
     ) -> list[BandState]:
         plan = self.plan
-        tapered = fft.rfft2(self._mean * plan.taper, workers=self._workers)
+        np.multiply(self._mean, plan.taper, out=self._tapered)
+        tapered = fft.rfft2(self._tapered, workers=self._workers)
         noise = mean_noise(mean.reshape(-1)[plan.noise_at])
         states = []
         for band, spectrum, dead in zip(plan.bands, bands, weights.dead, strict=True):
