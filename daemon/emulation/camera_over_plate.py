@@ -10,13 +10,15 @@ import numpy as np
 
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.protocols.pixels import Pixels
-from spheroidd.protocols.stack import SliceIndex
+from spheroidd.protocols.stack import RawIndex, SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
 from spheroidd.sim_emulator.look import PLAIN, Look
+from spheroidd.sim_emulator.raw_camera import RawCamera
 from spheroidd.sim_emulator.recorded.recording import CameraField, Place, Recording
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSource
+from spheroidd.sim_emulator.stripes import StripeSettings
 
 DARK_ADU = 100
 BEYOND_UM = 100.0  # what can be seen below and above the stack: a plate that lies as far off is not found
@@ -24,13 +26,16 @@ LOST_EXIT = 70
 
 
 class Pose(NamedTuple):
-    """Where the stages stand, which channel is lit (None for none), and for how long the camera exposes."""
+    """Where the stages stand, which channel is lit (None for none), for how long the camera exposes, and how often the
+    pattern has stepped since the camera was started.
+    """
 
     x_um: float
     y_um: float
     z_um: float
     channel: str | None
     exposure_ms: float
+    step: int = 0
 
 
 class Tilt(Protocol):
@@ -62,6 +67,7 @@ class PhantomView:
     def __init__(self, settings: MicroManagerSettings, plate: EmulatorSource, camera: Tilt) -> None:
         self._settings, self._plate, self._camera = settings, plate, camera
         self._scene: tuple[tuple[WellId, int], Scene] | None = None
+        self._raw: tuple[tuple[WellId, int], RawCamera] | None = None
         self._around: tuple[tuple[WellId, int], Scene] | None = None
 
     def slice_at(self, pose: Pose) -> tuple[WellId, SliceIndex] | None:
@@ -69,7 +75,16 @@ class PhantomView:
         site = self._settings.site_at(pose.x_um, pose.y_um)
         if site is None or pose.channel is None:
             return None
-        return site[0], SliceIndex(pose.channel, self._z(site[0], pose.z_um))
+        return site[0], self._index(pose, self._z(site[0], pose.z_um))
+
+    def _index(self, pose: Pose, z: int) -> SliceIndex:
+        """Which image of slice z the pattern's step makes it."""
+        channel, raw = pose.channel or "", self._settings.raw
+        if raw is None:
+            return SliceIndex(channel, z)
+        pattern = raw.pattern()
+        _, angle, phase = pattern.frame_place(pose.step % pattern.n_frames, 1)
+        return RawIndex(channel, z, angle, phase)
 
     def image(self, pose: Pose, look: Look = PLAIN) -> Pixels:
         """See View."""
@@ -84,7 +99,15 @@ class PhantomView:
         below_um = pose.z_um - self._camera.lift_um(site[0])
         if not (0 <= z < s.n_z and abs(s.z_um(z) - below_um) <= s.z_tolerance_um):
             return self._dark()
+        if s.raw is not None:
+            return self._raw_camera(site).image(self._index(pose, z), look)
         return self._stack(site).image(pose.channel, z, look)
+
+    def _raw_camera(self, site: tuple[WellId, int]) -> RawCamera:
+        if self._raw is None or self._raw[0] != site:
+            stripes = self._plate.settings.raw or StripeSettings()
+            self._raw = site, RawCamera.over(self._plate.scene(*site), stripes)
+        return self._raw[1]
 
     def _z(self, well: WellId, z_um: float) -> int:
         return round((z_um - self._camera.lift_um(well) - self._settings.z_start_um) / self._settings.z_step_um)
@@ -108,7 +131,7 @@ class PhantomView:
         return self._scene[1]
 
     def _dark(self) -> Pixels:
-        return np.full((self._settings.height, self._settings.width), DARK_ADU, self._settings.dtype)
+        return np.full(self._settings.frame_shape, DARK_ADU, self._settings.dtype)
 
 
 class RecordingView:
@@ -165,12 +188,17 @@ class CameraOverPlate:
         self._reel = faults or FaultReel(())
         self._due: list[Fault] = []
         self._last: Pixels | None = None
-        self._sequence_um: list[float] = []
+        self._sequence_um: list[float] = []  # empty where the stage stands still during a sequence
 
     def attach(self) -> None:
         """Replace what the engine takes images from."""
         core = self._core
         load_sequence, pop_image, snap = core.load_stage_sequence, core.pop_next_tagged_image, core.snap_image
+        prepare = core.prepare_sequence_acquisition
+
+        def prepared(camera: str) -> None:
+            self._sequence_um = []
+            prepare(camera)
 
         def loaded(stage: str, positions_um: Any) -> None:
             self._sequence_um = [float(z_um) for z_um in positions_um]
@@ -178,11 +206,11 @@ class CameraOverPlate:
 
         def popped() -> Any:
             image = pop_image()
-            pose = self._pose(self._sequence_um[int(image.tags["ImageNumber"])])
+            pose = self._step(int(image.tags["ImageNumber"]))
             self._due = self._faults(pose)
             if any(fault.kind == "drop" for fault in self._due):
                 image = pop_image()
-                pose = self._pose(self._sequence_um[int(image.tags["ImageNumber"])])
+                pose = self._step(int(image.tags["ImageNumber"]))
             image.pix = self._picture(pose)
             return image
 
@@ -199,6 +227,12 @@ class CameraOverPlate:
 
         core.snap_image, core.get_image = snapped, got
         core.load_stage_sequence, core.pop_next_tagged_image = loaded, popped
+        core.prepare_sequence_acquisition = prepared
+
+    def _step(self, number: int) -> Pose:
+        """Where everything stands for an image of a hardware sequence."""
+        z_um = self._sequence_um[number] if self._sequence_um else float(self._core.get_position())
+        return self._pose(z_um)._replace(step=number)
 
     def _pose(self, z_um: float) -> Pose:
         s, core = self._settings, self._core
@@ -220,4 +254,4 @@ class CameraOverPlate:
         if "duplicate" in kinds and self._last is not None:
             return self._last.copy()
         self._last = self._view.image(pose, look_of(self._due))
-        return self._last[: self._settings.height // 2] if "cut" in kinds else self._last.copy()
+        return self._last[: self._settings.frame_shape[0] // 2] if "cut" in kinds else self._last.copy()

@@ -9,10 +9,10 @@ from collections.abc import Iterable, MutableSequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from spheroidd.acquisition.plates.plan_settings import Positive
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
@@ -26,6 +26,7 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import Fault, FaultReel
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.sim_emulator.stripes import StripeSettings
 
 MAX_UNEVEN_UM = 50.0
 
@@ -35,13 +36,18 @@ class EmulatedCamera(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal["unit", "demo", "screen", "whole"] = "unit"
+    preset: Literal["unit", "demo", "sim", "screen", "whole"] = "unit"
     seed: int = Field(default=0, ge=0)
     tilt_um: tuple[float, float] | None = None
     """How much higher each next column, and each next row, of the plate lies. With it, even (0, 0), what lies below and
     above the stack can be seen too, so that a focus can be looked for; the picture is that of the nearest slice."""
     uneven_um: float = Field(default=0.0, ge=0, le=MAX_UNEVEN_UM, allow_inf_nan=False)
     """How far single wells lie above or below that plane, at most."""
+    stripes: StripeSettings | None = Field(
+        default=None,
+        description="the pattern of the light where the microscope's [source.raw] asks for raw frames; its angles, "
+        "phases and order are those of [source.raw], and without a word the rest is the emulator's own",
+    )
     recording: Path | None = None
     """A recorded plate in the emulated one's place: a plate map with paths, the data directory of a plate that was run,
     or one stack, which then lies in every well. Its first slice lies at z_start_um, its field in the well's middle."""
@@ -73,6 +79,20 @@ class MicroManagerRunSettings(MicroManagerSettings):
 
     emulated_camera: EmulatedCamera | None = None
     """The emulator in place of the camera's pictures: to learn and to test; leave it out for a real plate."""
+
+    @model_validator(mode="after")
+    def _has_a_pattern(self) -> Self:
+        camera, raw = self.emulated_camera, self.raw
+        if camera is None:
+            return self
+        if camera.stripes is not None:
+            own = camera.stripes.n_angles, camera.stripes.n_phases, camera.stripes.order
+            if raw is None or own != (raw.angles, raw.phases, raw.order):
+                raise ValueError("emulated_camera.stripes is another pattern than [source.raw]; make them agree")
+        if raw is not None and (camera.recording is not None or camera.tilt_um is not None):
+            what = "recording" if camera.recording is not None else "tilt_um"
+            raise ValueError(f"emulated_camera.{what} shows slices and no raw frames; leave it out, or [source.raw]")
+        return self
 
 
 class MicroManagerRun(MicroManagerSource):
@@ -113,7 +133,10 @@ def check_recording(path: Path, dtype: str) -> None:
 def emulated_plate(settings: MicroManagerSettings, camera: EmulatedCamera, plate_map: PlateMap) -> EmulatorSource:
     """The plate under the microscope, as a source of its own: what the microscope's frames must equal."""
     geometry = {name: getattr(settings, name) for name in ("n_z", "height", "width", "pixel_um", "z_step_um")}
-    emulated = EmulatorSettings(preset=camera.preset, seed=camera.seed, pace="fast", **geometry)
+    raw, stripes = settings.raw, camera.stripes
+    if raw is not None and stripes is None:
+        stripes = StripeSettings(n_angles=raw.angles, n_phases=raw.phases, order=raw.order)
+    emulated = EmulatorSettings(preset=camera.preset, seed=camera.seed, pace="fast", raw=stripes, **geometry)
     return EmulatorSource(emulated, plate_map, plate_map.name, SystemClock())
 
 

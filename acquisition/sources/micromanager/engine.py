@@ -15,7 +15,7 @@ import numpy as np
 
 from spheroidd.acquisition.sources.micromanager.messages import PlannedSlice, StackOrder
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
-from spheroidd.protocols.stack import SliceIndex
+from spheroidd.protocols.stack import RawIndex, SliceIndex
 
 ARRIVALS = 32  # images between the engine and the ring; the core's own buffer is behind them
 END_S = 2.0
@@ -85,8 +85,11 @@ class Engine:
 def event(order: StackOrder, planned: PlannedSlice, settings: MicroManagerSettings) -> dict[str, Any]:
     """The engine's event for one slice. Every event names every device: what is left out is silently not moved."""
     channel = settings.channels[planned.index.channel]  # type: ignore[index]
+    axes: dict[str, int | str] = {"z": planned.index.z, "channel": planned.index.channel}
+    if isinstance(planned.index, RawIndex):
+        axes |= {"angle": planned.index.angle, "phase": planned.index.phase}
     return {
-        "axes": {"z": planned.index.z, "channel": planned.index.channel},
+        "axes": axes,
         "x": order.x_um,
         "y": order.y_um,
         "z": planned.z_um,
@@ -100,12 +103,14 @@ def slice_of(tags: dict[str, Any]) -> SliceIndex | None:
     axes = tags.get("Axes")
     if not isinstance(axes, dict) or "channel" not in axes or "z" not in axes:
         return None
+    if "angle" in axes and "phase" in axes:
+        return RawIndex(str(axes["channel"]), int(axes["z"]), int(axes["angle"]), int(axes["phase"]))
     return SliceIndex(str(axes["channel"]), int(axes["z"]))
 
 
 def image_fault(pixels: Any, settings: MicroManagerSettings) -> str | None:
     """What is wrong with an image's form; None where it is as the plan has it."""
-    shape = (settings.height, settings.width)
+    shape = settings.frame_shape
     if isinstance(pixels, np.ndarray) and pixels.shape == shape and pixels.dtype.name == settings.dtype:
         return None
     found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__

@@ -42,6 +42,7 @@ from spheroidd.acquisition.sources.micromanager.messages import (
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
 from spheroidd.protocols.pixels import Pixels
+from spheroidd.protocols.stack import RawIndex
 
 Attach = Callable[[Any], None]
 WAIT_S = 0.05  # how soon an abort is noticed
@@ -184,11 +185,14 @@ class CoreSession:
             return StackOver(InstrumentError(f"{type(caught).__name__}: {caught}"), healthy)
 
     def _batches(self, order: StackOrder) -> Iterator[tuple[PlannedSlice, ...]]:
-        """What is submitted in one go: single slices, or a channel's run of slices for the hardware to step through."""
-        if not self._settings.z_sequencing:
-            yield from ((planned,) for planned in order.slices)
-            return
-        longest = max(1, int(self._core.get_stage_sequence_max_length(self._core.get_focus_device())))
+        """What is submitted in one go: single slices, a raw slice's images, or a channel's run of slices for the
+        hardware to step through.
+        """
+        images = self._settings.frames_per_slice if any(isinstance(one.index, RawIndex) for one in order.slices) else 1
+        longest = images
+        if self._settings.z_sequencing:
+            steps = int(self._core.get_stage_sequence_max_length(self._core.get_focus_device()))
+            longest = max(steps // images, 1) * images
         batch: list[PlannedSlice] = []
         for planned in order.slices:
             if batch and (planned.index.channel != batch[0].index.channel or len(batch) == longest):
@@ -199,23 +203,26 @@ class CoreSession:
             yield tuple(batch)
 
     def _take_batch(self, engine: Engine, order: StackOrder, batch: tuple[PlannedSlice, ...], limit_s: float) -> None:
-        """Expose only what the ring has room for; send each slice on once it is what was asked for."""
+        """Expose only what the ring has room for; send each slice on once it is what was asked for.
+
+        Where the hardware steps through z the stages are asked before; else once a slice, behind its first image.
+        """
         settings = self._settings
         self._reserve()
-        before = self._standing(order) if len(batch) > 1 else {}
-        self._say(f"waiting for channel {batch[0].index.channel} z {batch[0].index.z}", limit_s)
+        standing = self._standing(order) if batch[0].z_um != batch[-1].z_um else {}
+        self._say(f"waiting for {batch[0].index}", limit_s)
         engine.take([event(order, planned, settings) for planned in batch])
         for number, planned in enumerate(batch):
             if number:
                 self._reserve()
                 limit_s = settings.stall_s
                 if number == 1:
-                    self._say("waiting for the next slice of a sequence", limit_s)
+                    self._say("waiting for the next image of a sequence", limit_s)
             pixels, tags = self._next_image(engine, planned, limit_s)
             acquired_s = time.time()
             self._check(pixels, tags, planned, number if len(batch) > 1 else None)
-            metadata = self._metadata(planned, tags)
-            metadata |= before or self._read_back(order, planned)
+            standing = standing or self._read_back(order, planned)
+            metadata = self._metadata(planned, tags) | standing
             self._send(FrameTaken(self._writer.write(pixels), planned.index, acquired_s, metadata))
 
     def _reserve(self) -> None:
@@ -234,7 +241,7 @@ class CoreSession:
                 return engine.next_image(min(left, WAIT_S))
             except TimeoutError:
                 continue
-        what = f"channel {planned.index.channel} z {planned.index.z} did not come within {limit_s:g} s"
+        what = f"{planned.index} did not come within {limit_s:g} s"
         if self._stages.complaint is not None:
             what += f"; a stage said: {self._stages.complaint}"
         raise InstrumentError(what, do="check the camera, its trigger and the stages")
@@ -243,12 +250,11 @@ class CoreSession:
         """InstrumentError where an image is not the one that was due."""
         index = planned.index
         if (came := slice_of(tags)) != index:
-            what = f"{f'channel {came.channel} z {came.z}' if came else 'an image without a place'} came"
-            do = "start the run again; report it if it happens twice"
-            raise InstrumentError(f"{what} where channel {index.channel} z {index.z} was due", do=do)
+            what = f"{came or 'an image without a place'} came where {index} was due"
+            raise InstrumentError(what, do="start the run again; report it if it happens twice")
         if fault := image_fault(pixels, self._settings):
             do = "correct source.height, width and dtype, or the camera's region, binning and bit depth"
-            raise InstrumentError(f"channel {index.channel} z {index.z}: {fault}", do=do)
+            raise InstrumentError(f"{index}: {fault}", do=do)
         if number is not None and str(tags.get("ImageNumber", number)) != str(number):
             what = f"the camera's image {tags['ImageNumber']} came where its image {number} was due (z {index.z})"
             raise InstrumentError(what, do="the camera dropped an image: raise its exposure or source.buffer_mb")
@@ -258,7 +264,7 @@ class CoreSession:
         s, core = self._settings, self._core
         channel = s.channels[planned.index.channel]  # type: ignore[index]
         x, y, z = self._stages.read()
-        where = f"channel {planned.index.channel} z {planned.index.z} was taken"
+        where = f"{planned.index} was taken"
         if not abs(z - planned.z_um) <= s.z_tolerance_um:
             do = "check the focus stage and source.z_tolerance_um"
             raise InstrumentError(f"{where} at {z:g} um and not at {planned.z_um:g} um", do=do)

@@ -4,6 +4,7 @@ Lengths are micrometres in the stages' own coordinates. The stages' limits are s
 sends whatever it is given: there are no defaults for them.
 """
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spheroidd.acquisition.focus.autofocus import AutofocusSettings
 from spheroidd.acquisition.plates.plan_settings import Finite, PlanSettings, Positive
+from spheroidd.acquisition.plates.raw_settings import RawSettings
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan
-from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackPlan
+from spheroidd.protocols.stack import CHANNELS, UPSAMPLING, RawIndex, SliceIndex, StackPlan
 from spheroidd.protocols.well import WellId
 
 Range = tuple[Finite, Finite]
@@ -71,6 +73,12 @@ class MicroManagerSettings(BaseModel):
     )
     z_sequencing: bool = False
     """Let the hardware step through z: channel by channel, each in one go, for stages and cameras wired for it."""
+    raw: RawSettings | None = Field(
+        default=None,
+        description="the camera takes raw frames of structured illumination: all angles and phases of a slice in one "
+        "hardware sequence, whose exposures step a pattern that begins anew with each sequence. height, width and "
+        "pixel_um are those of the slices: the camera has half as many pixels, twice as large",
+    )
 
     # The plate: a catalogued one that lies where taught wells say, or a corner and a pitch.
     plan: PlanSettings | None = Field(
@@ -122,6 +130,8 @@ class MicroManagerSettings(BaseModel):
             raise ValueError(
                 f"autofocus.channel is {self.autofocus.channel}, and [source.channels] has no such channel"
             )
+        if self.raw is not None:
+            self._check_raw(self.raw)
         if 0 in self.pitch_um:
             raise ValueError("pitch_um is 0; write the distance of two wells")
         if taken := sorted(OWN_METADATA & self.recorded.keys()):
@@ -135,6 +145,14 @@ class MicroManagerSettings(BaseModel):
             raise ValueError("the Python backend needs micromanager_dir and config")
         return self
 
+    def _check_raw(self, raw: RawSettings) -> None:
+        if raw.order[0] != "z":
+            raise ValueError(f"raw.order begins with {raw.order[0]}; a sequence is one slice, so write z first")
+        if self.height % UPSAMPLING or self.width % UPSAMPLING:
+            raise ValueError(f"height and width are twice the camera's: {self.height} and {self.width} are not even")
+        if unknown := set(self.channels) - set(raw.emission_nm):
+            raise ValueError(f"raw.emission_nm says nothing of {min(unknown)}; write the light that the camera sees")
+
     @property
     def channel_names(self) -> tuple[str, ...]:
         """The channels in the order in which a z-step takes them."""
@@ -143,7 +161,8 @@ class MicroManagerSettings(BaseModel):
     @property
     def period_s(self) -> float:
         """Seconds per z-step, given or reckoned."""
-        return self.slice_period_s or sum(c.exposure_ms / 1000 + OVERHEAD_S for c in self.channels.values())
+        images = self.frames_per_slice
+        return self.slice_period_s or sum(images * c.exposure_ms / 1000 + OVERHEAD_S for c in self.channels.values())
 
     @property
     def stall_s(self) -> float:
@@ -151,14 +170,31 @@ class MicroManagerSettings(BaseModel):
         return max(STALL_PERIODS * self.period_s, self.min_stall_s)
 
     @property
+    def frames_per_slice(self) -> int:
+        """Camera images of one slice and channel."""
+        return self.raw.angles * self.raw.phases if self.raw else 1
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """A camera image's (y, x)."""
+        step = UPSAMPLING if self.raw else 1
+        return self.height // step, self.width // step
+
+    @property
+    def frame_pixel_um(self) -> float:
+        """A camera image's pixel."""
+        return self.pixel_um * UPSAMPLING if self.raw else self.pixel_um
+
+    @property
     def frame_bytes(self) -> int:
-        """One image's size."""
-        return self.height * self.width * (2 if self.dtype == "uint16" else 1)
+        """One camera image's size."""
+        return math.prod(self.frame_shape) * (2 if self.dtype == "uint16" else 1)
 
     @property
     def core_buffer_mb(self) -> int:
         """The core's image buffer: given, or a hardware sequence and a quarter more."""
-        longest = self.n_z * self.frame_bytes if self.z_sequencing else 0
+        images = (self.n_z if self.z_sequencing else 1) * self.frames_per_slice
+        longest = images * self.frame_bytes if images > 1 else 0
         return self.buffer_mb or max(64, int(1.25 * longest / 1e6))
 
     def z_um(self, z: int) -> float:
@@ -195,7 +231,16 @@ class MicroManagerSettings(BaseModel):
         return site[0] if site else None
 
     def slice_order(self, plan: StackPlan) -> list[SliceIndex]:
-        """A stack's slices as the instrument takes them: z by z, or channel by channel where the hardware steps."""
+        """A stack's images as the instrument takes them: z by z, or channel by channel where the hardware steps."""
         if not self.z_sequencing:
-            return list(plan.indices())
-        return [SliceIndex(channel, z) for channel in plan.channels for z in range(plan.n_z)]
+            return [index for z in range(plan.n_z) for channel in plan.channels for index in _images(plan, channel, z)]
+        return [index for channel in plan.channels for z in range(plan.n_z) for index in _images(plan, channel, z)]
+
+
+def _images(plan: StackPlan, channel: str, z: int) -> list[SliceIndex]:
+    """The camera images of one slice, in the stated order."""
+    raw = plan.raw
+    if raw is None:
+        return [SliceIndex(channel, z)]
+    numbers = range(z * raw.n_frames, (z + 1) * raw.n_frames)
+    return [RawIndex(channel, *raw.frame_place(number, plan.n_z)) for number in numbers]

@@ -87,13 +87,15 @@ class MicroManagerSource:
         self._check_files()
         check_reach(self._settings, self._keys())
         found, s = self._process.start(), self._settings
-        promised = (s.width, s.height, s.frame_bytes // (s.width * s.height))
+        height, width = s.frame_shape
+        promised = (width, height, s.frame_bytes // (width * height))
         if (camera := (found.width, found.height, found.bytes_per_pixel)) != promised:
             what = f"the camera gives (width, height, bytes) {camera}, the settings say {promised}"
             do = "correct source.width, height and dtype, or the camera's region, binning and bit depth"
+            do += "; of raw frames width and height are twice the camera's" if s.raw else ""
             raise ConfigError(what, where="source", do=do)
-        if found.pixel_um > 0 and abs(found.pixel_um - s.pixel_um) > 0.01 * s.pixel_um:
-            what = f"Micro-Manager's pixel is {found.pixel_um:g} um, the settings say {s.pixel_um:g}"
+        if found.pixel_um > 0 and abs(found.pixel_um - s.frame_pixel_um) > 0.01 * s.frame_pixel_um:
+            what = f"Micro-Manager's pixel is {found.pixel_um:g} um, the settings say {s.frame_pixel_um:g}"
             raise ConfigError(what, where="source.pixel_um", do="correct it, or the calibration of the objective")
 
     def plans(self) -> Sequence[StackPlan]:
@@ -102,7 +104,8 @@ class MicroManagerSource:
 
     def plan(self, key: StackKey) -> StackPlan:
         """The geometry of a stack, the same for every well."""
-        return plan_of(key, self._settings, self._settings.period_s)
+        plan, raw = plan_of(key, self._settings, self._settings.period_s), self._settings.raw
+        return plan if raw is None else replace(plan, raw=raw.pattern())
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
         """Acquire the wanted slices of a well; InstrumentError names those that did not come, StackError says why a
@@ -118,7 +121,7 @@ class MicroManagerSource:
         said: dict[str, float | str] = {}
         if focus is not None and focus.focus_z_um is not None:
             said = {"focus_z_um": focus.focus_z_um, "focus": focus.status.value}
-        yield from self._acquire(plan, self._order(plan, wanted, start_um), said)
+        yield from self._acquire(plan, self._order(plan, wanted, start_um), wanted, said)
 
     def set_event_sink(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """See FaultTelling: it tells of each stack's focus."""
@@ -151,23 +154,24 @@ class MicroManagerSource:
 
     def _sweep(self, plan: StackPlan, channel: str, positions_um: Sequence[float]) -> Iterator[Pixels]:
         """The image at each focus position; SweepInterruptedError where somebody wants it to end."""
-        sweep = replace(plan, channels=(channel,), n_z=len(positions_um))
+        height, width = plan.frame_shape  # of raw frames too it is single images, without a pattern that steps
+        sweep = replace(plan, channels=(channel,), n_z=len(positions_um), raw=None, height=height, width=width)
         order = replace(
             self._order(plan, set(), 0.0),
             name=f"{plan.key}, autofocus",
             slices=tuple(PlannedSlice(SliceIndex(channel, n), z_um) for n, z_um in enumerate(positions_um)),
         )
-        with contextlib.closing(self._acquire(sweep, order, {})) as frames:
+        with contextlib.closing(self._acquire(sweep, order, set(sweep.indices()), {})) as frames:
             for frame in frames:
                 if self._interrupted():
                     raise SweepInterruptedError
                 yield frame.pixels
 
     def _acquire(
-        self, plan: StackPlan, order: StackOrder, said: Mapping[str, float | str]
+        self, plan: StackPlan, order: StackOrder, wanted: Set[SliceIndex], said: Mapping[str, float | str]
     ) -> Generator[Frame, None, None]:
-        """The frames of one order, each with what is `said` of all of them."""
-        missing = {planned.index: None for planned in order.slices}
+        """The wanted frames of one order, each with what is `said` of all of them."""
+        missing = {planned.index: None for planned in order.slices if planned.index in wanted}
         over = False
         try:
             self._process.start()
@@ -175,8 +179,10 @@ class MicroManagerSource:
             while not over:
                 message = self._process.receive()
                 if isinstance(message, FrameTaken):
-                    yield self._frame(plan, message, said)
-                    del missing[message.index]
+                    frame = self._frame(plan, message, said)
+                    if message.index in missing:
+                        yield frame
+                        del missing[message.index]
                 elif isinstance(message, StackOver):
                     over = True
                     self._conclude(plan, message, missing)
@@ -197,16 +203,18 @@ class MicroManagerSource:
         return [StackKey(self._map.name, well, field) for well in sites.wells(self._map) for field in fields]
 
     def _order(self, plan: StackPlan, wanted: Set[SliceIndex], start_um: float) -> StackOrder:
+        """A slice of which any image is wanted is taken whole: a sequence plays the pattern from its beginning."""
         x_um, y_um = self._settings.xy_um(plan.key.well, plan.key.stack)
+        taken = {(index.channel, index.z) for index in wanted}
         slices = (
             PlannedSlice(index, start_um + index.z * self._settings.z_step_um)
             for index in self._settings.slice_order(plan)
-            if index in wanted
+            if (index.channel, index.z) in taken
         )
         return StackOrder(str(plan.key), x_um, y_um, tuple(slices))
 
     def _frame(self, plan: StackPlan, message: FrameTaken, said: Mapping[str, float | str]) -> Frame:
-        pixels = self._process.take(message, (plan.height, plan.width), plan.dtype)
+        pixels = self._process.take(message, plan.frame_shape, plan.dtype)
         metadata = {**message.metadata, **said, "host_time_s": self._clock.now()}
         return Frame(plan.key, message.index, pixels, message.acquired_s, metadata)
 

@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed: `make ray-test`")
 
 RAYLETS, GPUS = int(os.environ.get("RAYLETS", "2")), int(os.environ.get("GPUS", "1"))  # GPUs of a raylet; made up
-DOSES = 5
+DOSES = int(os.environ.get("DOSES", "5"))
 WELLS = 3 + DOSES
+ROWS_ALL_THERE = (0, 1)  # 1: so small a plate has a well whose images are doubted; how many rows there are is counted
 QUICK_TO_NOTICE = {"health_check_period_ms": 500, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
 
 
@@ -38,7 +39,8 @@ QUICK_TO_NOTICE = {"health_check_period_ms": 500, "health_check_timeout_ms": 100
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data directory of a plate that the embedded pool scored."""
     config = write_config(tmp_path_factory.mktemp("embedded"), source={"doses": DOSES})
-    assert run(config) == 0, config.with_suffix(".log").read_text()
+    assert run(config) in ROWS_ALL_THERE, config.with_suffix(".log").read_text()
+    assert len(figures(config.parent / "data")) == WELLS
     return config.parent / "data"
 
 
@@ -116,7 +118,7 @@ def test_an_actor_and_a_node_that_are_killed_cost_no_row_and_change_no_figure(
         victim.send_signal(signal.SIGKILL)
         until(lambda: rows(data) >= 2, process, log)
         cluster.remove_node(cluster.workers[-1], allow_graceful=False)
-        assert process.wait(240) == 0, log.read_text()
+        assert process.wait(240) in ROWS_ALL_THERE, log.read_text()
     finally:
         kill(process)
     assert figures(data) == figures(recorded)
@@ -137,7 +139,7 @@ def test_a_driver_that_is_killed_leaves_what_is_missing_to_the_next_one(
     data, log = tmp_path / "data", tmp_path / "replay.log"
     embedded = shutil.copytree(recorded, tmp_path / "embedded")
     done = spheroidd("score", str(embedded), "--normalisation", "stack", "--threads", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in ROWS_ALL_THERE, done.stdout + done.stderr
     process = replaying(recorded, tmp_path, cluster, "--normalisation", "stack")
     try:
         until(lambda: rows(data) >= 2 and stored(data) == WELLS, process, log)
@@ -147,11 +149,11 @@ def test_a_driver_that_is_killed_leaves_what_is_missing_to_the_next_one(
     assert 2 <= len(before) < WELLS
     told = len(scored(data))
     again = spheroidd("score", str(data), "--missing", "--engine", "ray", "--ray-address", cluster.address)
-    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.returncode in ROWS_ALL_THERE, again.stdout + again.stderr
     assert figures(data) == figures(embedded)
     assert len(scored(data)) - told == WELLS - len(before)  # the others were not scored once more
     nothing = spheroidd("score", str(data), "--missing", "--engine", "ray", "--ray-address", cluster.address)
-    assert nothing.returncode == 0, nothing.stdout + nothing.stderr
+    assert nothing.returncode in ROWS_ALL_THERE, nothing.stdout + nothing.stderr
     assert len(scored(data)) - told == WELLS - len(before)
     assert spheroidd("audit", "verify", str(data)).returncode == 0
 

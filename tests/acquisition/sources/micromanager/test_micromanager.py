@@ -41,7 +41,7 @@ from spheroidd.daemon.emulation.emulated_camera import (
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError
 from spheroidd.protocols.ports import Clock, StackSource
-from spheroidd.protocols.stack import SliceIndex
+from spheroidd.protocols.stack import RawIndex, SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.testing.source_contract import SourceContract
 from tests.acquisition.sources.micromanager.faults import attach_hanging, attach_painted, fake_java, painted
@@ -152,6 +152,69 @@ def test_a_plate_through_the_real_core_is_the_emulated_plate_pixel_by_pixel(tmp_
             )
             if sequenced:
                 assert [f.index for f in frames] == [SliceIndex(c, z) for c in ("488", "561") for z in range(n_z)]
+
+
+RAW: dict[str, Any] = {"phases": 3, "na": 0.5, "emission_nm": {"488": 515, "561": 617}, "offset_adu": 100}
+
+
+def raw_rig(folder: Path, *, sequenced: bool) -> MicroManagerRunSettings:
+    """Two slices of raw frames: a camera of 96 pixels of 0.25 um, slices of 192."""
+    config = folder / "rig.cfg"
+    text = DEMO_CFG.read_text(encoding="utf-8").replace("PixelSize_um,unit,0.5", "PixelSize_um,unit,0.25")
+    config.write_text(text + SEQUENCED * sequenced, encoding="utf-8")
+    side = {"height": 192, "width": 192, "pixel_um": 0.125}
+    rig = settings(config=config, z_sequencing=sequenced, n_z=2, first_frame_s=60, raw=RAW, **side)
+    return MicroManagerRunSettings.model_validate(rig.model_dump() | {"emulated_camera": {"seed": 3}})
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["slice by slice", "z by hardware"])
+def striped(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[MicroManagerRunSettings, MicroManagerSource]]:
+    """A rig whose camera takes raw frames, and its source."""
+    rig = raw_rig(tmp_path_factory.mktemp("striped"), sequenced=request.param)
+    with closing(MicroManagerRun(rig, plate(), "rig", SystemClock())) as source:
+        source.check()
+        yield rig, source
+
+
+@needs_core
+class TestMicroManagerSourceOfRawFrames(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _reuse(self, striped: tuple[MicroManagerRunSettings, MicroManagerSource]) -> None:
+        self.rig, self.core = striped
+
+    def make_source(self, folder: Path, clock: Clock) -> StackSource:
+        return _Kept(self.core)
+
+    def test_they_are_the_emulated_ones_frame_by_frame(self) -> None:
+        assert self.rig.emulated_camera is not None
+        wanted = emulated_plate(self.rig, self.rig.emulated_camera, plate())
+        plan = self.core.plans()[1]
+        assert plan.raw == self.rig.raw.pattern()  # type: ignore[union-attr]
+        assert (plan.frame_shape, plan.frame_pixel_um, plan.n_slices) == ((96, 96), 0.25, 2 * 2 * 9)
+        frames = list(self.core.frames(plan, set(plan.indices())))
+        assert_same(
+            {frame.index: frame.pixels for frame in frames},
+            {frame.index: frame.pixels for frame in wanted.frames(plan, set(plan.indices()))},
+        )
+        assert [frame.metadata["x_um"] for frame in frames] == pytest.approx([1000] * len(frames), abs=0.1)
+        images = [(a, p) for a in range(3) for p in range(3)]
+        order = (
+            [("488", 0), ("488", 1), ("561", 0), ("561", 1)]
+            if self.rig.z_sequencing
+            else [("488", 0), ("561", 0), ("488", 1), ("561", 1)]
+        )
+        assert [frame.index for frame in frames] == [RawIndex(*one, *image) for one in order for image in images]
+
+    def test_a_slice_of_which_a_frame_is_missing_is_taken_whole_and_gives_only_that_frame(self) -> None:
+        """A sequence plays the pattern from its beginning; a frame that is kept already must not come twice."""
+        plan = self.core.plans()[0]
+        lost = {RawIndex("561", 1, 2, 1), RawIndex("561", 1, 0, 2)}
+        whole = {frame.index: frame.pixels for frame in self.core.frames(plan, set(plan.indices()))}
+        frames = list(self.core.frames(plan, lost))
+        assert_same({frame.index: frame.pixels for frame in frames}, {index: whole[index] for index in lost})
+        assert len(frames) == len(lost)
 
 
 @needs_core
@@ -278,6 +341,9 @@ def test_what_can_be_known_without_the_core_is_refused_without_it(changed: dict[
         {"backend": "matlab"},
         {"ring_mb": 0},
         {"typo": 1},
+        {"raw": RAW | {"order": ("angle", "z", "phase")}},  # a sequence is one slice
+        {"raw": RAW | {"emission_nm": {"488": 515}}},
+        {"raw": RAW, "height": 97},
     ],
     ids=str,
 )
@@ -491,6 +557,8 @@ def test_the_emulated_camera_is_dark_where_there_is_no_slice_of_a_well() -> None
         def snap_image(self) -> None: ...
 
         def pop_next_tagged_image(self) -> None: ...
+
+        def prepare_sequence_acquisition(self, camera: str) -> None: ...
 
     rig, wells = settings(n_z=2, z_tolerance_um=0.1), plate("A01")
     core: Any = Core()
