@@ -3,10 +3,13 @@
 Which frame is which angle, phase and z no file says in a way that can be trusted: the person who asks states it.
 """
 
+import math
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mrc
 import numpy as np
@@ -52,40 +55,130 @@ class RawFrames:
             raise StackError("some of its pixels are no numbers", where=str(self.path), do="export the file again")
 
 
-def open_raw(path: Path, channel: int | None = None) -> RawFrames:
-    """Read a file of raw frames. `channel` (from 0) chooses one of several colours; without it all axes are frames.
+class RawFile:
+    """A file of raw frames that stays open: `frame` reads one at a time. Use it in a `with` statement, or close it.
 
-    StackError where the file is damaged, of another kind, or has no such channel; OSError where it cannot be read.
+    `channel` (from 0) chooses one of several colours; without it all axes are frames. StackError where the file is
+    damaged, of another kind, or has no such channel; OSError where it cannot be read.
     """
-    check_regular(path)
-    name = path.name.lower()
-    if name.endswith(_TIFF):
-        return _open_tiff(path, channel)
-    if name.endswith(_DELTAVISION):
-        return _open_deltavision(path, channel)
-    raise StackError("not a kind of file that raw frames are read from", where=str(path), do="use .tif, .dv or .mrc")
 
+    emission_nm: float | None = None
 
-def _open_tiff(path: Path, channel: int | None) -> RawFrames:
-    with TiffPages(path) as pages:
-        check_pixels(pages.tiff.pages.first, path)
-        pixel_um, z_step_um = _tiff_lengths(pages, path)
-    with tifffile_faults() as faults, tifffile.TiffFile(path) as tiff:
-        try:
+    def __init__(self, path: Path, channel: int | None = None) -> None:
+        check_regular(path)
+        name = path.name.lower()
+        self.path, self._open = path, ExitStack()
+        with ExitStack() as opening:
+            opening.push(self._open)
+            if name.endswith(_TIFF):
+                axes = self._open_tiff()
+            elif name.endswith(_DELTAVISION):
+                axes = self._open_deltavision(channel)
+            else:
+                what = "not a kind of file that raw frames are read from"
+                raise StackError(what, where=str(path), do="use .tif, .dv or .mrc")
+            self.frame_shape = (axes[-2][1], axes[-1][1]) if len(axes) > 1 else (0, 0)
+            self._planes, self.axes = _in_order(path, axes, channel)
+            opening.pop_all()
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames it holds of the chosen colour."""
+        return len(self._planes)
+
+    def frame(self, number: int) -> NDArray[Any]:
+        """One frame (y, x), counted from 0 in the order of the file, in memory of its own; StackError as above."""
+        pixels = self._plane(int(self._planes[number]))
+        return np.array(pixels, dtype=self.dtype, order="C")
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_tiff(self) -> tuple[tuple[str, int], ...]:
+        path = self.path
+        with TiffPages(path) as pages:
+            check_pixels(pages.tiff.pages.first, path)
+            self.pixel_um, self.z_step_um = _tiff_lengths(pages, path)
+        with _whole(path, "its frames cannot be read"):
+            tiff = self._open.enter_context(tifffile.TiffFile(path))
             series = tiff.series
             if len(series) != 1:
                 do = "save one stack of raw frames a file"
                 raise StackError(f"it holds {len(series)} images", where=str(path), do=do)
             if not all(page is not None and page.parent is tiff and is_within(page) for page in series[0].pages):
                 raise damaged(path, "the pixels of some frames lie beyond its end, or in another file")
-            values, axes = series[0].asarray(), tuple(zip(series[0].axes, series[0].shape, strict=True))
+            self.dtype = np.dtype(series[0].dtype).newbyteorder("=")
+            self._plane = _planes_of(tiff, series[0], path)
+            return tuple(zip(series[0].axes, series[0].shape, strict=True))
+
+    def _open_deltavision(self, channel: int | None) -> tuple[tuple[str, int], ...]:
+        try:
+            file = self._open.enter_context(mrc.DVFile(self.path))
+            header, sizes, dtype = file.hdr, tuple(file.sizes.items()), file.dtype
+        except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error) as error:
+            what = f"not a whole DeltaVision or MRC file: {error}"
+            raise StackError(what, where=str(self.path), do="copy it again, or save it as TIFF") from error
+        self.dtype = dtype.newbyteorder("=")
+        self.pixel_um = square_pixel_um(self.path, length_um(header.dy, "um"), length_um(header.dx, "um"))
+        self.z_step_um = length_um(header.dz, "um")
+        wave = (header.wave1, header.wave2, header.wave3, header.wave4, header.wave5)[min(channel or 0, 4)]
+        self.emission_nm = float(wave) if 300 <= wave <= 1200 and wave != _PLACEHOLDER_NM else None
+        planes = file.data.reshape(-1, *file.data.shape[-2:])
+        self._plane = lambda number: planes[number]
+        return sizes
+
+
+def open_raw(path: Path, channel: int | None = None) -> RawFrames:
+    """Read a file of raw frames into memory; `channel` and errors as of `RawFile`."""
+    with RawFile(path, channel) as file:
+        try:
+            frames = np.empty((file.n_frames, *file.frame_shape), file.dtype)
+        except (ValueError, MemoryError) as error:
+            raise damaged(path, f"its frames cannot be read: {error}") from error
+        for number in range(file.n_frames):
+            frames[number] = file.frame(number)
+        return RawFrames(path, frames, file.axes, file.pixel_um, file.z_step_um, file.emission_nm)
+
+
+def _planes_of(tiff: Any, series: Any, path: Path) -> Callable[[int], NDArray[Any]]:
+    """What reads a plane of a series by its number: from its page, or from where it lies in one piece."""
+    *lengths, height, width = series.shape if len(series.shape) > 1 else (1, 1)
+    pages = list(series.pages)
+    if len(pages) == math.prod(lengths) and all(tuple(page.shape) == (height, width) for page in pages):
+
+        def read(number: int) -> NDArray[Any]:
+            with _whole(path, f"frame {number + 1} cannot be read"):
+                return np.asarray(pages[number].asarray())
+
+        return read
+    if series.dataoffset is not None:
+        dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+        shape = (math.prod(lengths), height, width)
+        lying = tiff.filehandle.memmap_array(dtype, shape, offset=series.dataoffset)
+        return lambda number: lying[number]  # type: ignore[no-any-return]
+    values = series.asarray().reshape(-1, height, width)
+    return lambda number: values[number]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _whole(path: Path, what: str) -> Iterator[None]:
+    """A damaged file can make tifffile raise anything, or say it in its log; here it is a StackError."""
+    with tifffile_faults() as faults:
+        try:
+            yield
         except (StackError, OSError):
             raise
-        except Exception as error:  # a damaged file can make tifffile raise anything
-            raise damaged(path, f"its frames cannot be read: {type(error).__name__} {error}") from error
+        except Exception as error:
+            raise damaged(path, f"{what}: {type(error).__name__} {error}") from error
     if faults:
         raise damaged(path, f"its structure is damaged: {faults[0]}")
-    return RawFrames(path, *_flattened(path, values, axes, channel), pixel_um, z_step_um, None)
 
 
 def _tiff_lengths(pages: TiffPages, path: Path) -> tuple[float | None, float | None]:
@@ -108,35 +201,20 @@ def _tiff_lengths(pages: TiffPages, path: Path) -> tuple[float | None, float | N
     return square_pixel_um(path, sizes[0], sizes[1]), length_um(said.get("spacing"), unit)
 
 
-def _open_deltavision(path: Path, channel: int | None) -> RawFrames:
-    try:
-        with mrc.DVFile(path) as file:
-            header, named = file.hdr, file.sizes
-            values = np.array(file.data, dtype=file.dtype.newbyteorder("="))
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error) as error:
-        what = f"not a whole DeltaVision or MRC file: {error}"
-        raise StackError(what, where=str(path), do="copy it again, or save it as TIFF") from error
-    axes = tuple(named.items())
-    frames, flat_axes = _flattened(path, values, axes, channel)
-    pixel_um = square_pixel_um(path, length_um(header.dy, "um"), length_um(header.dx, "um"))
-    wave = (header.wave1, header.wave2, header.wave3, header.wave4, header.wave5)[min(channel or 0, 4)]
-    emission = float(wave) if 300 <= wave <= 1200 and wave != _PLACEHOLDER_NM else None
-    return RawFrames(path, frames, flat_axes, pixel_um, length_um(header.dz, "um"), emission)
-
-
-def _flattened(
-    path: Path, values: NDArray[Any], axes: tuple[tuple[str, int], ...], channel: int | None
-) -> tuple[NDArray[Any], tuple[tuple[str, int], ...]]:
-    """The frames (frame, y, x) of one channel and the axes that they were."""
-    if [axis for axis, _ in axes[-2:]] != ["Y", "X"] or 0 in values.shape:
+def _in_order(
+    path: Path, axes: tuple[tuple[str, int], ...], channel: int | None
+) -> tuple[NDArray[np.intp], tuple[tuple[str, int], ...]]:
+    """The numbers of the planes of one channel, and the axes that they were."""
+    if [axis for axis, _ in axes[-2:]] != ["Y", "X"] or 0 in [length for _, length in axes]:
         raise StackError(f"its axes are {axes}", where=str(path), do="save grey images, one a frame")
     colours = [n for n, (axis, _) in enumerate(axes) if axis == "C"]
+    lengths = [length for _, length in axes[:-2]]
+    numbers = np.arange(math.prod(lengths)).reshape(lengths)
     if channel is not None:
         length = axes[colours[0]][1] if colours else 1
         if not 0 <= channel < length:
             raise StackError(f"it has no channel {channel}", where=str(path), do=f"it has {length}, counted from 0")
         if colours:
-            values = np.take(values, channel, axis=colours[0])
+            numbers = np.take(numbers, channel, axis=colours[0])
             axes = tuple(one for n, one in enumerate(axes) if n != colours[0])
-    frames = np.ascontiguousarray(values.reshape(-1, *values.shape[-2:]))
-    return frames, tuple(one for one in axes if one[1] > 1)
+    return numbers.reshape(-1), tuple(one for one in axes if one[1] > 1)

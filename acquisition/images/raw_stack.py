@@ -5,12 +5,11 @@ They look like a `RecordedStack` of which each image is a raw frame; height, wid
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spheroidd.acquisition.images.raw_frames import open_raw
+from spheroidd.acquisition.images.raw_frames import RawFile
 from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
 from spheroidd.acquisition.store import ngff
 from spheroidd.protocols.errors import StackError
@@ -93,20 +92,25 @@ class StoredRawStack(_RawStack):
 
 
 class RawFilesStack(_RawStack):
-    """Raw frames in files, one with all colours or one for each, held in memory while the stack is open."""
+    """Raw frames in files, one with all colours or one for each, read one at a time while the stack is open."""
 
     def __init__(self, paths: Mapping[str, Path], pattern: SimPattern, channel_order: tuple[str, ...] | None) -> None:
         super().__init__()
         self.raw = pattern
-        self._frames: dict[str, NDArray[Any]] = {}
-        said: list[tuple[float | None, float | None]] = []
-        for key, path in paths.items():
-            for channel, number in _colours(key, path, channel_order):
-                opened = open_raw(path, number)
-                self._frames[channel] = opened.frames
-                said.append((opened.pixel_um, opened.z_step_um))
-        where = ", ".join(map(str, paths.values()))
-        shapes = {(frames.shape, frames.dtype.name) for frames in self._frames.values()}
+        self._files: dict[str, RawFile] = {}
+        try:
+            for key, path in paths.items():
+                for channel, number in _colours(key, path, channel_order):
+                    self._files[channel] = RawFile(path, number)
+            self._agree(pattern, where=", ".join(map(str, paths.values())))
+        except BaseException:
+            self.close()
+            raise
+
+    def _agree(self, pattern: SimPattern, where: str) -> None:
+        """All colours are whole slices of one shape; StackError where they are not."""
+        files = self._files.values()
+        shapes = {((one.n_frames, *one.frame_shape), one.dtype.name) for one in files}
         (n_frames, height, width), dtype = min(shapes)
         self.n_z, rest = divmod(n_frames, pattern.n_frames)
         if len(shapes) > 1 or rest or not self.n_z:
@@ -116,9 +120,9 @@ class RawFilesStack(_RawStack):
         if dtype not in PIXEL_BYTES:
             do = "export it as the camera took it, in uint8 or uint16"
             raise StackError(f"its pixels are {dtype}", where=where, do=do)
-        self.channels = tuple(channel for channel in CHANNELS if channel in self._frames)
+        self.channels = tuple(channel for channel in CHANNELS if channel in self._files)
         self.height, self.width, self.dtype = UPSAMPLING * height, UPSAMPLING * width, dtype
-        pixel_um, self.z_step_um = said[0]
+        pixel_um, self.z_step_um = next((one.pixel_um, one.z_step_um) for one in files)
         self.pixel_um = None if pixel_um is None else pixel_um / UPSAMPLING
 
     def plane(self, index: SliceIndex) -> Pixels:
@@ -126,7 +130,7 @@ class RawFilesStack(_RawStack):
         if not isinstance(index, RawIndex):
             raise StackError(f"{index} is no raw frame", do="ask for an angle and a phase")
         number = self.raw.frame_number(index.z, index.angle, index.phase, self.n_z)
-        return np.array(self._frames[index.channel][number], order="C")
+        return self._files[index.channel].frame(number)
 
     def crc32c(self, index: SliceIndex) -> int | None:
         """Files of other programs have none."""
@@ -134,14 +138,16 @@ class RawFilesStack(_RawStack):
 
     def close(self) -> None:
         """See above."""
-        self._frames = {}
+        for file in self._files.values():
+            file.close()
 
 
 def _colours(key: str, path: Path, channel_order: tuple[str, ...] | None) -> list[tuple[str, int | None]]:
     """Which colours of a file are which: by the map's column, by the stated order, or the only one there is."""
     if key:
         return [(key, None)]
-    n_colours = dict(open_raw(path).axes).get("C", 1)
+    with RawFile(path) as file:
+        n_colours = dict(file.axes).get("C", 1)
     order = channel_order or (CHANNELS if n_colours == len(CHANNELS) else CHANNELS[:1])
     if len(order) != n_colours:
         do = "state channel_order: which colour of the file is which, in its order"

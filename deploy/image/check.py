@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 NAME = os.environ.get("NAME", "localhost/spheroidd:latest")
 SPHEROIDD = str(HERE.parent.parent / ".venv" / "bin" / "spheroidd")
 MAX_GB, MAX_GZIP_MB, MAX_STOP_S, MIN_PARTS = 1.6, 500, 10.0, 60
+LOOKED_AT = (0, 1)  # of so few slices some well's images are doubted; its row is there
 UID, HTTPS, GRPC, HOST = 10001, 8791, 50791, "spheroidd"
 FIGURES = "well, live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, normalisation, precision, status"
 HARDENED = ("--read-only", "--tmpfs", "/tmp:exec", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -99,9 +100,9 @@ def replay(folder: Path) -> None:
     options = ("--name", "P1", "--threads", "1", "--plain")
     mounts = ("-v", f"{recording}:/plates:ro", "-v", f"{inside}:/data")
     began_s = time.monotonic()
-    call(*RUN, *mounts, NAME, "replay", "/plates/map.csv", "--data", "/data", *options)
+    call(*RUN, *mounts, NAME, "replay", "/plates/map.csv", "--data", "/data", *options, codes=LOOKED_AT)
     seconds = time.monotonic() - began_s
-    call(SPHEROIDD, "replay", recording / "map.csv", "--data", outside, *options)
+    call(SPHEROIDD, "replay", recording / "map.csv", "--data", outside, *options, codes=LOOKED_AT)
     rows = figures(inside)
     must(len(rows) > 0, f"{wells} files, {len(rows)} rows in {seconds:.0f} s, hardened, its input read-only")
     must(rows == figures(outside), "every figure equals the run outside")

@@ -1,13 +1,16 @@
 """Raw frames come out of each kind of file in the file's own order, with what it says; what is not whole is refused."""
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mrc
 import numpy as np
 import pytest
 import tifffile
 
-from spheroidd.acquisition.images.raw_frames import open_raw
+from spheroidd.acquisition.images.raw_frames import RawFile, open_raw
 from spheroidd.protocols.errors import StackError
 
 FRAMES = (np.arange(30 * 6 * 8) % 60000).astype(np.uint16).reshape(30, 6, 8)
@@ -47,6 +50,36 @@ def test_a_deltavision_file_gives_its_sections_and_its_header(tmp_path: Path, na
     assert np.array_equal(raw.frames, FRAMES)
     assert raw.emission_nm == 525
     assert (raw.pixel_um, raw.z_step_um) == (pytest.approx(0.08), pytest.approx(0.125))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("pages.tif", lambda path, frames: tifffile.imwrite(path, frames, photometric="minisblack")),
+        (
+            "packed.tif",
+            lambda path, frames: tifffile.imwrite(path, frames, photometric="minisblack", compression="zlib"),
+        ),
+        ("one-block.tif", lambda path, frames: tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "ZYX"})),
+        ("raw.ome.tif", lambda path, frames: tifffile.imwrite(path, frames, metadata={"axes": "ZYX"}, byteorder=">")),
+        ("raw.dv", lambda path, frames: mrc.imsave(str(path), frames)),
+    ],
+)
+def test_a_file_is_read_frame_by_frame_and_never_held(
+    tmp_path: Path, name: str, write: Callable[[Path, Any], None]
+) -> None:
+    path, frames = tmp_path / name, np.tile(FRAMES, (4, 16, 16))
+    write(path, frames)
+    tracemalloc.start()
+    try:
+        with RawFile(path) as file:
+            assert (file.n_frames, file.frame_shape, file.dtype) == (120, (96, 128), np.uint16)
+            for number in (119, *range(120)):
+                assert np.array_equal(file.frame(number), frames[number])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < frames.nbytes / 3
 
 
 def test_what_is_not_whole_or_of_another_kind_is_refused(tmp_path: Path) -> None:
