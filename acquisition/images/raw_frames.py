@@ -162,9 +162,9 @@ def _planes_of(tiff: Any, series: Any, path: Path) -> Callable[[int], NDArray[An
         dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
         shape = (math.prod(lengths), height, width)
         lying = tiff.filehandle.memmap_array(dtype, shape, offset=series.dataoffset)
-        return lambda number: lying[number]  # type: ignore[no-any-return]
+        return lambda number: lying[number]
     values = series.asarray().reshape(-1, height, width)
-    return lambda number: values[number]  # type: ignore[no-any-return]
+    return lambda number: values[number]
 
 
 @contextmanager
