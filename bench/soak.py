@@ -1,9 +1,10 @@
 """A daemon over 384 wells of small stacks: memory, handles, threads and latency over time. `python -m bench.soak`.
 
-Prints one JSON object. `series` holds a sample every `--every` seconds of the daemon and its worker: resident MB,
-handles, threads, wells scored, and the median time from exposure to acknowledgement of the slices since the sample
-before. `drift` compares the last quarter of the run with its second quarter (the first one warms up): what is flat is
-near 0. Growth of the resident size per 100 wells is what a leak would show.
+Prints one JSON object. `exit_code` is the daemon's, and `said` its last words where that is not 0: 1 where images of a
+well show no cell, say; `failed` names such wells. `series` holds a sample every `--every` seconds of the daemon and
+its worker: resident MB, handles, threads, wells scored, and the median time from exposure to acknowledgement of the
+slices since the sample before. `drift` compares the last quarter of the run with its second quarter (the first one
+warms up): what is flat is near 0. Growth of the resident size per 100 wells is what a leak would show.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from typing import Any
 
 import psutil
 
-SMALL = {"preset": "unit", "pace": "real", "slice_period_s": 0.004, "n_z": 6, "height": 48, "width": 48}
+# As small as a spheroid with cells can be, and paced so that slices go on arriving while others are scored.
+SMALL = {"preset": "unit", "pace": "real", "slice_period_s": 0.02, "n_z": 12, "height": 72, "width": 72}
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "run")
 
 
@@ -105,8 +107,12 @@ def soak(wells: int, every_s: float) -> dict[str, Any]:
         with sqlite3.connect(catalog) as connection:
             (n_wells,) = connection.execute("SELECT count(*) FROM results WHERE status = 'final'").fetchone()
             (n_slices,) = connection.execute("SELECT count(*) FROM slices").fetchone()
+            failed = dict(connection.execute("SELECT well, reason FROM results WHERE trust = 'fail'").fetchall())
+        said = config.with_suffix(".log").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
     total = {"exit_code": daemon.returncode, "wells": n_wells, "slices": n_slices}
     total |= {"seconds": round(time.monotonic() - began_s, 1), "cores": os.cpu_count()}
+    if daemon.returncode != 0:
+        total |= {"said": said, "failed": failed}
     return {**total, "drift": drift(series), "series": series}
 
 
