@@ -4,7 +4,7 @@ Opens nothing but what says how many stacks or slices there are; the pixels are 
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from spheroidd.acquisition.disk.file_system import mount_of
 from spheroidd.acquisition.images.file_kind import check_regular
@@ -26,6 +26,7 @@ from spheroidd.protocols.stack import StackKey
 HINT_S = 0.1  # how soon a hint, or an order to stop, is noticed
 IDLE_SHARE = 1 / 100  # of a processor, at most, for looking at a folder in which nothing happens
 BUSY_SHARE = 1 / 4  # and while hints come
+PATIENCE_TIMES = 24  # of end_after_s, a day as it is delivered: a LIF of a whole plate is written to for a night
 MAX_METADATA_BYTES = 2**24
 MAX_INSIDE = 100_000  # stacks of one data set
 MAX_TOLD, MAX_REASONS = 5, 1000  # why files are not used: in one message, and kept
@@ -53,6 +54,7 @@ class FolderWatch:
         self.arrivals: dict[StackKey, Arrival] = {}
         self._data_sets: dict[str, tuple[Signature | None, float]] = {}  # growing, to be opened when they rest
         self._names: dict[str, ImageName] = {}  # of files that have not come to rest
+        self._restless: dict[str, float] = {}  # since when files are written to, or were first found not to be whole
         self._unwanted: dict[str, tuple[int, str]] = {}  # why files are not used: how many, and one of them
         self._scan: FolderScan | None = None
         self._events: FolderEvents | None = None
@@ -85,7 +87,9 @@ class FolderWatch:
         began_s = time.thread_time()
         news = scan.rescan(now_s, closed)
         for path in news.moving:
-            self._has_news(path, now_s)
+            self._restless.setdefault(path, now_s)
+            if self._is_news(path, now_s):
+                self._has_news(path, now_s)
         for path in sorted(news.ready):
             self._sort(path, now_s, news.ready[path])
         for path in news.data_sets:
@@ -168,6 +172,11 @@ class FolderWatch:
         if said is not None:
             self.arrival(StackKey(self._name, said.well, said.stack)).news_s = now_s
 
+    def _is_news(self, path: str, now_s: float) -> bool:
+        """Whether to wait for a file: not where it has been written to for ever, and was never whole."""
+        end_s = self._settings.end_after_s
+        return end_s is None or now_s - self._restless.get(path, now_s) < PATIENCE_TIMES * end_s
+
     def _rest(self, path: str, now_s: float) -> None:
         """Sort an NDTiff data set once its index has not grown for `settle_s`: nothing else says that it is whole."""
         index = index_path(self.root / path)
@@ -182,11 +191,14 @@ class FolderWatch:
 
     def _sort(self, path: str, now_s: float, signature: Signature | None = None) -> None:
         """Put a file that is ready to its stack."""
-        self.news_s = now_s
+        if self._is_news(path, now_s):
+            self.news_s = now_s
         said = self._names.pop(path, None) or self._grammar.read(path)
         if isinstance(said, ImageName):
-            key = StackKey(self._name, said.well, said.stack)
-            self.arrival(key).add(ArrivedFile(path, said, signature), now_s)
+            arrival = self.arrival(StackKey(self._name, said.well, said.stack))
+            if path not in arrival.refused:
+                self._restless.pop(path, None)
+            arrival.add(ArrivedFile(path, said, signature), now_s)
         elif is_field_metadata(path):
             self._read_metadata(path)
         else:
@@ -221,6 +233,12 @@ class FolderWatch:
         except (StackError, OSError) as error:
             arrival.note((f"{file.name} cannot be read: {error}",))
 
+    def restless(self) -> list[str]:
+        """Files that did not become whole in the time for which a silent plate is waited for."""
+        now_s, most_s = self._clock.elapsed(), self._settings.end_after_s
+        late = [path for path, since_s in self._restless.items() if most_s is not None and now_s - since_s > most_s]
+        return [path for path in late if self._scan is not None and self._scan.signature(path) is not None]
+
     def strangers(self) -> str:
         """Why files that look like images are not used, and folders that cannot be read."""
         reasons = list(self._unwanted.items())
@@ -229,6 +247,9 @@ class FolderWatch:
             said.append(f"{sum(n for _, (n, _) in reasons[MAX_TOLD:])} for other reasons")
         text = f"{sum(n for n, _ in self._unwanted.values())} images are not used: " + "; ".join(said) if said else ""
         denied = self._scan.denied if self._scan else {}
+        if late := self.restless():
+            said_s = f"{self._settings.end_after_s:g} s"
+            text += "; " * bool(text) + f"{len(late)} files did not become whole within {said_s}, such as {late[0]}"
         return "; ".join([*([text] if text else []), *(f"folder {f} cannot be read: {w}" for f, w in denied.items())])
 
     def refuse(self, arrival: Arrival, file: ArrivedFile, error: StackError | OSError) -> None:
@@ -240,8 +261,14 @@ class FolderWatch:
             what = f"cannot be read: {error.strerror or error}"
             error = StackError(what, where=str(self.root / file.path), do="check the file and its rights")
         arrival.refuse(file, error)
+        self._restless.setdefault(file.path, self._clock.elapsed())
         if self._scan is not None:
             self._scan.refuse(file.path, None if denied else file.signature, self._clock.elapsed())
+
+    def taken(self, paths: Iterable[str]) -> None:
+        """These files are whole after all."""
+        for path in paths:
+            self._restless.pop(path, None)
 
     def check_unchanged(self, file: ArrivedFile) -> None:
         """Raise StackError where a file is not as it was when it came to rest: its bytes may be of two states."""

@@ -90,6 +90,8 @@ class WatchSource:
                 yield from self._stand_ins(to_come)
                 break
             else:
+                if self._watch.restless():
+                    self._tell_of_strangers()
                 self._watch.wait(self._interrupted)
         self._tell_of_strangers()
 
@@ -122,6 +124,7 @@ class WatchSource:
                     arrival.look_again()
             if not left:
                 self._tell_of_refused(arrival)
+                self._tell_of_others(arrival)
                 self._check_z_axis(plan, arrival)
         finally:
             arrival.close()
@@ -233,6 +236,7 @@ class WatchSource:
                     again.append(arrival.looked_at.pop())  # a data set changes within
             else:
                 arrival.refused.clear()
+                self._watch.taken(arrival.paths.values())
                 break
         arrival.fresh.extend(again)
 
@@ -282,6 +286,7 @@ class WatchSource:
                 self._watch.refuse(arrival, file, error)
                 continue
             arrival.refused.pop(file.path, None)
+            self._watch.taken([file.path])
             arrival.note(slices.defects)
             if slices.doubt and slices.doubt not in arrival.told:
                 arrival.told.add(slices.doubt)
@@ -307,6 +312,7 @@ class WatchSource:
             raise StackError(what, where=str(where), do="do not change files during a run; give the plate a new name")
         self._check_like(plan, (stack.height, stack.width, stack.dtype), where)
         self._tell_of_doubts(plan.key, stack.doubts)
+        self._tell_of_others(arrival)
         metadata = {"file": ", ".join(arrival.paths.values()), "channels_told_apart": stack.assignment}
         read = self._watch.reading.read
         for index in plan.indices():
@@ -357,6 +363,20 @@ class WatchSource:
         for doubt in doubts:
             do = "look at an image of each channel; say otherwise with source.channel_order"
             self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(doubt, do=do), key))
+
+    def _tell_of_others(self, arrival: Arrival) -> None:
+        """A well that came in two files may be two wells under one name: a person has to know which one was taken."""
+        if self._settings.slice_files:
+            return
+        taken = set(arrival.paths.values())
+        there = {file.path: file.name.channel or "" for file in (*arrival.looked_at, *arrival.fresh)}
+        for path in sorted(there.keys() - taken - arrival.refused.keys() - arrival.told):
+            arrival.told.add(path)
+            what = (
+                f"{path} is named as {arrival.paths.get(there[path], 'another file')} is, which was taken in its place"
+            )
+            do = "look which one is the well's; a new name of the plate takes the other one"
+            self._tell(FaultRaised(FaultCode.RECORDING_DOUBTS, StackError(what, do=do), arrival.key))
 
     def _tell_of_refused(self, arrival: Arrival) -> None:
         complaint = arrival.complaint(self._watch.root)

@@ -17,6 +17,7 @@ from spheroidd.acquisition.sources.watched_folder.settings import MatrixScreener
 from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSource, WatchSource
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
@@ -570,3 +571,52 @@ def test_a_well_with_a_pipe_among_its_files_fails_and_the_others_are_read(trees,
             except StackError:
                 failed.append(str(plan.key.well))
     assert (got, failed) == ([str(well) for well in others], ["A01"])
+
+
+# -- what never ends, and what comes twice -----------------------------------------------------------------------------
+
+
+class WritingClock(FakeClock):
+    """Somebody writes to a file whenever time passes."""
+
+    path = None
+
+    def sleep(self, seconds):
+        super().sleep(seconds)
+        if self.path is not None:
+            with self.path.open("ab") as file:
+                file.write(b"0")
+
+
+@pytest.mark.timeout(120)
+def test_a_file_that_is_written_to_without_end_is_told_and_holds_no_plate_up_for_ever(tmp_path):
+    clock, told = WritingClock(), []
+    write_stack(tmp_path / "A01.ome.tif", "A01")
+    (tmp_path / "B02.ome.tif").write_bytes(b"II*\0")
+    clock.path = tmp_path / "B02.ome.tif"
+    settings = WatchSettings(folder=tmp_path, end_after_s=2, settle_s=1, file_system="network")
+    watch = WatchSource(settings, plate(), "plate", clock)
+    watch.set_event_sink(told.append)
+    with closing(watch):
+        first, second = watch.plans()
+        assert (str(first.key.well), str(second.key.well)) == WELLS
+        with pytest.raises(StackError, match="0 of 8 slices came"):
+            take(watch, second, set(second.indices()))
+    said = [fault.error.what for fault in told if fault.code is FaultCode.WATCH_FOLDER]
+    assert "1 files did not become whole within 2 s, such as B02.ome.tif" in said
+    assert 24 * 2 <= clock.elapsed() < 60
+
+
+def test_a_well_that_came_in_two_files_is_told_with_the_one_that_was_taken(tmp_path):
+    told = []
+    for folder, well in (("first", "A01"), ("second", "B02")):
+        (tmp_path / folder).mkdir()
+        write_stack(tmp_path / folder / "A01.ome.tif", well)
+    settings = WatchSettings(folder=tmp_path, end_after_s=4, settle_s=2)
+    watch = WatchSource(settings, plate("A01"), "plate", FakeClock())
+    watch.set_event_sink(told.append)
+    with closing(watch):
+        got = everything(watch)
+    assert_exact(got, ("A01",))
+    (fault,) = [fault for fault in told if fault.code is FaultCode.RECORDING_DOUBTS]
+    assert fault.error.what == ("second/A01.ome.tif is named as first/A01.ome.tif is, which was taken in its place")
