@@ -51,6 +51,7 @@ docs: $(STAMP)-docs
 	$(BIN)/python -m tests.protocols.fault_document
 	$(BIN)/python -m tests.daemon.verification.findings_document
 	$(BIN)/python -m tests.daemon.cli.command_document
+	$(BIN)/python -m tests.daemon.cli.terminal_document
 	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
 	$(BIN)/python -m tests.daemon.notebook.notebooks build/notebooks build/docs/notebooks
 	SPHEROIDD_DOCS=build/docs $(BIN)/python -m mkdocs build --quiet --clean
