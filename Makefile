@@ -13,7 +13,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: release test-faults fuzz demo demo-sim test cases lint bench proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: release test-faults fuzz demo demo-sim test cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -37,6 +37,10 @@ lint: $(STAMP)-dev
 
 bench: $(STAMP)-bench
 	$(BIN)/python -m bench
+
+# What README and docs show, from today's weights: the demonstration is run for it. Requires a Chromium.
+pictures: $(STAMP)-bench
+	$(BIN)/python -m bench.pictures docs
 
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract

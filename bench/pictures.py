@@ -1,12 +1,22 @@
-"""The README's pictures: `python -m bench.pictures demo DATA OUT.png`, or `... well DATA WELL OUT.png`.
+"""The pictures of README and docs from today's weights, in one command: `python -m bench.pictures docs`.
 
-`demo` draws one slice of every well of a plate, outlines of the masks, and the row's figures. `well` draws one well as
-maximum projections from above and from the side, and as a slice through the middle.
+    python -m bench.pictures docs [DATA]         run the demonstration (or take the one in DATA) and draw docs/demo.png,
+                                                 page.png, report.png, network-overlay.png and network-curves.png: 4
+                                                 minutes, and a Chromium on the PATH or in SPHEROIDD_CHROMIUM
+    python -m bench.pictures demo DATA OUT.png   one slice of every well of a plate, outlines of the masks, the figures
+    python -m bench.pictures well DATA WELL OUT  one well from above, from the side, and a slice through its middle
 """
 
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 
@@ -15,15 +25,28 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from scipy import ndimage
 
+from bench import network_pictures
+from bench.places import DOCS
 from spheroidd.acquisition.store.labels import read_label
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.launch.demo_directory import REPORT_NAME
+from spheroidd.daemon.system.address_files import read_page
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "msedge")
+SCREEN = {"width": 1366, "height": 768}
+SHEET = {"width": 1000, "height": 1400}  # px; the report's picture is two of them beside each other
+SHARE_DONE = 0.6  # of the plate, when its page is photographed
+PATIENCE_S = 900.0
 LIVE, DEAD = "#35e06c", "#ff4fd8"  # green and magenta: told apart by the colour-blind too
 Image = NDArray[np.float64]
 
@@ -116,6 +139,79 @@ def draw_well(data: Path, well: str, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+def draw_docs(data: Path | None) -> None:
+    """Every picture of the docs that shows the demonstration or the network."""
+    with tempfile.TemporaryDirectory() as folder, _browser() as page:
+        if data is None:
+            data = Path(folder) / "demo-data"
+            _run_demonstration(data, page)
+        draw_plate(data, DOCS / "demo.png")
+        _photograph_report(data, page)
+    network_pictures.overlay(DOCS / "network-overlay.png")
+    network_pictures.curves(DOCS / "network-curves.png")
+
+
+@contextmanager
+def _browser() -> Iterator["Page"]:
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("SPHEROIDD_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        sys.exit("no Chromium: install one, or name it in SPHEROIDD_CHROMIUM")
+    with sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser.new_page(viewport=SCREEN, reduced_motion="reduce")
+        browser.close()
+
+
+def _run_demonstration(data: Path, page: "Page") -> None:
+    """Run it to its end; photograph its page on the way."""
+    command = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "demo", str(data)]
+    with subprocess.Popen(command) as demonstration:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (share := _share_done(data)) < SHARE_DONE:
+            if demonstration.poll() is not None or time.monotonic() > deadline_s:
+                demonstration.kill()
+                sys.exit(f"the demonstration ended, or took too long, with {share:.0%} of its slices")
+            time.sleep(1)
+        url = read_page(data)
+        if url is None:
+            demonstration.kill()
+            sys.exit("the demonstration has no page")
+        page.goto(url)
+        page.wait_for_selector(".grid .well[data-state]")
+        page.wait_for_timeout(3000)  # the slice that is imaged has arrived
+        page.screenshot(path=DOCS / "page.png")
+    if demonstration.returncode:
+        sys.exit(f"the demonstration ended with exit code {demonstration.returncode}")
+
+
+def _share_done(data: Path) -> float:
+    if not (data / "catalog.sqlite").exists():
+        return 0.0
+    with Catalog.read_only(data) as catalog:
+        standings = catalog.standings()
+    promised = sum(one.n_slices_expected for one in standings)
+    return sum(one.n_slices_acked for one in standings) / promised if promised else 0.0
+
+
+def _photograph_report(data: Path, page: "Page") -> None:
+    """Its first two sheets beside each other."""
+    page.set_viewport_size(SHEET)
+    page.goto((data / REPORT_NAME).absolute().as_uri())
+    page.wait_for_timeout(1000)
+    page.screenshot(path=DOCS / "report.png", full_page=True)
+    with Picture.open(DOCS / "report.png") as whole:
+        found = whole.convert("RGB")
+    width, height = SHEET["width"], min(SHEET["height"], found.height // 2)
+    sheets = Picture.new("RGB", (2 * width + 12, height), "#ddd")
+    for number in range(2):
+        sheets.paste(found.crop((0, number * height, width, (number + 1) * height)), (number * (width + 12), 0))
+    sheets.resize((sheets.width * 7 // 10, sheets.height * 7 // 10)).quantize(128).save(
+        DOCS / "report.png", optimize=True
+    )
+
+
 def _key(row: ResultRow) -> StackKey:
     return StackKey(row.result.plate, WellId.parse(row.result.well), row.result.stack)
 
@@ -137,6 +233,8 @@ def _figures(row: ResultRow) -> str:
 def main() -> None:
     """Draw what the arguments say."""
     match sys.argv[1:]:
+        case ["docs", *data]:
+            draw_docs(Path(data[0]) if data else None)
         case ["demo", data, out]:
             draw_plate(Path(data), Path(out))
         case ["well", data, well, out]:

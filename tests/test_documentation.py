@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.daemon.cli.command_document import PATH as COMMAND_PAGE
 from tests.daemon.cli.command_document import command_page
 from tests.documentation import PAGES, Fence, commands, fences
 from tests.places import DOCS, EXAMPLES, ROOT
+from tests.warm_start import on_the_path
 
 _LANGUAGES = {"sh", "toml", "csv", "text", "python", "json", "sql"}
 _MAX_README_LINES = 150
@@ -36,18 +38,21 @@ def _run_page(page: Path, folder: Path, *, slow: bool) -> None:
     for fence in fences(page):
         if fence.title:
             (folder / fence.title).write_text(fence.text, encoding="utf-8")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for fence in _executed(page, slow=slow):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", fence.text],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-        assert done.returncode == 0, f"{fence} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    installed = Path(sys.executable).parent
+    # The README's commands are those that are installed; of the other pages each would import the same anew.
+    with nullcontext(installed) if page.name == "README.md" else on_the_path() as first:
+        environment = {**os.environ, "PATH": os.pathsep.join(map(str, (first, installed, os.environ["PATH"])))}
+        for fence in _executed(page, slow=slow):
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", fence.text],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=280,
+            )
+            assert done.returncode == 0, f"{fence} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the pages' commands are written for a POSIX shell")

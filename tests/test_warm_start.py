@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.faults.plate_runs import spheroidd
-from tests.warm_start import COMMAND, start
+from tests.warm_start import COMMAND, on_the_path, start
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,16 @@ def what_it_is(link: Connection) -> None:
         (os.getpid(), os.getppid(), psutil.Process().name(), umask, os.environ["SPHEROIDD_DATA"], handler.__name__)
     )
     signal.pause()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the pages' shell is POSIX's")
+def test_a_shell_has_it_on_its_path(tmp_path: Path) -> None:
+    with on_the_path() as folder:
+        environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+        script = "spheroidd --version | cat && spheroidd config check nowhere.toml"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.stdout.startswith("spheroidd ")
+    assert done.returncode == 2
+    assert "nowhere.toml" in done.stderr
