@@ -1,10 +1,10 @@
 """The pictures of README and docs from today's weights, in one command: `python -m bench.pictures docs`.
 
-    python -m bench.pictures docs [DATA]         run the demonstration (or take the one in DATA) and draw docs/demo.png,
-                                                 page.png, report.png, network-overlay.png and network-curves.png: 4
-                                                 minutes, and a Chromium on the PATH or in SPHEROIDD_CHROMIUM
-    python -m bench.pictures demo DATA OUT.png   one slice of every well of a plate, outlines of the masks, the figures
-    python -m bench.pictures well DATA WELL OUT  one well from above, from the side, and a slice through its middle
+python -m bench.pictures docs [DATA]         run the demonstration (or take the one in DATA) and draw docs/demo.png,
+                                             page.png, report.png, network-overlay.png and network-curves.png: 4
+                                             minutes, and a Chromium on the PATH or in SPHEROIDD_CHROMIUM
+python -m bench.pictures demo DATA OUT.png   one slice of every well of a plate, outlines of the masks, the figures
+python -m bench.pictures well DATA WELL OUT  one well from above, from the side, and a slice through its middle
 """
 
 import os
