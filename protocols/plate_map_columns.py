@@ -20,7 +20,7 @@ COLUMNS = (
 )
 TO_UM = {"fm": 1e-9, "pm": 1e-6, "nm": 1e-3, "um": 1.0, "mm": 1e3, "m": 1e6}  # molar, by their case-folded symbols
 _SAME = {
-    "well": "wells, well name, well position, well positions, position, well no",
+    "well": "wells, well id, wellid, well name, well position, well positions, position, well no",
     "row": "well row",
     "column": "well column, col, well col",
     "role": "type, well type, well role, sample type, content, control type",

@@ -92,7 +92,10 @@ def tell_apart(path: Path, layout: FileLayout, order: Sequence[str] | None = Non
     if order is not None:
         return _as_told(path, layout, order)
     names = layout.channel_names if any(_is_name(name) for name in layout.channel_names) else ()
-    means = [meaning(name) for name in names[: layout.n_channels]]
+    if names and len(names) != layout.n_channels:
+        what = f"it holds {layout.n_channels} channels and names {len(names)}: {', '.join(map(repr, names))}"
+        raise StackError(what, where=str(path), do='write channel_order, such as ["488", "561"], into the settings')
+    means = [meaning(name) for name in names]
     means += [None] * (layout.n_channels - len(means))
     named = _once(path, layout, means)
     if len(named) == len(CHANNELS) or (layout.n_channels == 1 and named):

@@ -43,6 +43,7 @@ _READING_TITLE = re.compile(
 _STATISTIC = re.compile(
     r"\bcount\b|mean|average|std|\bsd\b|\bcv\b|\bconc|dilution|date|time|barcode|\bid\b|meas.?info", re.I
 )
+_DEVIATION = re.compile(r"(st(andard|d|\.)?[ .]?dev(iation)?\.?|std|sd|sem|%? ?cv( ?\[?%\]?)?)", re.I)
 _COUNT = re.compile(r"[0-9]{1,4}")  # of rows or columns
 _WAVELENGTH = re.compile(r"(?<![\d./])([2-9]\d\d)(?![\d./])")
 _DERIVED = re.compile(r"blank|conc|ratio|corrected|reduced|delta|-\s*[2-9]\d\d|/", re.I)
@@ -354,7 +355,7 @@ def _well_text(row: Sequence[str], by_well: int | None, by_row: int | None, by_c
 
 
 def _wells_as_columns(sheet: Sheet, at: int, before: _Before, points: bool) -> _Found:
-    """A line of wells with readings below: a block for each line that has any."""
+    """A line of wells with readings below: a block for each line that has any, but for deviations between readings."""
     labels = sheet.rows[at]
     wells = {x: WellId.parse(cell) for x, cell in enumerate(labels) if is_well(cell)}
     if len(wells) < 2 or len(wells) < 0.5 * sum(map(bool, labels)) or len(set(wells.values())) < len(wells):
@@ -363,7 +364,7 @@ def _wells_as_columns(sheet: Sheet, at: int, before: _Before, points: bool) -> _
     n = at + 1
     while n < len(sheet.rows) and any(sheet.rows[n]):
         cells = {well: sheet.rows[n][x] if x < len(sheet.rows[n]) else "" for x, well in wells.items()}
-        if any(cells.values()):
+        if any(cells.values()) and not any(_DEVIATION.fullmatch(cell) for cell in sheet.rows[n][: min(wells)]):
             rows.append((n, cells))
         n += 1
     if not rows or not any(re.search(r"\d", text) for text in rows[0][1].values()):

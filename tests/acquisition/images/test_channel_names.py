@@ -122,6 +122,12 @@ def test_names_that_contradict_or_are_of_something_else_are_refused(names, messa
         tell_apart(Path("a.tif"), layout(*names))
 
 
+@pytest.mark.parametrize("names", [("DAPI", "Calcein", "PI"), ("PI",)])
+def test_names_that_are_more_or_fewer_than_channels_belong_to_none(names):
+    with pytest.raises(StackError, match=f"holds 2 channels and names {len(names)}.*; write channel_order"):
+        tell_apart(Path("a.tif"), layout(*names, n=2))
+
+
 def test_the_user_can_say_it():
     found = tell_apart(Path("a.tif"), layout("GFP", "FITC", "x"), ("561", "-", "488"))
     assert (found.channels, found.how) == ({"561": 0, "488": 2}, "as channel_order says")

@@ -360,8 +360,9 @@ def test_what_would_be_half_a_plate_or_a_hundredth_is_refused(tmp_path: Path, te
         (",1,2,4\nA,0.1,0.2,0.4\n", {"A01": 0.1, "A02": 0.2, "A04": 0.4}),
         ("well,viability\nA1,95%\nA2,0.5%\n", {"A01": 95.0, "A02": 0.5}),
         ("well,viability_percent\nA1,0.95\n", {"A01": 0.95}),
+        ("Name,Abs\nWell,A1,A2\nMean,0.1,0.2\nStDev,0.01,0.02\n", {"A01": 0.1, "A02": 0.2}),
     ],
-    ids=["a mean of each row", "doses", "columns left out", "percent in the cells", "percent in the title"],
+    ids=["a mean of each row", "doses", "columns left out", "percent in the cells", "percent in the title", "Spark's"],
 )
 def test_labels_and_signs_are_read_as_they_stand(tmp_path: Path, text: str, readings: dict[str, float]) -> None:
     (tmp_path / "a.csv").write_text(text)
