@@ -36,6 +36,7 @@ from spheroidd.daemon.config.model import (
     open_source,
 )
 from spheroidd.daemon.launch.open_catalog import open_catalog
+from spheroidd.daemon.launch.stored_images import check_stored
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
@@ -114,6 +115,7 @@ def acquire_plate(
     with contextlib.closing(open_source(config, SystemClock())) as source:
         plate_map, plans = source.plate_map, source.plans()
         _tell_of_others(catalog, plate_map.name, console)
+        check_stored(catalog, plate_map, config)
         given = {channel: read_given(path, channel) for channel, path in config.sim.files().items()}
         check_given(given, plans if isinstance(plans, Sequence) else ())
         kept = config.model_dump_json() if not given else with_given(config.model_dump_json(), given)

@@ -19,6 +19,7 @@ from spheroidd.acquisition.store.image_folder import images_root
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.lookup import the_plate
+from spheroidd.daemon.catalog.map_files import other_files
 from spheroidd.daemon.catalog.plate_rows import annotation_differences, map_differences
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.references import put_references, references_of
@@ -97,6 +98,7 @@ def relabel_open(
     """The same with a map that was read and a catalog that is open; `where` is what errors name."""
     name = new.name
     old = catalog.plate_map(name)
+    _check_files(catalog, old, new, where)
     changes = _changes(old, new, where)
     notes = _notes(catalog, old, new)
     if dry_run:
@@ -111,6 +113,15 @@ def relabel_open(
             scheduler.relate_again(f"plate relabelled: {why}")
     ngff.write_treatments(images_root(data_dir), new)
     return Relabelled(name, changes, tuple(notes), event)
+
+
+def _check_files(catalog: CatalogReader, old: PlateMap, new: PlateMap, where: str) -> None:
+    """A label says what is in a well; which images it has was settled when they were stored."""
+    stored = {row.key.well for row in catalog.stacks(new.name) if row.n_slices_acked}
+    for well, before, path in other_files(old, new, stored):
+        what = f"{well} was imaged from {before}, and the map names {path}"
+        do = "give each well its own file; where the files were mixed up, replay them under another plate name"
+        raise ConfigError(what, where=where, do=do)
 
 
 def _changes(old: PlateMap, new: PlateMap, where: str) -> tuple[str, ...]:

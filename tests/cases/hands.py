@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.cases.case import PROGRAM, Case, Driven, Outcome, Step, one_line, spheroidd, write_map
+from tests.cases.files import ome
 from tests.cases.plates import as_is
 
 DEMO, TWICE, LABELS, NAMES = "C7 demo", "C8 a well imaged twice", "C9 relabel", "C10 names"
@@ -28,6 +29,16 @@ def plate(**roles: str) -> Callable[[Path], None]:
         write_map(folder / "map.csv", wrong)
 
     return make
+
+
+def tiny(folder: Path) -> None:
+    """Two small wells, and a map that names their files the other way round."""
+    for name, files in (("map", ("A01", "A02")), ("turned", ("A02", "A01"))):
+        rows = [
+            {"well": well, "role": "negative_control", **ome()(folder, file)}
+            for well, file in zip(("A01", "A02"), files, strict=True)
+        ]
+        write_map(folder / f"{name}.csv", rows)
 
 
 def kept(name: str) -> Callable[[Path, str], str]:
@@ -203,6 +214,19 @@ def cases() -> Iterator[Driven]:
         ),
     )
     yield Case(LABELS, "a map that changes nothing", plate(), (RUN, Step(RELABEL, 2, ("nothing was changed",))))
+    yield Case(
+        NAMES,
+        "taken up with other files, channels or limits",
+        tiny,
+        (
+            Step("replay map.csv d --name p", 1),  # its pixels are noise
+            Step("replay turned.csv d --name p", 2, ("its images came from", "another name")),
+            Step("relabel d turned.csv --reason x", 2, ("was imaged from",)),
+            Step("replay map.csv d --name p --channel-order 561,488", 2, ("its images were read with channel_order",)),
+            Step("replay map.csv d --name p --normalisation stack", 2, ("its rows rest on normalisation",)),
+            Step("replay map.csv d --name p", 1),
+        ),
+    )
     yield Case(
         NAMES,
         "names that differ in case only",

@@ -19,6 +19,7 @@ from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.viability.mtt import Blank
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.evidence import ChannelLight, StackLight
+from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
@@ -170,3 +171,14 @@ def test_beside_a_running_daemon_it_is_refused(data: Path) -> None:
     with acquire_lock(data):
         refused = relabel(data)
     assert "a daemon runs on this data directory" in refused.stderr
+
+
+def test_a_map_that_names_other_files_for_wells_that_have_images_is_refused(tmp_path: Path) -> None:
+    home, imaged = tmp_path / "data", {A01: plates.UNTREATED, B01: plates.sample("drug", 2.0)}
+    wells = PlateMap("P1", tuple(PlateWell(w, of, {"": tmp_path / f"{w}.tif"}) for w, of in imaged.items()))
+    plates.register(home, wells)
+    plates.score(home, wells, {A01: 1000.0, B01: 100.0})
+    text = "well,path,role,compound,dose_um\nA01,{0}.tif,negative_control,,\nB01,{1}.tif,sample,drug,20\n"
+    refused = relabel(home, text=text.format("B01", "A01"))
+    assert (refused.exit_code, "A01 was imaged from" in refused.stderr) == (2, True)
+    assert relabel(home, text=text.format("A01", "B01")).exit_code == 0
