@@ -6,7 +6,7 @@ part of space nearest to it in its own stretched metric (`raster.py`), so none i
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from spheroidd.sim_emulator.draws import Draws, Floats
 from spheroidd.sim_emulator.plate import DrugMode, WellSpec
+from spheroidd.sim_emulator.realism import TYPICAL_CELL_UM
 
 _CLOSEST_UM = 6.0  # two cells nearer than this would be one
 N_WAVES = 12  # of the smooth bend that makes cell borders wavy
@@ -133,6 +134,12 @@ class Phantom:
     shape: Shape
     bend: Bend
     cells: Cells
+    pieces: Cells  # of dead nuclei that broke up, each with the id of its cell; only ever painted
+
+    @property
+    def painted(self) -> Cells:
+        """What shines: cells, debris, and the pieces of nuclei."""
+        return _together(self.cells, self.pieces) if len(self.pieces) else self.cells
 
 
 def grow(spec: WellSpec) -> Phantom:
@@ -146,7 +153,9 @@ def grow(spec: WellSpec) -> Phantom:
     cells = _bodies(spec, points, depth, state, late)
     if spec.mode is DrugMode.SHEDDING:
         cells = _with_debris(spec, shape, cells)
-    return Phantom(spec, shape, bend, cells)
+    cells = _with_crumbs(spec, cells)
+    cells, pieces = _broken_up(spec, cells)
+    return Phantom(spec, shape, bend, cells, pieces)
 
 
 def live_fraction(state: NDArray[np.uint8]) -> float:
@@ -163,7 +172,7 @@ def count_states(state: NDArray[np.uint8]) -> tuple[int, int]:
 
 def _sites(spec: WellSpec, shape: Shape) -> Floats:
     """Cell centres (n, 3): a face-centred cubic lattice, turned, bent over long distances, jittered, with holes."""
-    draws = spec.draws
+    draws, scale = spec.draws, spec.conditions.cell_um / TYPICAL_CELL_UM
     edge = (4 / spec.sites_per_um3) ** (1 / 3)  # four sites to a cube
     n = math.ceil(shape.radius_um * 1.15 / edge) + 1
     grid = np.stack(np.meshgrid(*3 * (np.arange(-n, n + 1.0),), indexing="ij"), -1).reshape(-1, 1, 3)
@@ -177,13 +186,23 @@ def _sites(spec: WellSpec, shape: Shape) -> Floats:
     phase, push = 2 * np.pi * draws.uniforms("long phase", 4), 2.2 * _unit(draws.normals("long push", 4, 3))
     points = points + np.sin(points @ wave.T + phase) @ push
     jitter = draws.normals("jitter", len(points), 3)
-    reach = 2.3 * draws.uniforms("jitter reach", len(points), 1) ** (1 / 3)
+    reach = scale * 2.3 * draws.uniforms("jitter reach", len(points), 1) ** (1 / 3)
     points = points + _unit(jitter) * reach + shape.centre_um
-    gone = (draws.uniforms("holes", len(points)) < 0.07) | (shape.depth_um(points) <= 4.5)
-    crowded = cKDTree(points).query_pairs(_CLOSEST_UM, output_type="ndarray")
+    gone = (draws.uniforms("holes", len(points)) < 0.07) | (shape.depth_um(points) <= scale * 4.5)
+    if spec.conditions.filled < 1:
+        gone |= _empty(draws, points, spec.conditions.filled)
+    crowded = cKDTree(points).query_pairs(scale * _CLOSEST_UM, output_type="ndarray")
     gone[crowded.max(1)] = True
     kept: Floats = points[~gone]
     return kept
+
+
+def _empty(draws: Draws, points: Floats, filled: float) -> NDArray[np.bool_]:
+    """Where nothing grows in a loose culture: islands of cells are left, and single ones."""
+    waves = _unit(draws.normals("islands", 6, 3)) * 2 * np.pi / (40 + 80 * draws.uniforms("islands length", 6, 1))
+    height = np.sin(points @ waves.T + 2 * np.pi * draws.uniforms("islands phase", 6)).sum(1)
+    height += 0.8 * draws.normals("single cells", len(points))
+    return np.asarray(height > np.quantile(height, filled)) if len(points) else np.zeros(0, bool)
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -215,17 +234,25 @@ def _states(spec: WellSpec, points: Floats, depth: Floats) -> tuple[NDArray[np.u
 
 
 def _bodies(spec: WellSpec, points: Floats, depth: Floats, state: NDArray[np.uint8], late: NDArray[np.bool_]) -> Cells:
-    draws, n = spec.draws, len(points)
-    radius = np.clip(6.3 + 0.45 * draws.normals("radius", n), 5.5, 7.0)
+    draws, n, here = spec.draws, len(points), spec.conditions
+    scale = here.cell_um / TYPICAL_CELL_UM
+    if here.size_spread is None:
+        radius = np.clip(6.3 + 0.45 * draws.normals("radius", n), 5.5, 7.0) * scale
+    else:
+        radius = 6.3 * scale * np.exp(here.size_spread * np.clip(draws.normals("radius", n), -2, 2))
     dead = state == CellState.DEAD
     radius = np.where(dead, radius * 0.93, radius)
-    nucleus = radius * (0.35 + 0.10 * draws.uniforms("nucleus size", n)) ** (1 / 3)
+    least, more = here.nucleus_share
+    nucleus = radius * (least + more * draws.uniforms("nucleus size", n)) ** (1 / 3)
     nucleus = np.where(late & dead, 0.75 * nucleus, nucleus)
-    toward = draws.normals("nucleus place", n, 3) * 0.45
-    calcein = np.exp(0.35 * draws.normals("calcein cells", n))
+    toward = draws.normals("nucleus place", n, 3) * 0.45 * scale
+    calcein = np.exp(here.cell_spread[0] * draws.normals("calcein cells", n))
     fade = np.select([state == CellState.LIVE, state == CellState.DOUBLE_POSITIVE], [1.0, 0.35], 0.02)
-    pi = np.exp(0.3 * draws.normals("pi cells", n)) * np.where(late, 1.35, 1.0)
+    pi = np.exp(here.cell_spread[1] * draws.normals("pi cells", n)) * np.where(late, 1.35, 1.0)
     glow = np.select([dead, state == CellState.DOUBLE_POSITIVE], [1.0, 0.6], 0.004)
+    if here.ghosts > 0:
+        ghost = dead & (draws.uniforms("ghosts", n) < here.ghosts)
+        glow = np.where(ghost, 0.1 + 0.2 * draws.uniforms("ghost light", n), glow)
     return Cells(
         ids=np.arange(1, n + 1, dtype=np.uint32),
         centre_um=points,
@@ -308,4 +335,63 @@ def _with_debris(spec: WellSpec, shape: Shape, cells: Cells) -> Cells:
         calcein=0.25 * draws.uniforms("debris calcein", n) ** 3,
         pi=0.7 * draws.uniforms("debris pi", n) ** 2,
     )
-    return Cells(*(np.concatenate([getattr(cells, name), getattr(crumbs, name)]) for name in Cells.__slots__))
+    return _together(cells, crumbs)
+
+
+def _with_crumbs(spec: WellSpec, cells: Cells) -> Cells:
+    """Add debris between the cells of a spheroid: some of it takes calcein, too."""
+    draws = Draws.of(spec.draws.scope, "crumbs inside")
+    dead = np.flatnonzero(cells.state == CellState.DEAD)
+    n = round(spec.conditions.crumbs_inside * len(dead))
+    if n == 0:
+        return cells
+    by = dead[(draws.uniforms("beside", n) * len(dead)).astype(np.int64)]
+    away = _unit(draws.normals("ray", n, 3)) * cells.radius_um[by, None] * (0.6 + 0.6 * draws.uniforms("out", n, 1))
+    size = 0.6 + 1.9 * draws.uniforms("size", n)
+    crumbs = Cells(
+        ids=np.arange(cells.ids.max() + 1, cells.ids.max() + n + 1, dtype=np.uint32),
+        centre_um=cells.centre_um[by] + away,
+        radius_um=size,
+        stretch=_stretches(draws, n),
+        nucleus_um=np.zeros((n, 3)),
+        nucleus_radius_um=0.8 * size,
+        state=np.full(n, CellState.DEBRIS, np.uint8),
+        depth_um=cells.depth_um[by],
+        calcein=0.6 * draws.uniforms("calcein", n) ** 2,
+        pi=draws.uniforms("pi", n) ** 2,
+    )
+    return _together(cells, crumbs)
+
+
+def _broken_up(spec: WellSpec, cells: Cells) -> tuple[Cells, Cells]:
+    """The cells with the first piece of each broken nucleus in its place, and the other pieces."""
+    draws, share = Draws.of(spec.draws.scope, "pieces"), spec.conditions.fragmented
+    broken = np.flatnonzero((cells.state == CellState.DEAD) & (draws.uniforms("which", len(cells)) < share))
+    if len(broken) == 0:
+        return cells, cells.take(np.zeros(len(cells), bool))
+    scale = spec.conditions.cell_um / TYPICAL_CELL_UM
+    more = (1 + 7 * draws.uniforms("how many", len(broken))).astype(np.int64)
+    of = np.repeat(broken, more)
+    largest = np.minimum(4.0 * scale, cells.nucleus_radius_um)
+    size = 1.0 + (np.maximum(largest[of], 1.0) - 1.0) * draws.uniforms("size", len(of))
+    room = np.maximum(cells.radius_um[of] - size, 0)[:, None]
+    away = _unit(draws.normals("ray", len(of), 3)) * room * (0.4 + 0.6 * draws.uniforms("out", len(of), 1))
+    pieces = Cells(
+        ids=cells.ids[of],
+        centre_um=cells.centre_um[of] + away,
+        radius_um=size,
+        stretch=np.broadcast_to(np.eye(3), (len(of), 3, 3)).copy(),
+        nucleus_um=np.zeros((len(of), 3)),
+        nucleus_radius_um=0.95 * size,
+        state=cells.state[of],
+        depth_um=cells.depth_um[of],
+        calcein=cells.calcein[of],
+        pi=cells.pi[of],
+    )
+    radius = cells.nucleus_radius_um.copy()
+    radius[broken] = 1.0 + (np.maximum(largest[broken], 1.0) - 1.0) * draws.uniforms("first", len(broken))
+    return replace(cells, nucleus_radius_um=radius), pieces
+
+
+def _together(cells: Cells, more: Cells) -> Cells:
+    return Cells(*(np.concatenate([getattr(cells, name), getattr(more, name)]) for name in Cells.__slots__))

@@ -10,6 +10,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.draws import Draws
+from spheroidd.sim_emulator.realism import EASY, TYPICAL_CELL_UM, Conditions, Realism, conditions
 
 PLATE_FORMATS = ((8, 12), (16, 24), (32, 48))  # rows, columns of the SBS plates
 _DIAMETERS_UM = (25.0, 1000.0)  # from a few cells, as a small spheroid is that stopped growing, to the largest made
@@ -138,6 +139,8 @@ class WellSpec:
     autofluorescence: float
     background_adu: float
     bleaching: float
+    red_drug: float = 0.0  # the compound's own light in every nucleus, relative to `pi_adu`
+    conditions: Conditions = EASY
 
 
 def compound_named(seed: int, name: str, modes: tuple[DrugMode, ...] = tuple(DrugMode)) -> Compound:
@@ -164,6 +167,7 @@ class SpecChoices:
     autofluorescence: float | None = None
     edge_effects: bool = True
     modes: tuple[DrugMode, ...] = tuple(DrugMode)
+    realism: Realism = Realism.EASY
 
 
 def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> WellSpec:
@@ -184,7 +188,8 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
     if mode is DrugMode.CYTOSTATIC:
         volume *= max(viability, 0.1)
     tissue, plate = _shared_draws(plate_map.name, treatment, choices)
-    calcein, pi, auto = _stain(choices, tissue, plate, draws)
+    here = conditions(choices.realism, choices.seed, plate_map.name)
+    calcein, pi, auto = _stain(choices, here, tissue, plate, draws)
     if mode is DrugMode.AUTOFLUORESCENT:
         auto += 0.15 * effect
     diameter = min(max(choices.diameter_um * volume ** (1 / 3), _DIAMETERS_UM[0]), _DIAMETERS_UM[1])
@@ -198,22 +203,26 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         mode=mode,
         effect=effect,
         ic50_um=ic50,
-        sites_per_um3=tissue.uniform("density", 0.85e-3, 1.10e-3) * (1 + 0.02 * draws.normal("density")),
+        sites_per_um3=tissue.uniform("density", 0.85e-3, 1.10e-3)
+        * (1 + 0.02 * draws.normal("density"))
+        / (here.cell_um / TYPICAL_CELL_UM) ** 3,
         rim_um=draws.uniform("rim", 100.0, 150.0),
         necrotic=diameter > 400.0,
         double_positive=draws.uniform("double positive", 0.02, 0.05),
         double_negative=draws.uniform("double negative", 0.02, 0.05),
         calcein_adu=calcein,
         pi_adu=pi,
-        calcein_lp_um=draws.uniform("calcein depth", 70.0, 100.0),
-        pi_lp_um=draws.uniform("pi depth", 120.0, 200.0),
-        light_um=draws.uniform("light depth", 90.0, 150.0),
+        calcein_lp_um=here.reach[0] * draws.uniform("calcein depth", 70.0, 100.0),
+        pi_lp_um=here.reach[1] * draws.uniform("pi depth", 120.0, 200.0),
+        light_um=here.reach[2] * draws.uniform("light depth", 90.0, 150.0),
         haze=draws.uniform("haze", 0.15, 0.35),
-        bleed_calcein=plate.uniform("bleed calcein", 0.05, 0.10),
+        bleed_calcein=plate.uniform("bleed calcein", 0.05, 0.10) + here.bleed_calcein,
         bleed_pi=0.01,
         autofluorescence=auto,
         background_adu=draws.uniform("background", 10.0, 30.0),
         bleaching=plate.uniform("bleaching", 0.05, 0.20),
+        red_drug=here.red_drug * effect,
+        conditions=here,
     )
 
 
@@ -222,14 +231,17 @@ def _shared_draws(plate: str, treatment: Treatment, choices: SpecChoices) -> tup
     return Draws.of(choices.seed, "patient", treatment.patient), Draws.of(choices.seed, "plate", plate)
 
 
-def _stain(choices: SpecChoices, tissue: Draws, plate: Draws, draws: Draws) -> tuple[float, float, float]:
+def _stain(
+    choices: SpecChoices, here: Conditions, tissue: Draws, plate: Draws, draws: Draws
+) -> tuple[float, float, float]:
     """Peaks of Calcein and of propidium iodide (camera counts), and autofluorescence as a share of the first."""
     calcein, pi = (0.2 * plate.normal(dye) + 0.12 * draws.normal(dye) for dye in ("calcein", "pi"))
     auto = tissue.uniform("autofluorescence", 0.07, 0.18) + draws.uniform("autofluorescence", -0.02, 0.02)
+    light = choices.intensity * here.brightness
     return (
-        choices.intensity * min(max(1500 * math.exp(calcein), 600.0), 2800.0),
-        choices.intensity * min(max(1200 * math.exp(pi), 500.0), 2500.0),
-        auto if choices.autofluorescence is None else choices.autofluorescence,
+        light * min(max(1500 * math.exp(calcein), 600.0), 2800.0),
+        light * here.pi_share * min(max(1200 * math.exp(pi), 500.0), 2500.0),
+        auto + here.autofluorescence if choices.autofluorescence is None else choices.autofluorescence,
     )
 
 

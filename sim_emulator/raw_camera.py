@@ -38,7 +38,7 @@ class RawCamera:
             raise ConfigError(what, where="emulator", do="choose an even height and width")
         height, width = fine.height // UPSAMPLING, fine.width // UPSAMPLING
         preset = replace(fine, height=height, width=width, pixel_um=UPSAMPLING * fine.pixel_um)
-        optics = Optics.of(scene.phantom, emission(spec, scene.phantom.cells), preset, *axes(preset))
+        optics = Optics.of(scene.phantom, emission(spec, scene.phantom.painted), preset, *axes(preset))
         camera = Camera.drawn(height, width, Draws.of(spec.seed, "camera"))
         return cls(scene, settings, {name: settings.truth(name) for name in CHANNELS}, optics, camera)
 

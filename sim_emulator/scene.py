@@ -44,9 +44,10 @@ class Scene:
         """Grow the spheroid and set the microscope up over it; `stack` counts the images taken of the well."""
         phantom = grow(spec)
         y_um, x_um = axes(preset)
-        shine = emission(spec, phantom.cells)
-        near = _near(phantom, preset)
-        table = Table.of(phantom.cells.take(near), phantom.bend, shine[near])
+        painted = phantom.painted
+        shine = emission(spec, painted)
+        near = _near(painted, preset)
+        table = Table.of(painted.take(near), phantom.bend, shine[near])
         grain = texture(Draws.of(spec.seed, "grain"))
         canvas = Canvas.blank(table, phantom.bend, grain, preset.height, preset.width, preset.pixel_um)
         optics = Optics.of(phantom, shine, preset, y_um, x_um)
@@ -55,7 +56,7 @@ class Scene:
             phantom,
             preset,
             swapped,
-            Drift.drawn(Draws.of(spec.draws.scope, "drift", stack)),
+            _drift(spec, stack),
             canvas,
             optics,
             Camera.drawn(preset.height, preset.width, Draws.of(spec.seed, "camera")),
@@ -112,6 +113,10 @@ class Scene:
         self._canvas.label(live, dead, ids)
         return PlaneTruth(live, dead, ids)
 
+    def known(self, z: int) -> NDArray[np.bool_]:
+        """Where (y, x) enough of a slice's light stays in focus for anybody to tell cells apart."""
+        return self._optics.known(z)
+
     def planes_truth(self) -> Iterator[PlaneTruth]:
         """The truth of every slice in turn."""
         return (self.plane_truth(z) for z in range(self.preset.n_z))
@@ -128,7 +133,7 @@ class Scene:
         Positions count from the centre of the stack's first voxel, in micrometres, drift included.
         """
         phantom = self.phantom
-        near = _near(phantom, self.preset) & (phantom.cells.state != CellState.DEBRIS)
+        near = _near(phantom.cells, self.preset) & (phantom.cells.state != CellState.DEBRIS)
         cells = phantom.cells.take(near)
         place, in_fov = _in_stack(cells, self.preset, self.drift)
         rows = np.zeros(len(cells), CELL_COLUMNS)
@@ -161,7 +166,7 @@ class Scene:
 
 def well_truth(spec: WellSpec, preset: Preset, stack: int = 0) -> WellTruth:
     """The per-well row of the truth. Counts are exact; the volumes are sampled at about a micrometre (within 1 %)."""
-    phantom, drift = grow(spec), Drift.drawn(Draws.of(spec.draws.scope, "drift", stack))
+    phantom, drift = grow(spec), _drift(spec, stack)
     _, in_fov = _in_stack(phantom.cells, preset, drift)
     inside = phantom.cells.state[in_fov]
     n_live, n_dead = count_states(inside)
@@ -183,6 +188,7 @@ def well_truth(spec: WellSpec, preset: Preset, stack: int = 0) -> WellTruth:
         n_dead=n_dead,
         diameter_um=spec.diameter_um,
         seed=spec.seed,
+        known_um=spec.conditions.known_um if spec.conditions.scatters else None,
     )
 
 
@@ -205,7 +211,7 @@ def _volumes(phantom: Phantom, preset: Preset, drift: Drift) -> tuple[float, flo
     y_um, x_um = axes(preset)
     low = np.array([preset.field_z_um, y_um[0], x_um[0]])
     low += -0.5 * np.array([preset.z_step_um, preset.pixel_um, preset.pixel_um]) + [0, pitch / 2, pitch / 2]
-    cells = phantom.cells.take(_near(phantom, preset))
+    cells = phantom.painted.take(_near(phantom.painted, preset))
     table = Table.of(cells, phantom.bend, np.zeros((len(cells), 4)))
     canvas = Canvas.blank(table, phantom.bend, np.empty((0, 0, 0), np.float32), height, width, pitch)
     live, dead = np.empty((2, height, width), bool)
@@ -228,10 +234,14 @@ def axes(preset: Preset) -> tuple[Floats, Floats]:
     return np.asarray(y, np.float64), np.asarray(x, np.float64)
 
 
-def _near(phantom: Phantom, preset: Preset) -> NDArray[np.bool_]:
+def _drift(spec: WellSpec, stack: int) -> Drift:
+    return Drift.drawn(Draws.of(spec.draws.scope, "drift", stack), spec.conditions.creep)
+
+
+def _near(cells: Cells, preset: Preset) -> NDArray[np.bool_]:
     y_um, x_um = axes(preset)
     low = np.array([preset.field_z_um, y_um[0], x_um[0]])
     high = low + np.array(preset.extent_um)
     focus = 2.5 * preset.sigma_z_um + preset.z_step_um
     margin = np.array([_MARGIN_UM + focus, _MARGIN_UM, _MARGIN_UM])
-    return phantom.cells.within(low - margin, high + margin)
+    return cells.within(low - margin, high + margin)

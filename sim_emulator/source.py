@@ -23,6 +23,7 @@ from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.raw_camera import RawCamera
+from spheroidd.sim_emulator.realism import Realism
 from spheroidd.sim_emulator.recorded.raw_camera import RawField, RecordedRawCamera
 from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
 from spheroidd.sim_emulator.scene import Scene, well_truth
@@ -71,6 +72,8 @@ class EmulatorSettings(BaseModel):
     intensity: float = Field(default=1.0, gt=0)
     autofluorescence: float | None = Field(default=None, ge=0, le=1)
     swapped_channels: bool = False
+    realism: Realism = Realism.EASY
+    """How hard tissue, stain and optics make it: `real` and `hostile` draw each anew for every plate."""
     # A recorded plate in its place.
     recording: Path | None = None
     """What is imaged instead of the phantom: a plate map with paths, the data directory of a plate that was run, or one
@@ -175,6 +178,7 @@ class EmulatorSource:
             settings.autofluorescence,
             settings.edge_effects,
             settings.modes,
+            settings.realism,
         )
 
     @property
@@ -313,7 +317,9 @@ class EmulatorSource:
         live, dead, ids = np.empty(shape, bool), np.empty(shape, bool), np.empty(shape, number)
         for z, plane in enumerate(scene.planes_truth()):
             live[z], dead[z], ids[z] = plane
-        return Truth(live, dead, ids, cells, self.well_truth(well, stack))
+        row = self.well_truth(well, stack)
+        known = np.stack([scene.known(z) for z in range(p.n_z)]) if row.known_um is not None else None
+        return Truth(live, dead, ids, cells, row, known)
 
     def _entry(self, well: WellId | str) -> PlateWell:
         return self._map[WellId.parse(well) if isinstance(well, str) else well]

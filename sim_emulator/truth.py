@@ -35,6 +35,7 @@ class PlaneTruth(NamedTuple):
 class WellTruth:
     """One well's row. Viabilities are live/(live+dead) cells, 0 to 1 (NaN without cells): in the field and in the whole
     spheroid. A double-positive cell counts as dead, a double-negative one as neither. Volumes are those of the masks.
+    `known_um`: below so much tissue nobody could tell cells apart; None where light does not scatter.
     """
 
     well: str
@@ -52,6 +53,7 @@ class WellTruth:
     n_dead: int
     diameter_um: float
     seed: int
+    known_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Truth:
     """Everything true of one stack, at its own sampling, drift included.
 
     live, dead: bool (z, y, x); cell_ids: uint16, or uint32 where numbers pass 65535; cells: rows of CELL_COLUMNS with
-    positions from the centre of the first voxel.
+    positions from the centre of the first voxel; known: bool (z, y, x), False where nobody could tell (None: nowhere).
     """
 
     live: NDArray[np.bool_]
@@ -67,6 +69,7 @@ class Truth:
     cell_ids: NDArray[np.uint16] | NDArray[np.uint32]
     cells: NDArray[np.void]
     well: WellTruth
+    known: NDArray[np.bool_] | None = None
 
     def points_um(self, *states: int) -> NDArray[np.float64]:
         """Centres (n, 3) of the cells in these states (phantom.CellState): points for a density map."""
