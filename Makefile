@@ -65,10 +65,10 @@ RAY := .venv-ray
 # A network of its own, where the system lets us have one: nothing but this test is on it.
 ALONE := $(shell unshare -n true 2> /dev/null && echo 'unshare -n')
 
-# RAYLETS and GPUS (made up, of each) make the cluster larger; PICK="-k actor" takes one story.
+# RAYLETS and GPUS (made up, of each) make the cluster larger, DOSES the plate; PICK="-k actor" takes one story.
 ray-test: $(RAY)/.stamp
 	$(ALONE) bash -c 'test -z "$(ALONE)" || ip link set lo up; exec $(RAY)/bin/python -m pytest -m ray -n 0 -rA \
-	  --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py $(PICK)'
+	  --durations=5 --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py $(PICK)'
 
 $(RAY)/.stamp: $(STAMP)-dev
 	$(PYTHON) -m venv --clear $(RAY)

@@ -331,7 +331,7 @@ class PlateRun:
             self._catalog.clear_fault(code)
         if lost:
             index = min(lost)
-            what = f"{len(lost)} acknowledged slices do not read back, the first is channel {index.channel} z {index.z}"
+            what = f"{len(lost)} acknowledged slices do not read back, the first is {index}"
             self._broken(
                 key, StorageError(what, where=str(key), do="keep this disk as it is and check its file system")
             )
@@ -368,8 +368,7 @@ class PlateRun:
             return
         acknowledged = self._catalog.acknowledged(key)
         missing = next(index for index in row.plan.indices() if index not in acknowledged)
-        first = f"channel {missing.channel} z {missing.z}"
-        what = f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {first}"
+        what = f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {missing}"
         self._catalog.end_stack(key, Ending(StackEnd.SHORT, what, "run the plate again to take the missing ones"))
 
     # -- after the commit: it happened ----------------------------------------------------------------------------
