@@ -106,6 +106,8 @@ def actors(at_work: bool) -> list[psutil.Process]:
 
 
 def rows(data: Path) -> int:
+    if not (data / "logs").exists():
+        return 0
     with contextlib.suppress(sqlite3.OperationalError):  # the catalog is being made
         return len(figures(data))
     return 0
