@@ -21,12 +21,13 @@ COMMAND = os.environ.get("SPHEROIDD", "spheroidd")
 PLATES = Path(os.environ.get("SPHEROIDD_PLATES", "/plates"))
 OUT = Path(os.environ.get("SPHEROIDD_OUT", "/results"))
 EXTRA = os.environ.get("SPHEROIDD_SCORE_OPTIONS", "").split()  # such as --engine ray --ray-address head:6379
-TRY_LATER = 75
+TRY_LATER, NO_VIABILITY = 75, 1
+ENDED = "replay-ended.txt"  # with which code
 PLATE_LIMIT = timedelta(hours=24)
 REPORTS = Asset("spheroidd-reports")
 
 
-def spheroidd(plate: str, *arguments: object, may_say: tuple[int, ...] = ()) -> None:
+def spheroidd(plate: str, *arguments: object, may_say: tuple[int, ...] = ()) -> int:
     """One command in its own environment; its exit code decides whether to try again (docs/scale.md has the table)."""
     get_current_context()["plate"] = plate  # what Airflow's page calls this task
     # Airflow's own settings would lead spheroidd's Python to Airflow's packages.
@@ -35,7 +36,7 @@ def spheroidd(plate: str, *arguments: object, may_say: tuple[int, ...] = ()) -> 
     done = subprocess.run(words, env=own, capture_output=True, text=True, check=False)
     print(" ".join(words), done.stdout, done.stderr, sep="\n")
     if done.returncode == 0 or done.returncode in may_say:
-        return
+        return done.returncode
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-2:]
     what = f"{arguments[0]} ended with {done.returncode}: {' '.join(said)}"
     if done.returncode == TRY_LATER or done.returncode < 0:
@@ -63,9 +64,11 @@ def spheroidd_screen() -> None:
     # As many slots as there are GPUs: `airflow pools set spheroidd_gpus 8 "one a GPU"`.
     @task(pool="spheroidd_gpus", map_index_template="{{ plate }}", execution_timeout=PLATE_LIMIT)
     def score(name: str) -> str:
-        """Every stack that has no row yet."""
+        """Every stack that has no row yet. That a well has no viability (1) is for the report and for `wells`."""
         plate_map = PLATES / name / "plate.csv"
-        spheroidd(name, "replay", plate_map, "--name", name, "--data", OUT / name / "data", "--plain", *EXTRA)
+        replay = ("replay", plate_map, "--name", name, "--data", OUT / name / "data", "--plain", *EXTRA)
+        code = spheroidd(name, *replay, may_say=(NO_VIABILITY,))
+        (OUT / name / ENDED).write_text(str(code), encoding="utf-8")
         return name
 
     @task(map_index_template="{{ plate }}", execution_timeout=timedelta(hours=1))
@@ -82,16 +85,23 @@ def spheroidd_screen() -> None:
 
     @task(map_index_template="{{ plate }}", execution_timeout=timedelta(hours=1), outlets=[REPORTS])
     def report(name: str) -> str:
-        """The report, last and at once: its file is what says that a plate is done."""
+        """The report, at once: its file is what says that a plate is done."""
         partial = OUT / name / "report.partial.html"
         spheroidd(name, "report", OUT / name / "data", "--out", partial)
         partial.replace(OUT / name / "report.html")
         return name
 
+    @task(map_index_template="{{ plate }}")
+    def wells(name: str) -> None:
+        """Fail a plate with a well that has no viability, once, so that somebody looks into its report."""
+        get_current_context()["plate"] = name
+        if (OUT / name / ENDED).read_text(encoding="utf-8") != "0":
+            raise AirflowFailException(f"{name}: a well has no viability; its report says which and why")
+
     @task_group
     def plate(name: str) -> None:
         """One plate; what goes wrong with it stops no other."""
-        report(export(quality(score(name))))
+        wells(report(export(quality(score(name)))))
 
     plate.expand(name=scan())
 
