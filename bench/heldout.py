@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -34,7 +34,7 @@ from spheroidd.sim_emulator.truth import WellTruth
 
 SEED = 20261122
 LABELS = ("live", "dead")
-DESIGN = {"compounds": 4, "doses": 6, "negative_controls": 4, "positive_controls": 2}
+DEMO = {"preset": "demo", "compounds": 4, "doses": 6, "negative_controls": 4, "positive_controls": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +48,20 @@ class Held:
     pooled_dice: dict[str, float]  # of all wells' voxels
 
 
-def run(seed: int, normalisation: str) -> Held:
-    """Run the plate and compare every well's masks with its truth."""
+def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO) -> Held:
+    """Run the plate that `source` says more of, and compare every well's masks with its truth."""
     with tempfile.TemporaryDirectory(prefix="spheroidd-heldout-") as place:
         data = Path(place) / "data"
         tables = {
             "data": {"dir": str(data)},
             "plate": {"name": "heldout"},
-            "source": {"kind": "emulator", "preset": "demo", "seed": seed, "pace": "fast", **DESIGN},
+            "source": {"kind": "emulator", "seed": seed, "pace": "fast", **source},
             "inference": {"normalisation": normalisation},
         }
         config = build_config(tables, base=Path.cwd())
         code = run_plate(config, console=Console(file=StringIO()), live=False)
-        source = build_source(config.source, None, "heldout")
-        if not isinstance(source, EmulatorSource):
+        emulator = build_source(config.source, None, "heldout")
+        if not isinstance(emulator, EmulatorSource):
             raise TypeError("only the emulator knows the truth")
         with Catalog.read_only(data) as catalog:
             results = catalog.results("heldout")
@@ -69,7 +69,7 @@ def run(seed: int, normalisation: str) -> Held:
         both = {name: np.zeros(2, int) for name in LABELS}  # twice the overlap, and the sum of both
         truths = []
         for result in results:
-            truth = source.truth(result.well)
+            truth = emulator.truth(result.well)
             truths.append(truth.well)
             for name, true in (("live", truth.live), ("dead", truth.dead)):
                 mask = read_label(data, StackKey("heldout", WellId.parse(result.well)), name)
