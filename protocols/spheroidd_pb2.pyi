@@ -943,6 +943,276 @@ class Plate(_message.Message):
 Global___Plate: _TypeAlias = Plate  # noqa: Y015
 
 @_typing.final
+class ListQueueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueueRequest: _TypeAlias = ListQueueRequest  # noqa: Y015
+
+@_typing.final
+class ListQueueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATES_FIELD_NUMBER: _builtins.int
+    GOES_ON_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    goes_on: _builtins.bool
+    """the next plate starts when one has ended"""
+    why: _builtins.str
+    """why it does not"""
+    @_builtins.property
+    def plates(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueuedPlate]: ...
+    def __init__(
+        self,
+        *,
+        plates: _abc.Iterable[Global___QueuedPlate] | None = ...,
+        goes_on: _builtins.bool | None = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on", "goes_on", b"goes_on"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on", "goes_on", b"goes_on", "plates", b"plates", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__goes_on: _TypeAlias = _typing.Literal["goes_on"]  # noqa: Y015
+    _WhichOneofArgType__goes_on: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__goes_on) -> _WhichOneofReturnType__goes_on | None: ...
+
+Global___ListQueueResponse: _TypeAlias = ListQueueResponse  # noqa: Y015
+
+@_typing.final
+class QueuedPlate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    SUBMITTED_S_FIELD_NUMBER: _builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: _builtins.int
+    N_WELLS_FIELD_NUMBER: _builtins.int
+    STARTED_S_FIELD_NUMBER: _builtins.int
+    ENDED_S_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    state: _builtins.str
+    """"running", "waiting", "finished" """
+    held: _builtins.bool
+    submitted_s: _builtins.float
+    submitted_by: _builtins.str
+    n_wells: _builtins.int
+    started_s: _builtins.float
+    ended_s: _builtins.float
+    verdict: _builtins.str
+    """one line, of a plate that is finished"""
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        state: _builtins.str = ...,
+        held: _builtins.bool | None = ...,
+        submitted_s: _builtins.float | None = ...,
+        submitted_by: _builtins.str = ...,
+        n_wells: _builtins.int | None = ...,
+        started_s: _builtins.float | None = ...,
+        ended_s: _builtins.float | None = ...,
+        verdict: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_s", b"_ended_s", "_held", b"_held", "_n_wells", b"_n_wells", "_started_s", b"_started_s", "_submitted_s", b"_submitted_s", "ended_s", b"ended_s", "held", b"held", "n_wells", b"n_wells", "started_s", b"started_s", "submitted_s", b"submitted_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_s", b"_ended_s", "_held", b"_held", "_n_wells", b"_n_wells", "_started_s", b"_started_s", "_submitted_s", b"_submitted_s", "ended_s", b"ended_s", "held", b"held", "n_wells", b"n_wells", "plate", b"plate", "started_s", b"started_s", "state", b"state", "submitted_by", b"submitted_by", "submitted_s", b"submitted_s", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ended_s: _TypeAlias = _typing.Literal["ended_s"]  # noqa: Y015
+    _WhichOneofArgType__ended_s: _TypeAlias = _typing.Literal["_ended_s", b"_ended_s"]  # noqa: Y015
+    _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
+    _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015
+    _WhichOneofReturnType__n_wells: _TypeAlias = _typing.Literal["n_wells"]  # noqa: Y015
+    _WhichOneofArgType__n_wells: _TypeAlias = _typing.Literal["_n_wells", b"_n_wells"]  # noqa: Y015
+    _WhichOneofReturnType__started_s: _TypeAlias = _typing.Literal["started_s"]  # noqa: Y015
+    _WhichOneofArgType__started_s: _TypeAlias = _typing.Literal["_started_s", b"_started_s"]  # noqa: Y015
+    _WhichOneofReturnType__submitted_s: _TypeAlias = _typing.Literal["submitted_s"]  # noqa: Y015
+    _WhichOneofArgType__submitted_s: _TypeAlias = _typing.Literal["_submitted_s", b"_submitted_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ended_s) -> _WhichOneofReturnType__ended_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held) -> _WhichOneofReturnType__held | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n_wells) -> _WhichOneofReturnType__n_wells | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__started_s) -> _WhichOneofReturnType__started_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__submitted_s) -> _WhichOneofReturnType__submitted_s | None: ...
+
+Global___QueuedPlate: _TypeAlias = QueuedPlate  # noqa: Y015
+
+@_typing.final
+class GetSubmissionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plate", b"plate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubmissionRequest: _TypeAlias = GetSubmissionRequest  # noqa: Y015
+
+@_typing.final
+class Submission(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    CONFIG_TOML_FIELD_NUMBER: _builtins.int
+    PLATE_MAP_CSV_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    config_toml: _builtins.str
+    plate_map_csv: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        config_toml: _builtins.str = ...,
+        plate_map_csv: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_toml", b"config_toml", "plate", b"plate", "plate_map_csv", b"plate_map_csv"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Submission: _TypeAlias = Submission  # noqa: Y015
+
+@_typing.final
+class StartQueueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartQueueRequest: _TypeAlias = StartQueueRequest  # noqa: Y015
+
+@_typing.final
+class ArrangeQueueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATES_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    @_builtins.property
+    def plates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        plates: _abc.Iterable[_builtins.str] | None = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plates", b"plates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArrangeQueueRequest: _TypeAlias = ArrangeQueueRequest  # noqa: Y015
+
+@_typing.final
+class HoldPlateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    held: _builtins.bool
+    """absent: true"""
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        held: _builtins.bool | None = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "held", b"held"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held", b"_held", "held", b"held", "lease", b"lease", "plate", b"plate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held: _TypeAlias = _typing.Literal["held"]  # noqa: Y015
+    _WhichOneofArgType__held: _TypeAlias = _typing.Literal["_held", b"_held"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held) -> _WhichOneofReturnType__held | None: ...
+
+Global___HoldPlateRequest: _TypeAlias = HoldPlateRequest  # noqa: Y015
+
+@_typing.final
+class RemovePlateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plate", b"plate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePlateRequest: _TypeAlias = RemovePlateRequest  # noqa: Y015
+
+@_typing.final
+class GoOnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GOES_ON_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    goes_on: _builtins.bool
+    """absent: true"""
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        goes_on: _builtins.bool | None = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on", "goes_on", b"goes_on"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on", "goes_on", b"goes_on", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__goes_on: _TypeAlias = _typing.Literal["goes_on"]  # noqa: Y015
+    _WhichOneofArgType__goes_on: _TypeAlias = _typing.Literal["_goes_on", b"_goes_on"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__goes_on) -> _WhichOneofReturnType__goes_on | None: ...
+
+Global___GoOnRequest: _TypeAlias = GoOnRequest  # noqa: Y015
+
+@_typing.final
 class SubmitPlateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -65,6 +65,16 @@ class SpheroiddStub:
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListPlatesRequest.SerializeToString,
                 response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListPlatesResponse.FromString,
                 _registered_method=True)
+        self.ListQueue = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/ListQueue',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueResponse.FromString,
+                _registered_method=True)
+        self.GetSubmission = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/GetSubmission',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.GetSubmissionRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.Submission.FromString,
+                _registered_method=True)
         self.SubmitPlate = channel.unary_unary(
                 '/spheroidd.v1.Spheroidd/SubmitPlate',
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SubmitPlateRequest.SerializeToString,
@@ -73,6 +83,31 @@ class SpheroiddStub:
         self.StartPlate = channel.unary_unary(
                 '/spheroidd.v1.Spheroidd/StartPlate',
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.StartPlateRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.StartQueue = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/StartQueue',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.StartQueueRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.ArrangeQueue = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/ArrangeQueue',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ArrangeQueueRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.HoldPlate = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/HoldPlate',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.HoldPlateRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.RemovePlate = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/RemovePlate',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RemovePlateRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.GoOn = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/GoOn',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.GoOnRequest.SerializeToString,
                 response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
                 _registered_method=True)
         self.PausePlate = channel.unary_unary(
@@ -203,10 +238,25 @@ class SpheroiddServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQueue(self, request, context):
+        """The plates that run, wait in their order, and are finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubmission(self, request, context):
+        """What was handed in of a plate, to be edited and handed in again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SubmitPlate(self, request, context):
         """-- what takes an operator's token; each is answered when it was carried out ------------------------------------
 
-        Hand in a plate to be run: its configuration and its plate map. Nothing starts by it.
+        Hand in a plate to be run: its configuration and its plate map. It waits behind the others; nothing starts by it.
+        Of the same name again: in place of what was handed in, at the same place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +264,42 @@ class SpheroiddServicer:
 
     def StartPlate(self, request, context):
         """Begin, or take up again, a plate that was submitted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartQueue(self, request, context):
+        """Begin the queue's first plate that is not held, and when it has ended the next: until none waits, one is aborted or
+        fails, or somebody says GoOn {goes_on: false}.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArrangeQueue(self, request, context):
+        """These plates are the next, in this order; the others follow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldPlate(self, request, context):
+        """Pass a plate of the queue over, or no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePlate(self, request, context):
+        """Take a plate out of the queue and forget what was submitted. What was imaged of it stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GoOn(self, request, context):
+        """Start the next plate when this one has ended, or no more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -367,6 +453,16 @@ def add_SpheroiddServicer_to_server(servicer, server):
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListPlatesRequest.FromString,
                     response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListPlatesResponse.SerializeToString,
             ),
+            'ListQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueue,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueResponse.SerializeToString,
+            ),
+            'GetSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubmission,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.GetSubmissionRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.Submission.SerializeToString,
+            ),
             'SubmitPlate': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitPlate,
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SubmitPlateRequest.FromString,
@@ -375,6 +471,31 @@ def add_SpheroiddServicer_to_server(servicer, server):
             'StartPlate': grpc.unary_unary_rpc_method_handler(
                     servicer.StartPlate,
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.StartPlateRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'StartQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartQueue,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.StartQueueRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'ArrangeQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArrangeQueue,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ArrangeQueueRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'HoldPlate': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldPlate,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.HoldPlateRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'RemovePlate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePlate,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.RemovePlateRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
+            ),
+            'GoOn': grpc.unary_unary_rpc_method_handler(
+                    servicer.GoOn,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.GoOnRequest.FromString,
                     response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
             ),
             'PausePlate': grpc.unary_unary_rpc_method_handler(
@@ -632,6 +753,60 @@ class Spheroidd:
             _registered_method=True)
 
     @staticmethod
+    def ListQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/ListQueue',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.ListQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/GetSubmission',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.GetSubmissionRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.Submission.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SubmitPlate(request,
             target,
             options=(),
@@ -674,6 +849,141 @@ class Spheroidd:
             target,
             '/spheroidd.v1.Spheroidd/StartPlate',
             spheroidd_dot_protocols_dot_spheroidd__pb2.StartPlateRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/StartQueue',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.StartQueueRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArrangeQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/ArrangeQueue',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.ArrangeQueueRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldPlate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/HoldPlate',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.HoldPlateRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePlate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/RemovePlate',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.RemovePlateRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GoOn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/GoOn',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.GoOnRequest.SerializeToString,
             spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
             options,
             channel_credentials,

@@ -51,13 +51,30 @@ class SpheroiddStub:
     """The models that can score, and those that have rows."""
     ListPlates: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ListPlatesRequest, _spheroidd_pb2.ListPlatesResponse]
     """The plates that were submitted and those that were run."""
+    ListQueue: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ListQueueRequest, _spheroidd_pb2.ListQueueResponse]
+    """The plates that run, wait in their order, and are finished."""
+    GetSubmission: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.GetSubmissionRequest, _spheroidd_pb2.Submission]
+    """What was handed in of a plate, to be edited and handed in again."""
     SubmitPlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.SubmitPlateRequest, _spheroidd_pb2.SubmitPlateResponse]
     """-- what takes an operator's token; each is answered when it was carried out ------------------------------------
 
-    Hand in a plate to be run: its configuration and its plate map. Nothing starts by it.
+    Hand in a plate to be run: its configuration and its plate map. It waits behind the others; nothing starts by it.
+    Of the same name again: in place of what was handed in, at the same place.
     """
     StartPlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.StartPlateRequest, _spheroidd_pb2.OrderResponse]
     """Begin, or take up again, a plate that was submitted."""
+    StartQueue: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.StartQueueRequest, _spheroidd_pb2.OrderResponse]
+    """Begin the queue's first plate that is not held, and when it has ended the next: until none waits, one is aborted or
+    fails, or somebody says GoOn {goes_on: false}.
+    """
+    ArrangeQueue: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ArrangeQueueRequest, _spheroidd_pb2.OrderResponse]
+    """These plates are the next, in this order; the others follow."""
+    HoldPlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.HoldPlateRequest, _spheroidd_pb2.OrderResponse]
+    """Pass a plate of the queue over, or no more."""
+    RemovePlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.RemovePlateRequest, _spheroidd_pb2.OrderResponse]
+    """Take a plate out of the queue and forget what was submitted. What was imaged of it stays."""
+    GoOn: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.GoOnRequest, _spheroidd_pb2.OrderResponse]
+    """Start the next plate when this one has ended, or no more."""
     PausePlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.PausePlateRequest, _spheroidd_pb2.OrderResponse]
     ResumePlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ResumePlateRequest, _spheroidd_pb2.OrderResponse]
     AbortPlate: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.AbortPlateRequest, _spheroidd_pb2.OrderResponse]
@@ -114,13 +131,30 @@ class SpheroiddAsyncStub(SpheroiddStub):
     """The models that can score, and those that have rows."""
     ListPlates: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ListPlatesRequest, _spheroidd_pb2.ListPlatesResponse]  # type: ignore[assignment]
     """The plates that were submitted and those that were run."""
+    ListQueue: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ListQueueRequest, _spheroidd_pb2.ListQueueResponse]  # type: ignore[assignment]
+    """The plates that run, wait in their order, and are finished."""
+    GetSubmission: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.GetSubmissionRequest, _spheroidd_pb2.Submission]  # type: ignore[assignment]
+    """What was handed in of a plate, to be edited and handed in again."""
     SubmitPlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.SubmitPlateRequest, _spheroidd_pb2.SubmitPlateResponse]  # type: ignore[assignment]
     """-- what takes an operator's token; each is answered when it was carried out ------------------------------------
 
-    Hand in a plate to be run: its configuration and its plate map. Nothing starts by it.
+    Hand in a plate to be run: its configuration and its plate map. It waits behind the others; nothing starts by it.
+    Of the same name again: in place of what was handed in, at the same place.
     """
     StartPlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.StartPlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     """Begin, or take up again, a plate that was submitted."""
+    StartQueue: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.StartQueueRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Begin the queue's first plate that is not held, and when it has ended the next: until none waits, one is aborted or
+    fails, or somebody says GoOn {goes_on: false}.
+    """
+    ArrangeQueue: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ArrangeQueueRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """These plates are the next, in this order; the others follow."""
+    HoldPlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.HoldPlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Pass a plate of the queue over, or no more."""
+    RemovePlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.RemovePlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Take a plate out of the queue and forget what was submitted. What was imaged of it stays."""
+    GoOn: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.GoOnRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Start the next plate when this one has ended, or no more."""
     PausePlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.PausePlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     ResumePlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ResumePlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
     AbortPlate: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.AbortPlateRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
@@ -212,6 +246,22 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
         """The plates that were submitted and those that were run."""
 
     @_abc_1.abstractmethod
+    def ListQueue(
+        self,
+        request: _spheroidd_pb2.ListQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.ListQueueResponse, _abc.Awaitable[_spheroidd_pb2.ListQueueResponse]]:
+        """The plates that run, wait in their order, and are finished."""
+
+    @_abc_1.abstractmethod
+    def GetSubmission(
+        self,
+        request: _spheroidd_pb2.GetSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.Submission, _abc.Awaitable[_spheroidd_pb2.Submission]]:
+        """What was handed in of a plate, to be edited and handed in again."""
+
+    @_abc_1.abstractmethod
     def SubmitPlate(
         self,
         request: _spheroidd_pb2.SubmitPlateRequest,
@@ -219,7 +269,8 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_spheroidd_pb2.SubmitPlateResponse, _abc.Awaitable[_spheroidd_pb2.SubmitPlateResponse]]:
         """-- what takes an operator's token; each is answered when it was carried out ------------------------------------
 
-        Hand in a plate to be run: its configuration and its plate map. Nothing starts by it.
+        Hand in a plate to be run: its configuration and its plate map. It waits behind the others; nothing starts by it.
+        Of the same name again: in place of what was handed in, at the same place.
         """
 
     @_abc_1.abstractmethod
@@ -229,6 +280,48 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
         """Begin, or take up again, a plate that was submitted."""
+
+    @_abc_1.abstractmethod
+    def StartQueue(
+        self,
+        request: _spheroidd_pb2.StartQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Begin the queue's first plate that is not held, and when it has ended the next: until none waits, one is aborted or
+        fails, or somebody says GoOn {goes_on: false}.
+        """
+
+    @_abc_1.abstractmethod
+    def ArrangeQueue(
+        self,
+        request: _spheroidd_pb2.ArrangeQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """These plates are the next, in this order; the others follow."""
+
+    @_abc_1.abstractmethod
+    def HoldPlate(
+        self,
+        request: _spheroidd_pb2.HoldPlateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Pass a plate of the queue over, or no more."""
+
+    @_abc_1.abstractmethod
+    def RemovePlate(
+        self,
+        request: _spheroidd_pb2.RemovePlateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Take a plate out of the queue and forget what was submitted. What was imaged of it stays."""
+
+    @_abc_1.abstractmethod
+    def GoOn(
+        self,
+        request: _spheroidd_pb2.GoOnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Start the next plate when this one has ended, or no more."""
 
     @_abc_1.abstractmethod
     def PausePlate(

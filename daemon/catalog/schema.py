@@ -359,6 +359,35 @@ _N_ACKED = """(SELECT count(*) FROM main.slices AS slice WHERE slice.plate = one
     AND slice.stack = one.stack) AS n_acked"""
 _STACKS_COUNTED = f"SELECT *, {_N_ACKED} FROM main.stacks AS one"
 
+# Plates that wait for their turn, and the outbox of the notices that a plate has ended.
+_QUEUE = """
+CREATE TABLE plate_queue (
+  plate TEXT PRIMARY KEY,
+  place INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'finished')),
+  held INTEGER NOT NULL DEFAULT 0,
+  submitted_s REAL NOT NULL,
+  submitted_by TEXT NOT NULL,
+  n_wells INTEGER,
+  started_s REAL,
+  ended_s REAL,
+  verdict TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE queue_run (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  goes_on INTEGER NOT NULL,
+  why TEXT NOT NULL
+) STRICT;
+CREATE TABLE plate_ends (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  plate TEXT NOT NULL,
+  began_s REAL NOT NULL,
+  ended_s REAL NOT NULL,
+  verdict TEXT NOT NULL,
+  change INTEGER NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -375,6 +404,7 @@ MIGRATIONS: tuple[str, ...] = (
     _DIGESTS,
     _COUNTED,
     SIM_TABLES,
+    _QUEUE,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {

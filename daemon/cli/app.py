@@ -30,7 +30,7 @@ PANELS = {
     "Answers": ("fit", "report", "heatmap", "export", "evaluate", "reference"),
     "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit", "backup", "restore"),
     "Drive a daemon": (
-        *("serve", "submit", "start", "pause", "resume", "skip", "repeat", "next", "abort", "stop"),
+        *("serve", "submit", "queue", "start", "pause", "resume", "skip", "repeat", "next", "abort", "stop"),
         *("control", "token", "service", "support-bundle"),
     ),
     "Networks": ("model", "train", "crossval", "tune", "regressor"),

@@ -21,6 +21,7 @@ SUBJECTS = (
     "verify",
     "backup",
     "control",
+    "queue",
     "logs",
     "service",
     "page",

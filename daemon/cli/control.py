@@ -7,7 +7,6 @@ import typer
 
 from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console, sub_app
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.toml_text import parse_toml
 
 if TYPE_CHECKING:
     from spheroidd.daemon.service.client import DaemonClient
@@ -57,16 +56,26 @@ def submit(
     plate_map: Annotated[
         Path | None, typer.Option("--map", metavar="MAP", help="The plate map: CSV, any text, or xlsx.")
     ] = None,
+    plates: Annotated[
+        Path | None,
+        typer.Option("--plates", metavar="TABLE", help="Several: a CSV with the columns name and map, a plate a row."),
+    ] = None,
     start_it: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
 ) -> int:
-    """Hand a plate to a daemon that waits for one (`spheroidd serve`)."""
+    """Hand one or several plates to a daemon that waits for them (`spheroidd serve`); they queue up."""
+    from spheroidd.daemon.cli.submission import submissions
     from spheroidd.protocols import spheroidd_pb2 as wire
 
-    texts = {"config_toml": _text(config), "plate_map_csv": _map_text(plate_map, config) if plate_map else ""}
-    with _daemon(data) as daemon:
-        answer = daemon.call(daemon.stub.SubmitPlate, wire.SubmitPlateRequest(lease=daemon.lease, **texts))
-        wells = f", {answer.n_wells} wells to image" if answer.HasField("n_wells") else ""
-        typer.echo(f"plate {answer.plate} is submitted{wells}")
+    if plates is not None and (plate_map is not None or start_it):
+        do = "name the maps in the table, and start them by `spheroidd queue start`"
+        raise ConfigError("--plates goes without --map and --start", where="submit", do=do)
+    given = submissions(config, plate_map, plates)
+    with reach(data) as daemon:
+        for config_toml, plate_map_csv in given:
+            request = wire.SubmitPlateRequest(lease=daemon.lease, config_toml=config_toml, plate_map_csv=plate_map_csv)
+            answer = daemon.call(daemon.stub.SubmitPlate, request)
+            wells = f", {answer.n_wells} wells to image" if answer.HasField("n_wells") else ""
+            typer.echo(f"plate {answer.plate} is submitted{wells}")
     return start(answer.plate, data) if start_it else 0
 
 
@@ -75,8 +84,8 @@ def start(
     plate: Annotated[str, typer.Argument(metavar="PLATE", help="A plate that was submitted.")],
     data: DataArgument = DEFAULT_DATA,
 ) -> int:
-    """Start a plate that was submitted, or take it up again."""
-    return _order(data, "StartPlate", plate=plate)
+    """Start a plate that was submitted, or take it up again, alone; `queue start` runs one after the other."""
+    return order(data, "StartPlate", plate=plate)
 
 
 @app.command()
@@ -85,31 +94,31 @@ def pause(
     after_well: Annotated[bool, typer.Option("--after-well", help="Image the well under way to its end.")] = False,
 ) -> int:
     """Pause the plate: close the shutter after the slice in hand. The rest of the stack is taken on resume."""
-    return _order(data, "PausePlate", when="PAUSE_WHEN_AFTER_WELL" if after_well else "PAUSE_WHEN_NOW")
+    return order(data, "PausePlate", when="PAUSE_WHEN_AFTER_WELL" if after_well else "PAUSE_WHEN_NOW")
 
 
 @app.command()
 def resume(data: DataArgument = DEFAULT_DATA) -> int:
     """Go on with a paused plate."""
-    return _order(data, "ResumePlate")
+    return order(data, "ResumePlate")
 
 
 @app.command()
 def abort(data: DataArgument = DEFAULT_DATA, reason: ReasonOption = "") -> int:
     """Take no further slice of the plate. What is stored is still scored."""
-    return _order(data, "AbortPlate", reason=reason)
+    return order(data, "AbortPlate", reason=reason)
 
 
 @app.command()
 def skip(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: ReasonOption = "") -> int:
     """Leave a well out, or end it where it is."""
-    return _order(data, "SkipWell", well=well, reason=reason)
+    return order(data, "SkipWell", well=well, reason=reason)
 
 
 @app.command()
 def repeat(well: WellArgument, data: DataArgument = DEFAULT_DATA, reason: RepeatReasonOption = "") -> int:
     """Image a well once more, as a further stack. What was imaged before stays."""
-    return _order(data, "RepeatWell", well=well, reason=reason)
+    return order(data, "RepeatWell", well=well, reason=reason)
 
 
 @app.command("next")
@@ -118,13 +127,13 @@ def next_wells(
     data: DataArgument = DEFAULT_DATA,
 ) -> int:
     """Image these wells next, in this order. The others follow as they were planned; none is lost."""
-    return _order(data, "ReorderWells", wells=[well for well in wells.replace(" ", "").split(",") if well])
+    return order(data, "ReorderWells", wells=[well for well in wells.replace(" ", "").split(",") if well])
 
 
 @app.command()
 def stop(data: DataArgument = DEFAULT_DATA) -> int:
     """End the daemon in good order; the plate can be taken up again."""
-    return _order(data, "StopDaemon")
+    return order(data, "StopDaemon")
 
 
 control_app = sub_app("control", "Reserve the controls, so that nobody else can order anything meanwhile.")
@@ -140,7 +149,7 @@ def control_take(
     """Reserve the controls; put what it prints into SPHEROIDD_LEASE."""
     from spheroidd.protocols import spheroidd_pb2 as wire
 
-    with _daemon(data) as daemon:
+    with reach(data) as daemon:
         request = wire.TakeControlRequest(holder=holder, duration_s=60 * minutes, lease=daemon.lease, force=force)
         typer.echo(daemon.call(daemon.stub.TakeControl, request).lease)
     return 0
@@ -151,7 +160,7 @@ def control_release(data: DataArgument = DEFAULT_DATA) -> int:
     """Give the controls free (SPHEROIDD_LEASE says which)."""
     from spheroidd.protocols import spheroidd_pb2 as wire
 
-    with _daemon(data) as daemon:
+    with reach(data) as daemon:
         daemon.call(daemon.stub.ReleaseControl, wire.ReleaseControlRequest(lease=daemon.lease))
     return 0
 
@@ -204,49 +213,19 @@ def token_revoke(
     return 0
 
 
-def _daemon(data: Path) -> "DaemonClient":
+def reach(data: Path) -> "DaemonClient":
+    """The daemon of a data directory."""
     from spheroidd.daemon.service.client import DaemonClient
 
     return DaemonClient.of(data)
 
 
-def _order(data: Path, method: str, **fields: Any) -> int:
+def order(data: Path, method: str, **fields: Any) -> int:
     """Order something of the daemon, and print what it did."""
     from spheroidd.protocols import spheroidd_pb2 as wire
 
     kind = getattr(wire, f"{method}Request")
-    with _daemon(data) as daemon:
+    with reach(data) as daemon:
         answer = daemon.call(getattr(daemon.stub, method), kind(lease=daemon.lease, **fields))
     typer.echo(f"{answer.done} ({answer.state})")
     return 0
-
-
-def _map_text(path: Path, config: Path) -> str:
-    """A plate map as the text that is handed in; a workbook, and text of another encoding, is read and written anew."""
-    import tempfile
-    import tomllib
-
-    from spheroidd.protocols.plate import WellRole
-    from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
-
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        try:
-            words = dict(parse_toml(_text(config)).get("plate", {}).get("roles", {}))
-            roles = {word: WellRole(role) for word, role in words.items()}
-        except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-            do = "see `spheroidd config check`"
-            raise ConfigError(f"[plate.roles] cannot be read: {error}", where=str(config), do=do) from error
-        wells = read_plate_map(path, roles=roles)  # says what is wrong with it
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "map.csv"
-        write_plate_map(written, wells)
-        return written.read_text(encoding="utf-8")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path), do="check path and encoding (UTF-8)") from error

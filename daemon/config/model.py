@@ -6,6 +6,7 @@ Paths are relative to the configuration file. Every fault names the file, the li
 import contextlib
 import ipaddress
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -403,14 +404,20 @@ def _with_absolute_paths(model: Tree, base: Path) -> Tree:
 
 def to_toml(config: BaseModel) -> str:
     """The effective configuration, defaults included, as TOML that its own loader reads back."""
-    return "\n".join(_toml_table((), config.model_dump(mode="json"))).strip() + "\n"
+    return toml_of(config.model_dump(mode="json"))
+
+
+def toml_of(table: Mapping[str, Any]) -> str:
+    """A table of tables as TOML; None is a comment that says so."""
+    return "\n".join(_toml_table((), table)).strip() + "\n"
 
 
 def _toml_table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-    lines = [f"[{'.'.join(path)}]"] if path and (plain or not table) else []
+    lines = [f"[{'.'.join(map(_toml_key, path))}]"] if path and (plain or not table) else []
     lines += [
-        f"# {key} is not set" if value is None else f"{key} = {_toml_value(value)}" for key, value in plain.items()
+        f"# {key} is not set" if value is None else f"{_toml_key(key)} = {_toml_value(value)}"
+        for key, value in plain.items()
     ]
     for key, value in table.items():
         if isinstance(value, Mapping):
@@ -418,10 +425,15 @@ def _toml_table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _toml_key(key: str) -> str:
+    """A key as it is where TOML allows that, else in quotes: a role's word may have blanks."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
 def _toml_value(value: object) -> str:
     """A value on one line; JSON's texts, numbers and booleans are TOML's as well."""
     if isinstance(value, Mapping):
-        given = (f"{key} = {_toml_value(part)}" for key, part in value.items() if part is not None)
+        given = (f"{_toml_key(key)} = {_toml_value(part)}" for key, part in value.items() if part is not None)
         return f"{{ {', '.join(given)} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"

@@ -49,10 +49,33 @@ class SubmittedPlates:
         """The configuration of a plate that was handed in; MissingError where none was."""
         folder = self._folder / check_plate_name(plate)
         with self._lock:
-            if not (folder / CONFIG_NAME).is_file():
-                known = ", ".join(self.names()) or "none"
-                raise MissingError(f"plate {plate} was not submitted", do=f"submit it first; there are: {known}")
+            self._known(plate)
             return self._read(folder)
+
+    def texts(self, plate: str) -> tuple[str, str]:
+        """The configuration and the plate map ("" where none came with it) as they were handed in; MissingError."""
+        folder = self._folder / check_plate_name(plate)
+        with self._lock:
+            self._known(plate)
+            map_file = folder / MAP_NAME
+            plate_map = map_file.read_text(encoding="utf-8") if map_file.exists() else ""
+            return (folder / CONFIG_NAME).read_text(encoding="utf-8"), plate_map
+
+    def remove(self, plate: str) -> None:
+        """Forget what was handed in; MissingError where nothing was. Images and rows are not touched."""
+        folder = self._folder / check_plate_name(plate)
+        with self._lock:
+            self._known(plate)
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                what, do = f"cannot remove the plate: {error.strerror}", "see to the directory's rights"
+                raise StorageError(what, where=str(folder), do=do) from error
+
+    def _known(self, plate: str) -> None:
+        if not (self._folder / plate / CONFIG_NAME).is_file():
+            known = ", ".join(self.names()) or "none"
+            raise MissingError(f"plate {plate} was not submitted", do=f"submit it first; there are: {known}")
 
     def _keep(self, draft: Path, config_toml: str, plate_map_csv: str) -> Config:
         (draft / CONFIG_NAME).write_text(config_toml, encoding="utf-8")

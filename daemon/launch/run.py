@@ -36,6 +36,7 @@ from spheroidd.daemon.config.model import (
     open_source,
 )
 from spheroidd.daemon.launch.open_catalog import open_catalog
+from spheroidd.daemon.launch.plate_end import plate_ended
 from spheroidd.daemon.launch.stored_images import check_stored
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
@@ -96,7 +97,18 @@ def run_plate(config: Config, *, console: Console, live: bool = True, from_well:
         _serving(data_dir, catalog, config.service, monitor, console) as service,
     ):
         context = RunContext(monitor=monitor) if service is None else RunContext(service.inbox, monitor=monitor)
-        return acquire_plate(config, catalog, service, context, console=console, live=live, from_well=from_well)
+        began_s = time.time()
+        code = acquire_plate(config, catalog, service, context, console=console, live=live, from_well=from_well)
+        say_ended(catalog, config.plate_name, began_s, config.service.time_zone, console)
+        return code
+
+
+def say_ended(catalog: Catalog, plate: str, began_s: float, time_zone: str | None, console: Console) -> str | None:
+    """Write down that the plate has ended, for the notices that say so; the verdict, None where it has not."""
+    verdict = plate_ended(catalog, plate, began_s, time.time(), time_zone)
+    if verdict is not None:
+        console.print(f"plate {plate}: {verdict}", highlight=False)
+    return verdict
 
 
 def acquire_plate(

@@ -6,20 +6,33 @@ from pathlib import Path
 
 from rich.console import Console
 
+from spheroidd.daemon.catalog.plate_queue import PlateQueue
 from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
-from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.config.model import Config, ServiceConfig
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.daemon.launch.open_catalog import open_catalog
-from spheroidd.daemon.launch.run import acquire_plate, say_state, score_again
+from spheroidd.daemon.launch.plate_end import was_aborted
+from spheroidd.daemon.launch.run import acquire_plate, say_ended, say_state, score_again
 from spheroidd.daemon.launch.sweep import swept
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.monitoring.preflight import preflight, require
+from spheroidd.daemon.pipeline import queue_orders
 from spheroidd.daemon.pipeline.catalog_outage import state_of
-from spheroidd.daemon.pipeline.orders import Done, Order, RelabelWell, Rescore, StartPlate, Stop, Ticket
+from spheroidd.daemon.pipeline.orders import (
+    Done,
+    GoOn,
+    Order,
+    QueueOrder,
+    RelabelWell,
+    Rescore,
+    StartPlate,
+    Stop,
+    Ticket,
+)
 from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.steering import audited
 from spheroidd.daemon.scoring.relabelling import relabel_well
@@ -66,7 +79,7 @@ def serve(
         service = open_things.enter_context(Service(data_dir, settings, monitor.failed_logins))
         console.print(f"spheroidd waits for plates, port {service.port}, data in {data_dir}", highlight=False)
         open_things.enter_context(page_beside(service, data_dir, settings, console))
-        waiting = Waiting(data_dir, catalog, service, console, monitor, from_well)
+        waiting = Waiting(data_dir, catalog, service, console, monitor, from_well, settings.time_zone)
         with stopped_by_signals(waiting.stop, console.print):
             waiting.run()
     return 0
@@ -83,27 +96,45 @@ class Waiting:
         console: Console,
         monitor: RunMonitor,
         from_well: WellId | None = None,
+        time_zone: str | None = None,
     ) -> None:
-        self._monitor, self._from_well = monitor, from_well
+        self._monitor, self._from_well, self._time_zone = monitor, from_well, time_zone
         self._data_dir, self._catalog, self._service = data_dir, catalog, service
         self._console = console
         self._plans = SubmittedPlates(data_dir)
         self._started_s = time.time()
+        self._queue = PlateQueue(catalog)
         self._stopping = False
         self._ended: SpheroiddError | None = None
+        self._settle: tuple[str, str | None] | None = None  # a plate that was run, and its verdict where it is finished
+        self._wait_because: str | None = None  # why the queue does not go on
 
     def stop(self) -> None:
         """End after what is under way; the run itself is stopped by its own handler."""
         self._stopping = True
 
     def run(self) -> None:
-        """Take one order after another."""
+        """Take one order after another, and where a person wants it one plate after another."""
+        self._queue.take_up(self._plans.names())
         while not self._stopping:
             self._beat("idle")
             ticket = self._service.inbox.take(HEARTBEAT_S)
             if ticket is not None:
                 self._obey(ticket)
+            elif self._settle is None and self._wait_because is None and self._queue.run.goes_on:
+                self._go_on()
         self._beat("stopped")
+
+    def _go_on(self) -> None:
+        """Start the next plate; where none is left, or this one cannot be run, wait for a person."""
+        plate = self._queue.next()
+        if plate is None:
+            self._wait_because = "no plate waits that is not held"
+            return
+        try:
+            self._run(self._ready(plate))
+        except SpheroiddError as error:
+            self._plate_failed(error)
 
     def _obey(self, ticket: Ticket) -> None:
         order = ticket.order
@@ -113,6 +144,12 @@ class Waiting:
                     self._start(order, ticket)
                 case Rescore():
                     self._score(order, ticket)
+                case GoOn(goes_on=True):
+                    do = "start the queue: `spheroidd queue start`"
+                    raise RefusedError("no plate is being run", do=do)
+                case QueueOrder():
+                    done = queue_orders.carry_out(order, self._catalog)
+                    ticket.answer(Done(audited(self._catalog, order.plate, order, done), "idle"))
                 case RelabelWell():
                     ticket.answer(Done(self._relabel(order), "idle"))
                 case Stop():
@@ -124,19 +161,41 @@ class Waiting:
             if not ticket.answered:
                 ticket.answer(error)
                 return
-            self._console.print(f"{type(error).__name__}: {error}", highlight=False)
-            if isinstance(error, DaemonError):  # not only this plate ended
-                self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
-                raise
-            self._ended = error  # the next heartbeat writes it down: a full disk may refuse it now
+            self._plate_failed(error)
+
+    def _plate_failed(self, error: SpheroiddError) -> None:
+        self._console.print(f"{type(error).__name__}: {error}", highlight=False)
+        if isinstance(error, DaemonError):  # not only this plate ended
+            self._catalog.raise_fault(FaultCode.PLATE_ENDED, error)
+            raise error
+        self._ended = error  # the next heartbeat writes it down: a full disk may refuse it now
+        self._wait_because = error.what
 
     def _start(self, order: StartPlate, ticket: Ticket) -> None:
-        config = self._plans.load(order.plate)
-        require(preflight(config, locked=True))
+        plate = order.plate or self._queue.next()
+        if plate is None:
+            do = "submit one, or release one that is held (`spheroidd queue`)"
+            raise RefusedError("no plate waits in the queue", do=do)
+        config = self._ready(plate)
         self._catalog.clear_fault(FaultCode.PLATE_ENDED)
-        from_well, self._from_well = self._from_well, None  # of this plate alone: the next one may not have that well
-        done = f"plate {order.plate} starts" + (f" at well {from_well}" if from_well else "")
+        if not order.plate:
+            self._queue.go_on(True, "")
+        then = "" if order.plate else "; the queue goes on after it"
+        done = f"plate {plate} starts" + (f" at well {self._from_well}" if self._from_well else "") + then
         ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
+        self._run(config)
+
+    def _ready(self, plate: str) -> Config:
+        config = self._plans.load(plate)
+        require(preflight(config, locked=True))
+        return config
+
+    def _run(self, config: Config) -> None:
+        """One plate to its end; it is finished, or the next again where it was stopped in the middle."""
+        plate, began_s = config.plate_name, time.time()
+        from_well, self._from_well = self._from_well, None  # of this plate alone: the next one may not have that well
+        self._queue.started(plate)
+        self._settle = (plate, None)
         acquire_plate(
             config,
             self._catalog,
@@ -146,6 +205,13 @@ class Waiting:
             live=False,
             from_well=from_well,
         )
+        verdict = say_ended(self._catalog, plate, began_s, self._time_zone, self._console)
+        if verdict is None and not self._stopping:  # else it would be the next for ever
+            verdict = "it ended with wells that have no final row; `spheroidd status` says why"
+            self._wait_because = f"plate {plate} is not whole"
+        elif was_aborted(self._catalog, plate):
+            self._wait_because = f"plate {plate} was aborted"
+        self._settle = (plate, verdict)
 
     def _score(self, order: Rescore, ticket: Ticket) -> None:
         self._check_stored(order)
@@ -176,10 +242,14 @@ class Waiting:
                 self._monitor.record(acquiring=False)
                 if self._ended is not None:
                     self._catalog.raise_fault(FaultCode.PLATE_ENDED, self._ended)
+                if self._settle is not None:
+                    self._queue.ended(*self._settle)
+                if self._wait_because is not None and self._queue.run.goes_on:
+                    self._queue.go_on(False, self._wait_because)
         except StorageError as error:
             if not may_pass(error):
                 raise
             self._monitor.catalog_unwritable(error, state_of(error))
         else:
-            self._ended = None
+            self._ended = self._settle = self._wait_because = None
             self._monitor.after_heartbeat(state)

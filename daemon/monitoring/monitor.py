@@ -21,7 +21,13 @@ from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
 from spheroidd.daemon.monitoring.alarms import settle
 from spheroidd.daemon.monitoring.event_log import tell, tell_event
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
-from spheroidd.daemon.monitoring.notifications import DeliveryCursor, next_notice, notice_without_catalog
+from spheroidd.daemon.monitoring.notifications import (
+    FINISHED,
+    PLATE_FINISHED,
+    DeliveryCursor,
+    next_notice,
+    notice_without_catalog,
+)
 from spheroidd.daemon.monitoring.notifier import Notifier
 from spheroidd.daemon.scoring.pool import WorkerLost
 from spheroidd.daemon.system.last_resort import LastResort
@@ -183,10 +189,11 @@ class RunMonitor:
         while notice := next_notice(self._catalog, self._data_dir, self._logged, "log"):
             any_came = True
             self._logged = self._logged.after(notice)
-            level = logging.INFO if notice.event == "ended" else logging.ERROR
+            level = logging.ERROR if notice.event == "raised" else logging.INFO
             place = {"plate": notice.plate or None, "well": notice.well or None, "stack": notice.stack}
             words = {"code": notice.code, "what": notice.what, "where": notice.where, "do": notice.do}
-            tell(f"alarm-{notice.event}", None, level, **place, **words, id=notice.id)
+            name = PLATE_FINISHED if notice.event == FINISHED else f"alarm-{notice.event}"
+            tell(name, None, level, **place, **words, id=notice.id)
         if any_came:
             for notifier in self._notifiers.values():
                 notifier.wake()
@@ -208,4 +215,5 @@ def _told_so_far(catalog: Catalog) -> DeliveryCursor:
     """As if everything before now was told: the log has it."""
     rows = catalog.query("SELECT id, cleared_s FROM faults")
     stands = tuple(row["id"] for row in rows if row["cleared_s"] is None)
-    return DeliveryCursor(0.0, max((row["id"] for row in rows), default=0), stands)
+    (ends,) = catalog.query("SELECT coalesce(max(id), 0) AS newest FROM plate_ends")
+    return DeliveryCursor(0.0, max((row["id"] for row in rows), default=0), stands, ends["newest"])

@@ -1,4 +1,4 @@
-"""What is told of alarms: a notice when each begins and one when it ends, in order, from the catalog's faults.
+"""What is told: a notice when an alarm begins, one when it ends, and one when a plate has ended, in order.
 
 The catalog is the outbox: its faults are durable and numbered. What was delivered to one receiver stands in a small
 file of its own (`DeliveryCursor`), which is written after the delivery. So a crash at any moment loses nothing, and at
@@ -9,11 +9,12 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spheroidd.daemon.catalog.audit_chain import utc
+from spheroidd.daemon.catalog.plate_ends import PlateEnd, next_end
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.monitoring.alarms import UNDELIVERED
 from spheroidd.protocols.durable import write_atomically
@@ -21,10 +22,15 @@ from spheroidd.protocols.errors import SpheroiddError, StorageError
 from spheroidd.protocols.faults import FaultCode, severity
 from spheroidd.protocols.json_text import parse_json
 
+FINISHED, PLATE_FINISHED, NOTICE = "finished", "plate-finished", "notice"
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One thing to tell. `id` is the same however often it is told; `event` is "raised" or "ended"."""
+    """One thing to tell. `id` is the same however often it is told; `event` is "raised", "ended" or "finished".
+
+    "finished" is of a plate: `what` is its verdict, `raised_s` when it began, `fault` the number of its end.
+    """
 
     id: str
     event: str
@@ -42,7 +48,7 @@ class Notification:
 
     def subject(self) -> str:
         """One line for a person."""
-        state = "over" if self.event == "ended" else self.severity
+        state = {"ended": "over", FINISHED: "finished"}.get(self.event, self.severity)
         return " ".join(f"spheroidd {state}: {self.where and self.where + ': '}{self.what}".split())
 
     def payload(self, data_dir: Path) -> dict[str, Any]:
@@ -78,9 +84,12 @@ class DeliveryCursor:
     since_s: float
     upto: int = 0
     open: tuple[int, ...] = ()
+    finished: int = 0  # the ends of plates up to this one
 
     def after(self, notice: Notification) -> "DeliveryCursor":
         """The same with one notice more."""
+        if notice.event == FINISHED:
+            return replace(self, finished=notice.fault)
         if notice.event == "raised":
             return replace(self, upto=notice.fault, open=(*self.open, notice.fault))
         return replace(self, open=tuple(fault for fault in self.open if fault != notice.fault))
@@ -95,9 +104,17 @@ def next_notice(catalog: CatalogReader, data_dir: Path, told: DeliveryCursor, re
     marks = {"upto": told.upto, "since": told.since_s, "own": own}
     raised = catalog.query(_RAISED, marks)
     ended = catalog.query(_ENDED, {"open": json.dumps(told.open)})
-    if ended and (not raised or ended[0]["cleared_s"] <= raised[0]["raised_s"]):
-        return _notice(ended[0], "ended", data_dir)
-    return _notice(raised[0], "raised", data_dir) if raised else None
+    over = next_end(catalog, told.finished, told.since_s)
+    found = [_notice(row, "ended", data_dir) for row in ended[:1]]
+    found += [_notice(row, "raised", data_dir) for row in raised[:1]]
+    found += [_end_notice(over, data_dir)] if over is not None else []
+    return min(found, key=lambda notice: notice.at_s, default=None)
+
+
+def _end_notice(end: PlateEnd, data_dir: Path) -> Notification:
+    name = f"{_home(data_dir)}-plate{end.id}-{round(1000 * end.ended_s)}-{FINISHED}"
+    where, at = f"plate {end.plate}", (end.ended_s, end.began_s)
+    return Notification(name, FINISHED, end.id, PLATE_FINISHED, NOTICE, end.verdict, where, "", *at, plate=end.plate)
 
 
 def notice_without_catalog(
@@ -146,7 +163,7 @@ class DeliveryState:
     def keep(self, told: DeliveryCursor) -> None:
         """Make it durable. StorageError where the disk refuses; it is known here all the same."""
         self.told = told
-        text = json.dumps({"since_s": told.since_s, "upto": told.upto, "open": told.open})
+        text = json.dumps(asdict(told))
         try:
             write_atomically(self._path, text.encode())
         except OSError as error:
@@ -158,7 +175,10 @@ class DeliveryState:
         try:
             found = parse_json(self._path.read_text(encoding="utf-8"))
             return DeliveryCursor(
-                float(found["since_s"]), int(found["upto"]), tuple(int(fault) for fault in found["open"])
+                float(found["since_s"]),
+                int(found["upto"]),
+                tuple(int(fault) for fault in found["open"]),
+                int(found.get("finished", 0)),  # a file of before ends were told has none
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from spheroidd.daemon.catalog.audit_chain import utc
 from spheroidd.daemon.config.alarm_settings import EmailConfig, WebhookConfig, secret
-from spheroidd.daemon.monitoring.notifications import Notification
+from spheroidd.daemon.monitoring.notifications import FINISHED, Notification
 
 Deliver = Callable[[Notification], None]
 REFUSALS = (OSError, HTTPException, smtplib.SMTPException, ValueError)  # what a delivery may fail with
@@ -92,7 +92,8 @@ def _mail(notice: Notification, settings: EmailConfig, data_dir: Path) -> EmailM
     lines = [notice.subject(), ""]
     if notice.event == "raised" and notice.do:
         lines += [f"To do: {notice.do}", ""]
-    lines += [f"since {utc(notice.raised_s)}" + (f", over {utc(notice.at_s)}" if notice.event == "ended" else "")]
+    over = {"ended": ", over", FINISHED: ", finished"}.get(notice.event)
+    lines += [f"since {utc(notice.raised_s)}" + (f"{over} {utc(notice.at_s)}" if over else "")]
     lines += [f"{told['host']}: {told['data_dir']}", f"{notice.code}, {notice.id}"]
     mail.set_content("\n".join(lines))
     return mail

@@ -27,7 +27,45 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlate(Order):
-    """Begin, or take up again, a plate that was submitted."""
+    """Begin, or take up again, a plate that was submitted; "": the queue's first, and then one after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOrder(Order):
+    """What is ordered of the queue, whether a plate is run or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePlate(QueueOrder):
+    """A plate was submitted: it waits for its turn, behind the others."""
+
+    n_wells: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrangeQueue(QueueOrder):
+    """These plates are the next, in this order; the others follow."""
+
+    plates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPlate(QueueOrder):
+    """Pass a plate over until it is released."""
+
+    held: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePlate(QueueOrder):
+    """Take a plate out of the queue, and forget what was submitted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoOn(QueueOrder):
+    """Start the next plate when this one has ended, or no more."""
+
+    goes_on: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

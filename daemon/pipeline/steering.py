@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from spheroidd.acquisition.channel import ChannelClosedError
 from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.plate_queue import PlateQueue
 from spheroidd.daemon.catalog.rows import StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.pipeline import queue_orders
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
 from spheroidd.daemon.pipeline.orders import (
     Abort,
@@ -18,11 +20,13 @@ from spheroidd.daemon.pipeline.orders import (
     Inbox,
     Order,
     Pause,
+    QueueOrder,
     ReorderWells,
     RepeatWell,
     Rescore,
     Resume,
     SkipWell,
+    StartPlate,
     Stop,
 )
 from spheroidd.daemon.pipeline.run_context import Inlet
@@ -107,6 +111,10 @@ class Steering:
         while ticket := inbox.take():
             any_came = True
             try:
+                if isinstance(ticket.order, QueueOrder):  # of other plates than the one that is run
+                    done = queue_orders.carry_out(ticket.order, self._catalog)
+                    ticket.answer(Done(audited(self._catalog, ticket.order.plate, ticket.order, done), self.word))
+                    continue
                 done = self._carry_out(ticket.order)
                 ticket.answer(Done(audited(self._catalog, self._plate, ticket.order, done), self.word))
             except SpheroiddError as error:
@@ -118,6 +126,9 @@ class Steering:
             what = f"the plate being run is {self._plate}, not {order.plate}"
             raise RefusedError(what, do=f"name {self._plate}, or wait for its end")
         match order:
+            case StartPlate() if not order.plate:
+                PlateQueue(self._catalog).go_on(True, "")
+                return queue_orders.GOES_ON
             case Pause():
                 return self._pause(order)
             case Resume():

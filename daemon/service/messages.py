@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from spheroidd.daemon.catalog.plate_queue import QueuedPlate, QueueRun
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Fault, ResultRow, StackRow
 from spheroidd.daemon.catalog.rows import stack_key as key_of
@@ -52,6 +53,13 @@ def status_message(status: Status) -> wire.Status:
     if status.slice:
         message.stack_slices_done, message.stack_slices_total = status.slice
     return message
+
+
+def queue_message(plates: Iterable[QueuedPlate], run: QueueRun) -> wire.ListQueueResponse:
+    """The queue, and whether the daemon goes on by itself."""
+    return wire.ListQueueResponse(
+        plates=[wire.QueuedPlate(**_given(**asdict(one))) for one in plates], goes_on=run.goes_on, why=run.why
+    )
 
 
 def _without_value(result: WellResult) -> wire.WellFault:

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 
 from spheroidd.acquisition.sources.push import PushInlet
+from spheroidd.daemon.catalog.plate_queue import queue_run, queued_plates
 from spheroidd.daemon.catalog.rows import geometry_differences
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
@@ -14,7 +15,14 @@ from spheroidd.daemon.pipeline import orders
 from spheroidd.daemon.scoring.exclusions import Decision, exclude_well, include_well
 from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease, Lease
-from spheroidd.daemon.service.messages import changes_after, last_change, progress_message, result_message, stack_key
+from spheroidd.daemon.service.messages import (
+    changes_after,
+    last_change,
+    progress_message,
+    queue_message,
+    result_message,
+    stack_key,
+)
 from spheroidd.daemon.service.model_list import known_models
 from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.service.push_stream import PushDoor, push
@@ -135,11 +143,49 @@ class Servicer(wire_grpc.SpheroiddServicer):
         config = self._plans.submit(request.config_toml, request.plate_map_csv)
         plate_map = config.plate_map()
         n_wells = {"n_wells": len(plate_map.imaged())} if plate_map else {}
+        self._order(request.lease, config.plate_name, context, orders.QueuePlate, **n_wells)
         return wire.SubmitPlateResponse(plate=config.plate_name, **n_wells)
+
+    def ListQueue(  # noqa: N802
+        self, request: wire.ListQueueRequest, context: grpc.ServicerContext
+    ) -> wire.ListQueueResponse:
+        """See the contract."""
+        with Catalog.read_only(self._data_dir) as catalog:
+            return queue_message(queued_plates(catalog), queue_run(catalog))
+
+    def GetSubmission(  # noqa: N802
+        self, request: wire.GetSubmissionRequest, context: grpc.ServicerContext
+    ) -> wire.Submission:
+        """See the contract."""
+        config_toml, plate_map_csv = self._plans.texts(request.plate)
+        return wire.Submission(plate=request.plate, config_toml=config_toml, plate_map_csv=plate_map_csv)
+
+    def ArrangeQueue(self, request: wire.ArrangeQueueRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        plates = tuple(map(check_plate_name, request.plates))
+        return self._order(request.lease, "", context, orders.ArrangeQueue, plates=plates)
+
+    def HoldPlate(self, request: wire.HoldPlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        held = request.held if request.HasField("held") else True
+        return self._order(request.lease, check_plate_name(request.plate), context, orders.HoldPlate, held=held)
+
+    def RemovePlate(self, request: wire.RemovePlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, check_plate_name(request.plate), context, orders.RemovePlate)
+
+    def GoOn(self, request: wire.GoOnRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        goes_on = request.goes_on if request.HasField("goes_on") else True
+        return self._order(request.lease, "", context, orders.GoOn, goes_on=goes_on)
 
     def StartPlate(self, request: wire.StartPlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""
-        return self._order(request.lease, request.plate, context, orders.StartPlate)
+        return self._order(request.lease, check_plate_name(request.plate), context, orders.StartPlate)
+
+    def StartQueue(self, request: wire.StartQueueRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        return self._order(request.lease, "", context, orders.StartPlate)
 
     def PausePlate(self, request: wire.PausePlateRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""

@@ -61,7 +61,7 @@ $("relabel").onclick = async (event) => {
   $("label-patient").value = before.patient;
   const check = (reason) => (Number.isNaN(writtenLabel().dose_um) ? say("dose_wrong") : givenReason(reason));
   const reason = await question({
-    title: say("relabel_title", { well }), words: say("relabel_words"), label: say("why_trail"), yes: say("relabel_yes", { well }), check, fields: true,
+    title: say("relabel_title", { well }), words: say("relabel_words"), label: say("why_trail"), yes: say("relabel_yes", { well }), check, fields: "label",
   });
   if (reason === null) return;
   const undo = () => order(ofPlate(name, well, "relabel"), { ...before, reason: say("undone", { what: reason }) }, null);

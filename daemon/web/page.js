@@ -160,7 +160,7 @@ function onStatus(found) {
     before.plate !== found.plate || before.instance !== found.instance;
   refreshPlate(); // asks whether anything changed, which costs next to nothing where nothing did
   if (!before || before.stack_slices_done !== found.stack_slices_done || moved) refreshLive();
-  if (!before || before.plate !== found.plate || before.state !== found.state) refreshPlates();
+  if (!before || before.plate !== found.plate || before.state !== found.state) { refreshPlates(); refreshQueue(); }
 }
 
 function showState() {
@@ -298,7 +298,7 @@ const refreshPlate = once(async () => {
 });
 
 // The other views are asked for where they are looked at, and where the plate changed.
-const VIEWS = { plate: () => {}, curves: () => refreshCurves(), results: () => refreshResults() };
+const VIEWS = { plate: () => {}, curves: () => refreshCurves(), results: () => refreshResults(), queue: () => refreshQueue() };
 const viewShown = () => Object.keys(VIEWS).find((name) => !$(`view-${name}`).hidden);
 const refreshView = () => VIEWS[viewShown()]();
 
@@ -486,7 +486,14 @@ $("grid").addEventListener("click", (event) => {
   if (cell) openWell(cell.dataset.well);
 });
 $("tabs").addEventListener("change", () => plate && showPlate());
-$("plates").addEventListener("change", (event) => { chosenPlate = event.target.value; closeWell(); refreshPlate(); showOrders(); });
+function choosePlate(name) {
+  chosenPlate = name;
+  $("plates").value = name;
+  closeWell();
+  refreshPlate();
+  showOrders();
+}
+$("plates").addEventListener("change", (event) => choosePlate(event.target.value));
 new ResizeObserver(layOut).observe($("room"));
 
 // -- pictures -------------------------------------------------------------------------------------------------------
@@ -636,8 +643,9 @@ $("copy").addEventListener("click", async () => {
 
 // -- orders ---------------------------------------------------------------------------------------------------------
 
+// A note that goes by itself; what is "bad" or "stays" is there until somebody has seen it.
 function note(words, bad = false, undo = null) {
-  const made = element("div", { className: `note${bad ? " bad" : ""}` }, element("span", { textContent: words }));
+  const made = element("div", { className: `note${bad ? ` ${bad === true ? "bad" : bad}` : ""}` }, element("span", { textContent: words }));
   if (undo) made.append(element("button", { type: "button", className: "undo", textContent: say("undo"), onclick: () => { made.remove(); undo(); } }));
   made.append(element("button", { type: "button", textContent: "×", ariaLabel: say("dismiss"), onclick: () => made.remove() }));
   $("notes").append(made);
@@ -651,8 +659,10 @@ async function order(path, body, button, undo = null) {
   if (button) button.disabled = true;
   try {
     const answer = await ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-    note((await answer.json()).done, false, undo);
+    const done = await answer.json();
+    note(done.done || say("submitted", done), false, undo);
     refreshPlate();
+    refreshQueue();
   } catch (error) {
     if (error instanceof Refused) note(error.do ? say("refused", { what: error.message, do: error.do }) : error.message, true);
     else note(say("no_answer"), true);
@@ -663,19 +673,21 @@ async function order(path, body, button, undo = null) {
 }
 
 // The text that was written, or null where the answer is no. `check` says what is wrong with it, and it is asked again.
-function question({ title, words, label, yes, secret = false, text: before = "", check = () => "", fields = false }) {
+function question({ title, words, label, yes, secret = false, text: before = "", check = () => "", fields = "" }) {
   const dialog = $("ask"), text = $("ask-text"), wrong = $("ask-wrong");
   $("ask-title").textContent = title;
   $("ask-words").textContent = words;
   $("ask-label").textContent = label;
   $("ask-label").hidden = text.hidden = !label;
   $("ask-yes").textContent = yes;
-  $("ask-label-fields").hidden = !fields;
+  $("ask-label-fields").hidden = fields !== "label";
+  $("ask-edit-fields").hidden = fields !== "edit";
+  dialog.classList.toggle("wide", fields === "edit");
   wrong.hidden = true;
   text.value = before;
   text.type = secret ? "password" : "text";
   dialog.showModal();
-  (secret ? text : fields ? $("label-role") : $("ask-no")).focus();
+  (secret ? text : { label: $("label-role"), edit: $("edit-config") }[fields] || $("ask-no")).focus();
   return new Promise((answer) => {
     const end = (value) => { $("ask-yes").onclick = $("ask-no").onclick = dialog.oncancel = text.onkeydown = null; dialog.close(); answer(value); };
     const agree = () => {

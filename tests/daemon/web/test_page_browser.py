@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from spheroidd.daemon.analysis.curves import curve_points
-from spheroidd.daemon.catalog.writer import Catalog, StackState
-from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.catalog.plate_queue import PlateQueue
+from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.pipeline import orders, queue_orders
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.results import Related, WellStatus
@@ -411,3 +412,44 @@ def test_red_light_alone_leaves_the_screen(page: "playwright.Page", served: tupl
     assert seen[..., 1:].max() == 0
     page.reload()
     page.wait_for_selector('html[data-theme="red"]')
+
+
+def test_plates_are_reordered_held_edited_and_removed(
+    page: "playwright.Page", served: tuple[Client, Main, Path]
+) -> None:
+    client, main, data_dir = served
+    with Catalog.create_or_open(data_dir) as catalog:
+        queue = PlateQueue(catalog)
+        for name in ("P1", "P2", "P3"):
+            queue.add(name, "Ada", 24)
+        queue.started("P1")
+    config = "[plate]\nname = 'P3'\n[source]\nkind = 'push'\n"
+    assert client.post("/v1/plates", {"config_toml": config, "plate_map_csv": "well,role\nA01,sample\n"}).status == 200
+    main.orders.clear()
+    visit(page, client)
+    page.click("#tab-queue")
+    names = page.locator("#queue .look")
+    playwright.expect(names).to_have_text(["P1", "P2", "P3"])
+    assert page.get_by_role("button", name="Remove P1").count() == 0
+    page.get_by_role("button", name="Run P3 earlier").click()
+    page.get_by_role("button", name="Hold P2").click()
+    wait_until(lambda: len(main.orders) == 2)
+    with Catalog.create_or_open(data_dir) as catalog:
+        for order in main.orders:  # as main would carry them out
+            queue_orders.carry_out(order, catalog)
+    page.get_by_role("button", name="Edit P3").click()
+    assert page.input_value("#edit-config") == config
+    page.fill("#edit-config", config + "patience_s = 5.0\n")
+    page.click("#ask-yes")
+    playwright.expect(page.locator("#notes")).to_contain_text("Plate P3 is submitted")
+    playwright.expect(names).to_have_text(["P1", "P3", "P2"])
+    playwright.expect(page.get_by_role("button", name="Release P2")).to_be_visible()
+    page.get_by_role("button", name="Remove P2").click()
+    page.click("#ask-yes")
+    wait_until(lambda: len(main.orders) == 4)
+    assert main.orders[0] == orders.ArrangeQueue(who="local", plates=("P3", "P2"))
+    assert main.orders[3] == orders.RemovePlate(who="local", plate="P2")
+    with Catalog.create_or_open(data_dir) as catalog:
+        PlateQueue(catalog).ended("P1", "24 of 24 wells have a row; quality pass")
+        catalog.set_run_state(RunState("1", 1, "idle", time.time(), time.time()))
+    playwright.expect(page.locator(".note.stays")).to_contain_text("Plate P1 is finished: 24 of 24 wells have a row")
