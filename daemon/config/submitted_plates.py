@@ -30,7 +30,8 @@ class SubmittedPlates:
 
     def names(self) -> list[str]:
         """The plates that can be started."""
-        return sorted(path.parent.name for path in self._folder.glob(f"*/{CONFIG_NAME}"))
+        found = (path.parent.name for path in self._folder.glob(f"*/{CONFIG_NAME}"))
+        return sorted(name for name in found if not name.startswith(DRAFT))
 
     def submit(self, config_toml: str, plate_map_csv: str) -> Config:
         """Check a plate and keep it, in place of one of the same name; ConfigError says what is wrong with it."""
