@@ -12,6 +12,7 @@ from spheroidd.protocols.plate_map_columns import COLUMNS, MapColumn, read_colum
 from spheroidd.protocols.table_file import Sheet
 from spheroidd.protocols.well import WellId
 
+MAX_COLUMNS = 1000  # a map's own are 12; annotations beside them come by the dozen
 _HEADER_WITHIN = 15  # lines of title that may stand above a list's header
 _TITLE_ABOVE = 3  # lines above a grid in which its title is looked for
 
@@ -74,7 +75,7 @@ def _header_at(sheet: Sheet) -> int | None:
 def _plain(row: Sequence[str]) -> set[str]:
     """The names that a line's cells are for certain; typing slips are told once the header is known."""
     found = set()
-    for cell in row:
+    for cell in row[:MAX_COLUMNS]:
         try:
             found.add(read_column(cell).name)
         except ConfigError:
@@ -84,6 +85,9 @@ def _plain(row: Sequence[str]) -> set[str]:
 
 def _list(sheet: Sheet, at: int, faults: list[ConfigError]) -> MapTable:
     where = sheet.where(at)
+    if len(sheet.rows[at]) > MAX_COLUMNS:
+        what = f"{len(sheet.rows[at])} columns stand in it, and a plate map has {MAX_COLUMNS} at most"
+        raise ConfigError(what, where=where, do="give a map alone, without other data beside it")
     columns: dict[int, MapColumn] = {}
     for x, title in enumerate(sheet.rows[at]):
         try:

@@ -5,6 +5,7 @@ they mean is decided by its callers, and what a comma in a number means by `tabl
 """
 
 import csv
+import errno
 import io
 import re
 import warnings
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.regular_file import read_regular
 from spheroidd.protocols.table_cells import unguarded
 from spheroidd.protocols.table_numbers import ExactNumber, proves_points
 
@@ -69,14 +71,10 @@ def read_sheets(path: Path) -> tuple[Sheet, ...]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        return read_regular(path, MAX_BYTES)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
-    if len(data) > MAX_BYTES:
-        what = f"it is larger than {MAX_BYTES >> 20} MB"
-        raise ConfigError(what, where=str(path), do="give a table of one plate")
-    return data
+        do = "give a table of one plate" if error.errno == errno.EFBIG else "check the path"
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do=do) from error
 
 
 def _decoded(data: bytes, where: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.json_text import parse_json
 from spheroidd.protocols.plate_format import PlateFormat
+from spheroidd.protocols.regular_file import read_regular_text
 
 if TYPE_CHECKING:
     from labware import Labware
@@ -54,7 +55,7 @@ def read_plate_format(path: Path) -> PlateFormat:
 
     try:
         # Of our own accord and not by the model's: the package opens files in the system's encoding.
-        found = Labware.model_validate(parse_json(path.read_text(encoding="utf-8-sig")))
+        found = Labware.model_validate(parse_json(read_regular_text(path)))
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), do="check the path") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from spheroidd.protocols.dose_units import UNITS, DoseUnit, read_unit, refuse_logarithms, split_dose, unit_of_header
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.regular_file import read_regular
 from spheroidd.protocols.table_cells import unguarded
 from spheroidd.protocols.table_numbers import MISSING, NumberStyle, number_style, proves_points
 
@@ -177,7 +178,7 @@ def read_fit_table(path: Path) -> FitTable:
         if size_mb > LARGEST_MB:
             what = f"the file has {size_mb:.0f} MB"
             raise ConfigError(what, where=where, do=f"split it into files of at most {LARGEST_MB} MB")
-        raw = path.read_bytes()
+        raw = read_regular(path, LARGEST_MB * 1_000_000)
     except IsADirectoryError as error:
         raise ConfigError("this is a folder", where=where, do="name the table in it") from error
     except OSError as error:

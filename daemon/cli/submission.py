@@ -67,9 +67,10 @@ def _map_text(path: Path, config: Path) -> str:
 
     from spheroidd.protocols.plate import WellRole
     from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+    from spheroidd.protocols.regular_file import read_regular_text
 
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path)
     except (OSError, UnicodeDecodeError):
         try:
             words = dict(parse_toml(_text(config)).get("plate", {}).get("roles", {}))
@@ -85,7 +86,9 @@ def _map_text(path: Path, config: Path) -> str:
 
 
 def _text(path: Path) -> str:
+    from spheroidd.protocols.regular_file import read_regular_text
+
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), do="check path and encoding (UTF-8)") from error

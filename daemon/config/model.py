@@ -25,6 +25,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.results import Limits, Normalisation
 from spheroidd.protocols.sim_pattern import KeepRaw
 from spheroidd.protocols.toml_text import parse_toml
@@ -311,7 +312,7 @@ class Config(Section):
 def load_config(path: Path) -> Config:
     """Read a configuration file; ConfigError names the line, the key and what to write."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
         table = parse_toml(text)
     except OSError as error:
         do = "check the path; `examples/` has some to start from"

@@ -11,6 +11,7 @@ from spheroidd.daemon.config.errors import explain
 from spheroidd.daemon.config.model import DataRightsConfig, ServiceConfig
 from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.toml_text import parse_toml
 
 Table = TypeVar("Table", ServiceConfig, AlarmsConfig, VerificationConfig, DataRightsConfig)
@@ -47,7 +48,7 @@ def read_rights(path: Path | None) -> DataRightsConfig:
 
 def _table(path: Path, name: str, kind: type[Table]) -> Table:
     try:
-        tables = parse_toml(path.read_text(encoding="utf-8-sig"))
+        tables = parse_toml(read_regular_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path), do="give a TOML file in UTF-8") from error
     others = [key for key in tables if key not in _TABLES]

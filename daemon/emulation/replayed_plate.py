@@ -13,6 +13,7 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.plate_map_file import write_plate_map
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.toml_text import parse_toml
 from spheroidd.protocols.well import WellId
@@ -83,7 +84,7 @@ def _path(recorded: Path, key: StackKey, *, raw: bool = False) -> MappingProxyTy
 def read_faults(path: Path) -> Any:
     """The list `faults` of a TOML file; what stands in it is checked with the source's settings."""
     try:
-        found = parse_toml(path.read_text(encoding="utf-8-sig"))
+        found = parse_toml(read_regular_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"cannot be read: {error}", where=str(path), do="write a TOML file with [[faults]]"

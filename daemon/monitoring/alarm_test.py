@@ -10,13 +10,14 @@ from spheroidd.daemon.config.service_settings import read_alarms
 from spheroidd.daemon.monitoring import transports as delivery
 from spheroidd.daemon.monitoring.notifications import Notification
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.toml_text import parse_toml
 
 
 def alarms_of(config: Path) -> AlarmsConfig:
     """The table [alarms] of a configuration of either kind; ConfigError where it cannot be read."""
     try:
-        whole = "source" in parse_toml(config.read_text(encoding="utf-8-sig"))
+        whole = "source" in parse_toml(read_regular_text(config))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(config), do="give a TOML file in UTF-8") from error
     return load_config(config).alarms if whole else read_alarms(config)

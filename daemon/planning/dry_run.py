@@ -21,6 +21,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan, travel_um
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -76,7 +77,7 @@ def dry_run(path: Path, past: Path | None = None) -> PlanReport:
     ConfigError names the file, the line and the key where nothing more can be said of the plate.
     """
     config = load_config(path)
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_regular_text(path)
 
     def located(error: ConfigError) -> ConfigError:
         return at_its_line(error, path, text)

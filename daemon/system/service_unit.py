@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from spheroidd.protocols.errors import ConfigError, StorageError
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.toml_text import parse_toml
 
 NAME = "spheroidd"
@@ -76,7 +77,7 @@ def _arguments(data: Path, config: Path | None) -> list[str]:
     if config is None:
         return [*program, "serve", str(data)]
     try:
-        tables = parse_toml(config.read_text(encoding="utf-8-sig"))
+        tables = parse_toml(read_regular_text(config))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(config), do="give a TOML file in UTF-8") from error
     if "source" not in tables:

@@ -12,6 +12,7 @@ from spheroidd.daemon.config.table import Section
 from spheroidd.inference.training.output_bias import Output
 from spheroidd.inference.training.settings import TrainSettings
 from spheroidd.protocols.errors import ConfigError, ModelError
+from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.toml_text import parse_toml
 
 Positive = Annotated[float, Field(gt=0)]
@@ -89,7 +90,7 @@ class TrainingConfig(Section):
 def load_training_config(path: Path) -> TrainingConfig:
     """Read a file; ConfigError names the key and what to write. Its paths are relative to it."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
         table = parse_toml(text)
     except (OSError, UnicodeDecodeError) as error:
         do = "check the path; `examples/training/` has some to start from"
