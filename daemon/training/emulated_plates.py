@@ -23,6 +23,7 @@ from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.presets import PRESETS, Preset
+from spheroidd.sim_emulator.realism import Realism
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.truth import Truth
 
@@ -38,6 +39,7 @@ class Field:
 
     `number` keeps apart what is drawn for plates of equal seeds. `doses`, `top_dose_um`: of the samples. With `swapped`
     calcein is imaged at 561 and PI at 488, and the two are put back in order: another bleed-through, another noise.
+    A plate that is not easy has its own voxels and spheroids, too, and every other one has no killed well.
     """
 
     number: int
@@ -47,12 +49,15 @@ class Field:
     doses: int = 5
     top_dose_um: float = 100.0
     swapped: bool = False
+    realism: Realism = Realism.EASY
 
     def drawn(self, rng: np.random.Generator) -> Preset:
         """The preset with a place in the spheroid and a spheroid drawn for one plate."""
         base = dataclasses.replace(PRESETS[self.preset], **self.replaced)  # type: ignore[arg-type]
         if self.preset == "unit":
             return base
+        if self.realism is not Realism.EASY:
+            return _anywhere(base, rng)
         spread_um = 0.0 if self.preset == "whole" else 60.0
         return dataclasses.replace(
             base,
@@ -63,12 +68,37 @@ class Field:
         )
 
 
+def _anywhere(base: Preset, rng: np.random.Generator) -> Preset:
+    """Voxels, lens and spheroid of any instrument: as far from the model's voxel as real stacks are."""
+    pixel_um, z_step_um = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in ((0.25, 1.3), (0.5, 4.0)))
+    diameter_um = float(np.exp(rng.uniform(*np.log((70.0, 500.0)))))
+    height_um = min(110.0, 0.8 * diameter_um + 10.0)
+    width_um = min(130.0, 256 * pixel_um)
+    aside_um = 0.3 * diameter_um if width_um < diameter_um else 0.0
+    return dataclasses.replace(
+        base,
+        n_z=max(12, round(height_um / z_step_um)),
+        height=max(48, round(width_um / pixel_um)),
+        width=max(48, round(width_um / pixel_um)),
+        pixel_um=pixel_um,
+        z_step_um=z_step_um,
+        diameter_um=diameter_um,
+        field_z_um=float(rng.uniform(-10.0, 10.0)),
+        field_y_um=float(rng.uniform(-aside_um, aside_um)),
+        field_x_um=float(rng.uniform(-aside_um, aside_um)),
+        sigma_xy_um=float(np.exp(rng.uniform(*np.log((0.2, 1.6))))),
+        sigma_z_um=float(np.exp(rng.uniform(*np.log((0.6, 5.0))))),
+    )
+
+
 FIELDS: dict[str, Field] = {
     "demo": Field(0, "demo", {}, 4),
     "screen": Field(1, "screen", {"n_z": 112, "height": 448, "width": 448}, 3),
     "unit": Field(2, "unit", {}, 3),
     "whole": Field(3, "whole", {"n_z": 100, "height": 256, "width": 256}, 3),
     "swapped": Field(4, "demo", {}, 3, swapped=True),
+    "real": Field(6, "demo", {}, 4, realism=Realism.REAL),
+    "hostile": Field(7, "demo", {}, 4, realism=Realism.HOSTILE),
     "dying": Field(5, "demo", {}, 5, doses=2, top_dose_um=400.0),  # where few live cells stand among dead ones
 }
 
@@ -79,7 +109,7 @@ class TrainingPlate:
     def __init__(self, kind: str, seed: int) -> None:
         rng = np.random.default_rng([seed, FIELDS[kind].number])
         self.name, self._field, self._rng = f"{kind}-{seed}", FIELDS[kind], rng
-        preset = self._field.drawn(rng)
+        preset, hard = self._field.drawn(rng), self._field.realism is not Realism.EASY
         settings = EmulatorSettings(
             preset=PRESETS[self._field.preset].name,  # type: ignore[arg-type]
             seed=seed,
@@ -87,12 +117,13 @@ class TrainingPlate:
             compounds=6,
             doses=self._field.doses,
             negative_controls=2,
-            positive_controls=1,
+            positive_controls=int(not hard or rng.random() < 0.5),
             top_dose_um=self._field.top_dose_um,
             intensity=rng.uniform(0.6, 1.4),
-            autofluorescence=None if rng.random() < 0.5 else rng.uniform(0, 0.3),
+            autofluorescence=None if hard or rng.random() < 0.5 else rng.uniform(0, 0.3),
             shuffled=True,
             swapped_channels=self._field.swapped,
+            realism=self._field.realism,
         )
         self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
@@ -137,7 +168,7 @@ class TrainingPlate:
                 (self._points(truth, _LIVE_STATES), self._points(truth, _DEAD_STATES)),
             )
             yield prepare_stack(
-                self.stack_name(well), stack, masks, points, self.own_um, spacing_um, (None, plate, off)
+                self.stack_name(well), stack, masks, points, self.own_um, spacing_um, (None, plate, off), truth.known
             )
 
     def _points(self, truth: Truth, states: tuple[CellState, ...]) -> NDArray[np.float64]:

@@ -16,11 +16,14 @@ from spheroidd.protocols.errors import ConfigError
 
 
 class Patch(NamedTuple):
-    """A piece of a stack, each (2, z, y, x) float32: the normalised volume, cell fractions, cells per um3."""
+    """A piece of a stack, each (2, z, y, x) float32: the normalised volume, cell fractions, cells per um3; and how
+    far each voxel is known (1, z, y, x), 0 to 1.
+    """
 
     volume: NDArray[np.float32]
     cells: NDArray[np.float32]
     density: NDArray[np.float32]
+    known: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The study's loss, in fp32: lambda_D * (-log Dice) + lambda_F * focal at every scale, and the density's squared error.
 
 Dice and focal are MONAI's. Targets of coarser scales are averages over areas: nearest neighbours lose small objects.
+Each voxel counts by how far it is `known` (batch, 1, z, y, x), 0 to 1: nothing is learnt where nobody could tell.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class LossSettings:
             raise ConfigError("smoothing is 0", where="loss", do="give more: an empty patch would cost 13.8")
 
 
-def negative_log_dice(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
+def negative_log_dice(logits: Tensor, target: Tensor, smoothing: float, known: Tensor | None = None) -> Tensor:
     """The mean over outputs of -log Dice, Dice pooled over the batch; both (batch, outputs, z, y, x), target 0 to 1.
 
     With s = smoothing * voxels, Dice = (2 |pt| + s) / (|p| + |t| + s), with |pt| = (|p| + |t| - |p - t|) / 2 so that
@@ -49,40 +50,58 @@ def negative_log_dice(logits: Tensor, target: Tensor, smoothing: float) -> Tenso
     from monai.losses.dice import DiceLoss  # takes seconds to load, and only training needs it
 
     s = smoothing * target.numel() / target.shape[1]
-    dice = DiceLoss(sigmoid=True, batch=True, reduction="none", smooth_nr=s, smooth_dr=s, soft_label=True)
+    found, target = torch.sigmoid(logits.float()), target.float()
+    if known is not None:
+        found, target = found * known, target * known
+    dice = DiceLoss(batch=True, reduction="none", smooth_nr=s, smooth_dr=s, soft_label=True)
     # Pooled over the batch, so that a patch without a single cell does not weigh as much as one full of them.
-    lost: Tensor = dice(logits.float(), target.float()).flatten()
+    lost: Tensor = dice(found, target).flatten()
     return -torch.log((1 - lost).clamp_min(_LEAST_DICE)).mean()
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
+def segmentation_loss(logits: Tensor, target: Tensor, settings: LossSettings, known: Tensor | None = None) -> Tensor:
     """lambda_D * (-log Dice) + lambda_F * focal, of one scale."""
     from monai.losses.focal_loss import FocalLoss
 
-    focal: Tensor = FocalLoss(gamma=settings.gamma)(logits.float(), target.float())
-    dice = negative_log_dice(logits, target, settings.smoothing)
+    if known is None:
+        focal: Tensor = FocalLoss(gamma=settings.gamma)(logits.float(), target.float())
+    else:
+        focal = (FocalLoss(gamma=settings.gamma, reduction="none")(logits.float(), target.float()) * known).mean()
+    dice = negative_log_dice(logits, target, settings.smoothing, known)
     return settings.lambda_dice * dice + settings.lambda_focal * focal
 
 
-def density_loss(density: Tensor, target_per_um3: Tensor) -> Tensor:
+def density_loss(density: Tensor, target_per_um3: Tensor, known: Tensor | None = None) -> Tensor:
     """Mean squared error in units of DENSITY_UNIT_PER_UM3, at the output's own resolution."""
-    return F.mse_loss(density.float(), pool_to(target_per_um3.float() / DENSITY_UNIT_PER_UM3, density.shape))
+    target = pool_to(target_per_um3.float() / DENSITY_UNIT_PER_UM3, density.shape)
+    if known is None:
+        return F.mse_loss(density.float(), target)
+    return ((density.float() - target) ** 2 * pool_to(known, density.shape)).mean()
 
 
-def total_loss(output: UNetOutput, cells: Tensor, density_per_um3: Tensor, settings: LossSettings) -> Tensor:
+def total_loss(
+    output: UNetOutput, cells: Tensor, density_per_um3: Tensor, settings: LossSettings, known: Tensor | None = None
+) -> Tensor:
     """The loss of a batch; parts that the network does not have cost nothing.
 
     `cells` (batch, 2, z, y, x): which part of each voxel is live body, and dead nucleus, 0 to 1. `density_per_um3` of
-    the same shape: live and dead cells per um3.
+    the same shape: live and dead cells per um3. Without `known` all of it is.
     """
-    total = segmentation_loss(output.merged, cells, settings)
+    if known is not None and bool((known == 1).all()):
+        known = None
+    total = segmentation_loss(output.merged, cells, settings, known)
     if output.stages:
         weights = [0.5**level for level in range(len(output.stages))]
-        stages = [segmentation_loss(stage, pool_to(cells, stage.shape), settings) for stage in output.stages]
+        stages = [
+            segmentation_loss(
+                stage, pool_to(cells, stage.shape), settings, None if known is None else pool_to(known, stage.shape)
+            )
+            for stage in output.stages
+        ]
         auxiliary = sum(w * loss for w, loss in zip(weights, stages, strict=True)) / sum(weights)
         total = total + settings.stages * auxiliary
     if output.density is not None:
-        total = total + settings.density * density_loss(output.density, density_per_um3)
+        total = total + settings.density * density_loss(output.density, density_per_um3, known)
     return total
 
 

@@ -31,14 +31,15 @@ class PatchSampler:
         if not self.stacks:
             raise ConfigError("there are no stacks to train on", where="training", do="name plates or folders")
 
-    def batch(self, step: int, places: range) -> tuple[Tensor, Tensor, Tensor]:
-        """Volumes, cell fractions and densities (cells per um3) of one step, each (places, 2, z, y, x) float32.
+    def batch(self, step: int, places: range) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Volumes, cell fractions and densities (cells per um3) of one step, each (places, 2, z, y, x) float32, and how
+        far each voxel is known (places, 1, z, y, x).
 
         `places` are those in the batch: several processes draw one batch together.
         """
         patches = [self._patch(np.random.default_rng([self.seed, step, place])) for place in places]
-        volume, cells, density = (torch.from_numpy(np.stack(parts)) for parts in zip(*patches, strict=True))
-        return volume.contiguous(memory_format=torch.channels_last_3d), cells, density
+        volume, cells, density, known = (torch.from_numpy(np.stack(parts)) for parts in zip(*patches, strict=True))
+        return volume.contiguous(memory_format=torch.channels_last_3d), cells, density, known
 
     def _patch(self, rng: np.random.Generator) -> Patch:
         stack = self.stacks[int(rng.integers(len(self.stacks)))]
@@ -48,6 +49,7 @@ class PatchSampler:
             _grow(variant[:, *region].astype(np.float32), self.patch, "edge"),
             _grow(stack.fractions(region), self.patch, "constant"),
             _grow(stack.density(region), self.patch, "constant"),
+            _grow(stack.knowledge(region), self.patch, "edge"),
         )
         return augment(rng, drawn, self.augmentation)
 

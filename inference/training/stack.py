@@ -35,7 +35,8 @@ class TrainingStack:
 
     `variants`: the normalised volume (2, z, y, x) float16, once for each set of limits. `cells` (2, z, y, x) uint8:
     which part of each voxel, in 1/255, is live body and dead nucleus. The points (n, 3) are the centres of live and
-    dead cells in micrometres from the outer corner of voxel (0, 0, 0).
+    dead cells in micrometres from the outer corner of voxel (0, 0, 0). `known` (z, y, x) uint8: how far,
+    in 1/255, anybody could know what a voxel is; None where all of it is known.
     """
 
     name: str
@@ -44,11 +45,14 @@ class TrainingStack:
     cells: NDArray[np.uint8]
     live_points_um: NDArray[np.float64]
     dead_points_um: NDArray[np.float64]
+    known: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         shapes = {self.cells.shape, *(volume.shape for volume in self.variants)}
         if len(shapes) != 1 or self.cells.ndim != 4 or len(self.cells) != len(CHANNELS) or not self.variants:
             raise StackError(f"volumes are {sorted(shapes)}", where=self.name, do="give all as one (2, z, y, x)")
+        if self.known is not None and self.known.shape != self.shape:
+            raise StackError(f"what is known is {self.known.shape}", where=self.name, do=f"give {self.shape}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,6 +63,13 @@ class TrainingStack:
     def fractions(self, region: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
         """`cells` of a region as float32 from 0 to 1."""
         return self.cells[:, *region].astype(np.float32) / np.float32(_WHOLE)
+
+    def knowledge(self, region: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
+        """`known` of a region (1, z, y, x) as float32 from 0 to 1."""
+        if self.known is None:
+            shape = tuple(len(range(*part.indices(n))) for part, n in zip(region, self.shape, strict=True))
+            return np.ones((1, *shape), np.float32)
+        return self.known[region][np.newaxis].astype(np.float32) / np.float32(_WHOLE)
 
     def density(self, region: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
         """Live and dead cells per um3 in a region (2, z, y, x), as `counting.density_target` has it."""
@@ -83,6 +94,8 @@ class TrainingStack:
             np.save(partial / f"variant_{number}.npy", volume)
         for name in _ARRAYS:
             np.save(partial / f"{name}.npy", getattr(self, name))
+        if self.known is not None:
+            np.save(partial / "known.npy", self.known)
         about = {"name": self.name, "spacing_um": self.spacing_um}
         (partial / "stack.json").write_text(json.dumps(about), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,7 +109,8 @@ class TrainingStack:
             z, y, x = (float(v) for v in about["spacing_um"])
             variants = tuple(_mapped(path) for path in sorted(folder.glob("variant_*.npy")))
             arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
-            return cls(str(about["name"]), (z, y, x), variants, **arrays)
+            known = _mapped(folder / "known.npy") if (folder / "known.npy").exists() else None
+            return cls(str(about["name"]), (z, y, x), variants, **arrays, known=known)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise StackError(f"cannot be read: {error}", where=str(folder), do="remove it; it is made again") from error
 
@@ -110,6 +124,8 @@ def stacks_digest(stacks: Sequence[TrainingStack]) -> str:
             digest.update(np.ascontiguousarray(array).tobytes())
         for volume in stack.variants:
             digest.update(np.ascontiguousarray(volume[:, :: stack.shape[0]]).tobytes())
+        if stack.known is not None:
+            digest.update(np.ascontiguousarray(stack.known[:: stack.shape[0]]).tobytes())
     return digest.hexdigest()
 
 
@@ -119,6 +135,8 @@ def content_digest(stacks: Sequence[TrainingStack]) -> str:
     for stack in stacks:
         digest.update(f"{stack.name} {stack.spacing_um}".encode())
         arrays: list[NDArray[Any]] = [stack.live_points_um, stack.dead_points_um, stack.cells, *stack.variants]
+        if stack.known is not None:
+            arrays.append(stack.known)
         for array in arrays:
             digest.update(f" {array.dtype.str} {array.shape}".encode())
             for part in array:  # a volume mapped from disk is never read whole
@@ -142,10 +160,11 @@ def prepare_stack(
     own_um: Spacing,
     spacing_um: Spacing,
     limits: Sequence[Mapping[str, Limits] | None],
+    known: NDArray[np.bool_] | None = None,
 ) -> TrainingStack:
     """A raw stack (2, z, y, x) of voxels `own_um`, with its live and dead masks and centres, brought to `spacing_um`.
 
-    Each of `limits` makes one variant; None stands for the stack's own.
+    Each of `limits` makes one variant; None stands for the stack's own. `known`: where anybody could tell.
     """
     preprocessor = filter_stack(stack, own_um, spacing_um)
     n_z = preprocessor.shape[0]
@@ -153,7 +172,8 @@ def prepare_stack(
         preprocessor.volume(0, n_z, preprocessor.limits() if one is None else one).astype(np.float16) for one in limits
     )
     cells = np.stack([_fractions(mask, own_um, spacing_um) for mask in masks])
-    return TrainingStack(name, spacing_um, variants, cells, *points_um)
+    part = None if known is None else _fractions(known, own_um, spacing_um)
+    return TrainingStack(name, spacing_um, variants, cells, *points_um, known=part)
 
 
 def filter_stack(stack: Pixels, own_um: Spacing, spacing_um: Spacing) -> StreamingPreprocessor:

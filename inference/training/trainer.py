@@ -78,10 +78,10 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
         batch = sampler.batch(step, range(rank * share, (rank + 1) * share))
-        volume, cells, density = (part.to(device, non_blocking=True) for part in batch)
+        volume, cells, density, known = (part.to(device, non_blocking=True) for part in batch)
         with _autocast(device, settings.precision):
             output = replica(volume)
-        loss = total_loss(output, cells, density, settings.loss)
+        loss = total_loss(output, cells, density, settings.loss, known)
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimiser)

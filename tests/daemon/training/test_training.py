@@ -33,6 +33,7 @@ from spheroidd.inference.training.history import read_csv
 from spheroidd.inference.training.stack import content_digest
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.protocols.errors import StackError
+from spheroidd.protocols.plate import WellRole
 from tests import places
 
 EXAMPLES = places.EXAMPLES / "training"
@@ -151,6 +152,17 @@ def test_a_plate_is_the_same_each_time() -> None:
 
 def test_no_two_kinds_of_plate_share_what_is_drawn() -> None:
     assert len({field.number for field in FIELDS.values()}) == len(FIELDS)
+
+
+@pytest.mark.parametrize("kind", ["real", "hostile"])
+def test_hard_plates_have_voxels_and_conditions_of_their_own(kind: str) -> None:
+    plates = [TrainingPlate(kind, seed) for seed in range(12)]
+    voxels = {plate.own_um for plate in plates}
+    assert len(voxels) == 12
+    assert all(0.5 <= z <= 4 and 0.25 <= y == x <= 1.3 for z, y, x in voxels)
+    assert len({plate.source.spec(plate.wells()[0]).conditions for plate in plates}) == 12
+    killed = [any(e.treatment.role is WellRole.POSITIVE_CONTROL for e in plate.source.plate_map) for plate in plates]
+    assert 0 < sum(killed) < 12
 
 
 def test_swapped_dyes_are_put_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,3 +173,22 @@ def test_tuning_with_the_viability_lowers_its_error() -> None:
 def test_a_tuning_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         ViabilitySettings(**wrong)
+
+
+def test_nothing_is_learnt_where_nobody_could_tell() -> None:
+    """Whatever the network says there, the loss and its gradient are the same; elsewhere it counts as before."""
+    cells, density = torch.rand(2, 2, 16, 16, 16).round(), torch.rand(2, 2, 16, 16, 16) * DENSITY_UNIT_PER_UM3
+    known = torch.ones(2, 1, 16, 16, 16)
+    known[:, :, 8:] = 0
+
+    def cost(there: float, **given: torch.Tensor) -> float:
+        torch.manual_seed(1)
+        maps = [torch.randn(2, 2, n, n, n) for n in (16, 16, 8, 8)]
+        for one in maps:
+            one[:, :, one.shape[2] // 2 :] = there
+        output = UNetOutput(maps[0], (maps[1], maps[2]), maps[3])
+        return float(total_loss(output, cells, density, LossSettings(), **given))
+
+    assert cost(9.0, known=known) == pytest.approx(cost(-9.0, known=known), rel=1e-6)
+    assert cost(9.0) != pytest.approx(cost(-9.0), rel=0.1)
+    assert cost(9.0, known=torch.ones_like(known)) == cost(9.0)

@@ -151,7 +151,7 @@ def test_a_patch_and_its_truth_are_turned_and_exchanged_alike() -> None:
     drawn = sampler(dataclasses.replace(stack, variants=(truth,)), (8, 16, 16), STILL)
     seen = set()
     for step in range(12):
-        volume, cells, density = drawn.batch(step, range(2))
+        volume, cells, density, _ = drawn.batch(step, range(2))
         assert volume.shape == cells.shape == density.shape == (2, 2, 8, 16, 16)
         assert torch.equal(volume, cells)
         assert cells.any()
@@ -163,7 +163,7 @@ def test_a_patch_and_its_truth_are_turned_and_exchanged_alike() -> None:
 
 
 def test_a_stack_smaller_than_the_patch_is_filled_up() -> None:
-    volume, cells, _ = sampler(balls(), (24, 32, 32), STILL).batch(0, range(2))
+    volume, cells, _, _ = sampler(balls(), (24, 32, 32), STILL).batch(0, range(2))
     assert volume.shape == (2, 2, 24, 32, 32)
     assert not cells[:, :, 16:].any()
 
@@ -176,7 +176,7 @@ def test_a_region_s_density_is_that_part_of_the_whole() -> None:
 
 def patch(seed: int = 0) -> Patch:
     stack = balls(seed)
-    return Patch(stack.variants[0].astype(np.float32), stack.fractions(), stack.density())
+    return Patch(stack.variants[0].astype(np.float32), stack.fractions(), stack.density(), stack.knowledge())
 
 
 NOTHING = AugmentSettings(False, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -405,6 +405,22 @@ def raw() -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
     mask = np.zeros((12, 24, 24), bool)
     mask[2:7, 4:10, 8:14] = True
     return (100 + rng.poisson(20, (2, 12, 24, 24)) + 900 * mask).astype(np.uint16), mask
+
+
+def test_what_nobody_could_tell_goes_with_the_stack_to_disk_and_into_the_patches(tmp_path: Path) -> None:
+    stack, mask = raw()
+    centre, known = np.array([[4.5, 3.5, 5.5]]), np.arange(12)[:, None, None] * np.ones((12, 24, 24)) < 6
+    prepare_stack("x", stack, (mask, ~mask), (centre, centre), (1.0, 0.5, 0.5), (2.0, 1.0, 1.0), (None,), known).save(
+        tmp_path / "x"
+    )
+    found = TrainingStack.load(tmp_path / "x")
+    assert found.knowledge()[0, :, 0, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    assert balls().knowledge((slice(0, 4),) * 3).shape == (1, 4, 4, 4)
+    part = PatchSampler([found], (8, 16, 16), 0.0, STILL, 0).batch(0, range(1))[3]
+    assert part.shape == (1, 1, 8, 16, 16)
+    assert part[0, 0, :, 0, 0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0], "beyond the stack it is as at its end"
+    with pytest.raises(StackError, match="known"):
+        dataclasses.replace(found, known=found.known[1:] if found.known is not None else None)
 
 
 def test_a_raw_stack_is_brought_to_the_model_s_spacing_with_its_truth() -> None:
