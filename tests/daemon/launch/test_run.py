@@ -133,15 +133,15 @@ def test_a_well_that_a_person_skipped_does_not_fail_a_plate_and_a_short_one_does
     sample = next(well for well, row in rows(config).items() if row["role"] == "sample")
     with Catalog.create_or_open(tmp_path / "data") as catalog:
         catalog.end_stack(StackKey("P1", WellId.parse(sample)), Ending(how, "it fell off"))
-    done = spheroidd("score", str(tmp_path / "data"))
+    done = spheroidd("score", str(tmp_path / "data"), "--missing")
     assert (done.returncode, words in " ".join(done.stdout.split())) == (code, True), done.stdout
     assert ("failed" in done.stdout, f"{sample} incomplete" in done.stdout) == (False, how is StackEnd.SHORT)
     assert rows(config)[sample]["status"] == how.status
     assert spheroidd("status", str(tmp_path / "data")).returncode == code
 
 
-def test_scoring_again_by_each_stacks_own_limits_logs_every_change(finished: Path, tmp_path: Path) -> None:
-    config = copied(finished, tmp_path)
+def test_scoring_again_by_each_stacks_own_limits_logs_every_change(undisturbed: Path, tmp_path: Path) -> None:
+    config = copied(undisturbed, tmp_path)
     before = ledger(config)
     done = spheroidd("score", str(tmp_path / "data"), "--normalisation", "stack")
     assert done.returncode == 0, done.stderr
