@@ -95,6 +95,13 @@ class _Commands(TyperGroup):
             refused = StorageError(error.strerror or str(error), where=str(error.filename or ""), do=_ROOM)
             typer.echo(describe(refused), err=True)
             sys.exit(refused.exit_code)
+        except Exception as error:
+            if type(error).__module__ != "sqlite3":  # which is not imported for a command that reads no catalog
+                raise
+            do = "`spheroidd verify` says which part; restore it from a copy"
+            refused = StorageError(f"the catalog cannot be read: {error}", where="catalog.sqlite", do=do)
+            typer.echo(describe(refused), err=True)
+            sys.exit(refused.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -56,16 +56,19 @@ def results(
 ) -> int:
     """Print a row for every imaged well: viability where there is one, and why where there is none.
 
-    Exit code 1 where somebody should look at a well: it failed, or its trust is check or fail, and nobody excluded it.
+    Exit code 1 where somebody should look at a well: it failed, or its trust is check or fail, and nobody excluded it;
+    and where a row is not as the daemon wrote it.
     """
     from spheroidd.daemon.analysis import results_table as rows_out
     from spheroidd.daemon.catalog.reader import CatalogReader
+    from spheroidd.daemon.verification.read_check import results_altered, told
 
-    with CatalogReader.read_only(data) as catalog:
+    with CatalogReader.read_only(data) as catalog, catalog.snapshot():
         if plate is not None and plate not in catalog.plates():
             known = ", ".join(catalog.plates()) or "none"
             raise ConfigError(f"there is no plate {plate!r}", where=str(data), do=f"the plates are: {known}")
         rows = catalog.result_rows(plate, _model_digest(model, catalog.models(plate)), all_stacks=all_stacks)
+        altered = results_altered(catalog, plate)
     if as_json:
         typer.echo(rows_out.to_json(rows))
     if csv is not None:
@@ -78,7 +81,9 @@ def results(
                     [row for row in rows if row.result.plate == name], f"plate {name}", width=screen.width
                 )
             )
-    return 1 if any(row.to_look_at or row.went_wrong for row in rows) else 0
+    if altered:
+        typer.echo(f"spheroidd: NOT as they were written: {told(altered)}\n  To do: see `spheroidd verify`.", err=True)
+    return 1 if altered or any(row.to_look_at or row.went_wrong for row in rows) else 0
 
 
 @app.command()

@@ -9,6 +9,7 @@ from spheroidd.daemon.catalog import audit_trail
 from spheroidd.daemon.catalog.audit_chain import Action, sha256_of
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import dump
+from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.verification.read_check import rows_read
 from spheroidd.protocols.stack import StackPlan
@@ -79,9 +80,10 @@ def raw_digest(catalog: CatalogReader, plate: str) -> tuple[int, str]:
     sql = """SELECT well || ' ' || stack || ' ' || channel || ' ' || z || ' ' || printf('%08x', crc32c)
              FROM slices WHERE plate = :plate ORDER BY well, stack, channel, z"""
     n_slices, hashed = 0, hashlib.sha256()
-    for (line,) in catalog.connection.execute(sql, {"plate": plate}):  # one at a time: a plate has a million
-        n_slices += 1
-        hashed.update(f"{line}\n".encode())
+    with translated(catalog.path):
+        for (line,) in catalog.connection.execute(sql, {"plate": plate}):  # one at a time: a plate has a million
+            n_slices += 1
+            hashed.update(f"{line}\n".encode())
     return n_slices, hashed.hexdigest()
 
 

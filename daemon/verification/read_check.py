@@ -36,6 +36,15 @@ def rows_read(catalog: CatalogReader, plate: str) -> RowsRead:
     return RowsRead(f"NOT as they were written: {told(altered)}", images, altered)
 
 
+def results_altered(catalog: CatalogReader, plate: str | None) -> tuple[str, ...]:
+    """The result rows, of one plate or of all, that are not as the daemon wrote them; call it as `rows_read`."""
+    with translated(catalog.path):
+        if not row_digests.is_sealed(catalog.connection):
+            return ()
+        others = row_digests.other_rows(catalog.connection, ("results",))
+    return tuple(str(row_finding(other)) for other in others if plate in (None, other.key[0]))
+
+
 def told(altered: Sequence[str]) -> str:
     """The first of them in one line."""
     more = f"; and {len(altered) - MOST_TOLD} more" if altered[MOST_TOLD:] else ""

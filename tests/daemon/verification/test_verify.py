@@ -290,3 +290,27 @@ def test_a_slice_that_is_not_the_one_in_the_ledger_is_not_scored(copied: Path) -
     assert read_block(copied, block).shape == (8, 300, 300)
     with pytest.raises(StackError, match="slice 0 is another image than the one that was acknowledged"):
         read_block(copied, block, ledger)
+
+
+def test_results_says_where_a_row_is_not_as_it_was_written(copied: Path) -> None:
+    before = spheroidd("results", str(copied), "--json")
+    assert "NOT as they were written" not in before.stderr
+    damage.edited_result(copied)
+    after = spheroidd("results", str(copied), "--json")
+    assert after.returncode == 1
+    assert f"NOT as they were written: {AT_A01}: result of model {MODEL}: other values" in after.stderr
+    assert json.loads(after.stdout)  # a program gets its rows, and the exit code
+
+
+@pytest.mark.parametrize("command", ["report", "quality"])
+def test_bytes_in_the_ledger_that_are_no_text_are_damage_and_no_traceback(
+    copied: Path, tmp_path: Path, command: str
+) -> None:
+    damage.sql(
+        copied, "UPDATE slices SET channel = CAST(X'FFFE80' AS TEXT) WHERE well = 'A01' AND z = 1 AND channel = '488'"
+    )
+    options = ("-o", str(tmp_path / "out.html")) if command == "report" else ()
+    done = spheroidd(command, str(copied), *options)
+    assert "Traceback" not in done.stderr + done.stdout
+    if command == "report":
+        assert done.returncode == 4, done.stderr
