@@ -39,6 +39,7 @@ POINT_UM = 2.5  # no further apart, or cells slip through
 SEARCH_UM = 12.0  # a jump further than a cell is seen as no match at all
 BAND_UM = (3.0, 12.0)  # what is registered: cells, not noise and not the spheroid's outline
 FAINT = 0.01  # of the highest correlation of two slices: below that there is only haze to register
+FEW, LONG_UM = 0.3, 2.0  # of that: where so little is seen, a long move is one cell taken for another
 MIN_MATCH = 0.4  # correlation below which two slices say nothing about a move
 PILE = 10  # the highest value holds so many times what the values below it hold
 
@@ -194,8 +195,14 @@ class _Moves:
     def furthest(self) -> tuple[float | None, float | None, int | None]:
         """Largest distance from the start, longest move, and the slice after it."""
         seen = {number: sum(weight for weight, _ in found) for number, found in sorted(self._match.items())}
-        least = FAINT * max(seen.values(), default=0.0)
-        moves = {number: move for number in seen if seen[number] > least and (move := self._move(self._match[number]))}
+        most = max(seen.values(), default=0.0)
+        moves = {
+            number: move
+            for number in seen
+            if seen[number] > FAINT * most
+            and (move := self._move(self._match[number]))
+            and (seen[number] > FEW * most or np.hypot(*move) * self._point_um < LONG_UM)
+        }
         if not moves:
             return None, None, None
         steps = np.array(list(moves.values())) * self._point_um

@@ -39,6 +39,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     saturated = given.pop("saturated", 0.0)
     drift, jump = given.pop("drift", 1.5), given.pop("jump", 0.3)
     bleed, correlation = given.pop("bleed", 0.13), given.pop("correlation", 0.4)
+    z_step_um, lag_um = given.pop("z_step", 1.0), given.pop("lag", 0.4)
     shade, repeated = given.pop("shade", 0.95), given.pop("repeated", 0)
     low = {channel: used.low for channel, used in LIMITS.items()}
     channels = {
@@ -72,6 +73,8 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
         masks=MaskEvidence(shapes, {"488": 150.0, "561": 120.0}),
         profile=profile,
         depth_um=50.0,
+        z_step_um=z_step_um,
+        lag_um=lag_um,
     )
     assert not given
     return RowEvidence(StackKey("P1", WellId.parse(well)), role, measured, seen)
@@ -91,6 +94,8 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"n_live": 35, "n_dead": 1, "dead_size": 450.0},  # of one object nothing is concluded
         {"chord_z": 1.37, "n_live": 2278, "n_dead": 103},
         {"drift": 3.1},
+        {"chord_z": 1.95, "z_step": 3.0},  # slices that are as far apart as nuclei are long
+        {"lag": 1.3, "sharp": {"488": 0.24, "561": 0.2}},
         {**DEAD, "contrast": {"488": 13.0, "561": 200.0}, "noise": {"488": 6.0, "561": 16.0}},  # dead, on a dim plate
         {"n_live": 0, "n_dead": 20, "dead_size": 104.0, "bleed": 1.1, "correlation": 0.5},  # killed, a small field
         {"n_live": 14, "n_dead": 1, "live_size": 380.0},  # the mean of a few says little
@@ -133,6 +138,8 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         ({"chord_z": 0.67}, {"pixel-size"}),
         ({"chord_z": 1.64}, {"pixel-size"}),
         ({"chord_z": 3.2}, {"pixel-size"}),
+        ({"chord_z": 3.2, "z_step": 3.75}, {"pixel-size"}),
+        ({"lag": 1.3, "sharp": {"488": 0.19, "561": 0.12}}, {"out-of-focus"}),
         ({"live_size": 1490.0, "dead_size": 300.0}, {"object-size"}),
         ({"saturated": 0.002}, {"saturated"}),
         ({"sharp": {"488": 0.014, "561": 0.03}}, {"out-of-focus"}),
