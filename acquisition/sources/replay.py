@@ -29,6 +29,7 @@ from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well import WellId
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -100,14 +101,26 @@ class ReplaySource:
         self._tell = tell
 
     def check(self) -> None:
-        """Raise ConfigError where the map names no file for a well, nothing says how big a sound file's voxels are, two
-        sources differ on it, or a file's codec is not installed.
+        """Raise ConfigError where the map names no file for a well or one for two, nothing says how big a sound file's
+        voxels are, two sources differ on it, or a file's codec is not installed.
 
         A damaged or missing file is no reason not to start: that well fails, the others go on.
         """
+        self._check_paths()
         self.plans()
         if self._codec is not None:
             raise ConfigError(self._codec.what, where=self._codec.where, do=self._codec.do)
+
+    def _check_paths(self) -> None:
+        """One well's images are no second well's: a control would count twice, a treatment would have two results."""
+        named: dict[tuple[str, Path], WellId] = {}
+        for entry in self._map.imaged():
+            for channel, path in entry.paths.items():
+                first = named.setdefault((channel, path.absolute()), entry.well)
+                if first != entry.well:
+                    what = f"{first} and {entry.well} name the same file, {path}"
+                    do = "give each well its own file, or take one of the two out"
+                    raise ConfigError(what, where=f"plate {self._map.name}", do=do)
 
     def plans(self) -> Sequence[StackPlan]:
         """One stack for each well that is not empty."""

@@ -187,6 +187,16 @@ def cases() -> Iterator[Driven]:
         (Step("replay map.csv d", 2, ("A01 stands twice",)),),
     )
     yield Case(
+        TWICE,
+        "one file for two wells",
+        lambda at: write_map(
+            at / "map.csv",
+            [{"well": well, "role": "sample", **ome()(at, "A01")} for well in ("A01", "A02")],
+        ),
+        (Step("replay map.csv d", 2, ("A01 and A02 name the same file",)),),
+        quick=True,
+    )
+    yield Case(
         LABELS,
         "untreated and killed exchanged",
         plate(**EXCHANGED),
