@@ -65,7 +65,8 @@ RAY := .venv-ray
 # A network of its own, where the system lets us have one: nothing but this test is on it.
 ALONE := $(shell unshare -n true 2> /dev/null && echo 'unshare -n')
 
-# RAYLETS and GPUS (made up, of each) make the cluster larger, DOSES the plate; PICK="-k actor" takes one story.
+# RAYLETS and GPUS (made up, of each) make the cluster larger, DOSES the plate; PICK="-k actor" takes one story; MODEL is
+# the network, or the threshold, which is quicker.
 ray-test: $(RAY)/.stamp
 	$(ALONE) bash -c 'test -z "$(ALONE)" || ip link set lo up; exec $(RAY)/bin/python -m pytest -m ray -n 0 -rA \
 	  --durations=5 --override-ini=faulthandler_timeout=390 tests/daemon/scoring/test_ray_pool.py $(PICK)'
