@@ -7,6 +7,7 @@ python -m bench.pictures demo DATA OUT.png   one slice of every well of a plate,
 python -m bench.pictures well DATA WELL OUT  one well from above, from the side, and a slice through its middle
 """
 
+import io
 import os
 import shutil
 import subprocess
@@ -107,7 +108,7 @@ def draw_plate(data: Path, out: Path) -> None:
         locked = catalog.locked_limits(plate) or {}
     limits = {channel: (found.low, found.low + 1.6 * (found.high - found.low)) for channel, found in locked.items()}
     columns = 6
-    figure, grid = plt.subplots(-(-len(rows) // columns), columns, figsize=(11, 2.15 * -(-len(rows) // columns)))
+    figure, grid = plt.subplots(-(-len(rows) // columns), columns, figsize=(11, 2.35 * -(-len(rows) // columns)))
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, row in zip(grid.flat, rows, strict=False):
@@ -196,20 +197,20 @@ def _share_done(data: Path) -> float:
 
 
 def _photograph_report(data: Path, page: "Page") -> None:
-    """Its first two sheets beside each other."""
+    """Its first two sheets beside each other; the second begins with a heading."""
     page.set_viewport_size(SHEET)
     page.goto((data / REPORT_NAME).absolute().as_uri())
     page.wait_for_timeout(1000)
-    page.screenshot(path=DOCS / "report.png", full_page=True)
-    with Picture.open(DOCS / "report.png") as whole:
-        found = whole.convert("RGB")
-    width, height = SHEET["width"], min(SHEET["height"], found.height // 2)
-    sheets = Picture.new("RGB", (2 * width + 12, height), "#ddd")
-    for number in range(2):
-        sheets.paste(found.crop((0, number * height, width, (number + 1) * height)), (number * (width + 12), 0))
-    sheets.resize((sheets.width * 7 // 10, sheets.height * 7 // 10)).quantize(128).save(
-        DOCS / "report.png", optimize=True
-    )
+    width, height = SHEET["width"], SHEET["height"]
+    tops = page.eval_on_selector_all("h3", "found => found.map(one => one.getBoundingClientRect().top + scrollY)")
+    cut = max((round(top) - 30 for top in tops if height / 2 < top <= height), default=height)
+    found = Picture.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    sheets = Picture.new("RGB", (2 * width + 12, height), "white")
+    sheets.paste("#ddd", (width, 0, width + 12, height))
+    sheets.paste(found.crop((0, 0, width, cut)), (0, 0))
+    sheets.paste(found.crop((0, cut, width, min(cut + height, found.height))), (width + 12, 0))
+    small = sheets.resize((sheets.width * 7 // 10, sheets.height * 7 // 10))
+    small.quantize(128).save(DOCS / "report.png", optimize=True)
 
 
 def _key(row: ResultRow) -> StackKey:
