@@ -13,7 +13,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: release test-faults fuzz demo demo-sim test cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -24,6 +24,14 @@ demo-sim: $(STAMP)-run
 
 test: $(STAMP)-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Lines that the suite runs, in daemons and their workers too; ROOM=tests/protocols measures a part.
+coverage: $(STAMP)-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-report=html:build/coverage $(ROOM)
+
+# Mistakes that a test must notice; WORD=report chooses.
+mutants: $(STAMP)-dev
+	$(BIN)/python -m tests.mutants $(WORD)
 
 # Inputs that once gave a wrong number, each through the command line; WORDS="B5 C9" chooses. About 8 minutes.
 cases: $(STAMP)-dev
