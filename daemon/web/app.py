@@ -15,7 +15,7 @@ from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -136,6 +136,8 @@ async def _body(request: Request) -> bytes:
                 if len(found) > MAX_BODY_BYTES:
                     do = f"send at most {MAX_BODY_BYTES >> 20} MB"
                     raise RequestError(413, "the body is too large", do=do, headers={"connection": "close"})
+    except ClientDisconnect:  # nobody is there to be told; the answer is for the caller's log alone
+        raise RequestError(400, "the client went away before its body had come", do="send it again") from None
     except TimeoutError:
         raise RequestError(408, f"the body did not come within {BODY_S:g} s", do="send it again") from None
     if found and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -121,6 +121,18 @@ def test_a_body_that_nobody_waits_for_ends_with_its_refusal(data_dir: Path, monk
         assert ended(one)
 
 
+def test_a_client_that_goes_away_amid_its_body_is_no_fault_of_the_daemon(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with asked(data_dir) as (client, _, _):
+        for _ in range(3):
+            with connected(client.port) as one:
+                one.sendall(b"POST /v1/plates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+                assert client.get("/healthz").status == 200  # meanwhile the daemon waits for the rest
+            assert client.get("/healthz").status == 200
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 def test_a_head_that_is_too_long_is_refused(data_dir: Path) -> None:
     with asked(data_dir) as (client, _, _), connected(client.port) as one:
         one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * (2 * connection_limits.MAX_HEAD_BYTES))
