@@ -90,7 +90,8 @@ class TiffPages:
             try:
                 self.tiff: Any = open_alone(path)
             except (tifffile.TiffFileError, ValueError, struct.error) as error:
-                raise damaged(path, f"not a whole TIFF: {error}") from error
+                said = str(error).partition(": header=")[0]  # what else it may be is not for every reader's eyes
+                raise damaged(path, f"not a whole TIFF: {said}") from error
             try:
                 self.n_pages = check_chain(self.tiff, path)
                 self._read()

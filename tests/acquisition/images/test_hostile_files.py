@@ -350,3 +350,10 @@ def test_a_sparse_file_of_a_terabyte_is_refused_in_little_memory(tmp_path):
         command = [sys.executable, "-c", LIMITED, str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout.startswith("told:"), done.stderr[-500:]
+
+
+def test_a_file_that_is_no_tiff_is_named_without_a_word_of_what_it_holds(tmp_path):
+    (tmp_path / "a.tif").write_text("root:$6$secret")
+    with pytest.raises(StackError, match="not a whole TIFF: not a TIFF file; copy it again") as caught:
+        open_file(tmp_path / "a.tif")
+    assert "root" not in str(caught.value).replace(str(tmp_path), "")
