@@ -32,6 +32,8 @@ def storage_errors(where: Path | str) -> Iterator[None]:
             what, do = "no right to write", "give the account that runs this write access"
         elif error.errno in (errno.EMFILE, errno.ENFILE):
             what, do = "too many files are open", "close other programs, or let this account open more (ulimit -n)"
+        elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+            what, do = "a file stands where a folder has to be, or a folder where a file has to", "move it elsewhere"
         else:
             what, do = f"the disk reports: {error.strerror or error}", "check the disk and its cable or network"
         raise StorageError(what, where=place, do=do) from error

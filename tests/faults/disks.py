@@ -7,9 +7,11 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+HELD_S = 30
 EXT4_SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2
 
 
@@ -31,8 +33,19 @@ class Disk:
         self.plug_in()
 
     def plug_in(self) -> None:
-        """Mount it, and let its journal be replayed."""
-        _run("mount", "-o", "loop", self.image, self.mount)
+        """Mount it, and let its journal be replayed. NoDiskError where it stays dead: a container that another program
+        started meanwhile may hold the old mount, and what is mounted then is the same file system once more.
+        """
+        for _ in range(HELD_S):
+            _run("mount", "-o", "loop", self.image, self.mount)
+            try:
+                (self.mount / "alive").touch()
+                (self.mount / "alive").unlink()
+                return
+            except OSError:
+                self.unplug()
+                time.sleep(1.0)
+        raise NoDiskError("another program holds the file system whose power was cut")
 
     def cut_power(self) -> None:
         """Nothing that was not synced reaches the disk any more, and every call fails."""

@@ -81,6 +81,8 @@ def interposed(trial: Trial, point: str, what: str, *, where: str = "daemon", la
     config = trial.config()
     code = trial.end(trial.start(config, f"{where}:{point}:{what}:{first}:{trial.chance.choice([1, 3])}"))
     words = told(config)
+    if code is not None and code > 1 and "To do:" in config.with_suffix(".log").read_text(encoding="utf-8"):
+        words += "; the terminal says what to do"
     trial.look(config)
     sees = HUNG if code is None else f"exit code {code}; {words}"
     if code != 0:

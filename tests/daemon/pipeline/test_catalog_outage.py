@@ -194,6 +194,11 @@ def test_a_quota_is_told_from_a_full_disk() -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
 
+def test_a_file_in_the_place_of_a_folder_is_no_fault_of_the_disk() -> None:
+    with pytest.raises(StorageError, match="a file stands where a folder has to be"), storage_errors("x"):
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "x")
+
+
 def test_alarms_that_are_not_looked_for_are_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarm_watch, "LOOK_S", 0.01)
     monkeypatch.setattr(alarm_watch, "BLIND_S", 0.05)
