@@ -25,7 +25,7 @@ from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.protocols.errors import ConfigError
 
 MAX_BYTES = 1 << 29  # of XML; a hundred thousand outlines of a hundred points are 150 MB
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _TOKEN = re.compile(rf"[MLzZ]|{_NUMBER}|\S")
 _MATRIX = re.compile(rf"\s*matrix\(({_NUMBER}(?:[\s,]+{_NUMBER}){{5}})\)\s*")
 _UNEVEN = 0.01  # how far steps between layers, or the two z calibrations, may differ: typed numbers are rounded

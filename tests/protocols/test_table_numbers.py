@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spheroidd.daemon.analysis import fit_table
+from spheroidd.protocols.dose_units import split_dose
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.table_numbers import ExactNumber, number_style, proves_points, read_numbers
+from spheroidd.protocols.plate_map_columns import split_unit
+from spheroidd.protocols.table_cells import guarded
+from spheroidd.protocols.table_numbers import ExactNumber, NumberStyle, number_style, proves_points, read_numbers
 
 
 def read(*cells: str, points: bool = False) -> list[float]:
@@ -124,3 +128,15 @@ def test_any_cells_are_finite_numbers_or_refused(cells):
         told = "read"
         assert all(value is None or math.isfinite(value) for value in map(style.read, cells))
     assert told
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("tail", ["", ",", ".", "x", " x/", ",,", "e", "e5x", " M"])
+def test_a_cell_of_a_hundred_thousand_digits_is_judged_at_once(tail: str) -> None:
+    cell = "1" * 100_000 + tail
+    assert NumberStyle(".").read(cell) in (None, math.inf)
+    assert NumberStyle(",", grouped=True).read(cell) in (None, math.inf)
+    assert guarded("+" + cell) in ("+" + cell, "'+" + cell)
+    assert fit_table._NUMBER.fullmatch(cell) is not None or tail not in ("", ".")
+    assert split_dose(cell)[1] is None or tail == " M"
+    assert split_unit(cell) is None or tail == " M"
