@@ -30,6 +30,7 @@ from spheroidd.protocols.well import WellId
 
 VERSION = "0.5"
 OWN = "spheroidd"  # the attribute that holds what OME-NGFF has no word for
+TABLES = "tables"  # the folder of tables, beside a plate's rows and an image's levels
 COARSEST_PX = 256  # the last pyramid level is no larger than this in y and x
 _NAMES = {LIVE_CHANNEL: "Calcein-AM (488)", DEAD_CHANNEL: "Propidium iodide (561)"}
 _COLOURS = {LIVE_CHANNEL: "00FF00", DEAD_CHANNEL: "FF0000"}
@@ -271,7 +272,8 @@ def list_stack(root: Path, plate_map: PlateMap, key: StackKey) -> None:
 
 
 def _plate_attributes(plate: Path, plate_map: PlateMap) -> JSON:
-    stored = {path.parent.parent.name + path.parent.name for path in plate.glob("*/*/zarr.json")}
+    groups = (path.parent for path in plate.glob("*/*/zarr.json") if path.parent.parent.name != TABLES)
+    stored = {group.parent.name + group.name for group in groups}
     imaged = set(map(WellId.parse, stored)) | {entry.well for entry in plate_map.imaged()}
     rows = sorted({well.row for well in imaged})
     columns = sorted({well.column for well in imaged})

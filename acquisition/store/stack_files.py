@@ -28,6 +28,7 @@ from spheroidd.acquisition.store.shard import (
     encode_shard,
     rows_of,
 )
+from spheroidd.acquisition.store.tables import write_conditions
 from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
@@ -74,6 +75,7 @@ class StackFiles:
             files.check_same(plan, depth)
         if plan.raw is None:
             ngff.list_stack(root, plate_map, plan.key)  # a crash may have come between the image and its listing
+            write_conditions(root, plate_map)
         return files
 
     @classmethod

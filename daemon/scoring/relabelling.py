@@ -16,6 +16,7 @@ from typing import Any
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.image_folder import images_root
+from spheroidd.acquisition.store.tables import write_conditions
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.lookup import the_plate
@@ -112,6 +113,7 @@ def relabel_open(
         if scheduler is not None:
             scheduler.relate_again(f"plate relabelled: {why}")
     ngff.write_treatments(images_root(data_dir), new)
+    write_conditions(images_root(data_dir), new)
     return Relabelled(name, changes, tuple(notes), event)
 
 

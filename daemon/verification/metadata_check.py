@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spheroidd.acquisition.store import ngff
+from spheroidd.acquisition.store import ngff, tables
 from spheroidd.acquisition.store.image_folder import within
 from spheroidd.acquisition.store.shard import IMAGE_CODEC
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -76,6 +76,7 @@ def plate_metadata(catalog: CatalogReader, data_dir: Path, plate: str) -> Iterat
         yield Finding(Kind.METADATA, f"the plate's metadata: {getattr(error, 'what', error)}", plate, path=place)
         return
     yield from _treatments(catalog, plate, told if isinstance(told, dict) else {}, Path(within(data_dir, folder)))
+    yield from _conditions(catalog, data_dir, plate)
 
 
 def _treatments(catalog: CatalogReader, plate: str, told: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
@@ -90,6 +91,22 @@ def _treatments(catalog: CatalogReader, plate: str, told: Mapping[str, Any], fol
         if told.get(well) != treatment and well not in relabelled:
             what = f"what the well holds is {told.get(well)!r} in the plate's metadata, the catalog says {treatment!r}"
             yield Finding(Kind.METADATA, what, plate, well, path=f"{folder.as_posix()}/zarr.json")
+
+
+def _conditions(catalog: CatalogReader, data_dir: Path, plate: str) -> Iterator[Finding]:
+    """The table of what each well holds, where there is one: plates of older versions have none."""
+    path = ngff.plate_path(data_dir, plate) / ngff.TABLES / tables.CONDITIONS / tables.FILE
+    try:
+        told = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        what = f"the table of conditions cannot be read: {error.strerror}"
+        yield Finding(Kind.METADATA, what, plate, path=within(data_dir, path))
+        return
+    if told != tables.conditions(catalog.plate_map(plate)).text():
+        what = "the table of conditions is not what the catalog says of the wells"
+        yield Finding(Kind.METADATA, what, plate, path=within(data_dir, path))
 
 
 def _key(plate: str, path: Path) -> StackKey | None:
