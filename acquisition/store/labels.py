@@ -42,6 +42,7 @@ from spheroidd.acquisition.store.shard import (
     halve_mask,
     rows_of,
 )
+from spheroidd.acquisition.store.tables import list_tables
 from spheroidd.protocols.durable import replace_path, sync_directory
 from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.pixels import Pixels
@@ -52,7 +53,10 @@ _MKDIR_ATTEMPTS = 5  # another process may remove the empty scratch folder at an
 
 @dataclass(frozen=True, slots=True)
 class FinishedLabel:
-    """A label that is whole and durable, and not in its place yet: `folder` is its name in the scratch folder."""
+    """A label, or the table of its objects, that is whole and durable, and not in its place yet.
+
+    `folder` is its name in the scratch folder.
+    """
 
     key: StackKey
     name: str
@@ -171,8 +175,25 @@ def commit_label(root: Path, label: FinishedLabel) -> None:
             replace_path(target, older)
         replace_path(folder, target)
         sync_directory(target.parent)
-        ngff.list_label(target.parent.parent)
+        if target.parent.name == ngff.TABLES:
+            list_tables(target.parent.parent)
+        else:
+            ngff.list_label(target.parent.parent)
     _remove(older)
+
+
+def remove_objects(root: Path, key: StackKey) -> None:
+    """Remove the numbered objects of masks that are no more; nothing where there are none."""
+    names = [kind + end for kind in ("live", "dead") for end in (ngff.OBJECTS, ngff.FEATURES)]
+    there = [path for path in (ngff.label_path(root, key, name) for name in names) if path.exists()]
+    for path in there:
+        with storage_errors(path):
+            _remove(path)
+    image = ngff.image_path(root, key)
+    if there:
+        ngff.list_label(image)
+    if (image / ngff.TABLES / "zarr.json").exists() and there:
+        list_tables(image)
 
 
 def discard_label(root: Path, label: FinishedLabel) -> None:
@@ -182,6 +203,14 @@ def discard_label(root: Path, label: FinishedLabel) -> None:
 
 def _scratch(root: Path, key: StackKey) -> Path:
     return images_root(root) / f"{key.plate}{LABELS_END}"  # on the plate's own disk: a rename must not copy
+
+
+def new_scratch(root: Path, key: StackKey, name: str) -> Path:
+    """An empty folder in which a label, or the table of its objects, is made."""
+    folder = _scratch(root, key) / f"{key.well}-{key.stack}-{name}-{secrets.token_hex(4)}"
+    with storage_errors(folder):
+        _make_scratch(folder)
+    return folder
 
 
 def _make_scratch(folder: Path) -> None:

@@ -31,6 +31,7 @@ from spheroidd.protocols.well import WellId
 VERSION = "0.5"
 OWN = "spheroidd"  # the attribute that holds what OME-NGFF has no word for
 TABLES = "tables"  # the folder of tables, beside a plate's rows and an image's levels
+OBJECTS, FEATURES = "_objects", "_features"  # how a label of numbered objects, and the table of them, are called
 COARSEST_PX = 256  # the last pyramid level is no larger than this in y and x
 _NAMES = {LIVE_CHANNEL: "Calcein-AM (488)", DEAD_CHANNEL: "Propidium iodide (561)"}
 _COLOURS = {LIVE_CHANNEL: "00FF00", DEAD_CHANNEL: "FF0000"}
@@ -75,8 +76,8 @@ def stored_shapes(plan: StackPlan) -> list[tuple[int, int]]:
 
 
 def label_path(root: Path, key: StackKey, name: str) -> Path:
-    """The folder of one label image of a stack."""
-    return image_path(root, key) / "labels" / name
+    """The folder of one label image of a stack, or of the table of its objects."""
+    return image_path(root, key) / (TABLES if name.endswith(FEATURES) else "labels") / name
 
 
 def shard_path(array: Path, *shard: int) -> Path:
@@ -183,6 +184,20 @@ def label_attributes(plan: StackPlan, name: str, own: Mapping[str, Any]) -> JSON
         "version": VERSION,
         "multiscales": [_multiscale(name, plan, "zyx")],
         "image-label": {"colors": colours, "source": {"image": "../../"}},
+    }
+    return {"ome": ome, OWN: dict(own)}
+
+
+def objects_attributes(plan: StackPlan, name: str, spacing_um: Sequence[float], own: Mapping[str, Any]) -> JSON:
+    """A label group whose values number objects, at a sampling (z, y, x) of its own from the stack's outer corner."""
+    fine = (plan.z_step_um, plan.pixel_um, plan.pixel_um)  # the centre of its first voxel is where the image begins
+    shift = [(step - own_step) / 2 for step, own_step in zip(spacing_um, fine, strict=True)]
+    steps: list[JSON] = [{"type": "scale", "scale": list(spacing_um)}, {"type": "translation", "translation": shift}]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    ome = {
+        "version": VERSION,
+        "multiscales": [{"name": name, "axes": [_axis(axis) for axis in "zyx"], "datasets": datasets}],
+        "image-label": {"source": {"image": "../../"}},
     }
     return {"ome": ome, OWN: dict(own)}
 

@@ -51,9 +51,13 @@ def write_table(group: Path, table: Table) -> None:
         text = table.text()
         if not (folder / FILE).exists() or (folder / FILE).read_bytes() != text:
             write_durably(folder / FILE, [text])
-        kind = {"type": table.kind, "table_version": VERSION, "backend": "csv", **table.attributes}
-        ngff.write_group(folder, kind)
+        ngff.write_group(folder, table_attributes(table))
         list_tables(group)
+
+
+def table_attributes(table: Table) -> dict[str, Any]:
+    """What the group of a table says of it."""
+    return {"type": table.kind, "table_version": VERSION, "backend": "csv", **table.attributes}
 
 
 def list_tables(group: Path) -> None:

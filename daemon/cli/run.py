@@ -176,6 +176,9 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; without it the run's.")] = None,
+    objects: Annotated[
+        bool | None, typer.Option("--objects/--no-objects", help="Write each counted object down, as label and table.")
+    ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only stacks that have no row by this model.")] = False,
     engine: EngineOption = "embedded",
     ray_address: AddressOption = None,
@@ -195,6 +198,7 @@ def score(
         device=device,
         threads=threads,
         precision=precision,
+        objects=objects,
         scoring=scoring_settings(_given(engine=engine, ray_address=ray_address, ray_workers=ray_workers)),
         missing=missing,
         console=console(),

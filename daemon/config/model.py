@@ -161,6 +161,11 @@ class InferenceConfig(Section):
     limits: dict[Channel, LimitsConfig] | None = Field(
         default=None, description="intensity limits known before, per channel"
     )
+    objects: bool = Field(
+        default=False,
+        description="write each counted object down: labels/live_objects, labels/dead_objects and a table of them "
+        "beside each image; a second of processor time for a thousand cells",
+    )
     max_attempts: int = Field(default=3, ge=1, le=100, description="how often a stack may take the worker down with it")
     patience_s: float = Field(
         default=600.0,

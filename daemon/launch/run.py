@@ -243,6 +243,7 @@ def score_plate(
     device: str,
     threads: int | None,
     precision: str | None = None,
+    objects: bool | None = None,
     scoring: ScoringConfig | None = None,
     missing: bool = False,
     console: Console,
@@ -257,6 +258,7 @@ def score_plate(
         "device": device,
         "threads": threads,
         "precision": precision,
+        "objects": objects,
     }
     named_precision(precision or "auto")  # what the environment says, too
     inference_with(InferenceConfig(), given, where="score")  # a wrong word is refused before anything is touched
@@ -326,6 +328,7 @@ def _run(
         max_attempts=inference.max_attempts,
         again=again,
         keep_raw=catalog.keep_raw(plate_map.name),
+        objects=inference.objects,
     )
     pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)

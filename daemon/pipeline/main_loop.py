@@ -12,7 +12,8 @@ from threading import Thread
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.acquisition.store.labels import commit_label, discard_label
+from spheroidd.acquisition.store.labels import commit_label, discard_label, remove_objects
+from spheroidd.acquisition.store.ngff import OBJECTS
 from spheroidd.daemon.catalog.rows import Exclusion, StackState
 from spheroidd.daemon.catalog.statements import is_loaded, load
 from spheroidd.daemon.catalog.transaction import may_pass
@@ -189,6 +190,8 @@ class PlateRun:
             try:
                 for label in event.labels:
                     commit_label(self._catalog.path.parent, label)
+                if event.labels and not any(label.name.endswith(OBJECTS) for label in event.labels):
+                    remove_objects(self._catalog.path.parent, event.key)  # those of masks that were replaced
             except StorageError as error:
                 for label in event.labels:
                     with contextlib.suppress(StorageError):  # what stays is swept at the next start

@@ -28,6 +28,8 @@ class ScoreJob:
     """Of raw frames each colour's pattern on this plate; None for the job of finding it in this stack."""
     wells: tuple[tuple[WellId, Treatment], ...] = ()
     """The plate's wells, where an image is to be made of raw frames: the plate that it is put into names them."""
+    objects: bool = False
+    """Whether each counted object is written down, as a number in a label image and a row of a table."""
 
     @property
     def light_only(self) -> bool:

@@ -55,6 +55,7 @@ class ScoringSettings:
     max_attempts: int
     again: bool = False  # score what this model has scored before, too
     keep_raw: KeepRaw = KeepRaw.ALL
+    objects: bool = False  # write each counted object down
 
 
 class ScoringScheduler:
@@ -226,7 +227,7 @@ class ScoringScheduler:
             elif not self._is_control(row.key) or row.key in self._lights:
                 return None
         known = limits if kind is Normalisation.PLATE else None
-        return ScoreJob(row.key, kind, known, self._settings.tolerance, patterns, wells)
+        return ScoreJob(row.key, kind, known, self._settings.tolerance, patterns, wells, self._settings.objects)
 
     def _no_more_raw(self) -> bool:
         """Whether every stack that could say something of the plate's pattern was asked."""

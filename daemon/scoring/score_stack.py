@@ -18,6 +18,7 @@ from spheroidd.acquisition.store.labels import FinishedLabel, LabelWriter
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
+from spheroidd.daemon.scoring.counted_objects import LABELS, objects_of
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
 from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
@@ -30,7 +31,7 @@ from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Limits, Normalisation
-from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL, Block, StackKey, StackPlan
+from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 _NOWHERE = StackKey("warm-up", WellId(0, 0))
 POLL_S = 0.05  # how often a growing stack's ledger is looked at; a slab of a screen stack takes 9.6 s
-LABELS = {"live": LIVE_CHANNEL, "dead": DEAD_CHANNEL}
 
 
 def score_stack(
@@ -98,6 +98,9 @@ def score_stack(
             return Scored(job.key, light, profile, None, slices=raw.finish() if raw else ())
         output.take(_each(segmentation.finish(), alive))
         counter, labels = output.finish()
+        if job.objects:
+            pixels_of = partial(read_block, images) if plan.raw is None else None  # raw ones have no slices yet
+            labels += objects_of(plan, images, counter, segmenter.sha256, pixels_of)
         measurement = counter.measure(
             limits=limits or preprocessor.limits(),
             normalisation=job.normalisation,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from spheroidd.daemon.verification.stack_check import Checked, StackOnDisk, Work
 from spheroidd.protocols.errors import StorageError
 
 VOLUMES = {"live": "live_um3", "dead": "dead_um3"}
+COUNTS = {f"live{ngff.OBJECTS}": "n_live", f"dead{ngff.OBJECTS}": "n_dead"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A stack's rows by model: what each was measured from, where that is known, and its volumes by label."""
+    """A stack's rows by model: what each was measured from, where that is known, its volumes and counts by label."""
 
     origins: Mapping[str, ScoredFrom]
     volumes: Mapping[str, Mapping[str, float | None]]
+    counts: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
 
 
 def label_work(stack: StackOnDisk, rows: Rows) -> Iterator[Work]:
@@ -33,7 +35,36 @@ def label_work(stack: StackOnDisk, rows: Rows) -> Iterator[Work]:
     folder = ngff.image_path(stack.data_dir, stack.key) / "labels"
     there = {path.parent.name for path in folder.glob("*/zarr.json")} if folder.is_dir() else set()
     for name in sorted(wanted | there):
-        yield _LabelWork(stack, name, rows)
+        yield _ObjectsWork(stack, name, rows) if name in COUNTS else _LabelWork(stack, name, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _ObjectsWork:
+    """Numbered objects: as many as the row counted, each there, and a row of the table for each."""
+
+    stack: StackOnDisk
+    name: str
+    rows: Rows
+
+    def __call__(self) -> Checked:
+        import zarr
+
+        found = Checked()
+        folder = ngff.label_path(self.stack.data_dir, self.stack.key, self.name)
+        try:
+            model = str(ngff.read_attributes(folder).get(ngff.OWN, {}).get("model_sha256"))
+            array = zarr.open_array(folder / "0", mode="r")
+            ids = np.unique(np.asarray(array[...]))
+        except (OSError, StorageError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            what = f"the objects {self.name!r} cannot be read: {getattr(error, 'what', None) or error}"
+            found.findings.append(self.stack.finding(Kind.DAMAGED_SHARD, what, folder, channel=self.name))
+            return found
+        n = int(np.count_nonzero(ids))
+        said = self.rows.counts.get(model, {}).get(self.name)
+        if said is not None and (n != said or ids.max(initial=0) != n):
+            what = f"the row counts {said} of {self.name!r}, the label image holds {n}"
+            found.findings.append(self.stack.finding(Kind.ORIGIN, what, folder, channel=self.name))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from spheroidd.daemon.catalog import scored_from
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import OF_STACK, StackRow, parameters, stack_key
 from spheroidd.daemon.verification.findings import Finding, Kind
-from spheroidd.daemon.verification.label_check import VOLUMES, Rows, label_work
+from spheroidd.daemon.verification.label_check import COUNTS, VOLUMES, Rows, label_work
 from spheroidd.daemon.verification.metadata_check import plate_metadata, stack_metadata
 from spheroidd.daemon.verification.stack_check import Checked, StackOnDisk, Work, finding_of, image_work
 from spheroidd.protocols.stack import SliceIndex, StackKey
 
-_MODELS = f"SELECT model_sha256, live_um3, dead_um3 FROM results WHERE {OF_STACK}"
+_MODELS = f"SELECT model_sha256, live_um3, dead_um3, n_live, n_dead FROM results WHERE {OF_STACK}"
 _SAME_SLICE = """SELECT plate, well, stack FROM slices
 WHERE channel = :channel AND z = :z AND crc32c = :crc AND NOT (plate = :plate AND well = :well AND stack = :stack)"""
 _PIXELS_OF_ANOTHER = (Kind.OTHER_PIXELS, Kind.METADATA, Kind.LABEL, Kind.ORIGIN, Kind.PYRAMID)
@@ -56,11 +56,12 @@ def stack_work(catalog: CatalogReader, data_dir: Path, row: StackRow) -> StackWo
 
 def _rows(catalog: CatalogReader, key: StackKey) -> Rows:
     found = scored_from.of_plate(catalog.connection, key.plate)
-    volumes = {
-        row["model_sha256"]: {name: row[column] for name, column in VOLUMES.items()}
-        for row in catalog.query(_MODELS, parameters(key))
-    }
-    return Rows({model: origin for (of, model), origin in found.items() if of == key}, volumes)
+    rows = {row["model_sha256"]: row for row in catalog.query(_MODELS, parameters(key))}
+    volumes, counts = (
+        {model: {name: row[column] for name, column in columns.items()} for model, row in rows.items()}
+        for columns in (VOLUMES, COUNTS)
+    )
+    return Rows({model: origin for (of, model), origin in found.items() if of == key}, volumes, counts)
 
 
 def _gone(data_dir: Path, row: StackRow, n_slices: int) -> Checked:
