@@ -142,6 +142,7 @@ def relate_to_controls(
     such are taken as they are. ConfigError where no blank or no control can be had, or the controls do not stand out.
     """
     wells = [entry.well for entry in plate_map.imaged()]
+    _check_killed(block, plate_map, excluded, where)
     if block.unit is Unit.PERCENT:
         references = tuple(_reference(block, well, block.values.get(well), None) for well in wells)
         _check_percent(block, plate_map, excluded, where)
@@ -167,9 +168,25 @@ def relate_to_controls(
     )
 
 
-def _controls(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId]) -> list[float]:
-    untreated = {entry.well for entry in plate_map if entry.treatment.role is WellRole.NEGATIVE_CONTROL}
-    return [block.values[well] for well in sorted(untreated - set(excluded)) if well in block.values]
+def _controls(
+    block: ReaderBlock,
+    plate_map: PlateMap,
+    excluded: Collection[WellId],
+    role: WellRole = WellRole.NEGATIVE_CONTROL,
+) -> list[float]:
+    wells = {entry.well for entry in plate_map if entry.treatment.role is role}
+    return [block.values[well] for well in sorted(wells - set(excluded)) if well in block.values]
+
+
+def _check_killed(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId], where: str) -> None:
+    """Dead cells reduce nothing: where they read as much as untreated ones, the plate lay turned, or it is another."""
+    untreated = _controls(block, plate_map, excluded)
+    killed = _controls(block, plate_map, excluded, WellRole.POSITIVE_CONTROL)
+    if untreated and killed and statistics.median(killed) >= statistics.median(untreated):
+        what = (
+            f"the killed wells read {statistics.median(killed):g}, the untreated ones {statistics.median(untreated):g}"
+        )
+        raise ConfigError(what, where=where, do="check the plate's orientation in the reader, the block and the map")
 
 
 def _check_percent(block: ReaderBlock, plate_map: PlateMap, excluded: Collection[WellId], where: str) -> None:

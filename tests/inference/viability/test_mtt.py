@@ -102,6 +102,16 @@ def test_what_cannot_be_related_is_refused(values: dict[str, float], blank: str 
         relate_to_controls(block(**values), MAP, Blank.parse(blank))
 
 
+@pytest.mark.parametrize("unit", Unit)
+def test_killed_wells_that_read_more_than_untreated_ones_are_refused(unit: Unit) -> None:
+    controls = plate(A01=WellRole.NEGATIVE_CONTROL, A02=WellRole.POSITIVE_CONTROL, A03=WellRole.SAMPLE)
+    with pytest.raises(ConfigError, match="the killed wells read 99, the untreated ones 2") as caught:
+        relate_to_controls(block(unit, A01=2.0, A02=99.0, A03=50.0), controls, Blank(od=0.0))
+    assert "orientation" in caught.value.do
+    found = relate_to_controls(block(unit, A01=99.0, A02=2.0, A03=50.0), controls, Blank(od=0.0))
+    assert percent(found)["A03"] == pytest.approx(50.0, abs=1)
+
+
 def test_no_reading_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="no imaged well"):
         relate_to_controls(block(Unit.PERCENT, H01=1.0), MAP, Blank())
