@@ -100,7 +100,9 @@ MEANINGS: dict[TrustFlag, FlagMeaning] = {
     TrustFlag.V_CONTROL_HIGH: FlagMeaning(
         Trust.CHECK, "more than three times the live volume of the controls", "check the controls and the channels"
     ),
-    TrustFlag.REPEATED_SLICE: FlagMeaning(Trust.CHECK, "slices hold the same image twice", _AGAIN),
+    TrustFlag.REPEATED_SLICE: FlagMeaning(
+        Trust.CHECK, "the same image stands in two slices, or in another well", _AGAIN
+    ),
     TrustFlag.SHADED: FlagMeaning(Trust.CHECK, "part of the field is shaded", _AGAIN),
     TrustFlag.DRIFT: FlagMeaning(Trust.CHECK, "the sample moved while it was imaged", _AGAIN),
     TrustFlag.CLIPPED: FlagMeaning(

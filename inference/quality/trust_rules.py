@@ -10,6 +10,7 @@ Thresholds lie between what healthy emulated wells show and what spoiled ones do
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -353,6 +354,7 @@ class RowFigures:
     sharpness: Mapping[str, float]
     sizes: tuple[float | None, float | None]
     v_count: float | None
+    images: tuple[float | None, ...] = ()  # what no other images have, to every digit
 
     @classmethod
     def of(cls, row: RowEvidence, limits: TrustLimits = LIMITS) -> Self:
@@ -360,7 +362,7 @@ class RowFigures:
         sharp = {channel: value for channel in CHANNELS if (value := _sharpness(row, channel)) is not None}
         adu = _adu(row, LIVE_CHANNEL) if row.seen.profile else None
         many = (_many(row, 0, limits), _many(row, 1, limits))
-        return cls(row.role, _n_cells(row), adu, sharp, many, row.measurement.v_count)
+        return cls(row.role, _n_cells(row), adu, sharp, many, row.measurement.v_count, _images(row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +379,7 @@ class PlateLevels:
     sizes: tuple[float | None, float | None] = (None, None)
     upper: float | None = None
     lower: float = 0.0
+    twice: frozenset[tuple[float | None, ...]] = frozenset()  # images that several rows have
 
     @classmethod
     def of(cls, sound: Sequence[RowFigures], rows: Sequence[RowFigures], limits: TrustLimits = LIMITS) -> Self:
@@ -398,6 +401,7 @@ class PlateLevels:
             sizes=(live, dead),
             upper=statistics.median(untreated) if untreated else None,
             lower=statistics.median(killed) if killed else 0.0,
+            twice=frozenset(one for one, n in Counter(row.images for row in rows).items() if one and n > 1),
         )
 
 
@@ -414,6 +418,8 @@ def beside_plate(
         yield from _without_dead(row, levels, limits)
         yield from _blunt(row, levels, limits)
         yield from _odd_sizes(row, levels, limits)
+        if _images(row) in levels.twice:
+            yield TrustFlag.REPEATED_SLICE
     yield from _controls(row, levels, limits)
 
 
@@ -439,6 +445,15 @@ def _without_dead(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) ->
     few = 0 < _n_cells(row) < limits.few_cells * levels.n_cells
     if levels.compared and alike and row.measurement.n_dead == 0 and few:
         yield TrustFlag.DEAD_DYE_ABSENT
+
+
+def _images(row: RowEvidence) -> tuple[float | None, ...]:
+    """Figures of a stack's light that two stacks have alike only where a file was copied: noise never repeats."""
+    light = row.seen.light
+    if light is None or light.correlation is None:
+        return ()
+    channels = (light.channels[name] for name in sorted(light.channels))
+    return light.correlation, light.bleed, light.shade, *(value for one in channels for value in (one.low, one.noise))
 
 
 def _n_cells(row: RowEvidence) -> int:

@@ -173,6 +173,11 @@ def healthy_plates() -> Iterator[Plate]:
         PlateWell(SUPPORTED, f"healthy, another plate: {well}", as_is(well, seed=523), trusted)
         for well in ("A01", "A02", "A04", "B02", "B03")
     )
+    copied = (
+        *(PlateWell(SUPPORTED, f"beside it: {well}", as_is(well), None) for well in ("A01", "A02", "A04", "B02")),
+        PlateWell(SUPPORTED, "a control that was copied to another file", as_is("A02"), doubted("repeated-slice")),
+    )
+    yield Plate(SUPPORTED, "a control that was copied", copied, codes=LOOK)
     yield Plate(SUPPORTED, "healthy, no killed well", none, codes=SOUND)
     yield Plate(SUPPORTED, "healthy, another plate", other, codes=SOUND)
 

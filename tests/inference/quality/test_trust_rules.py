@@ -41,6 +41,8 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     bleed, correlation = given.pop("bleed", 0.13), given.pop("correlation", 0.4)
     z_step_um, lag_um = given.pop("z_step", 1.0), given.pop("lag", 0.4)
     shade, repeated = given.pop("shade", 0.95), given.pop("repeated", 0)
+    place = WellId.parse(given.pop("images_of", well))
+    correlation += 1e-9 * (place.row + 100 * place.column)  # no two wells have the same to every digit
     low = {channel: used.low for channel, used in LIMITS.items()}
     channels = {
         c: ChannelLight(low[c], high[c], high[c] if noise[c] == 0 else 1.5 * high[c], saturated, noise[c])
@@ -213,6 +215,14 @@ def test_controls_lie_on_their_side_from_one_killed_well_on(rows: list[RowEviden
 def test_an_excluded_control_says_nothing_about_the_others() -> None:
     rows = [replace(one, excluded=str(one.key.well) == "A03") for one in relabelled(A03=UNTREATED)]
     assert not any(flags_of(rows).values())
+
+
+def test_the_images_of_another_well_are_told_in_both() -> None:
+    copied = row("C01", images_of="B02", n_live=30, n_dead=80, dead_size=210.0)
+    found = flags_of([*PLATE, copied])
+    assert {str(key.well) for key, flags in found.items() if flags == {TrustFlag.REPEATED_SLICE}} == {"B02", "C01"}
+    alone = flags_of([*PLATE, replace(copied, excluded=True)])
+    assert not any(alone.values())
 
 
 @pytest.mark.parametrize(("n_live", "n_dead", "known"), [(90, 12, True), (90, 3, True), (4, 90, True), (4, 5, False)])
