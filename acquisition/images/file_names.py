@@ -5,7 +5,7 @@ the reason why it is none of ours, or with None where it is no name of an image 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,14 +115,47 @@ def _channel(said: str, channels: Mapping[str, str]) -> str | None:
 def _regex(pattern: str) -> str:
     parts: list[str] = []
     after_any = False
-    for place, folders, any_text, letter, text in _PART.findall(pattern.replace("\\", "/")):
-        if place:
-            if place not in _PLACES or f"(?P<{place}>" in "".join(parts):
+    tokens = list(_tokens(pattern))
+    at = 0
+    while at < len(tokens):
+        kind, text = tokens[at]
+        if kind == "place":
+            if text not in _PLACES or f"(?P<{text}>" in "".join(parts):
                 do = f"use each of {', '.join(f'{{{name}}}' for name in _PLACES)} at most once"
-                raise ConfigError(f"source.pattern {pattern!r} has {{{place}}}", do=do)
-            parts.append((_BEHIND_ANY.get(place, "") if after_any else "") + _PLACES[place])
+                raise ConfigError(f"source.pattern {pattern!r} has {{{text}}}", do=do)
+            parts.append((_BEHIND_ANY.get(text, "") if after_any else "") + _PLACES[text])
+        elif kind in _WILD and (stop := _next_of_its_kind(tokens, at)) is not None:
+            # The first place where the text stands is as good as any other, because what follows may be anything:
+            # without that, `*a*a*a*a` would try every way to share a long name out.
+            parts.append(f"(?>{_WILD[kind]}?{''.join(said for _, said in tokens[at + 1 : stop])})")
+            at = stop
+            continue
         else:
-            wild = "(?:[^/]+/)*" if folders else "[^/]*" if any_text else "[^/]"
-            parts.append(wild if folders or any_text or letter else re.escape(text))
-        after_any = bool(any_text or letter) or place in ("channel", "field")
+            parts.append(_WILD.get(kind, text))
+        after_any = kind in ("any", "letter") or (kind == "place" and text in ("channel", "field"))
+        at += 1
     return "".join(parts)
+
+
+_WILD = {"folders": "(?:[^/]+/)*", "any": "[^/]*"}
+
+
+def _tokens(pattern: str) -> Iterator[tuple[str, str]]:
+    """The pattern's parts, each with its kind; of wild ones of a kind in a row a single one."""
+    before = ""
+    for place, folders, any_text, letter, text in _PART.findall(pattern.replace("\\", "/")):
+        kind = "place" if place else "folders" if folders else "any" if any_text else "letter" if letter else "text"
+        if kind not in _WILD or kind != before:
+            yield kind, place or ("[^/]" if letter else re.escape(text))
+        before = kind
+
+
+def _next_of_its_kind(tokens: Sequence[tuple[str, str]], at: int) -> int | None:
+    """Where the next wild part of a kind stands, where nothing but text and letters lies between; None otherwise."""
+    stop = at + 1
+    while stop < len(tokens) and tokens[stop][0] in ("text", "letter"):
+        stop += 1
+    if stop == at + 1 or stop == len(tokens) or tokens[stop][0] != tokens[at][0]:
+        return None
+    starts_a_folder = tokens[stop - 1][1].endswith("/")  # where "**/" has to begin
+    return stop if tokens[at][0] == "any" or starts_a_folder else None

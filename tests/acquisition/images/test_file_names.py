@@ -97,3 +97,32 @@ def test_channels_fields_and_the_first_slice_are_as_they_are_said():
     assert "source.fields" in names.read("A01_f3_GFP_z001.tif")
     assert "source.channels" in names.read("A01_f1_DAPI_z001.tif")
     assert names.read("A01_f1_PI_z000.tif").z == -1, "numbered before the first: whoever reads the plate tells of it"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("{well}" + "*a" * 9 + ".tif", "A01" + "a" * 200 + ".tix"),
+        ("*_" * 9 + "{well}.tif", "_" * 200),
+        ("**/" * 9 + "{well}.tif", "a/" * 200 + "A01.tix"),
+        ("**/a/" * 9 + "{well}.tif", "a/" * 300 + "x"),
+        ("*?" * 9 + "{well}.tif", "a" * 200),
+    ],
+)
+def test_a_pattern_of_many_stars_reads_a_long_name_at_once(pattern, name):
+    assert NamePattern(pattern).read(name) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "well"),
+    [
+        ("*_*_{well}.tif", "a_b_c_B02.tif", "B02"),
+        ("*_*{well}*_*.tif", "x_A01_B02_y.tif", "B02"),
+        ("*a*ab*{well}.tif", "aab-C03.tif", "C03"),
+        ("**/day?/**/{well}.tif", "x/day1/day2/y/D04.tif", "D04"),
+        ("**/**/*_*/{well}.tif", "p/q_/E05.tif", "E05"),
+    ],
+)
+def test_many_stars_find_the_well_that_one_star_would(pattern, name, well):
+    assert NamePattern(pattern).read(name) == ImageName(WellId.parse(well))
