@@ -122,6 +122,7 @@ class RawFile:
         try:
             file = self._open.enter_context(mrc.DVFile(self.path))
             header, sizes, dtype = file.hdr, tuple(file.sizes.items()), file.dtype
+            planes = file.data.reshape(-1, *file.data.shape[-2:])
         except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, struct.error) as error:
             what = f"not a whole DeltaVision or MRC file: {error}"
             raise StackError(what, where=str(self.path), do="copy it again, or save it as TIFF") from error
@@ -130,7 +131,6 @@ class RawFile:
         self.z_step_um = length_um(header.dz, "um")
         wave = (header.wave1, header.wave2, header.wave3, header.wave4, header.wave5)[min(channel or 0, 4)]
         self.emission_nm = float(wave) if 300 <= wave <= 1200 and wave != _PLACEHOLDER_NM else None
-        planes = file.data.reshape(-1, *file.data.shape[-2:])
         self._plane = lambda number: planes[number]
         return sizes
 
