@@ -163,3 +163,10 @@ def test_the_changelog_has_a_section_for_each_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert heads[0] == "## Unreleased"
     assert heads[1].startswith(f"## {version} (")
+
+
+def test_the_image_holds_every_dependency() -> None:
+    """The locks are made by `deploy/lock/compile.py`; what one lacks, an image lacks when it is run."""
+    locks = "\n".join((ROOT / "deploy" / "lock" / name).read_text() for name in ("base.txt", "cpu.txt"))
+    wanted = {re.split(r"[\[<>=;! ]", one)[0] for one in PYPROJECT["project"]["dependencies"]}
+    assert sorted(one for one in wanted if not re.search(rf"^{one}==", locks, re.MULTILINE)) == []

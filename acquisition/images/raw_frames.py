@@ -89,6 +89,8 @@ class RawFile:
     def frame(self, number: int) -> NDArray[Any]:
         """One frame (y, x), counted from 0 in the order of the file, in memory of its own; StackError as above."""
         pixels = self._plane(int(self._planes[number]))
+        if pixels.shape != self.frame_shape:  # a page whose pixels are gone
+            raise damaged(self.path, f"frame {number + 1} is {pixels.shape}, not {self.frame_shape}")
         return np.array(pixels, dtype=self.dtype, order="C")
 
     def close(self) -> None:

@@ -7,14 +7,12 @@ as many planes as its OME-XML promises.
 
 import logging
 import math
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.codecs import check_codec
@@ -89,7 +87,9 @@ class TiffPages:
         with tifffile_faults() as faults:
             try:
                 self.tiff: Any = open_alone(path)
-            except (tifffile.TiffFileError, ValueError, struct.error) as error:
+            except (StackError, OSError):
+                raise
+            except Exception as error:  # tifffile meets tags of types that it does not expect
                 said = str(error).partition(": header=")[0]  # what else it may be is not for every reader's eyes
                 raise damaged(path, f"not a whole TIFF: {said}") from error
             try:
