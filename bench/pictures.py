@@ -27,15 +27,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from rich.console import Console
 from scipy import ndimage
 
 from bench import network_pictures
-from bench.places import DOCS
+from bench.places import DOCS, ROOT
 from spheroidd.acquisition.store.labels import read_label
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.launch.demo import demo_config
 from spheroidd.daemon.launch.demo_directory import REPORT_NAME
+from spheroidd.daemon.launch.run import run_plate
+from spheroidd.daemon.report.writer import write_report
 from spheroidd.daemon.system.address_files import read_page
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -46,7 +50,8 @@ if TYPE_CHECKING:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "msedge")
 SCREEN = {"width": 1366, "height": 768}
 SHEET = {"width": 1000, "height": 1400}  # px; the report's picture is two of them beside each other
-SHARE_DONE = 0.6  # of the plate, when its page is photographed
+SLICE_PERIOD_S = 0.35  # the demonstration's own is 0.1
+SHARE_SCORED = 0.6  # of the wells, when the page is photographed
 PATIENCE_S = 900.0
 LIVE, DEAD = "#35e06c", "#ff4fd8"  # green and magenta: told apart by the colour-blind too
 Image = NDArray[np.float64]
@@ -165,15 +170,23 @@ def _browser() -> Iterator["Page"]:
         browser.close()
 
 
+def image_plate(data: Path) -> int:
+    """The demonstration's plate, so slowly that a busy computer scores it meanwhile."""
+    config = demo_config(data, seed=0)
+    source = config.source.model_copy(update={"slice_period_s": SLICE_PERIOD_S})
+    return run_plate(config.model_copy(update={"source": source}), console=Console(), live=False)
+
+
 def _run_demonstration(data: Path, page: "Page") -> None:
     """Run it to its end; photograph its page on the way."""
-    command = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "demo", str(data)]
-    with subprocess.Popen(command) as demonstration:
+    command = [sys.executable, "-m", "bench.pictures", "plate", data.name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=data.parent, env=environment) as demonstration:
         deadline_s = time.monotonic() + PATIENCE_S
-        while (share := _share_done(data)) < SHARE_DONE:
+        while (share := _share_scored(data)) < SHARE_SCORED:
             if demonstration.poll() is not None or time.monotonic() > deadline_s:
                 demonstration.kill()
-                sys.exit(f"the demonstration ended, or took too long, with {share:.0%} of its slices")
+                sys.exit(f"the demonstration ended, or took too long, with {share:.0%} of its wells")
             time.sleep(1)
         url = read_page(data)
         if url is None:
@@ -181,19 +194,19 @@ def _run_demonstration(data: Path, page: "Page") -> None:
             sys.exit("the demonstration has no page")
         page.goto(url)
         page.wait_for_selector(".grid .well[data-state]")
-        page.wait_for_timeout(3000)  # the slice that is imaged has arrived
+        page.wait_for_timeout(5000)  # the slice that is imaged has arrived
         page.screenshot(path=DOCS / "page.png")
     if demonstration.returncode:
         sys.exit(f"the demonstration ended with exit code {demonstration.returncode}")
+    write_report(data, data / REPORT_NAME, command=f"spheroidd report {data.name} -o {data.name}/{REPORT_NAME}")
 
 
-def _share_done(data: Path) -> float:
+def _share_scored(data: Path) -> float:
     if not (data / "catalog.sqlite").exists():
         return 0.0
     with Catalog.read_only(data) as catalog:
-        standings = catalog.standings()
-    promised = sum(one.n_slices_expected for one in standings)
-    return sum(one.n_slices_acked for one in standings) / promised if promised else 0.0
+        found = [row.result.v_control is not None for row in catalog.result_rows()]
+    return sum(found) / len(found) if found else 0.0
 
 
 def _photograph_report(data: Path, page: "Page") -> None:
@@ -234,6 +247,8 @@ def _figures(row: ResultRow) -> str:
 def main() -> None:
     """Draw what the arguments say."""
     match sys.argv[1:]:
+        case ["plate", data]:
+            sys.exit(image_plate(Path(data)))
         case ["docs", *data]:
             draw_docs(Path(data[0]) if data else None)
         case ["demo", data, out]:

@@ -73,6 +73,16 @@ def of_kind(events: list[Event], kind: type[Kind]) -> list[Kind]:
     return [event for event in events if isinstance(event, kind)]
 
 
+def store_whole(store: StackStore) -> tuple[StackPlan, dict[SliceIndex, Plane]]:
+    """A stack from its first slice to its seal; its plan and its pixels."""
+    plan = plan_of()
+    slices = pixels_of(plan)
+    store.open(plan)
+    append_all(store, plan, slices)
+    store.seal(plan.key)
+    return plan, slices
+
+
 class StoreContract:
     """What is announced is durable, whole and readable; what is there stays; what no plan promised is refused."""
 
@@ -99,11 +109,7 @@ class StoreContract:
     def test_every_slice_is_reported_once_in_order_with_its_checksum(
         self, store: StackStore, events: list[Event]
     ) -> None:
-        plan = plan_of()
-        slices = pixels_of(plan)
-        store.open(plan)
-        append_all(store, plan, slices)
-        store.seal(plan.key)
+        plan, slices = store_whole(store)
         durable = of_kind(events, SliceDurable)
         assert [(e.index, e.crc32c) for e in durable] == [(i, crc_of(p)) for i, p in slices.items()]
         assert {e.key for e in durable} == {plan.key}
@@ -113,11 +119,7 @@ class StoreContract:
     def test_blocks_follow_without_gap_after_their_slices_and_read_back(
         self, store: StackStore, events: list[Event]
     ) -> None:
-        plan = plan_of()
-        slices = pixels_of(plan)
-        store.open(plan)
-        append_all(store, plan, slices)
-        store.seal(plan.key)
+        plan, slices = store_whole(store)
         reported, next_z = set(), dict.fromkeys(plan.channels, 0)
         for event in events:
             if isinstance(event, SliceDurable):
@@ -145,11 +147,7 @@ class StoreContract:
     def test_opening_again_returns_what_is_held_and_announces_it_again(
         self, store: StackStore, events: list[Event]
     ) -> None:
-        plan = plan_of()
-        slices = pixels_of(plan)
-        store.open(plan)
-        append_all(store, plan, slices)
-        store.seal(plan.key)
+        plan, slices = store_whole(store)
         events.clear()
         assert store.open(plan) == {index: crc_of(pixels) for index, pixels in slices.items()}
         blocks = [event.block for event in of_kind(events, BlockStored)]

@@ -109,26 +109,29 @@ IC50_COLUMNS = (
 _ROOM = 482 - sum(column.width for column in IC50_COLUMNS)  # for the names, of the width of a page's text
 
 
+def _headed(heads: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of a curve's figures behind those of names, which share the room that is left."""
+    return (*(Column(head, "name", _ROOM / len(heads)) for head in heads), *IC50_COLUMNS)
+
+
 def ic50_table(found: Iterable[CurveOfPlate], *, with_patient: bool) -> TableBlock:
     """The curves of a plate; with a column of patients where its wells have any."""
     heads = ("Compound", "Patient") if with_patient else ("Compound",)
-    columns = (*(Column(head, "name", _ROOM / len(heads)) for head in heads), *IC50_COLUMNS)
     rows = (
         Row((row.compound, *((row.patient,) if with_patient else ()), *row.numbers), note=row.said)
         for row in ic50_rows(found)
     )
-    return TableBlock(captions.ic50_table(), columns, tuple(rows), note_head="What is known")
+    return TableBlock(captions.ic50_table(), _headed(heads), tuple(rows), note_head="What is known")
 
 
 def compound_table(compound: CompoundContent) -> TableBlock:
     """The curves of one compound: whose cells, on which plate, and what is known."""
     heads = ("Patient", "Plate") if compound.with_plate else ("Patient",)
-    columns = (*(Column(head, "name", _ROOM / len(heads)) for head in heads), *IC50_COLUMNS)
     rows = (
         Row((row.patient, *((curve.plate,) if compound.with_plate else ()), *row.numbers), note=row.said)
         for curve, row in zip(compound.curves, ic50_rows(compound.curves), strict=True)
     )
-    return TableBlock(captions.compound_fits(), columns, tuple(rows), note_head="What is known")
+    return TableBlock(captions.compound_fits(), _headed(heads), tuple(rows), note_head="What is known")
 
 
 DOSE_COLUMNS = (

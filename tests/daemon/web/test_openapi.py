@@ -22,6 +22,14 @@ OPERATIONS = {
     for path, verbs in DOCUMENT["paths"].items()
     for verb, operation in verbs.items()
 }
+ASKED = settings(
+    max_examples=12,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 UNARY = [name for name in OPERATIONS if not name.startswith("Watch")]
 STREAMS = [name for name in OPERATIONS if name.startswith("Watch")]
 
@@ -113,14 +121,7 @@ def test_wild_requests_are_answered_as_it_says(client: Client, name: str) -> Non
 
     for mode in (modes.POSITIVE, modes.NEGATIVE) if takes_anything else (modes.POSITIVE,):
 
-        @settings(
-            max_examples=12,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @ASKED
         @given(case=schema[path][verb].as_strategy(generation_mode=mode))
         def ask(case: "schemathesis.Case") -> None:
             url = f"http://127.0.0.1:{client.port}"
@@ -154,14 +155,7 @@ def test_a_stream_begins_or_is_refused_as_it_says(client: Client, name: str) -> 
     codes: set[int] = set()
     for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
 
-        @settings(
-            max_examples=12,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @ASKED
         @given(case=schema[path][verb].as_strategy(generation_mode=mode))
         def ask(case: "schemathesis.Case") -> None:
             said = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{client.port}")
