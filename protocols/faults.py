@@ -219,7 +219,7 @@ class FaultCode(StrEnum):
         "quality-controls-not-separated",
         Severity.WARNING,
         EndedBy.LOOK,
-        "untreated and killed controls cannot be told apart",
+        "untreated and killed controls cannot be distinguished",
     )
     QUALITY_Z_PRIME = ("quality-z-prime", Severity.WARNING, EndedBy.LOOK, "the plate's robust Z' is too low")
 
@@ -236,13 +236,13 @@ class FaultCode(StrEnum):
         "webhook-undelivered",
         Severity.WARNING,
         EndedBy.LOOK,
-        "the webhook could not be told twice running; the notices wait",
+        "the webhook could not be reached twice in a row; the notices wait",
     )
     EMAIL_UNDELIVERED = (
         "email-undelivered",
         Severity.WARNING,
         EndedBy.LOOK,
-        "the mail server could not be told twice running; the notices wait",
+        "the mail server could not be reached twice in a row; the notices wait",
     )
 
 

@@ -224,7 +224,7 @@ class Frame:
         """Raise StackError where this frame is not one that the plan promised."""
         index, shape = self.index, plan.frame_shape
         if self.key != plan.key or not plan.promises(index):
-            what = f"a frame {self.key} {index} came, which is not in the plan"
+            what = f"a frame {self.key} {index} arrived, which is not in the plan"
             raise StackError(what, where=str(plan.key), do="make the instrument's plan and the configuration agree")
         if self.pixels.shape != shape or self.pixels.dtype.name != plan.dtype:
             what = f"{index} is {self.pixels.dtype} {self.pixels.shape}"

@@ -340,7 +340,7 @@ class EmulatorSource:
 
     def _suffer(self, fault: Fault, plan: StackPlan, index: SliceIndex) -> None:
         """Let what a fault does to the whole stack happen."""
-        what = f"the emulator was told to fail at channel {index.channel} z {index.z}"
+        what = f"the emulator was set to fail at channel {index.channel} z {index.z}"
         if fault.kind == "fail":
             raise StackError(what, where=str(plan.key), do="take the fault out of the emulator's settings")
         if fault.kind == "lost":

@@ -55,6 +55,15 @@ LONGEST_FIRST = (
     "inference/dose_response/test_fit.py",
     "daemon/scoring/test_moving_limits.py",
     "daemon/reconstruction/test_sim_commands.py",
+    "daemon/training/test_study_faults.py",
+    "daemon/scoring/test_exclusions.py",
+    "daemon/pipeline/test_reorder.py",
+    "inference/training/test_search.py",
+    "inference/dose_response/test_eight_doses.py",
+    "daemon/launch/test_sweep.py",
+    "daemon/scoring/test_trust.py",
+    "daemon/emulation/test_leica_run.py",
+    "daemon/training/test_regressor_from_catalog.py",
     "bench/test_study_benches.py",
 )
 

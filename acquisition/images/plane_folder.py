@@ -29,7 +29,7 @@ class SliceRead:
     """A slice of a whole file: its pixels (y, x) per channel, and what the file says of its stack.
 
     `n_z` is None where the file counts no more than its own planes. `defects` can be lived with. `metadata` is what
-    the file says of each channel's plane, `doubt` what a person should know of how channels were told apart.
+    the file says of each channel's plane, `doubt` what a person should know of how channels were distinguished.
     """
 
     pixels: Mapping[str, Pixels]

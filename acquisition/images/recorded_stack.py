@@ -48,7 +48,7 @@ class RecordedStack:
                 else:
                     found = tell_apart(path, file.layout, channel_order)
                     self.assignment = found.how
-                    doubts += [f"{path}: its channels were told apart {found.doubt}"] if found.doubt else []
+                    doubts += [f"{path}: its channels were distinguished {found.doubt}"] if found.doubt else []
                     self._planes |= {channel: (file, at) for channel, at in found.channels.items()}
             self.doubts = tuple(doubts)
             self.channels = tuple(channel for channel in CHANNELS if channel in self._planes)

@@ -151,7 +151,7 @@ class PushSession:
 
 
 def _again(frame: Frame, how: str, do: str) -> StackError:
-    what = f"channel {frame.index.channel} z {frame.index.z} came again {how}"
+    what = f"channel {frame.index.channel} z {frame.index.z} arrived again {how}"
     return StackError(what, where=str(frame.key), do=do)
 
 

@@ -1,8 +1,8 @@
 """Where a data directory keeps its plates: in itself, or in a folder that other computers see too.
 
-The catalog wants a local disk and the images may want a shared one. Then a file in the data directory names the folder,
-and a file in the folder names its data directory: two daemons that swept and wrote one folder would take each other's
-scratch files for leftovers.
+The catalog requires a local disk and the images may want a shared one. Then a file in the data directory names the
+folder, and a file in the folder names its data directory: two daemons that swept and wrote one folder would take each
+other's scratch files for leftovers.
 """
 
 import json

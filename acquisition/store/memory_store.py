@@ -48,7 +48,7 @@ class MemoryStackStore:
         crc = crc32c(pixels)
         if frame.index in stack.crcs:
             if crc != stack.crcs[frame.index]:
-                what = f"{frame.index} came twice with different pixels"
+                what = f"{frame.index} arrived twice with different pixels"
                 error = StackError(
                     what, where=str(frame.key), do="the first was kept; check what the instrument repeats"
                 )

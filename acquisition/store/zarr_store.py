@@ -384,5 +384,5 @@ class ZarrStackStore:
 
 
 def _second(frame: Frame) -> StackError:
-    what = f"{frame.index} came twice with different pixels"
+    what = f"{frame.index} arrived twice with different pixels"
     return StackError(what, where=str(frame.key), do="the first was kept; check what the instrument repeats")

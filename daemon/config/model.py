@@ -54,7 +54,7 @@ class DataConfig(DataRightsConfig):
     images: Path | None = Field(
         default=None,
         description="folder of the plates' images and masks, where they are not to lie in dir: one that the workers of "
-        "a cluster see, say; the catalog wants a local disk",
+        "a cluster see, say; the catalog requires a local disk",
     )
 
 

@@ -217,12 +217,12 @@ class CameraOverPlate:
         def snapped() -> None:
             self._due = self._faults(self._pose(float(core.get_position())))  # once for each exposure
             if any(fault.kind == "fail" for fault in self._due):
-                raise RuntimeError("the camera was told to fail")
+                raise RuntimeError("the camera was set to fail")
             snap()
 
         def got(*_: Any) -> Pixels:
             if any(fault.kind == "drop" for fault in self._due):
-                raise RuntimeError("the camera was told to lose this image")
+                raise RuntimeError("the camera was set to lose this image")
             return self._picture(self._pose(float(core.get_position())))
 
         core.snap_image, core.get_image = snapped, got
@@ -248,7 +248,7 @@ class CameraOverPlate:
     def _picture(self, pose: Pose) -> Pixels:
         kinds = {fault.kind for fault in self._due}
         if "lost" in kinds:
-            print("the camera was told to be lost", flush=True)
+            print("the camera was set to be lost", flush=True)
             os._exit(LOST_EXIT)  # as a driver does that crashes: nobody is told, and nothing is tidied up
         time.sleep(sum(fault.seconds for fault in self._due if fault.kind == "stall"))
         if "duplicate" in kinds and self._last is not None:

@@ -27,7 +27,7 @@ def check_stored(catalog: CatalogReader, plate_map: PlateMap, config: Config) ->
     if not stored:
         return
     for well, before, path in other_files(catalog.plate_map(plate_map.name), plate_map, stored):
-        what = f"its images came from {before}, and the map now names {path}"
+        what = f"its images are from {before}, and the map now names {path}"
         raise ConfigError(what, where=f"plate {plate_map.name}, well {well}", do=_KEPT)
     where, settings = f"plate {plate_map.name}", json.loads(catalog.plate_config(plate_map.name))
     was, now = settings["source"], config.source.model_dump(mode="json")

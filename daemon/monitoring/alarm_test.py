@@ -33,7 +33,7 @@ def send_test(config: Path, data_dir: Path) -> dict[str, str]:
         receivers["email"] = delivery.email(settings.email, data_dir)
     if not receivers:
         do = "write [alarms.webhook] or [alarms.email]"
-        raise ConfigError("nobody is to be told of alarms", where=str(config), do=do)
+        raise ConfigError("no receiver of alarms is configured", where=str(config), do=do)
     return {name: _told(deliver) for name, deliver in receivers.items()}
 
 

@@ -167,7 +167,7 @@ class DeliveryState:
         try:
             write_atomically(self._path, text.encode())
         except OSError as error:
-            do = "make room; the receiver may be told something twice after a restart"
+            do = "make room; the receiver may get something twice after a restart"
             raise StorageError(f"cannot be written: {error.strerror}", where=str(self._path), do=do) from error
 
     def _read(self) -> DeliveryCursor | None:

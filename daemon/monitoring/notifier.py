@@ -109,7 +109,7 @@ class Notifier:
         except REFUSALS as error:
             self._failures += 1
             if self._failures >= TRIES_BEFORE_IT_IS_SAID:
-                do = f"look at [alarms.{self._receiver}] and its receiver; what is not told yet is told later"
+                do = f"look at [alarms.{self._receiver}] and its receiver; what is not delivered yet is delivered later"
                 what = f"alarms cannot be delivered: {why(error)}"
                 self.problem = ConfigError(what, where=self._where, do=do)
             return False

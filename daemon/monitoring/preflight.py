@@ -189,7 +189,7 @@ def _file_system_check(data_dir: Path) -> Check:
     place = _existing(data_dir).resolve()
     holders = [part for part in psutil.disk_partitions(all=True) if place.is_relative_to(part.mountpoint)]
     if not holders:
-        return Check("file system", Verdict.PASS, "cannot be told here")
+        return Check("file system", Verdict.PASS, "cannot be determined here")
     nearest = max(holders, key=lambda part: len(part.mountpoint))
     if nearest.fstype.lower() in NETWORK_FILE_SYSTEMS or "remote" in nearest.opts.split(","):
         what = f"{nearest.mountpoint} is a network share ({nearest.fstype}), where the catalog's log is not safe"

@@ -371,7 +371,7 @@ class PlateRun:
             return
         acknowledged = self._catalog.acknowledged(key)
         missing = next(index for index in row.plan.indices() if index not in acknowledged)
-        what = f"{row.n_slices_acked} of {row.plan.n_slices} slices came, the first missing is {missing}"
+        what = f"{row.n_slices_acked} of {row.plan.n_slices} slices arrived, the first missing is {missing}"
         self._catalog.end_stack(key, Ending(StackEnd.SHORT, what, "run the plate again to take the missing ones"))
 
     # -- after the commit: it happened ----------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def raw_digest(catalog: CatalogReader, plate: str) -> tuple[int, str]:
     """How many slices of a plate are acknowledged, and one hash of all their bytes.
 
     sha256 over lines "well stack channel z crc32c" (crc32c in eight hexadecimal digits), each with a line feed, sorted
-    by well, stack, channel and z: the ledger's own checksums, taken when each slice came.
+    by well, stack, channel and z: the ledger's own checksums, taken when each slice arrived.
     """
     sql = """SELECT well || ' ' || stack || ' ' || channel || ' ' || z || ' ' || printf('%08x', crc32c)
              FROM slices WHERE plate = :plate ORDER BY well, stack, channel, z"""

@@ -243,7 +243,9 @@ def finding_rows(flags: Sequence[QualityFlag]) -> Iterator[tuple[str, str, str, 
     for (_, code), alike in sorted(kinds.items(), key=lambda kind: kind[0][0]):
         for flag in alike if len(alike) <= _ALIKE else alike[:1]:
             wells = flag.wells if len(alike) <= _ALIKE else tuple(dict.fromkeys(w for f in alike for w in f.wells))
-            what = flag.what if len(alike) <= _ALIKE else f"{len(alike)} findings, told beside their wells; {flag.what}"
+            what = (
+                flag.what if len(alike) <= _ALIKE else f"{len(alike)} findings, listed beside their wells; {flag.what}"
+            )
             yield code, flag.verdict.value, words.listed(wells), words.sentence(what), words.sentence(flag.do)
 
 

@@ -112,7 +112,9 @@ def _read(messages: Messages, session: PushSession, context: grpc.ServicerContex
     try:
         for message in messages:
             if message.slice is None:
-                raise ConfigError("another `open` came", where=str(session.plan.key), do="use one call for one stack")
+                raise ConfigError(
+                    "another `open` arrived", where=str(session.plan.key), do="use one call for one stack"
+                )
             frame = _frame(message.slice, message.pixels, session.plan)
             while not session.put(frame):
                 if session.over or not context.is_active():
@@ -136,7 +138,7 @@ def _frame(given: wire.PushedSlice, pixels: bytes | memoryview, plan: StackPlan)
     expected = height * width * np.dtype(plan.dtype).itemsize
     if len(pixels) != expected:
         do = f"send {height} x {width} values of {plan.dtype}, row by row, little-endian"
-        raise ConfigError(f"{len(pixels)} bytes came, and the plan promised {expected}", where=where, do=do)
+        raise ConfigError(f"{len(pixels)} bytes arrived, and the plan promised {expected}", where=where, do=do)
     image = np.frombuffer(pixels, np.dtype(plan.dtype).newbyteorder("<")).reshape(height, width)
     image = image.astype(plan.dtype, copy=False)
     if given.HasField("crc32c") and crc32c(image) != given.crc32c:

@@ -32,7 +32,7 @@ class Verified:
 
     def __str__(self) -> str:
         found = "intact" if not self.findings else f"{self.damage} damaged, {self.findings - self.damage} to look at"
-        since = "" if self.slices == self.slices_now else f"; {self.slices_now - self.slices} slices came since"
+        since = "" if self.slices == self.slices_now else f"; {self.slices_now - self.slices} slices arrived since"
         return f"{self.at_utc} by {self.who} ({self.by}): {self.slices} slices, {found}{since}"
 
 

@@ -271,7 +271,7 @@ def _compare(
     n_uninformative = len(shared) - found.n_patients
     said = f"{found.n_patients} patients with both"
     said += f", {n_unpaired} with only one" if n_unpaired else ""
-    said += f", {n_uninformative} where they cannot be told apart" if n_uninformative else ""
+    said += f", {n_uninformative} where they cannot be distinguished" if n_uninformative else ""
     if found.n_patients == 1:
         said += "; one patient says nothing of others"
     elif found.mu is None and found.n_patients:

@@ -281,7 +281,8 @@ def _plateau_warning(batch: CurveBatch, i: int) -> str | None:
     )
     what = f"plateau{'s' if upper and lower else ''}"
     if batch.runaway[i]:
-        return f"the {names} {what} cannot be told from the data: held at {values}, as far outside of them as they span"
+        far = f"held at {values}, as far outside of them as they span"
+        return f"the {names} {what} cannot be determined from the data: {far}"
     return f"the {names} {what}, {values}, lies further outside of the data than they span"
 
 
@@ -289,7 +290,7 @@ def _slope_warning(batch: CurveBatch, i: int) -> str | None:
     slope = math.exp(batch.best.q[i, 0])
     if slope > 0.99 * SLOPES[1]:
         return "a step between two doses: the slope is steeper than the doses can tell"
-    return "the slope is too shallow for plateaus to be told" if slope < 1.01 * SLOPES[0] else None
+    return "the slope is too shallow for plateaus to be determined" if slope < 1.01 * SLOPES[0] else None
 
 
 def _hump_warning(batch: CurveBatch, i: int, effect: Effect) -> str | None:

@@ -141,7 +141,7 @@ def without_ic50(effect: Effect) -> Verdict | None:
     share = effect.share
     if not share >= SPAN:
         said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"
-        why = f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is told"
+        why = f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is reported"
         if effect.control_known and not effect.half_left:  # most of it lies outside of the doses
             return Verdict(CurveStatus.UNPLACED, f"{why}, though less than half of the control is left at the end")
         return Verdict(CurveStatus.INACTIVE, why)

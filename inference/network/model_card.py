@@ -155,7 +155,7 @@ def card_from(content: Mapping[str, Any], where: str) -> ModelCard:
             raise ValueError(f"halo is {card.halo}")
         return card
     except ModelError as error:
-        raise ModelError(error.what, where=where, do="use the card that came with the weights") from error
+        raise ModelError(error.what, where=where, do="use the card that belongs to the weights") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _not_a_card(error, where) from error
 
@@ -185,7 +185,7 @@ def _check_kinds(fields: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]
 
 def _not_a_card(error: Exception, where: str) -> ModelError:
     return ModelError(
-        f"not a model card of this version: {error!r}", where=where, do="use the card that came with the weights"
+        f"not a model card of this version: {error!r}", where=where, do="use the card that belongs to the weights"
     )
 
 

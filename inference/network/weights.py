@@ -113,7 +113,7 @@ def _arrays(settings: UNetSettings) -> dict[str, Tensor]:
 def _check_shapes(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     do = "use weights that were made with this version"
     for key in wanted.keys() ^ found.keys():
-        where = "the network wants" if key in wanted else "the file has, and the network does not want,"
+        where = "the network requires" if key in wanted else "the file has, and the network does not require,"
         raise ModelError(f"{where} {key}", where=str(path), do=do)
     for key, tensor in wanted.items():
         if tensor.shape != found[key].shape or tensor.dtype != found[key].dtype:

@@ -78,7 +78,7 @@ class DevicePreprocessor:
     def feed(self, channel: str, z: int, pixels: Pixels) -> None:
         """Take the next slices (n, y, x) of a channel, uint8 or uint16, in z order, starting at z. They are copied."""
         if channel not in self._channels:
-            raise StackError(f"a slice of channel {channel} came", do=f"this stack has {', '.join(self._channels)}")
+            raise StackError(f"a slice of channel {channel} arrived", do=f"this stack has {', '.join(self._channels)}")
         for start, filtered in self._channels[channel].feed(z, pixels):
             if self._known is None:
                 # A copy: what was filtered lies within a larger tensor, which would stay as long as it does.
@@ -212,7 +212,7 @@ class _DeviceChannel:
         """The slices that are filtered now, in portions, each with its first z."""
         n_z, height, width = self._shape
         if z != self.n_fed or pixels.ndim != 3 or pixels.shape[1:] != (height, width) or z + len(pixels) > n_z:
-            what = f"channel {self._name}: slices {pixels.shape} came at z {z}"
+            what = f"channel {self._name}: slices {pixels.shape} arrived at z {z}"
             raise StackError(what, do=f"feed ({height}, {width}) slices in order; next is {self.n_fed} of {n_z}")
         kind = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}.get(pixels.dtype)
         if kind is None or (self._recent is not None and self._recent.dtype != kind):

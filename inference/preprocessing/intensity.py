@@ -40,7 +40,7 @@ class Histogram:
         elif counts.shape == (N_BINS,) and counts.min() >= 0:
             self.counts = counts.astype(np.int64)
         else:
-            raise StackError(f"a histogram of shape {counts.shape} came", do=f"give {N_BINS} counts of 0 or more")
+            raise StackError(f"a histogram of shape {counts.shape} arrived", do=f"give {N_BINS} counts of 0 or more")
 
     def add(self, pixels: Pixels) -> None:
         """Count pixels, uint8 or uint16, of any shape. Releases the GIL."""

@@ -142,10 +142,12 @@ class MaskResampler:
         """Take the next model planes (z, y, x); iterate over the native planes that can be had with them."""
         n_z, height, width = self._model_shape
         if z_start != self._fed or live.shape != dead.shape or live.shape[1:] != (height, width):
-            what = f"probabilities {live.shape} and {dead.shape} came for plane {z_start}"
+            what = f"probabilities {live.shape} and {dead.shape} arrived for plane {z_start}"
             raise StackError(what, do=f"feed planes of ({height}, {width}) in order, next is {self._fed}")
         if z_start + len(live) > n_z:
-            raise StackError(f"planes to {z_start + len(live)} came for a volume of {n_z}", do="feed each plane once")
+            raise StackError(
+                f"planes to {z_start + len(live)} arrived for a volume of {n_z}", do="feed each plane once"
+            )
         self._kept |= {z_start + i: pair for i, pair in enumerate(zip(live, dead, strict=True))}
         self._fed += len(live)
         return self._ready()

@@ -86,7 +86,7 @@ class StreamingPreprocessor:
     def feed(self, channel: str, z: int, pixels: Pixels) -> None:
         """Take the next slices (n, y, x) of a channel, uint8 or uint16, in z order, starting at z. They are copied."""
         if channel not in self._channels:
-            raise StackError(f"a slice of channel {channel} came", do=f"this stack has {', '.join(self._channels)}")
+            raise StackError(f"a slice of channel {channel} arrived", do=f"this stack has {', '.join(self._channels)}")
         known = self._known
         for index, filtered in self._channels[channel].feed(z, pixels, reuse=known is not None):
             if known is None:
@@ -191,7 +191,7 @@ class _ChannelFilter:
         """Yield each slice that is filtered now, with its z; with `reuse` it is overwritten by the next."""
         n_z, height, width = self._shape
         if z != self.n_fed or pixels.ndim != 3 or pixels.shape[1:] != (height, width) or z + len(pixels) > n_z:
-            what = f"channel {self._name}: slices {pixels.shape} came at z {z}"
+            what = f"channel {self._name}: slices {pixels.shape} arrived at z {z}"
             raise StackError(what, do=f"feed ({height}, {width}) slices in order; next is {self.n_fed} of {n_z}")
         if pixels.dtype not in (np.uint8, np.uint16) or (self._recent and self._recent[0].dtype != pixels.dtype):
             raise StackError(f"channel {self._name}: slices are {pixels.dtype}", do="feed uint8 or uint16, not both")

@@ -30,7 +30,7 @@ def order_verdict(peak: Peak, fit: BandFit) -> tuple[bool, str]:
         return False, "the peak lies on the edge of the searched ring: the stripes may lie outside it"
     if not fit.modulation > 3 * fit.modulation_sd:
         spread = f"{fit.modulation:.2f} +- {fit.modulation_sd:.2f}"
-        return False, f"its modulation cannot be told from none ({spread})"
+        return False, f"its modulation cannot be distinguished from none ({spread})"
     return True, f"found, modulation {fit.modulation:.2f}"
 
 
@@ -109,7 +109,7 @@ def _steps(one: AngleEstimate, pattern: SimPattern) -> list[str]:
     same = [n for n, turn in enumerate(taken) if abs(turn) < UNEVEN_STEP_DEG]
     if same:
         pairs = " and ".join(f"{n} and {n + 1}" for n in same)
-        why = "the pattern was stuck, or a frame came twice"
+        why = "the pattern was stuck, or a frame arrived twice"
         return [f"angle {one.angle}: phases {pairs} are the same: {why}; the image is made of the others as well"]
     off = [(turn - step + 180) % 360 - 180 for turn in taken]
     worst = max(range(len(off)), key=lambda n: abs(off[n]), default=0)

@@ -230,7 +230,7 @@ def cases() -> Iterator[Driven]:
         tiny,
         (
             Step("replay map.csv d --name p", 1),  # its pixels are noise
-            Step("replay turned.csv d --name p", 2, ("its images came from", "another name")),
+            Step("replay turned.csv d --name p", 2, ("its images are from", "another name")),
             Step("relabel d turned.csv --reason x", 2, ("was imaged from",)),
             Step("replay map.csv d --name p --channel-order 561,488", 2, ("its images were read with channel_order",)),
             Step("replay map.csv d --name p --normalisation stack", 2, ("its rows rest on normalisation",)),

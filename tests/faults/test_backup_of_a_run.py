@@ -18,7 +18,7 @@ def test_a_killed_plate_goes_on_from_its_backup_at_another_place(tmp_path: Path,
     try:
         deadline = time.monotonic() + 120
         while not (to / "replaced").exists() or len(ledger(config).slices) % 48 < 8:  # in the middle of a stack
-            assert time.monotonic() < deadline, "it never came to that"
+            assert time.monotonic() < deadline, "it never arrived to that"
             if following is None and ledger(config).slices:
                 following = subprocess.Popen(backup, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             time.sleep(0.02)

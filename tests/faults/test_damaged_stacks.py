@@ -55,7 +55,7 @@ def stored_and_killed(config: Path) -> None:
     try:
         deadline = time.monotonic() + 120
         while ledger(config).states.get("A02", ("", None))[0] != "stored":
-            assert time.monotonic() < deadline, "it never came to that"
+            assert time.monotonic() < deadline, "it never arrived to that"
             time.sleep(0.02)
     finally:
         kill(process)

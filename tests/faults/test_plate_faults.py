@@ -24,7 +24,7 @@ SLOW = {"pace": "real", "slice_period_s": 0.05}
 def wait_for(condition: object, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it never came to that"
+        assert time.monotonic() < deadline, "it never arrived to that"
         time.sleep(0.05)
 
 
@@ -204,7 +204,7 @@ def test_a_failing_instrument_is_asked_again_for_what_is_missing(tmp_path: Path,
 def test_a_lost_instrument_ends_the_run_and_keeps_what_it_gave(tmp_path: Path) -> None:
     config = write_config(tmp_path, source={"faults": [{"well": "A02", "kind": "lost", "z": 9}]}, max_attempts=2)
     assert run(config) == 3, log_of(config)
-    assert "told to fail at channel 488 z 9" in log_of(config)
+    assert "set to fail at channel 488 z 9" in log_of(config)
     assert sum(key[0] == "A02" for key in ledger(config).slices) == 18
     assert run(write_config(tmp_path)) == 0
 

@@ -66,7 +66,7 @@ def test_a_fault_that_spoils_images_is_refused_by_name(fault: dict, words: str) 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ({"kind": "stuck", "phase": 2}, "phases 1 and 2 are the same: the pattern was stuck, or a frame came twice"),
+        ({"kind": "stuck", "phase": 2}, "phases 1 and 2 are the same: the pattern was stuck, or a frame arrived twice"),
         ({"kind": "unequal", "degrees": 25.0}, "its phases do not step evenly (the step from"),
         ({"kind": "brighter", "angle": 0, "phase": 1, "degrees": 6.0}, "angle 0 phase 1 has 6% more light"),
         ({"kind": "reversed"}, "step_sign should be -1"),

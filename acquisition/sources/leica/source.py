@@ -198,7 +198,7 @@ class LeicaCamSource(WatchSource):
             self._stop()
         elif quiet_s >= self._leica.end_after_s:
             broken = f", and the connection is lost ({self._scan.fault.what})" if self._scan.fault else ""
-            what = f"nothing came from LAS X's scan for {quiet_s:.0f} s{broken}"
+            what = f"nothing arrived from LAS X's scan for {quiet_s:.0f} s{broken}"
             do = "see what LAS X waits for; raise source.end_after_s where a stack takes longer"
             raise InstrumentError(what, do=do)
 

@@ -114,4 +114,4 @@ def image_fault(pixels: Any, settings: MicroManagerSettings) -> str | None:
     if isinstance(pixels, np.ndarray) and pixels.shape == shape and pixels.dtype.name == settings.dtype:
         return None
     found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-    return f"an image of {found} came where the plan has {settings.dtype} {shape}"
+    return f"an image of {found} arrived where the plan has {settings.dtype} {shape}"

@@ -250,13 +250,13 @@ class CoreSession:
         """InstrumentError where an image is not the one that was due."""
         index = planned.index
         if (came := slice_of(tags)) != index:
-            what = f"{came or 'an image without a place'} came where {index} was due"
+            what = f"{came or 'an image without a place'} arrived where {index} was due"
             raise InstrumentError(what, do="start the run again; report it if it happens twice")
         if fault := image_fault(pixels, self._settings):
             do = "correct source.height, width and dtype, or the camera's region, binning and bit depth"
             raise InstrumentError(f"{index}: {fault}", do=do)
         if number is not None and str(tags.get("ImageNumber", number)) != str(number):
-            what = f"the camera's image {tags['ImageNumber']} came where its image {number} was due (z {index.z})"
+            what = f"the camera's image {tags['ImageNumber']} arrived where its image {number} was due (z {index.z})"
             raise InstrumentError(what, do="the camera dropped an image: raise its exposure or source.buffer_mb")
 
     def _read_back(self, order: StackOrder, planned: PlannedSlice) -> dict[str, float | str]:

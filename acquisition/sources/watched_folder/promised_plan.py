@@ -38,7 +38,7 @@ class Promise:
         if n_z is None:
             if not quiet:
                 return None
-            came = f"slices {arrival.low_z} to {arrival.top_z} came for {arrival.key.well}"
+            came = f"slices {arrival.low_z} to {arrival.top_z} arrived for {arrival.key.well}"
             what = f"nothing says how many slices a stack has; {came}"
             raise ConfigError(what, where="source.n_z", do="write the number of slices under [source]")
         height, width, dtype = sample.geometry

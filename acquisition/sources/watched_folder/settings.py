@@ -37,7 +37,7 @@ class FolderSettings(BaseModel):
     channel_order: tuple[ChannelPlace, ...] | None = Field(default=None, min_length=1)
     """Which channel of a file is which, in the file's order: "488", "561", or "-" for one that is not used."""
     settle_s: Positive = 30.0
-    """A stack for which nothing new came for so long is over, whole or not."""
+    """A stack for which nothing new arrived for so long is over, whole or not."""
     end_after_s: Positive | None = 3600.0
     """The plate is over when nothing at all came for so long. Wells without files get their row then."""
     poll_s: Positive = 1.0

@@ -17,10 +17,10 @@ def misnumbered(arrival: Arrival, n_z: int, first: int) -> StackError | None:
     if low is None:
         return None
     if low < 0:
-        what = f"slice {low + first} came, and source.first_z = {first} says that the first is {first}"
+        what = f"slice {low + first} arrived, and source.first_z = {first} says that the first is {first}"
         return StackError(what, where=where, do=f"write first_z = {low + first} under [source]; {NOT_AGAIN}")
     if low > 0 and top >= n_z > top - low:
-        what = f"slice {top + first} lies beyond n_z = {n_z} and slice {first} never came"
+        what = f"slice {top + first} lies beyond n_z = {n_z} and slice {first} never arrived"
         number = f" = {low + first}" if top - low + 1 == n_z else ", the number of the first slice (1, perhaps),"
         return StackError(what, where=where, do=f"write first_z{number} under [source]; {NOT_AGAIN}")
     if top >= n_z:
@@ -43,11 +43,12 @@ def first_never_came(arrival: Arrival, n_z: int, first: int) -> StackError:
     if not arrival.low_z:
         came = ", ".join(sorted(arrival.channels))
         what = (
-            f"of the first channel nothing came, of {came} slices did, and nothing says where channels' numbers begin"
+            f"of the first channel nothing arrived, of {came} slices did, "
+            "and nothing says where channels' numbers begin"
         )
         do = "look at the C of its files and at source.channels (C01 is the first where numbers begin at one)"
         return StackError(what, where=f"well {arrival.key.well}", do=do)
     low, top = (arrival.low_z or 0) + first, arrival.top_z + first
-    what = f"slice {first} never came, slices {low} to {top} of {n_z} did, and nothing says where they begin"
+    what = f"slice {first} never arrived, slices {low} to {top} of {n_z} did, and nothing says where they begin"
     do = f"write first_z = {low} under [source] if that is the first; else image the well again"
     return StackError(what, where=f"well {arrival.key.well}", do=do)

@@ -245,7 +245,7 @@ class WatchSource:
         return end_s is not None and self._clock.elapsed() - self._watch.news_s >= end_s
 
     def _stand_ins(self, to_come: list[StackKey]) -> Iterator[StackPlan]:
-        """Promise what nothing usable came for, so that it gets its row."""
+        """Promise what nothing usable arrived for, so that it gets its row."""
         stand_ins = [self._promise.stand_in(key) for key in to_come]
         for plan in stand_ins:
             if plan is None:
@@ -255,7 +255,7 @@ class WatchSource:
     def _nothing(self, to_come: list[StackKey]) -> InstrumentError:
         came = [self._watch.arrivals[key] for key in to_come if key in self._watch.arrivals]
         refused = [error for arrival in came for _, error in arrival.refused.values()]
-        what = f"nothing usable came for {len(to_come)} stacks in {self._settings.end_after_s:g} s"
+        what = f"nothing usable arrived for {len(to_come)} stacks in {self._settings.end_after_s:g} s"
         what += f", first because: {refused[0]}" if refused else ""
         strangers = self._watch.strangers()
         what += f" ({strangers})" if strangers else ""
@@ -290,7 +290,7 @@ class WatchSource:
             arrival.note(slices.defects)
             if slices.doubt and slices.doubt not in arrival.told:
                 arrival.told.add(slices.doubt)
-                self._tell_of_doubts(plan.key, (f"{path}: its channels were told apart {slices.doubt}",))
+                self._tell_of_doubts(plan.key, (f"{path}: its channels were distinguished {slices.doubt}",))
             metadata: dict[str, float | str] = {"file": file.path, "host_time_s": self._clock.now()}
             if slices.defects:
                 metadata["file_defects"] = "; ".join(slices.defects)
@@ -349,7 +349,7 @@ class WatchSource:
         if held:
             return first_never_came(arrival, plan.n_z, self._settings.first_number)
         settle_s = self._settings.settle_s
-        what = f"{plan.n_slices - len(left)} of {plan.n_slices} slices came before the folder went quiet"
+        what = f"{plan.n_slices - len(left)} of {plan.n_slices} slices arrived before the folder went quiet"
         what += f", missing are {name_slices(left)}" if len(left) < plan.n_slices else ""
         complaint = arrival.complaint(self._watch.root)
         what += f" ({complaint.what})" if complaint else ""

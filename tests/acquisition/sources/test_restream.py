@@ -43,7 +43,7 @@ def pixels_of(well: str, index: SliceIndex) -> np.ndarray[Any, Any]:
 
 
 def store(folder: Path, *, lacking: Mapping[str, set[SliceIndex]] | None = None) -> PlateMap:
-    """A plate as a run leaves it; `lacking` slices never came."""
+    """A plate as a run leaves it; `lacking` slices never arrived."""
     plate_map = PlateMap("P1", tuple(PlateWell(WellId.parse(well), TREATMENT) for well in WELLS))
     with closing(ZarrStackStore(folder, plate_map, lambda event: None)) as kept:
         for well in WELLS:
@@ -321,8 +321,8 @@ def test_each_fault_ends_as_it_must(recorded: Path, tmp_path: Path) -> None:
     done = spheroidd("replay", str(recorded), *words)
     assert done.returncode == 1, done.stderr
     ends = {
-        "A01": ("incomplete", "39 of 40 slices came, the first missing is channel 561 z 7"),
-        "B02": ("incomplete", "22 of 40 slices came, the first missing is channel 488 z 11"),
+        "A01": ("incomplete", "39 of 40 slices arrived, the first missing is channel 561 z 7"),
+        "B02": ("incomplete", "22 of 40 slices arrived, the first missing is channel 488 z 11"),
         "B03": ("failed", "1 slices are not as they were recorded (crc32c): 488 z 2"),
     }
     found = states(data)

@@ -106,11 +106,11 @@ def test_a_replayed_and_an_imaged_recording_are_judged_by_its_truth(
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "A01": ({"kind": "drop", "z": 7}, "incomplete: 47 of 48 slices came, the first missing is channel 488 z 7"),
+    "A01": ({"kind": "drop", "z": 7}, "incomplete: 47 of 48 slices arrived, the first missing is channel 488 z 7"),
     "A02": ({"kind": "duplicate", "z": 5}, "final"),
-    "A04": ({"kind": "short", "z": 9}, "incomplete: 18 of 48 slices came, the first missing is channel 488 z 9"),
+    "A04": ({"kind": "short", "z": 9}, "incomplete: 18 of 48 slices arrived, the first missing is channel 488 z 9"),
     "B01": ({"kind": "cut", "z": 3}, "failed: channel 488 z 3 is uint16 (48, 96); the plan says uint16 (96, 96)"),
-    "B02": ({"kind": "fail", "z": 3}, "failed: the emulator was told to fail at channel 488 z 3"),
+    "B02": ({"kind": "fail", "z": 3}, "failed: the emulator was set to fail at channel 488 z 3"),
     "B03": ({"kind": "dark", "channel": "both"}, "final camera-noise"),
     "B04": ({"kind": "defocus", "channel": "both"}, "final out-of-focus"),
     "B05": ({"kind": "bright", "exposure": 30.0}, "final clipped"),
@@ -133,7 +133,7 @@ def test_each_fault_of_a_recorded_plate_is_told_by_name(tmp_path: Path) -> None:
         assert any(one.startswith(words) if ":" in words else one == words for one in told), (well, told)
     with closing(sqlite3.connect(tmp_path / "run" / "data" / "catalog.sqlite")) as catalog:
         raised = catalog.execute("SELECT code, what FROM faults").fetchall()
-    assert ("instrument", "the emulator was told to fail at channel 488 z 3") in raised
+    assert ("instrument", "the emulator was set to fail at channel 488 z 3") in raised
     log = (tmp_path / "run" / "data" / "logs" / "spheroidd.jsonl").read_text(encoding="utf-8")
     (twice,) = (line for line in log.splitlines() if '"slices-came-twice"' in line)
     assert '"well": "A02"' in twice

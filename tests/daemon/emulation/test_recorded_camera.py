@@ -65,7 +65,7 @@ def test_what_the_camera_does_wrong_is_told_by_name(recorded: Path, tmp_path: Pa
     told = rig(tmp_path, recorded, faults=faults)
     expected = {
         "A01": r"channel 488 z 1 did not come within .*6 of 8 slices are missing: 488 z 1-3",
-        "A02": r"channel 561 z 2: an image of uint16 \(12, 32\) came where the plan has uint16 \(24, 32\)",
+        "A02": r"channel 561 z 2: an image of uint16 \(12, 32\) arrived where the plan has uint16 \(24, 32\)",
         "B01": r"the instrument's process died \(exit code 70\) while waiting for channel 488 z 3",
     }
     wanted = replayed(recorded)

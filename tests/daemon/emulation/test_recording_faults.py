@@ -26,7 +26,7 @@ DESIGN = {"preset": "unit", "compounds": 1, "doses": 6, "negative_controls": 1, 
 SETTINGS = EmulatorSettings.model_validate({**DESIGN, "n_z": 16, "height": 64, "width": 64, "pace": "fast"})
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "A01": ({"kind": "stall", "z": 3, "seconds": 4.0}, "final"),
-    "A02": ({"kind": "drop", "z": 7}, "incomplete: 31 of 32 slices came, the first missing is channel 488 z 7"),
+    "A02": ({"kind": "drop", "z": 7}, "incomplete: 31 of 32 slices arrived, the first missing is channel 488 z 7"),
     "B01": ({"kind": "duplicate", "z": 5}, "final"),
     "B02": ({"kind": "cut", "z": 3}, "failed: channel 488 z 3 is uint16 (32, 64); the plan says uint16 (64, 64)"),
     "B03": ({"kind": "dark", "channel": "both"}, "camera-noise"),
@@ -59,7 +59,7 @@ def test_every_fault_of_a_recording_is_told_by_name(tmp_path: Path) -> None:
         told = [str(row.status), f"{row.status}: {row.reason}", *(row.trust_flags or ())]
         assert any(one.startswith(words) for one in told), (well, told)
     assert raised["stalled"]["cleared_s"] > raised["stalled"]["raised_s"]
-    assert raised["instrument"]["what"] == "the emulator was told to fail at channel 488 z 3"
+    assert raised["instrument"]["what"] == "the emulator was set to fail at channel 488 z 3"
     log = (tmp_path / "data" / "logs" / "spheroidd.jsonl").read_text(encoding="utf-8").splitlines()
     (twice,) = [line for line in map(json.loads, log) if line["event"] == "slices-came-twice"]
     assert (twice["well"], twice["channel"], twice["z"]) == ("B01", "488", 5)
@@ -76,8 +76,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("layout", "message", "quarantined"),
     [
-        ("matrix-screener", r"7 of 8 slices came .*missing are 561 z 2.*Z02--C01\.ome\.tif", True),
-        ("ome-tiff", r"0 of 8 slices came .*A02\.ome\.tif", True),
+        ("matrix-screener", r"7 of 8 slices arrived .*missing are 561 z 2.*Z02--C01\.ome\.tif", True),
+        ("ome-tiff", r"0 of 8 slices arrived .*A02\.ome\.tif", True),
         ("ome-zarr", r"A.02.0: channel 561 z 2 cannot be decoded: .*; record or copy the file again", False),
     ],
 )

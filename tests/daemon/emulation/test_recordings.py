@@ -401,7 +401,7 @@ def test_faults_of_files_stand_in_the_tree(
 def test_a_lost_connection_ends_the_writing_with_a_message(recorded: Path, tmp_path: Path) -> None:
     done = spheroidd("emulate", tmp_path / "out", "--recording", recorded, "--fault", "lost:A02:1")
     assert done.exit_code == 3
-    assert "A02/0: the emulator was told to fail at channel 488 z 1" in done.output
+    assert "A02/0: the emulator was set to fail at channel 488 z 1" in done.output
 
 
 def test_exposure_without_a_recording_is_refused(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_same_file_may_be_moved_or_copied(stored: Path, tmp_path: Path) -> N
 def test_another_file_for_a_well_that_has_images_is_refused(
     stored: Path, tmp_path: Path, name: str, content: bytes
 ) -> None:
-    with pytest.raises(ConfigError, match=r"its images came from .*A01\.tif, and the map now names") as caught:
+    with pytest.raises(ConfigError, match=r"its images are from .*A01\.tif, and the map now names") as caught:
         check(stored, files(tmp_path / "there", name, content), configured(stored))
     assert "another name" in caught.value.do
 

@@ -345,7 +345,7 @@ def test_receivers_are_told_of_a_test(tmp_path: Path) -> None:
         server.answer = lambda: 403
         assert send_test(config, tmp_path)["webhook"].startswith("HTTP 403")
     config.write_text("[alarms]\n")
-    with pytest.raises(ConfigError, match="nobody"):
+    with pytest.raises(ConfigError, match="no receiver"):
         send_test(config, tmp_path)
 
 

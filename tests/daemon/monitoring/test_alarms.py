@@ -104,7 +104,7 @@ def test_between_two_stacks_there_may_be_longer_silence(catalog: Catalog) -> Non
 
 
 def test_a_short_stack_stands_until_the_well_is_imaged_whole(catalog: Catalog) -> None:
-    what, do = "3 of 8 slices came, the first missing is channel 561 z 1", "run the plate again; or not"
+    what, do = "3 of 8 slices arrived, the first missing is channel 561 z 1", "run the plate again; or not"
     catalog.end_stack(A01, Ending(StackEnd.SHORT, what, do))
     assert look(catalog) == [("stack-incomplete", "P1/A01/0")]
     [alarm] = open_alarms(catalog)

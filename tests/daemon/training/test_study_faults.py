@@ -274,7 +274,7 @@ def test_a_card_edited_by_hand_is_refused_by_its_name(model: Path, edit: dict[st
     card = json.loads(model.with_suffix(".json").read_text())
     settings = {**card["settings"], **edit.get("settings", {})}
     model.with_suffix(".json").write_text(json.dumps({**card, **edit, "settings": settings}))
-    with pytest.raises(ModelError, match=r"tiny.json: .*; use the card that came"):
+    with pytest.raises(ModelError, match=r"tiny.json: .*; use the card that belongs"):
         read_card(model)
 
 

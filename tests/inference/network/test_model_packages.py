@@ -256,7 +256,7 @@ def _card(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, bytes
         (_card(lambda rdf: rdf.pop("config")), "no spheroidd model"),
         (_card(lambda rdf: rdf["config"]["spheroidd"].update(name="../up")), "not a model card"),
         (_card(lambda rdf: rdf["config"]["spheroidd"].update(name="a/b")), "not a model card"),
-        (_card(lambda rdf: rdf["config"]["spheroidd"]["settings"].update(base=3)), "network wants|has"),
+        (_card(lambda rdf: rdf["config"]["spheroidd"]["settings"].update(base=3)), "network requires|has"),
         (_card(lambda rdf: rdf["config"]["spheroidd"].update(settings=3)), "not a model card"),
         (_card(lambda rdf: rdf.update(weights=[])), "no spheroidd model"),
     ],

@@ -118,7 +118,7 @@ def test_what_can_be_mended_is_mended(tmp_path, scan, faults, settings, server_s
         (["end:A01:1"], {"retries": 0}, StackError, r"4 of 6 slices are missing: 488 z 1-2; 561 z 1-2\)"),
         (["end:A01:0"], {"retries": 0}, InstrumentError, r"brought no file of it.*6 of 6.*missing: 488 z 0-2"),
         (["halt:A01:1"], {"end_after_s": 0.5}, InstrumentError,
-         r"nothing came from LAS X's scan for .* of 6 slices are missing: 488 z .*raise source\.end_after_s"),
+         r"nothing arrived from LAS X's scan for .* of 6 slices are missing: 488 z .*raise source\.end_after_s"),
         (["mute:startscan"], {"timeout_s": 0.3}, InstrumentError,
          r"plate/A01/0, LAS X at .*did not acknowledge 'startscan' within 0\.3 s \(6 of 6 slices are missing"),
         (["refuse:load"], {}, InstrumentError, r"refused 'load'.*6 of 6.*correct what the settings say"),
@@ -198,7 +198,7 @@ def test_a_scan_that_cannot_be_stopped_any_more_is_told_of(tmp_path):
         source.set_event_sink(faults.append)
         plan = next(iter(source.plans()))
         with pytest.raises(
-            InstrumentError, match=r"nothing came.*the connection is lost \(.*6 of 6 slices are missing"
+            InstrumentError, match=r"nothing arrived.*the connection is lost \(.*6 of 6 slices are missing"
         ):
             take(source, plan, every(plan))
         assert gone.is_set()

@@ -102,7 +102,7 @@ def _faulty_camera(core: Any, faults: Faults) -> None:
     def snapped() -> None:
         if faults.due("camera raises", "camera hangs", "camera holds the interpreter", "adapter crashes"):
             if faults.kind == "camera raises":
-                raise RuntimeError("the camera was told to fail")
+                raise RuntimeError("the camera was set to fail")
             if faults.kind == "camera hangs":
                 time.sleep(HANG_S)
             if faults.kind == "camera holds the interpreter":

@@ -78,18 +78,18 @@ def one_slice(source: MicroManagerSource, well: int = 0) -> None:
 
 # fault, at which call from 0, how many slices come before it, what the error says
 FAULTS = [
-    ("camera raises", 3, 3, "channel 561 z 1 did not come within 2 s; it printed: .*the camera was told to fail"),
+    ("camera raises", 3, 3, "channel 561 z 1 did not come within 2 s; it printed: .*the camera was set to fail"),
     ("camera raises", 7, 7, "561 z 3"),  # the last event: the engine ends as if all were well
     ("stage raises", 7, 7, "the stage was told to fail"),
     ("stage stays", 2, 2, "at 100 um and not at 101 um"),
     ("xy drifts", 6, None, "um and not at"),
     ("laser stays", 5, 5, "with the preset '488' and not '561'"),
     ("get_image raises", 2, 2, "did not come"),
-    ("image of another size", 4, 4, r"uint16 \(48, 96\) came where the plan has uint16 \(96, 96\)"),
+    ("image of another size", 4, 4, r"uint16 \(48, 96\) arrived where the plan has uint16 \(96, 96\)"),
     ("image of another depth", 4, 4, "uint8"),
     ("hook raises", 0, 0, "a callback was told to fail"),
     ("hook returns nothing", 0, 0, "488 z 0 did not come"),
-    ("images come twice", 0, 1, "488 z 0 came where channel 561 z 0 was due"),
+    ("images come twice", 0, 1, "488 z 0 arrived where channel 561 z 0 was due"),
     ("images of another place", 0, 0, "488 z 99 came"),
     ("events with tags", 0, 0, "AttributeError"),
     ("malformed events", 0, 0, "ValueError"),
@@ -282,7 +282,7 @@ def test_an_image_that_the_camera_loses_in_a_hardware_sequence_is_noticed(tmp_pa
         plan = source.plans()[0]
         got, error = until_error(source.frames(plan, set(plan.indices())))
     assert isinstance(error, InstrumentError)
-    assert "image 3 came where its image 2 was due" in str(error)
+    assert "image 3 arrived where its image 2 was due" in str(error)
     assert "10 of 12 slices are missing: 488 z 2-5; 561 z 0-5" in str(error)
     assert_same(got, {index: pixels for index, pixels in painted_stack(source, plan, RIG).items() if index in got})
     assert set(got) == {SliceIndex("488", 0), SliceIndex("488", 1)}

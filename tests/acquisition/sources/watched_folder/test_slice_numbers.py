@@ -38,9 +38,9 @@ def write_all(folder, well="A01", first=0, numbers=range(N_Z)):
 @pytest.mark.parametrize(
     ("first", "settings", "message"),
     [
-        (1, {}, "well A01: slice 4 lies beyond n_z = 4 and slice 0 never came; write first_z = 1 under"),
-        (2, {"first_z": 1}, "slice 5 lies beyond n_z = 4 and slice 1 never came; write first_z = 2"),
-        (0, {"first_z": 1}, "slice 0 came, and source.first_z = 1 says that the first is 1; write first_z = 0"),
+        (1, {}, "well A01: slice 4 lies beyond n_z = 4 and slice 0 never arrived; write first_z = 1 under"),
+        (2, {"first_z": 1}, "slice 5 lies beyond n_z = 4 and slice 1 never arrived; write first_z = 2"),
+        (0, {"first_z": 1}, "slice 0 arrived, and source.first_z = 1 says that the first is 1; write first_z = 0"),
         (0, {"n_z": 3}, r"slice 3 lies beyond n_z = 3 \(slices 0 to 2\); write n_z = 4"),
     ],
 )
@@ -73,7 +73,7 @@ def test_slices_numbered_from_one_that_come_live_are_never_given_out_one_place_o
             assert list(frames) == [], "nothing tells yet where the numbers begin"
         source.set_interrupt(lambda: False)
         write_all(tmp_path, first=1, numbers=order[1:])
-        with pytest.raises(StackError, match="slice 4 lies beyond n_z = 4 and slice 0 never came; write first_z"):
+        with pytest.raises(StackError, match="slice 4 lies beyond n_z = 4 and slice 0 never arrived; write first_z"):
             list(source.frames(plan, set(plan.indices())))
 
 
@@ -93,7 +93,7 @@ def test_a_first_slice_that_never_came_is_named_and_nothing_is_given_out(tmp_pat
     with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
         (plan,) = source.plans()
         with pytest.raises(
-            StackError, match=r"slice 0 never came, slices 1 to 3 of 4 did.*write first_z = 1 .* image the"
+            StackError, match=r"slice 0 never arrived, slices 1 to 3 of 4 did.*write first_z = 1 .* image the"
         ):
             next(source.frames(plan, set(plan.indices())))
 
@@ -102,7 +102,7 @@ def test_missing_slices_are_named(tmp_path):
     write_all(tmp_path, numbers=(0, 3))
     with closing(slices_source(tmp_path, FakeClock(), "A01")) as source:
         (plan,) = source.plans()
-        with pytest.raises(StackError, match=r"4 of 8 slices came before .*, missing are 488 z 1-2; 561 z 1-2"):
+        with pytest.raises(StackError, match=r"4 of 8 slices arrived before .*, missing are 488 z 1-2; 561 z 1-2"):
             list(source.frames(plan, set(plan.indices())))
 
 
@@ -231,7 +231,7 @@ def test_a_codec_that_is_not_there_is_told_before_the_run(tmp_path):
         source.check()
 
 
-@pytest.mark.parametrize(("first", "ends"), [(0, None), (1, "of the first channel nothing came, of 561 slices did")])
+@pytest.mark.parametrize(("first", "ends"), [(0, None), (1, "of the first channel nothing arrived, of 561 slices did")])
 def test_channels_of_a_matrix_screener_that_are_numbered_from_one_are_never_exchanged(tmp_path, first, ends):
     for z, c in itertools.product(range(N_Z), range(2)):
         name = f"image--L00--U00--V00--Z{z:02d}--C{c + first:02d}.tif"

@@ -253,7 +253,7 @@ def test_a_slice_flows_before_the_next_is_written(tmp_path):
     [
         (
             lambda path: path.unlink(),
-            "7 of 8 slices came before the folder went quiet, missing are 488 z 2; raise source.settle_s",
+            "7 of 8 slices arrived before the folder went quiet, missing are 488 z 2; raise source.settle_s",
         ),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "7 of 8 slices.*488_z02.tif.*beyond its end"),
         (lambda path: path.write_bytes(b""), "7 of 8 slices.*488_z02.tif: not a whole TIFF"),
@@ -313,7 +313,7 @@ def test_a_writer_that_stops_in_the_middle_leaves_a_row_for_every_well(tmp_path)
     with closing(slices_source(tmp_path, FakeClock(), end_after_s=60)) as source:
         first, second = source.plans()
         assert (first.n_z, first.height, first.width) == (second.n_z, second.height, second.width)
-        with pytest.raises(StackError, match="B02: 0 of 8 slices came"):
+        with pytest.raises(StackError, match="B02: 0 of 8 slices arrived"):
             take(source, second, set(second.indices()))
 
 
@@ -545,7 +545,7 @@ def test_a_damaged_stack_file_fails_its_well_alone_and_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-700])
     with closing(WatchSource(WatchSettings(folder=tmp_path), plate(), "plate", FakeClock())) as source:
         plans = {str(plan.key.well): plan for plan in source.plans()}
-        with pytest.raises(StackError, match=r"A01: 0 of 8 slices came .*A01\.ome\.tif"):
+        with pytest.raises(StackError, match=r"A01: 0 of 8 slices arrived .*A01\.ome\.tif"):
             take(source, plans["A01"], set(plans["A01"].indices()))
         assert len(take(source, plans["B02"], set(plans["B02"].indices()))) == 2 * N_Z
 
@@ -600,7 +600,7 @@ def test_a_file_that_is_written_to_without_end_is_told_and_holds_no_plate_up_for
     with closing(watch):
         first, second = watch.plans()
         assert (str(first.key.well), str(second.key.well)) == WELLS
-        with pytest.raises(StackError, match="0 of 8 slices came"):
+        with pytest.raises(StackError, match="0 of 8 slices arrived"):
             take(watch, second, set(second.indices()))
     said = [fault.error.what for fault in told if fault.code is FaultCode.WATCH_FOLDER]
     assert "1 files did not become whole within 2 s, such as B02.ome.tif" in said
