@@ -195,7 +195,9 @@ def _run_demonstration(data: Path, page: "Page") -> None:
         page.goto(url)
         page.wait_for_selector(".grid .well[data-state]")
         page.wait_for_timeout(5000)  # the slice that is imaged has arrived
-        page.screenshot(path=DOCS / "page.png")
+        # Without its foot, which names the folder of the data.
+        above_foot = {"x": 0, "y": 0, "width": SCREEN["width"], "height": SCREEN["height"] - 26}
+        page.screenshot(path=DOCS / "page.png", clip=above_foot)
     if demonstration.returncode:
         sys.exit(f"the demonstration ended with exit code {demonstration.returncode}")
     write_report(data, data / REPORT_NAME, command=f"spheroidd report {data.name} -o {data.name}/{REPORT_NAME}")
