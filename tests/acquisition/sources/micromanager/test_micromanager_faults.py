@@ -90,7 +90,7 @@ FAULTS = [
     ("hook raises", 0, 0, "a callback was told to fail"),
     ("hook returns nothing", 0, 0, "488 z 0 did not come"),
     ("images come twice", 0, 1, "488 z 0 arrived where channel 561 z 0 was due"),
-    ("images of another place", 0, 0, "488 z 99 came"),
+    ("images of another place", 0, 0, "488 z 99 arrived"),
     ("events with tags", 0, 0, "AttributeError"),
     ("malformed events", 0, 0, "ValueError"),
     ("events beyond the limits", 0, 0, r"1e\+09 um lies outside the limits"),
