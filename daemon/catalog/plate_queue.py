@@ -90,7 +90,8 @@ class PlateQueue:
         """At the end of those that wait; one that waits or runs keeps its place."""
         known = {one.plate: one for one in queued_plates(self._catalog)}.get(plate)
         if known is not None and known.state != FINISHED:
-            self._set("UPDATE plate_queue SET n_wells = :n WHERE plate = :plate", n=n_wells, plate=plate)
+            sql = "UPDATE plate_queue SET n_wells = :n, submitted_by = :who WHERE plate = :plate"
+            self._set(sql, n=n_wells, who=who, plate=plate)
             return
         self._set(
             """REPLACE INTO plate_queue (plate, place, state, submitted_s, submitted_by, n_wells)

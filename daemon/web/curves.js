@@ -38,8 +38,9 @@ const nameOf = (curve) => [curve.compound, curve.patient].filter(Boolean).join("
 
 function curveCard(curve, key) {
   const total = curve.points.length + curve.missing.length;
-  const words = [say("curve_wells", { n: curve.points.length, total }), curve.said, ...(curve.provisional ? [say("curve_provisional")] : [])];
-  const ic50 = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : say("ic50", { value: curve.ic50 });
+  const bound = /^[<>]/.test(curve.ic50); // known to lie beyond the doses; else there is only its status to tell
+  const ic50 = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : bound ? say("ic50", { value: curve.ic50 }) : curve.said;
+  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [curve.said]), ...(curve.provisional ? [say("curve_provisional")] : [])];
   const card = element("article", { className: "curve" },
     element("h2", { textContent: nameOf(curve) }),
     element("p", { className: "ic50", textContent: ic50 }), curveDrawing(curve),

@@ -319,7 +319,7 @@ def test_curves_fill_while_wells_finish(page: "playwright.Page", served: tuple[C
     client, _, data_dir = served
     visit(page, client)
     page.click("#tab-curves")
-    page.wait_for_selector(".curve .fit")
+    page.wait_for_selector(".curve .fit", state="attached")
     treated = page.locator(".curve circle.treated")
     before = treated.count()
     wells, live = plates.screen_plate("P1", 4, 6, {"drug": 1.0})
