@@ -212,6 +212,7 @@ class Status(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     DOUBTFUL_FIELD_NUMBER: _builtins.int
     SCRUB_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     CONTROL_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """another one: the daemon was started again and counts from 1"""
@@ -241,6 +242,8 @@ class Status(_message.Message):
     verdict: _builtins.int
     """as the exit code of `spheroidd status`: 0 healthy, 1 look, 3 stopped with work left"""
     orders_waiting: _builtins.int
+    changes: _builtins.int
+    """the newest entry in the history of results: another one says that rows have changed"""
     @_builtins.property
     def wells(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """how many are "queued", "final", ..."""
@@ -298,12 +301,15 @@ class Status(_message.Message):
         left_out: _abc.Iterable[Global___WellFault] | None = ...,
         doubtful: _abc.Iterable[Global___DoubtfulWell] | None = ...,
         scrub: Global___Scrub | None = ...,
+        changes: _builtins.int | None = ...,
         control: Global___Control | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes", b"_changes", "_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "changes", b"changes", "control", b"control", "disk_free_gb", b"disk_free_gb", "eta_s", b"eta_s", "heartbeat_s", b"heartbeat_s", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "doubtful", b"doubtful", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes", b"_changes", "_disk_free_gb", b"_disk_free_gb", "_eta_s", b"_eta_s", "_heartbeat_s", b"_heartbeat_s", "_observed_s", b"_observed_s", "_orders_waiting", b"_orders_waiting", "_pid", b"_pid", "_sequence", b"_sequence", "_slices_done", b"_slices_done", "_slices_per_s", b"_slices_per_s", "_slices_total", b"_slices_total", "_stack", b"_stack", "_stack_slices_done", b"_stack_slices_done", "_stack_slices_total", b"_stack_slices_total", "_started_s", b"_started_s", "_verdict", b"_verdict", "changes", b"changes", "control", b"control", "data_dir", b"data_dir", "disk_free_gb", b"disk_free_gb", "doubtful", b"doubtful", "eta_s", b"eta_s", "failed", b"failed", "faults", b"faults", "heartbeat_s", b"heartbeat_s", "instance", b"instance", "left_out", b"left_out", "observed_s", b"observed_s", "orders_waiting", b"orders_waiting", "pid", b"pid", "plate", b"plate", "scrub", b"scrub", "sequence", b"sequence", "slices_done", b"slices_done", "slices_per_s", b"slices_per_s", "slices_total", b"slices_total", "stack", b"stack", "stack_slices_done", b"stack_slices_done", "stack_slices_total", b"stack_slices_total", "started_s", b"started_s", "state", b"state", "verdict", b"verdict", "version", b"version", "well", b"well", "wells", b"wells", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__changes: _TypeAlias = _typing.Literal["changes"]  # noqa: Y015
+    _WhichOneofArgType__changes: _TypeAlias = _typing.Literal["_changes", b"_changes"]  # noqa: Y015
     _WhichOneofReturnType__disk_free_gb: _TypeAlias = _typing.Literal["disk_free_gb"]  # noqa: Y015
     _WhichOneofArgType__disk_free_gb: _TypeAlias = _typing.Literal["_disk_free_gb", b"_disk_free_gb"]  # noqa: Y015
     _WhichOneofReturnType__eta_s: _TypeAlias = _typing.Literal["eta_s"]  # noqa: Y015
@@ -334,6 +340,8 @@ class Status(_message.Message):
     _WhichOneofArgType__started_s: _TypeAlias = _typing.Literal["_started_s", b"_started_s"]  # noqa: Y015
     _WhichOneofReturnType__verdict: _TypeAlias = _typing.Literal["verdict"]  # noqa: Y015
     _WhichOneofArgType__verdict: _TypeAlias = _typing.Literal["_verdict", b"_verdict"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__changes) -> _WhichOneofReturnType__changes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_free_gb) -> _WhichOneofReturnType__disk_free_gb | None: ...
     @_typing.overload

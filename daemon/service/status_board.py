@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.status import ATTENTION, SILENT_S, look
-from spheroidd.daemon.service.messages import status_message
+from spheroidd.daemon.service.messages import last_change, status_message
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.faults import FaultCode
@@ -80,7 +80,7 @@ class StatusBoard:
             while not self._closed:
                 now_s = time.time()
                 found = status_message(look(self._data_dir, catalog, now_s))
-                found.instance = self.instance
+                found.instance, found.changes = self.instance, last_change(catalog)
                 self._extra(found)
                 self._show(found, now_s)
                 self._looked_s = time.monotonic()

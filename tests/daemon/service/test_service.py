@@ -21,6 +21,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.pipeline import orders
 from spheroidd.daemon.service.authorization import least_roles, needed_role
+from spheroidd.daemon.service.messages import last_change
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.service.status_remote import from_message
 from spheroidd.daemon.service.tokens import Role, TokenFile
@@ -111,6 +112,18 @@ def test_a_watcher_that_comes_back_gets_only_what_is_newer(stub: SpheroiddStub, 
     assert newer.instance == first.instance
     other = wire.WatchStatusRequest(instance="of yesterday", after_sequence=10**6)
     assert next(iter(stub.WatchStatus(other, timeout=CALL_S))).sequence >= newer.sequence
+
+
+def test_a_row_that_changes_is_told_before_main_shows_its_next_sign_of_life(
+    stub: SpheroiddStub, data_dir: Path
+) -> None:
+    first = next(iter(stub.WatchStatus(wire.WatchStatusRequest(), timeout=CALL_S)))
+    many_changes(data_dir, 1)
+    again = wire.WatchStatusRequest(instance=first.instance, after_sequence=first.sequence)
+    newer = next(one for one in stub.WatchStatus(again, timeout=CALL_S) if one.changes != first.changes)
+    with Catalog.read_only(data_dir) as catalog:
+        assert newer.changes == last_change(catalog) > first.changes
+    assert newer.heartbeat_s == first.heartbeat_s
 
 
 def test_a_viability_of_zero_is_told_and_an_unknown_one_is_not(stub: SpheroiddStub) -> None:
