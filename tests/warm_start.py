@@ -8,6 +8,7 @@ Where there is no fork (Windows) or it is not safe (macOS), a start is an ordina
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -202,6 +203,7 @@ def born(fd: int) -> None:
         importlib.import_module(name)
     statements.database_class()
     _run_kernels()
+    gc.freeze()  # no process that is forked searches for garbage here, and copies the pages for it
     if (n := psutil.Process().num_threads()) != 1:
         raise RuntimeError(f"the imports have started {n - 1} threads: this process cannot be forked")
     orders = socket.socket(fileno=fd)
