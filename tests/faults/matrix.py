@@ -335,12 +335,12 @@ class Line:
         return max(self.happened, self.begun) / self.times
 
     def __str__(self) -> str:
-        """The line of the table; of what was seen the most frequent."""
+        """The line of the table; of what was seen the two most frequent."""
         happened = [verdict for verdict in self.verdicts if verdict.happened]
         lost, wrong = (sum(getattr(verdict, name) for verdict in self.verdicts) for name in ("lost", "wrong"))
         hung = [verdict.sees for verdict in self.verdicts if HUNG in verdict.sees or verdict.wrong or verdict.lost]
-        seen = Counter(verdict.sees for verdict in happened).most_common(1)
-        sees = (hung or [text for text, _ in seen] or [self.unable or "not reached"])[0]
+        seen = Counter(verdict.sees for verdict in happened).most_common(2)  # it may depend on the moment
+        sees = (hung or [" -- or: ".join(text for text, _ in seen)])[0] or self.unable or "not reached"
         times = f"{self.happened}" if self.happened >= self.row.times else f"{self.happened} of {self.row.times}"
         return f"| {self.row.kind} | {self.row.name} | {times} | {lost} | {wrong} | {sees} |"
 
@@ -484,13 +484,14 @@ SHORT = {
 HEAD = ("| kind | fault | times | lost | wrong | what a person sees |", "|---|---|---|---|---|---|")
 TEXT = """# The matrix of faults
 
-`make test-faults` wrote this on {when}: {share}.
+`make test-faults` wrote this on {when}:
+{share}.
 
 Each fault happens to a plate in real processes; afterwards the plate is run to its end. *times*: how often it happened
 ("33 of 50" where the run was ended before it had happened as often as it is to); a kill or a cut hits another moment
-each time. *lost*: acknowledged slices
-that are gone, changed or unreadable. *wrong*: wells with another number than the undisturbed plate has, or without a
-number and without a reason. The last column is the exit code of the run that the fault met, and the alarms it raised.
+each time. *lost*: acknowledged slices that are gone, changed or unreadable. *wrong*: wells with another number than the
+undisturbed plate has, or without a number and without a reason. The last column is the exit code of the run that the
+fault met, and the alarms it raised; the two most frequent where it depends on the moment.
 
 {table}
 """

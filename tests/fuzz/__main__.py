@@ -29,7 +29,7 @@ HEAD = "| parser | executions | refused | read | escapes |\n|---|---|---|---|---
 TEXT = """# Bytes that nobody meant
 
 `python -m tests.fuzz --minutes 90 --state FILE --out docs/fuzzing.md` wrote this on {when}: {total} executions of
-{parsers} parsers, {escapes} escapes.
+{parsers} parsers in several runs of that day, {escapes} escapes left.
 
 Each execution gives a parser a good input with bits flipped, pieces cut, copied or overwritten, or with what parsers
 trip over put in. *refused*: it ended in an error of our own, which says what, where and what to do. *read*: what was

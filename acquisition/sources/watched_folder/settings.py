@@ -39,7 +39,8 @@ class FolderSettings(BaseModel):
     settle_s: Positive = 30.0
     """A stack for which nothing new arrived for so long is over, whole or not."""
     end_after_s: Positive | None = 3600.0
-    """The plate is over when nothing at all came for so long. Wells without files get their row then."""
+    """The plate is over when nothing at all came for so long. Wells without files get their row then. A file that is
+    written to and never whole is told after that time, and waited for 24 times as long."""
     poll_s: Positive = 1.0
     """Seconds from one look at the folder to the next; more where a look takes long."""
     stable_polls: int = Field(default=2, ge=1, le=1000)
