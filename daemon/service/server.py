@@ -30,9 +30,10 @@ from spheroidd.daemon.service.tls import server_credentials
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import MAX_VIEWERS, Viewers
 from spheroidd.daemon.system.address_files import ServiceAddress, remove_address, write_address
+from spheroidd.daemon.system.last_resort import LastResort
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, DaemonError
 
 MAX_CALLS = 16  # at once, beside the streams; more are refused, not queued
 MAX_MESSAGE_BYTES = 32 << 20  # one slice of the largest camera
@@ -42,6 +43,7 @@ HANDSHAKE_MS = 10_000  # TLS and HTTP/2's first frames, over the slowest line; a
 IDLE_MS = 600_000  # a connection without a call; a client opens the next one by itself
 STRANGERS, STRANGERS_S = 8, 5.0  # health checks need no token: so many at once, and so long for their few bytes
 GRACE_S = 1.0
+START_S = 60.0  # a start takes milliseconds; one that takes a minute never ends, and is ended so that it is seen
 # How long a thread that computes may hold up one that answers. With Python's own 5 ms the p99 of GetStatus at 100
 # planes/s is 11 ms, with this 8 ms (medians of 6), and pushes are as fast.
 SWITCH_S = 0.001
@@ -105,7 +107,9 @@ class Service:
         reflection.enable_server_reflection(names, self._server)
         self.port = self._bind()
         self._board.start()
-        self._server.start()
+        with LastResort() as bound:  # gRPC's own threads were once seen to wait for each other in here for ever
+            bound.end_within(START_S, DaemonError.exit_code)
+            self._server.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         write_address(self._data_dir, self._address())

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -324,3 +326,21 @@ def test_a_push_ends_with_its_token_and_leaves_the_inlet(data_dir: Path) -> None
         assert refusal(caught.value)[0] is grpc.StatusCode.UNAUTHENTICATED
         assert not session.attached
         ending.set()
+
+
+def test_a_start_that_never_ends_is_ended_with_a_word(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from spheroidd.daemon.service import server\n"
+        "from spheroidd.daemon.config.model import ServiceConfig\n"
+        "from spheroidd.daemon.catalog.writer import Catalog\n"
+        "folder = Path(sys.argv[1]); Catalog.create_or_open(folder).close(); server.START_S = 0.2\n"
+        "hung = server.Service(folder, ServiceConfig()); start = server.grpc.server\n"
+        "def stuck(*args, **kwargs):\n"
+        "    made = start(*args, **kwargs); made.start = lambda: time.sleep(60); return made\n"
+        "server.grpc.server = stuck; hung.__enter__()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 4, done.stderr
+    assert "it does not end by itself and is ended" in done.stderr
