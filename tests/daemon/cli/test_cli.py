@@ -280,6 +280,7 @@ def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path)
         "precision": "bf16",
         "scoring": ScoringConfig(),
         "missing": False,
+        "objects": None,
     }
 
 

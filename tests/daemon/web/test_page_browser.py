@@ -438,7 +438,7 @@ def test_plates_are_reordered_held_edited_and_removed(
         for order in main.orders:  # as main would carry them out
             queue_orders.carry_out(order, catalog)
     page.get_by_role("button", name="Edit P3").click()
-    assert page.input_value("#edit-config") == config
+    playwright.expect(page.locator("#edit-config")).to_have_value(config)
     page.fill("#edit-config", config + "patience_s = 5.0\n")
     page.click("#ask-yes")
     playwright.expect(page.locator("#notes")).to_contain_text("Plate P3 is submitted")
