@@ -125,6 +125,11 @@ class Service:
         self._server.stop(GRACE_S).wait()
         self._pool.shutdown(wait=True)
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody follows a stream now."""
+        return len(self._viewers) > 0
+
     @contextlib.contextmanager
     def looking(self) -> Iterator[Self]:
         """Without a port and without orders: what a page needs to show what is there, where no daemon runs.

@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from spheroidd.daemon.service.server import Service
 
 GRACE_S = 2
+LAST_LOOK_S = 1.5  # so long a page that is open has to see how the run ended: the status is looked up twice a second
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +74,8 @@ class WebServer:
     ) -> None:
         if self._announced:
             remove_page(self._data_dir)
+        if kind is None and self._service.watched:
+            time.sleep(LAST_LOOK_S)
         self._ending.set()
         if self._server is not None:
             self._server.should_exit = True
