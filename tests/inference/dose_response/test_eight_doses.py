@@ -129,7 +129,8 @@ def test_a_plateau_that_runs_away_is_held_and_flagged(turned):
     assert fit.ic50_rel is None
     far = fit.top if turned else fit.bottom
     assert far == pytest.approx(100 - (responses.min() - span) if turned else responses.min() - span)
-    assert any(f"the {'upper' if turned else 'lower'} plateau cannot be determined" in warning for warning in fit.warnings)
+    said = f"the {'upper' if turned else 'lower'} plateau cannot be determined"
+    assert any(said in warning for warning in fit.warnings)
 
 
 def test_a_held_plateau_leaves_the_other_one_unbounded_and_says_so():
