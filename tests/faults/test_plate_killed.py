@@ -9,10 +9,13 @@ import pytest
 from tests.faults.plate_runs import kill, ledger, start, unreadable, write_config
 
 PARTS, KILLS = 6, 5
+USUAL = 2  # of the parts; `pytest -m slow` runs the others, and `make test-faults` kills two hundred times
 SOURCE = {"pace": "real", "slice_period_s": 0.08}  # two seconds a stack: a kill hits each stage of it
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=() if part < USUAL else pytest.mark.slow) for part in range(PARTS)]
+)
 def test_thirty_kills_change_nothing(tmp_path: Path, undisturbed: Path, part: int) -> None:
     """In six parts of five, so that they can run beside each other."""
     chance = random.Random(20261122 + part)
