@@ -39,8 +39,8 @@ def _run_page(page: Path, folder: Path, *, slow: bool) -> None:
         if fence.title:
             (folder / fence.title).write_text(fence.text, encoding="utf-8")
     installed = Path(sys.executable).parent
-    # The README's commands are those that are installed; of the other pages each would import the same anew.
-    with nullcontext(installed) if page.name == "README.md" else on_the_path() as first:
+    # The README's commands and slow ones are those that are installed; of the others each would import the same anew.
+    with nullcontext(installed) if slow or page.name == "README.md" else on_the_path() as first:
         environment = {**os.environ, "PATH": os.pathsep.join(map(str, (first, installed, os.environ["PATH"])))}
         for fence in _executed(page, slow=slow):
             done = subprocess.run(
