@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -166,8 +166,14 @@ def sub_app(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-def console() -> "Console":
-    """Where tables go: as wide as the terminal, or WIDTH columns in a file."""
+def console(*, lasting: bool = False) -> "Console":
+    """Where tables go: as wide as the terminal, or WIDTH columns in a file.
+
+    A `lasting` one is for what must not end because a log's disk is full or a terminal was closed.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    from spheroidd.daemon.system.lasting_output import LastingOutput
+
+    file = cast("IO[str]", LastingOutput()) if lasting else None
+    return Console(file=file, width=None if sys.stdout.isatty() else WIDTH)

@@ -41,7 +41,7 @@ def serve(
     return run_daemon(
         data,
         settings,
-        console=console(),
+        console=console(lasting=True),
         alarms=alarms,
         verification=read_verification(config),
         from_well=begin_at,

@@ -43,7 +43,7 @@ def demo(
     from spheroidd.daemon.system.last_data import remember_data
 
     remember_data(data)
-    return run_demo(data, seed=seed, preset=preset, console=console())
+    return run_demo(data, seed=seed, preset=preset, console=console(lasting=True))
 
 
 def _ask_to_replace(data: Path) -> None:
@@ -95,7 +95,7 @@ def run(
     elif data is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"dir": data.absolute()})})
     remember_data(loaded.data.dir)
-    return run_plate(loaded, console=console(), live=not plain, from_well=begin_at)
+    return run_plate(loaded, console=console(lasting=True), live=not plain, from_well=begin_at)
 
 
 @app.command()
@@ -163,7 +163,7 @@ def replay(
     }
     config = build_config(tables, base=Path.cwd(), where="replay")
     remember_data(config.data.dir)
-    return run_plate(config, console=console(), live=not plain)
+    return run_plate(config, console=console(lasting=True), live=not plain)
 
 
 @app.command()
@@ -201,7 +201,7 @@ def score(
         objects=objects,
         scoring=scoring_settings(_given(engine=engine, ray_address=ray_address, ray_workers=ray_workers)),
         missing=missing,
-        console=console(),
+        console=console(lasting=True),
     )
 
 
@@ -263,7 +263,13 @@ def emulate(
         from spheroidd.daemon.emulation.recorded_files import write_recording
 
         return write_recording(
-            out, options, layout=layout, wells=wells, pace=pace or "fast", faults=fault or (), console=console()
+            out,
+            options,
+            layout=layout,
+            wells=wells,
+            pace=pace or "fast",
+            faults=fault or (),
+            console=console(lasting=True),
         )
     from spheroidd.daemon.emulation.fake_lasx import check_instrument, serve_leica
 
@@ -271,7 +277,7 @@ def emulate(
     if instrument == "push":
         from spheroidd.daemon.launch.pushed_plate import push_plate
 
-        return push_plate(out, options, pace=pace or "real", faults=fault or (), console=console())
+        return push_plate(out, options, pace=pace or "real", faults=fault or (), console=console(lasting=True))
     return serve_leica(
         out,
         options,
@@ -280,7 +286,7 @@ def emulate(
         pace=pace or "real",
         packets=packets,
         faults=fault or (),
-        console=console(),
+        console=console(lasting=True),
     )
 
 

@@ -31,7 +31,7 @@ def train(
         f"Rendered stacks and the last checkpoint, if there was one, are kept in {chosen.data.cache} and {chosen.out}"
     )
     with told_when_interrupted(f"{kept}: the same command goes on from there."):
-        weights = run_training(chosen, console(), command)
+        weights = run_training(chosen, console(lasting=True), command)
     if weights is not None:
         typer.echo(f"Weights and card: {weights}")
     return 0
