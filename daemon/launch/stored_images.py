@@ -16,6 +16,9 @@ from spheroidd.protocols.plate import PlateMap
 
 _MEANING = ("channel_order", "channels", "first_z")  # of a source's settings: which plane of a file is which
 _FILES = ("replay", "watch", "matrix-screener")  # the sources whose files those settings read
+_SAME_LIMITS = (
+    "one plate, one set of limits: write them as they were, or replay the plate with the new ones into a new directory"
+)
 _KEPT = "what is stored stays as it is: to read the files anew, give the plate another name or a new directory"
 
 
@@ -40,6 +43,9 @@ def check_stored(catalog: CatalogReader, plate_map: PlateMap, config: Config) ->
         for changed in _changes(("normalisation",), settings["inference"], config.inference.model_dump(mode="json")):
             do = f"`spheroidd score --normalisation {config.inference.normalisation}` scores all of them anew"
             raise ConfigError(f"its rows rest on {changed}", where=where, do=do)
+    if rows:
+        for changed in _changes(("limits",), settings["inference"], config.inference.model_dump(mode="json")):
+            raise ConfigError(f"its rows rest on {changed}", where=f"{where}, [inference.limits]", do=_SAME_LIMITS)
 
 
 def _changes(names: Sequence[str], was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -23,12 +23,15 @@ def files(folder: Path, name: str = "A01.tif", content: bytes = b"abc") -> Plate
     return PlateMap("P1", (PlateWell(WELL, plates.UNTREATED, {"": folder / name}),))
 
 
-def configured(data: Path, normalisation: str = "plate", **source: Any) -> Config:
+LIMITS = {channel: {"low": 100.0, "high": 900.0, "mean": 300.0, "sd": 90.0} for channel in ("488", "561")}
+
+
+def configured(data: Path, normalisation: str = "plate", limits: Any = None, **source: Any) -> Config:
     tables = {
         "data": {"dir": str(data)},
         "plate": {"name": "P1"},
         "source": {"kind": "replay", "map": "m.csv", **source},
-        "inference": {"normalisation": normalisation},
+        "inference": {"normalisation": normalisation} | ({"limits": limits} if limits else {}),
     }
     return build_config(tables, base=data)
 
@@ -72,6 +75,7 @@ def test_another_file_for_a_well_that_has_images_is_refused(
     [
         ({"channel_order": ["561", "488"]}, 'channel_order = none, and it is ["561", "488"] now'),
         ({"normalisation": "stack"}, 'normalisation = "plate", and it is "stack" now'),
+        ({"limits": LIMITS}, 'limits = none, and it is {"488": {"low": 100.0'),
     ],
 )
 def test_settings_that_would_change_nothing_of_what_is_there_are_refused(
