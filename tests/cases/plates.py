@@ -231,6 +231,9 @@ def limit_plates() -> Iterator[Plate]:
 # -- curves ------------------------------------------------------------------------------------------------------------
 
 
+TURNED = Spoiled("another well", "seen from the other side", lambda given: given.stack[:, :, ::-1])
+
+
 def with_blanks(blank: Sequence[str]) -> Callable[[Path], None]:
     """Three untreated and two killed wells, and the doses of a compound twice; some of these hold camera noise."""
 
@@ -242,7 +245,7 @@ def with_blanks(blank: Sequence[str]) -> Callable[[Path], None]:
         for at, entry in enumerate(treated):
             for row in "BC":
                 name = f"{row}{at + 1:02d}"
-                spoiled = noise if name in blank else None
+                spoiled = noise if name in blank else TURNED if row == "C" else None
                 said = as_is(str(entry.well), "sample", spoiled=spoiled, dose=entry.treatment.dose_um or 0.0)(
                     folder, name
                 )
