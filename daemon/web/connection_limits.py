@@ -14,6 +14,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 160  # 64 streams, 24 calls at work, a browser's six for each viewer of a lab: twice that
+RESERVE = 32  # requests beyond that, while those that were closed for them have not ended yet
 MAX_HEAD_BYTES = 16 << 10  # a token, a Host and what a browser adds are 2 kB
 HEAD_S = 10.0  # a whole request head, and before it the TLS handshake, over the slowest line
 KEEP_ALIVE_S = 20  # the page asks every second or two
@@ -29,8 +30,9 @@ class BoundedConnection(H11Protocol):
 
     @property
     def at_work(self) -> bool:
-        """Whether a request's head is whole and its answer is not."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request is whole and its answer is not."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering and self.conn.their_state is not h11.SEND_BODY
 
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from spheroidd.daemon.web.problems import MEDIA_TYPE as PROBLEM
 from spheroidd.daemon.web.problems import http_status, problem_headers, problem_json
 from spheroidd.daemon.web.rest import HttpContext, event_id, to_json
-from spheroidd.protocols.errors import SpheroiddError
+from spheroidd.protocols.errors import BusyError, SpheroiddError
 
 MEDIA_TYPE = "text/event-stream"
 OPEN_S = 0.3  # a stream that is refused says so at once; one that has nothing to tell yet is opened after that long
@@ -26,7 +26,10 @@ Send = Callable[[MutableMapping[str, Any]], Any]
 
 
 class EventStream:
-    """An ASGI answer. `start` gives the stream; it is called, and read, in one thread of `limiter`."""
+    """An ASGI answer. `start` gives the stream; it is called, and read, in one thread.
+
+    `limiter` has a place for each stream that may be open.
+    """
 
     def __init__(
         self, start: Callable[[], Iterator[Message]], context: HttpContext, limiter: anyio.CapacityLimiter
@@ -35,12 +38,24 @@ class EventStream:
         self._open = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request; where all places are taken, by a refusal: no stream waits and says nothing."""
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            most = int(self._limiter.total_tokens)
+            await self._refuse(send, BusyError(f"{most} streams are open", do="close one, or ask without a stream"))
+            return
+        try:
+            await self._stream(receive, send)
+        finally:
+            self._limiter.release_on_behalf_of(self)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch, receive, group.cancel_scope)
             group.start_soon(self._beat, send)
             try:
-                await to_thread.run_sync(partial(self._pump, send), limiter=self._limiter)
+                await to_thread.run_sync(partial(self._pump, send), limiter=anyio.CapacityLimiter(1))
             finally:
                 self._context.cancel()
             group.cancel_scope.cancel()

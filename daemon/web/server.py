@@ -115,7 +115,7 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=limits.MAX_CONNECTIONS,
+                limit_concurrency=limits.MAX_CONNECTIONS + limits.RESERVE,
                 h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES,
                 timeout_keep_alive=limits.KEEP_ALIVE_S,
                 timeout_graceful_shutdown=GRACE_S,

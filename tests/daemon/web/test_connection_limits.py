@@ -10,6 +10,7 @@ import pytest
 
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.service.viewers import MAX_VIEWERS
 from spheroidd.daemon.web import connection_limits
 from spheroidd.daemon.web.server import WebServer
 from tests.daemon.service.rig import beat, fill, many_changes, running
@@ -57,6 +58,31 @@ def test_half_open_connections_keep_no_health_check_out(data_dir: Path) -> None:
             with half_open(client.port, connection_limits.MAX_CONNECTIONS + 5):
                 for path in ("/healthz", "/v1/status", "/"):
                     assert client.get(path).status == 200
+
+
+SLOW_BODY = (
+    b"POST /v1/plates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
+)
+STREAM = b"GET /v1/status:watch HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [SLOW_BODY, STREAM], ids=["bodies that do not end", "streams"])
+def test_requests_without_an_end_keep_no_health_check_out(data_dir: Path, sent: bytes) -> None:
+    with asked(data_dir) as (client, _, _), ExitStack() as stack:
+        for _ in range(connection_limits.MAX_CONNECTIONS + 20):
+            stack.enter_context(connected(client.port)).sendall(sent)
+        assert client.get("/healthz").status == 200
+
+
+def test_a_stream_for_which_there_is_no_place_is_refused_in_words(data_dir: Path) -> None:
+    with asked(data_dir) as (client, _, _), ExitStack() as stack:
+        opened = [stack.enter_context(connected(client.port)) for _ in range(MAX_VIEWERS)]
+        for one in opened:
+            one.sendall(STREAM)
+        assert all(b" 200 " in one.recv(100) for one in opened)
+        refused = client.get("/v1/status:watch")
+        assert refused.status == 429
+        assert b"close one" in refused.body
 
 
 def test_the_longest_idle_goes_first_and_a_stream_at_work_stays(
