@@ -14,6 +14,7 @@ from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.results import Limits, Precision
+from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import Block, Frame, SliceIndex, StackKey, StackPlan
 
 
@@ -93,6 +94,33 @@ class FocusRecalling(Protocol):
 
     def restore_focus_map(self, found: Iterable[FocusFound]) -> None:
         """Take over the plate's focus map, before the first stack."""
+        ...
+
+
+@runtime_checkable
+class Snapping(Protocol):
+    """A source whose instrument takes a single image when it is asked to, outside a run.
+
+    A source without it has an instrument that decides itself what it images.
+    """
+
+    @property
+    def view_limits_um(self) -> tuple[float, float]:
+        """Between which focus positions it takes images."""
+        ...
+
+    def snap(self, order: SnapOrder) -> Snapshot:
+        """Take one image, in bounded time; the camera's settings are afterwards as they were before.
+
+        ConfigError for what it may not or cannot do, InstrumentError where it did not do it.
+        """
+        ...
+
+    def put_back(self) -> None:
+        """Send the stages back to where they stood before the first `snap`, unless somebody else has moved them since.
+
+        InstrumentError or ConfigError where they do not go.
+        """
         ...
 
 

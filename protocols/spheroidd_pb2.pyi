@@ -1734,6 +1734,365 @@ class ReleaseControlResponse(_message.Message):
 Global___ReleaseControlResponse: _TypeAlias = ReleaseControlResponse  # noqa: Y015
 
 @_typing.final
+class SnapImageRequest(_message.Message):
+    """-- single images ---------------------------------------------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    EXPOSURE_MS_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    Z_UM_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    """a submitted one, whose configuration says which instrument; empty: the next of the queue"""
+    channel: _builtins.str
+    """"488" or "561"; empty: "488" """
+    exposure_ms: _builtins.float
+    """absent: the plan's; at most 10000"""
+    well: _builtins.str
+    """empty: where the stage stands"""
+    field: _builtins.int
+    """of the well; absent: its first"""
+    z_um: _builtins.float
+    """of the focus stage; absent: the middle of the well's stack, or where it stands"""
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        exposure_ms: _builtins.float | None = ...,
+        well: _builtins.str = ...,
+        field: _builtins.int | None = ...,
+        z_um: _builtins.float | None = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exposure_ms", b"_exposure_ms", "_field", b"_field", "_z_um", b"_z_um", "exposure_ms", b"exposure_ms", "field", b"field", "z_um", b"z_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exposure_ms", b"_exposure_ms", "_field", b"_field", "_z_um", b"_z_um", "channel", b"channel", "exposure_ms", b"exposure_ms", "field", b"field", "lease", b"lease", "plate", b"plate", "well", b"well", "z_um", b"z_um"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exposure_ms: _TypeAlias = _typing.Literal["exposure_ms"]  # noqa: Y015
+    _WhichOneofArgType__exposure_ms: _TypeAlias = _typing.Literal["_exposure_ms", b"_exposure_ms"]  # noqa: Y015
+    _WhichOneofReturnType__field: _TypeAlias = _typing.Literal["field"]  # noqa: Y015
+    _WhichOneofArgType__field: _TypeAlias = _typing.Literal["_field", b"_field"]  # noqa: Y015
+    _WhichOneofReturnType__z_um: _TypeAlias = _typing.Literal["z_um"]  # noqa: Y015
+    _WhichOneofArgType__z_um: _TypeAlias = _typing.Literal["_z_um", b"_z_um"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exposure_ms) -> _WhichOneofReturnType__exposure_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__field) -> _WhichOneofReturnType__field | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__z_um) -> _WhichOneofReturnType__z_um | None: ...
+
+Global___SnapImageRequest: _TypeAlias = SnapImageRequest  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    EXPOSURE_MS_FIELD_NUMBER: _builtins.int
+    X_UM_FIELD_NUMBER: _builtins.int
+    Y_UM_FIELD_NUMBER: _builtins.int
+    Z_UM_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    PIXEL_UM_FIELD_NUMBER: _builtins.int
+    TAKEN_S_FIELD_NUMBER: _builtins.int
+    CEILING_ADU_FIELD_NUMBER: _builtins.int
+    SATURATED_SHARE_FIELD_NUMBER: _builtins.int
+    DARK_ADU_FIELD_NUMBER: _builtins.int
+    MEDIAN_ADU_FIELD_NUMBER: _builtins.int
+    BRIGHT_ADU_FIELD_NUMBER: _builtins.int
+    FOCUS_MEASURE_FIELD_NUMBER: _builtins.int
+    HISTOGRAM_FIELD_NUMBER: _builtins.int
+    HISTOGRAM_TOP_ADU_FIELD_NUMBER: _builtins.int
+    JPEG_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    channel: _builtins.str
+    exposure_ms: _builtins.float
+    """as the camera says it"""
+    x_um: _builtins.float
+    """where the stages stood"""
+    y_um: _builtins.float
+    z_um: _builtins.float
+    well: _builtins.str
+    """empty where the stages stand at no well"""
+    height: _builtins.int
+    width: _builtins.int
+    pixel_um: _builtins.float
+    taken_s: _builtins.float
+    ceiling_adu: _builtins.int
+    """the largest count that the camera can give"""
+    saturated_share: _builtins.float
+    """of the pixels, 0 to 1"""
+    dark_adu: _builtins.float
+    """the 1st percentile of the counts, shown as black"""
+    median_adu: _builtins.float
+    bright_adu: _builtins.float
+    """the 99.8th percentile, shown as white"""
+    focus_measure: _builtins.float
+    """normalised variance: higher is sharper, of one place and exposure"""
+    histogram_top_adu: _builtins.int
+    jpeg: _builtins.bytes
+    """in grey, 960 pixels at most on its longer side"""
+    @_builtins.property
+    def histogram(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """pixels by their counts, in bins of equal width from 0 to `histogram_top_adu`"""
+
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        exposure_ms: _builtins.float | None = ...,
+        x_um: _builtins.float | None = ...,
+        y_um: _builtins.float | None = ...,
+        z_um: _builtins.float | None = ...,
+        well: _builtins.str = ...,
+        height: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+        pixel_um: _builtins.float | None = ...,
+        taken_s: _builtins.float | None = ...,
+        ceiling_adu: _builtins.int | None = ...,
+        saturated_share: _builtins.float | None = ...,
+        dark_adu: _builtins.float | None = ...,
+        median_adu: _builtins.float | None = ...,
+        bright_adu: _builtins.float | None = ...,
+        focus_measure: _builtins.float | None = ...,
+        histogram: _abc.Iterable[_builtins.int] | None = ...,
+        histogram_top_adu: _builtins.int | None = ...,
+        jpeg: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bright_adu", b"_bright_adu", "_ceiling_adu", b"_ceiling_adu", "_dark_adu", b"_dark_adu", "_exposure_ms", b"_exposure_ms", "_focus_measure", b"_focus_measure", "_height", b"_height", "_histogram_top_adu", b"_histogram_top_adu", "_median_adu", b"_median_adu", "_pixel_um", b"_pixel_um", "_saturated_share", b"_saturated_share", "_taken_s", b"_taken_s", "_width", b"_width", "_x_um", b"_x_um", "_y_um", b"_y_um", "_z_um", b"_z_um", "bright_adu", b"bright_adu", "ceiling_adu", b"ceiling_adu", "dark_adu", b"dark_adu", "exposure_ms", b"exposure_ms", "focus_measure", b"focus_measure", "height", b"height", "histogram_top_adu", b"histogram_top_adu", "median_adu", b"median_adu", "pixel_um", b"pixel_um", "saturated_share", b"saturated_share", "taken_s", b"taken_s", "width", b"width", "x_um", b"x_um", "y_um", b"y_um", "z_um", b"z_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bright_adu", b"_bright_adu", "_ceiling_adu", b"_ceiling_adu", "_dark_adu", b"_dark_adu", "_exposure_ms", b"_exposure_ms", "_focus_measure", b"_focus_measure", "_height", b"_height", "_histogram_top_adu", b"_histogram_top_adu", "_median_adu", b"_median_adu", "_pixel_um", b"_pixel_um", "_saturated_share", b"_saturated_share", "_taken_s", b"_taken_s", "_width", b"_width", "_x_um", b"_x_um", "_y_um", b"_y_um", "_z_um", b"_z_um", "bright_adu", b"bright_adu", "ceiling_adu", b"ceiling_adu", "channel", b"channel", "dark_adu", b"dark_adu", "exposure_ms", b"exposure_ms", "focus_measure", b"focus_measure", "height", b"height", "histogram", b"histogram", "histogram_top_adu", b"histogram_top_adu", "jpeg", b"jpeg", "median_adu", b"median_adu", "pixel_um", b"pixel_um", "plate", b"plate", "saturated_share", b"saturated_share", "taken_s", b"taken_s", "well", b"well", "width", b"width", "x_um", b"x_um", "y_um", b"y_um", "z_um", b"z_um"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bright_adu: _TypeAlias = _typing.Literal["bright_adu"]  # noqa: Y015
+    _WhichOneofArgType__bright_adu: _TypeAlias = _typing.Literal["_bright_adu", b"_bright_adu"]  # noqa: Y015
+    _WhichOneofReturnType__ceiling_adu: _TypeAlias = _typing.Literal["ceiling_adu"]  # noqa: Y015
+    _WhichOneofArgType__ceiling_adu: _TypeAlias = _typing.Literal["_ceiling_adu", b"_ceiling_adu"]  # noqa: Y015
+    _WhichOneofReturnType__dark_adu: _TypeAlias = _typing.Literal["dark_adu"]  # noqa: Y015
+    _WhichOneofArgType__dark_adu: _TypeAlias = _typing.Literal["_dark_adu", b"_dark_adu"]  # noqa: Y015
+    _WhichOneofReturnType__exposure_ms: _TypeAlias = _typing.Literal["exposure_ms"]  # noqa: Y015
+    _WhichOneofArgType__exposure_ms: _TypeAlias = _typing.Literal["_exposure_ms", b"_exposure_ms"]  # noqa: Y015
+    _WhichOneofReturnType__focus_measure: _TypeAlias = _typing.Literal["focus_measure"]  # noqa: Y015
+    _WhichOneofArgType__focus_measure: _TypeAlias = _typing.Literal["_focus_measure", b"_focus_measure"]  # noqa: Y015
+    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__histogram_top_adu: _TypeAlias = _typing.Literal["histogram_top_adu"]  # noqa: Y015
+    _WhichOneofArgType__histogram_top_adu: _TypeAlias = _typing.Literal["_histogram_top_adu", b"_histogram_top_adu"]  # noqa: Y015
+    _WhichOneofReturnType__median_adu: _TypeAlias = _typing.Literal["median_adu"]  # noqa: Y015
+    _WhichOneofArgType__median_adu: _TypeAlias = _typing.Literal["_median_adu", b"_median_adu"]  # noqa: Y015
+    _WhichOneofReturnType__pixel_um: _TypeAlias = _typing.Literal["pixel_um"]  # noqa: Y015
+    _WhichOneofArgType__pixel_um: _TypeAlias = _typing.Literal["_pixel_um", b"_pixel_um"]  # noqa: Y015
+    _WhichOneofReturnType__saturated_share: _TypeAlias = _typing.Literal["saturated_share"]  # noqa: Y015
+    _WhichOneofArgType__saturated_share: _TypeAlias = _typing.Literal["_saturated_share", b"_saturated_share"]  # noqa: Y015
+    _WhichOneofReturnType__taken_s: _TypeAlias = _typing.Literal["taken_s"]  # noqa: Y015
+    _WhichOneofArgType__taken_s: _TypeAlias = _typing.Literal["_taken_s", b"_taken_s"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    _WhichOneofReturnType__x_um: _TypeAlias = _typing.Literal["x_um"]  # noqa: Y015
+    _WhichOneofArgType__x_um: _TypeAlias = _typing.Literal["_x_um", b"_x_um"]  # noqa: Y015
+    _WhichOneofReturnType__y_um: _TypeAlias = _typing.Literal["y_um"]  # noqa: Y015
+    _WhichOneofArgType__y_um: _TypeAlias = _typing.Literal["_y_um", b"_y_um"]  # noqa: Y015
+    _WhichOneofReturnType__z_um: _TypeAlias = _typing.Literal["z_um"]  # noqa: Y015
+    _WhichOneofArgType__z_um: _TypeAlias = _typing.Literal["_z_um", b"_z_um"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bright_adu) -> _WhichOneofReturnType__bright_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ceiling_adu) -> _WhichOneofReturnType__ceiling_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dark_adu) -> _WhichOneofReturnType__dark_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exposure_ms) -> _WhichOneofReturnType__exposure_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__focus_measure) -> _WhichOneofReturnType__focus_measure | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__histogram_top_adu) -> _WhichOneofReturnType__histogram_top_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__median_adu) -> _WhichOneofReturnType__median_adu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pixel_um) -> _WhichOneofReturnType__pixel_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__saturated_share) -> _WhichOneofReturnType__saturated_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__taken_s) -> _WhichOneofReturnType__taken_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__x_um) -> _WhichOneofReturnType__x_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__y_um) -> _WhichOneofReturnType__y_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__z_um) -> _WhichOneofReturnType__z_um | None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class SweepFocusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    EXPOSURE_MS_FIELD_NUMBER: _builtins.int
+    WELL_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    CENTRE_UM_FIELD_NUMBER: _builtins.int
+    RANGE_UM_FIELD_NUMBER: _builtins.int
+    STEP_UM_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    plate: _builtins.str
+    channel: _builtins.str
+    exposure_ms: _builtins.float
+    well: _builtins.str
+    field: _builtins.int
+    centre_um: _builtins.float
+    """absent: where the focus stage stands, or the middle of the well's stack"""
+    range_um: _builtins.float
+    """half of it on each side; absent: 80"""
+    step_um: _builtins.float
+    """absent: 4. At most 101 images are taken"""
+    target: _builtins.str
+    """"bottom": where the sample begins, "peak": the sharpest plane; empty: "bottom" """
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        plate: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        exposure_ms: _builtins.float | None = ...,
+        well: _builtins.str = ...,
+        field: _builtins.int | None = ...,
+        centre_um: _builtins.float | None = ...,
+        range_um: _builtins.float | None = ...,
+        step_um: _builtins.float | None = ...,
+        target: _builtins.str = ...,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_centre_um", b"_centre_um", "_exposure_ms", b"_exposure_ms", "_field", b"_field", "_range_um", b"_range_um", "_step_um", b"_step_um", "centre_um", b"centre_um", "exposure_ms", b"exposure_ms", "field", b"field", "range_um", b"range_um", "step_um", b"step_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_centre_um", b"_centre_um", "_exposure_ms", b"_exposure_ms", "_field", b"_field", "_range_um", b"_range_um", "_step_um", b"_step_um", "centre_um", b"centre_um", "channel", b"channel", "exposure_ms", b"exposure_ms", "field", b"field", "lease", b"lease", "plate", b"plate", "range_um", b"range_um", "step_um", b"step_um", "target", b"target", "well", b"well"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__centre_um: _TypeAlias = _typing.Literal["centre_um"]  # noqa: Y015
+    _WhichOneofArgType__centre_um: _TypeAlias = _typing.Literal["_centre_um", b"_centre_um"]  # noqa: Y015
+    _WhichOneofReturnType__exposure_ms: _TypeAlias = _typing.Literal["exposure_ms"]  # noqa: Y015
+    _WhichOneofArgType__exposure_ms: _TypeAlias = _typing.Literal["_exposure_ms", b"_exposure_ms"]  # noqa: Y015
+    _WhichOneofReturnType__field: _TypeAlias = _typing.Literal["field"]  # noqa: Y015
+    _WhichOneofArgType__field: _TypeAlias = _typing.Literal["_field", b"_field"]  # noqa: Y015
+    _WhichOneofReturnType__range_um: _TypeAlias = _typing.Literal["range_um"]  # noqa: Y015
+    _WhichOneofArgType__range_um: _TypeAlias = _typing.Literal["_range_um", b"_range_um"]  # noqa: Y015
+    _WhichOneofReturnType__step_um: _TypeAlias = _typing.Literal["step_um"]  # noqa: Y015
+    _WhichOneofArgType__step_um: _TypeAlias = _typing.Literal["_step_um", b"_step_um"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__centre_um) -> _WhichOneofReturnType__centre_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exposure_ms) -> _WhichOneofReturnType__exposure_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__field) -> _WhichOneofReturnType__field | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__range_um) -> _WhichOneofReturnType__range_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_um) -> _WhichOneofReturnType__step_um | None: ...
+
+Global___SweepFocusRequest: _TypeAlias = SweepFocusRequest  # noqa: Y015
+
+@_typing.final
+class FocusSweep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    FOCUS_UM_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    focus_um: _builtins.float
+    """absent where there is none in it"""
+    why: _builtins.str
+    """why there is none"""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___FocusPoint]:
+        """upwards"""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___FocusPoint] | None = ...,
+        focus_um: _builtins.float | None = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_focus_um", b"_focus_um", "focus_um", b"focus_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_focus_um", b"_focus_um", "focus_um", b"focus_um", "points", b"points", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__focus_um: _TypeAlias = _typing.Literal["focus_um"]  # noqa: Y015
+    _WhichOneofArgType__focus_um: _TypeAlias = _typing.Literal["_focus_um", b"_focus_um"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__focus_um) -> _WhichOneofReturnType__focus_um | None: ...
+
+Global___FocusSweep: _TypeAlias = FocusSweep  # noqa: Y015
+
+@_typing.final
+class FocusPoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    Z_UM_FIELD_NUMBER: _builtins.int
+    FOCUS_MEASURE_FIELD_NUMBER: _builtins.int
+    SATURATED_SHARE_FIELD_NUMBER: _builtins.int
+    z_um: _builtins.float
+    focus_measure: _builtins.float
+    saturated_share: _builtins.float
+    def __init__(
+        self,
+        *,
+        z_um: _builtins.float | None = ...,
+        focus_measure: _builtins.float | None = ...,
+        saturated_share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_focus_measure", b"_focus_measure", "_saturated_share", b"_saturated_share", "_z_um", b"_z_um", "focus_measure", b"focus_measure", "saturated_share", b"saturated_share", "z_um", b"z_um"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_focus_measure", b"_focus_measure", "_saturated_share", b"_saturated_share", "_z_um", b"_z_um", "focus_measure", b"focus_measure", "saturated_share", b"saturated_share", "z_um", b"z_um"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__focus_measure: _TypeAlias = _typing.Literal["focus_measure"]  # noqa: Y015
+    _WhichOneofArgType__focus_measure: _TypeAlias = _typing.Literal["_focus_measure", b"_focus_measure"]  # noqa: Y015
+    _WhichOneofReturnType__saturated_share: _TypeAlias = _typing.Literal["saturated_share"]  # noqa: Y015
+    _WhichOneofArgType__saturated_share: _TypeAlias = _typing.Literal["_saturated_share", b"_saturated_share"]  # noqa: Y015
+    _WhichOneofReturnType__z_um: _TypeAlias = _typing.Literal["z_um"]  # noqa: Y015
+    _WhichOneofArgType__z_um: _TypeAlias = _typing.Literal["_z_um", b"_z_um"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__focus_measure) -> _WhichOneofReturnType__focus_measure | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__saturated_share) -> _WhichOneofReturnType__saturated_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__z_um) -> _WhichOneofReturnType__z_um | None: ...
+
+Global___FocusPoint: _TypeAlias = FocusPoint  # noqa: Y015
+
+@_typing.final
+class EndLiveViewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndLiveViewRequest: _TypeAlias = EndLiveViewRequest  # noqa: Y015
+
+@_typing.final
 class PushSlicesRequest(_message.Message):
     """-- slices pushed ---------------------------------------------------------------------------------------------------"""
 

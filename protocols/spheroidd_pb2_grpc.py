@@ -175,6 +175,21 @@ class SpheroiddStub:
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlRequest.SerializeToString,
                 response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlResponse.FromString,
                 _registered_method=True)
+        self.SnapImage = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/SnapImage',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SnapImageRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.SweepFocus = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/SweepFocus',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SweepFocusRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.FocusSweep.FromString,
+                _registered_method=True)
+        self.EndLiveView = channel.unary_unary(
+                '/spheroidd.v1.Spheroidd/EndLiveView',
+                request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.EndLiveViewRequest.SerializeToString,
+                response_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
+                _registered_method=True)
         self.PushSlices = channel.stream_stream(
                 '/spheroidd.v1.Spheroidd/PushSlices',
                 request_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.PushSlicesRequest.SerializeToString,
@@ -395,6 +410,31 @@ class SpheroiddServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SnapImage(self, request, context):
+        """-- the instrument while no plate is run ------------------------------------------------------------------------
+
+        Take one image to look at, with an exposure to try out. The camera's settings are afterwards as they were. Refused
+        while a plate is run, and by sources whose instrument decides itself what it images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SweepFocus(self, request, context):
+        """Take images through z and measure how sharp each is. The focus stage is afterwards where it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndLiveView(self, request, context):
+        """Let the instrument go: its stages go back to where they stood. It happens by itself 30 s after the last image, and
+        before a plate is run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PushSlices(self, request_iterator, context):
         """-- slices from an instrument's own program (source kind "push") ------------------------------------------------
 
@@ -562,6 +602,21 @@ def add_SpheroiddServicer_to_server(servicer, server):
                     servicer.ReleaseControl,
                     request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlRequest.FromString,
                     response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlResponse.SerializeToString,
+            ),
+            'SnapImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SnapImage,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SnapImageRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.Snapshot.SerializeToString,
+            ),
+            'SweepFocus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SweepFocus,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.SweepFocusRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.FocusSweep.SerializeToString,
+            ),
+            'EndLiveView': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndLiveView,
+                    request_deserializer=spheroidd_dot_protocols_dot_spheroidd__pb2.EndLiveViewRequest.FromString,
+                    response_serializer=spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.SerializeToString,
             ),
             'PushSlices': grpc.stream_stream_rpc_method_handler(
                     servicer.PushSlices,
@@ -1336,6 +1391,87 @@ class Spheroidd:
             '/spheroidd.v1.Spheroidd/ReleaseControl',
             spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlRequest.SerializeToString,
             spheroidd_dot_protocols_dot_spheroidd__pb2.ReleaseControlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SnapImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/SnapImage',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.SnapImageRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SweepFocus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/SweepFocus',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.SweepFocusRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.FocusSweep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndLiveView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spheroidd.v1.Spheroidd/EndLiveView',
+            spheroidd_dot_protocols_dot_spheroidd__pb2.EndLiveViewRequest.SerializeToString,
+            spheroidd_dot_protocols_dot_spheroidd__pb2.OrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

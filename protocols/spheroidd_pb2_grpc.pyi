@@ -102,6 +102,18 @@ class SpheroiddStub:
     TakeControl: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.TakeControlRequest, _spheroidd_pb2.Control]
     """Reserve the controls for a while: until then only calls with this lease can order anything. Again to renew it."""
     ReleaseControl: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.ReleaseControlRequest, _spheroidd_pb2.ReleaseControlResponse]
+    SnapImage: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.SnapImageRequest, _spheroidd_pb2.Snapshot]
+    """-- the instrument while no plate is run ------------------------------------------------------------------------
+
+    Take one image to look at, with an exposure to try out. The camera's settings are afterwards as they were. Refused
+    while a plate is run, and by sources whose instrument decides itself what it images.
+    """
+    SweepFocus: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.SweepFocusRequest, _spheroidd_pb2.FocusSweep]
+    """Take images through z and measure how sharp each is. The focus stage is afterwards where it was."""
+    EndLiveView: _grpc.UnaryUnaryMultiCallable[_spheroidd_pb2.EndLiveViewRequest, _spheroidd_pb2.OrderResponse]
+    """Let the instrument go: its stages go back to where they stood. It happens by itself 30 s after the last image, and
+    before a plate is run.
+    """
     PushSlices: _grpc.StreamStreamMultiCallable[_spheroidd_pb2.PushSlicesRequest, _spheroidd_pb2.PushSlicesResponse]
     """-- slices from an instrument's own program (source kind "push") ------------------------------------------------
 
@@ -182,6 +194,18 @@ class SpheroiddAsyncStub(SpheroiddStub):
     TakeControl: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.TakeControlRequest, _spheroidd_pb2.Control]  # type: ignore[assignment]
     """Reserve the controls for a while: until then only calls with this lease can order anything. Again to renew it."""
     ReleaseControl: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.ReleaseControlRequest, _spheroidd_pb2.ReleaseControlResponse]  # type: ignore[assignment]
+    SnapImage: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.SnapImageRequest, _spheroidd_pb2.Snapshot]  # type: ignore[assignment]
+    """-- the instrument while no plate is run ------------------------------------------------------------------------
+
+    Take one image to look at, with an exposure to try out. The camera's settings are afterwards as they were. Refused
+    while a plate is run, and by sources whose instrument decides itself what it images.
+    """
+    SweepFocus: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.SweepFocusRequest, _spheroidd_pb2.FocusSweep]  # type: ignore[assignment]
+    """Take images through z and measure how sharp each is. The focus stage is afterwards where it was."""
+    EndLiveView: _aio.UnaryUnaryMultiCallable[_spheroidd_pb2.EndLiveViewRequest, _spheroidd_pb2.OrderResponse]  # type: ignore[assignment]
+    """Let the instrument go: its stages go back to where they stood. It happens by itself 30 s after the last image, and
+    before a plate is run.
+    """
     PushSlices: _aio.StreamStreamMultiCallable[_spheroidd_pb2.PushSlicesRequest, _spheroidd_pb2.PushSlicesResponse]  # type: ignore[assignment]
     """-- slices from an instrument's own program (source kind "push") ------------------------------------------------
 
@@ -427,6 +451,36 @@ class SpheroiddServicer(metaclass=_abc_1.ABCMeta):
         request: _spheroidd_pb2.ReleaseControlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_spheroidd_pb2.ReleaseControlResponse, _abc.Awaitable[_spheroidd_pb2.ReleaseControlResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SnapImage(
+        self,
+        request: _spheroidd_pb2.SnapImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.Snapshot, _abc.Awaitable[_spheroidd_pb2.Snapshot]]:
+        """-- the instrument while no plate is run ------------------------------------------------------------------------
+
+        Take one image to look at, with an exposure to try out. The camera's settings are afterwards as they were. Refused
+        while a plate is run, and by sources whose instrument decides itself what it images.
+        """
+
+    @_abc_1.abstractmethod
+    def SweepFocus(
+        self,
+        request: _spheroidd_pb2.SweepFocusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.FocusSweep, _abc.Awaitable[_spheroidd_pb2.FocusSweep]]:
+        """Take images through z and measure how sharp each is. The focus stage is afterwards where it was."""
+
+    @_abc_1.abstractmethod
+    def EndLiveView(
+        self,
+        request: _spheroidd_pb2.EndLiveViewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spheroidd_pb2.OrderResponse, _abc.Awaitable[_spheroidd_pb2.OrderResponse]]:
+        """Let the instrument go: its stages go back to where they stood. It happens by itself 30 s after the last image, and
+        before a plate is run.
+        """
 
     @_abc_1.abstractmethod
     def PushSlices(

@@ -16,6 +16,7 @@ from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.ports import Clock
+from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
@@ -30,6 +31,7 @@ from spheroidd.sim_emulator.scene import Scene, well_truth
 from spheroidd.sim_emulator.stage import Taken, taken
 from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 from spheroidd.sim_emulator.truth import Truth, WellTruth
+from spheroidd.sim_emulator.view import EmulatedView
 
 Positive = Field(default=None, gt=0)
 
@@ -180,6 +182,7 @@ class EmulatorSource:
             settings.modes,
             settings.realism,
         )
+        self._view: EmulatedView | None = None
 
     @property
     def plate_map(self) -> PlateMap:
@@ -232,7 +235,7 @@ class EmulatorSource:
         order = [index for index in plan.indices() if index in wanted]
         if not order:
             return
-        image = self._camera_over(plan.key.well, plan.key.stack)
+        image = self.camera_over(plan.key.well, plan.key.stack)
         image(order[0], PLAIN)  # what takes long to prepare is prepared before the shutter opens
         start = self._clock.elapsed()
         for index in order:
@@ -246,7 +249,7 @@ class EmulatorSource:
                 return
             yield Delivery(index, pixels, kinds)
 
-    def _camera_over(self, well: WellId, stack: int) -> Callable[[SliceIndex, Look], Pixels]:
+    def camera_over(self, well: WellId, stack: int) -> Callable[[SliceIndex, Look], Pixels]:
         """What gives a well's camera images by their index."""
         if self.settings.raw is not None:
             return self._raw_camera(self.settings.raw, well, stack).image
@@ -267,6 +270,23 @@ class EmulatorSource:
         if self.settings.raw is None:
             raise ConfigError("no raw frames are emulated", where="emulator", do="give its settings [source.raw]")
         return self.settings.raw.truth(channel)
+
+    @property
+    def view_limits_um(self) -> tuple[float, float]:
+        """See Snapping."""
+        low_um, p = self.preset.field_z_um, self.preset
+        return low_um, low_um + (p.n_z - 1) * p.z_step_um
+
+    def snap(self, order: SnapOrder) -> Snapshot:
+        """See Snapping. Faults are those of a run, and do not happen here."""
+        if self.settings.pace == "real":
+            self._clock.sleep((order.exposure_ms or 0.0) / 1000)
+        self._view = self._view or EmulatedView(self)
+        return self._view.snap(order)
+
+    def put_back(self) -> None:
+        """See Snapping."""
+        self._view = None
 
     def close(self) -> None:
         """Let a recording's files go; may be called twice."""

@@ -23,6 +23,7 @@ from spheroidd.sim_emulator.stripes import StripeSettings
 DARK_ADU = 100
 BEYOND_UM = 100.0  # what can be seen below and above the stack: a plate that lies as far off is not found
 LOST_EXIT = 70
+SAME = 1e-6  # of an exposure: a core keeps them as text
 
 
 class Pose(NamedTuple):
@@ -93,7 +94,7 @@ class PhantomView:
         wells = {entry.well for entry in self._plate.plate_map}
         if site is None or pose.channel is None or site[0] not in wells:
             return self._dark()
-        z = self._z(site[0], pose.z_um)
+        z, look = self._z(site[0], pose.z_um), self._exposed(pose, look)
         if self._camera.tilt_um is not None:
             return self._at_any_depth(site, pose.channel, z, look)
         below_um = pose.z_um - self._camera.lift_um(site[0])
@@ -102,6 +103,12 @@ class PhantomView:
         if s.raw is not None:
             return self._raw_camera(site).image(self._index(pose, z), look)
         return self._stack(site).image(pose.channel, z, look)
+
+    def _exposed(self, pose: Pose, look: Look) -> Look:
+        """The plate is as bright as the settings' exposures have it; others change that."""
+        planned_ms = self._settings.channels[pose.channel].exposure_ms  # type: ignore[index]
+        factor = pose.exposure_ms / planned_ms
+        return look if abs(factor - 1) < SAME else Look(factor * look.exposure, look.blur_um)
 
     def _raw_camera(self, site: tuple[WellId, int]) -> RawCamera:
         if self._raw is None or self._raw[0] != site:
@@ -157,7 +164,7 @@ class RecordingView:
         if channel is None:
             return self._recording.image(place, self._field, self._settings.channel_names[0], Look(exposure=0.0))
         factor = pose.exposure_ms / self._recorded_ms(place.well, channel)
-        factor = 1.0 if abs(factor - 1) < 1e-6 else factor  # a core keeps exposures as text
+        factor = 1.0 if abs(factor - 1) < SAME else factor
         return self._recording.image(place, self._field, channel, Look(factor * look.exposure, look.blur_um))
 
     def _place(self, pose: Pose) -> Place:

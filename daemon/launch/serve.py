@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +47,7 @@ from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.well import WellId
 
 HEARTBEAT_S = 1.0
+RELEASE_S = 60.0  # the longest way of a stage back to where it stood, and an image that is still being exposed
 
 
 def serve(
@@ -116,6 +118,7 @@ class Waiting:
     def run(self) -> None:
         """Take one order after another, and where a person wants it one plate after another."""
         self._queue.take_up(self._plans.names())
+        self._service.live.allow()
         while not self._stopping:
             self._beat("idle")
             ticket = self._service.inbox.take(HEARTBEAT_S)
@@ -132,16 +135,32 @@ class Waiting:
             self._wait_because = "no plate waits that is not held"
             return
         try:
-            self._run(self._ready(plate))
+            with self._instrument():
+                self._run(self._ready(plate))
         except SpheroiddError as error:
             self._plate_failed(error)
+
+    @contextlib.contextmanager
+    def _instrument(self) -> Iterator[None]:
+        """The instrument for a run: whoever looks through it lets it go first. RefusedError where it is not let go."""
+        live, until_s = self._service.live, time.monotonic() + RELEASE_S
+        try:
+            while not live.forbid("the instrument belongs to the run of a plate", HEARTBEAT_S / 2):
+                if time.monotonic() > until_s:
+                    do = "see to its stages and its program, and start the plate again"
+                    raise RefusedError("the live view does not let the instrument go", do=do)
+                self._beat("starting")
+            yield
+        finally:
+            live.allow()
 
     def _obey(self, ticket: Ticket) -> None:
         order = ticket.order
         try:
             match order:
                 case StartPlate():
-                    self._start(order, ticket)
+                    with self._instrument():
+                        self._start(order, ticket)
                 case Rescore():
                     self._score(order, ticket)
                 case GoOn(goes_on=True):

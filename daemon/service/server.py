@@ -17,8 +17,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from spheroidd.daemon.config.model import ServiceConfig
+from spheroidd.daemon.config.model import ServiceConfig, open_source
+from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
+from spheroidd.daemon.pipeline.live_view import LiveView
 from spheroidd.daemon.pipeline.orders import Inbox
 from spheroidd.daemon.service.authorization import SERVICE, AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease
@@ -30,6 +32,7 @@ from spheroidd.daemon.service.tls import server_credentials
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.service.viewers import MAX_VIEWERS, Viewers
 from spheroidd.daemon.system.address_files import ServiceAddress, remove_address, write_address
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.last_resort import LastResort
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols import spheroidd_pb2_grpc as wire_grpc
@@ -43,6 +46,7 @@ HANDSHAKE_MS = 10_000  # TLS and HTTP/2's first frames, over the slowest line; a
 IDLE_MS = 600_000  # a connection without a call; a client opens the next one by itself
 STRANGERS, STRANGERS_S = 8, 5.0  # health checks need no token: so many at once, and so long for their few bytes
 GRACE_S = 1.0
+RELEASE_S = 15.0  # for an instrument that somebody looked through
 START_S = 60.0  # a start takes milliseconds; one that takes a minute never ends, and is ended so that it is seen
 # How long a thread that computes may hold up one that answers. With Python's own 5 ms the p99 of GetStatus at 100
 # planes/s is 11 ms, with this 8 ms (medians of 6), and pushes are as fast.
@@ -72,6 +76,8 @@ class Service:
         self._data_dir, self._settings = data_dir, settings
         self.failed_logins = failed_logins or FailedLogins()
         self.inbox, self.door = Inbox(), PushDoor()
+        plans = SubmittedPlates(data_dir)
+        self.live = LiveView(lambda plate: open_source(plans.load(plate), SystemClock()))
         self._lease, self._viewers = ControlLease(), Viewers()
         self._board = StatusBoard(data_dir, self._add_what_only_the_service_knows)
         anonymous = Role.NONE
@@ -87,6 +93,7 @@ class Service:
             lease=self._lease,
             viewers=self._viewers,
             door=self.door,
+            live=self.live,
         )
         self._health = health.HealthServicer()
         self.port = 0
@@ -121,6 +128,7 @@ class Service:
         remove_address(self._data_dir)
         self._health.enter_graceful_shutdown()
         self.inbox.close()
+        self.live.forbid("the daemon is ending", RELEASE_S)
         self._board.close()  # lets the streams go
         self._server.stop(GRACE_S).wait()
         self._pool.shutdown(wait=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 import grpc
 
 from spheroidd.acquisition.sources.push import PushInlet
-from spheroidd.daemon.catalog.plate_queue import queue_run, queued_plates
+from spheroidd.daemon.catalog.plate_queue import WAITING, queue_run, queued_plates
 from spheroidd.daemon.catalog.rows import geometry_differences
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.pipeline import orders
+from spheroidd.daemon.pipeline.live_view import LiveView
 from spheroidd.daemon.scoring.exclusions import Decision, exclude_well, include_well
 from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease, Lease
@@ -26,6 +27,7 @@ from spheroidd.daemon.service.messages import (
 from spheroidd.daemon.service.model_list import known_models
 from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.service.push_stream import PushDoor, push
+from spheroidd.daemon.service.snapshots import FocusSweep, snap_order, snapshot_message
 from spheroidd.daemon.service.status_board import StatusBoard
 from spheroidd.daemon.service.tokens import Caller
 from spheroidd.daemon.service.viewers import Viewers
@@ -37,6 +39,7 @@ from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 ORDER_S = 20.0  # how long an order without a deadline waits for main
+SWEEP_S = 120.0  # how long a hundred images through z may take
 MARGIN_S = 0.1  # the answer has to be on its way before the caller's own clock runs out
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.1, 3600.0
 CHANGES_S = 0.5  # how often the history of results is looked at for a viewer
@@ -57,10 +60,11 @@ class Servicer(wire_grpc.SpheroiddServicer):
         lease: ControlLease,
         viewers: Viewers,
         door: PushDoor,
+        live: LiveView,
     ) -> None:
         self._data_dir, self._plans = data_dir, SubmittedPlates(data_dir)
         self._inbox, self._board, self._gate, self._lease = inbox, board, gate, lease
-        self._viewers, self._door = viewers, door
+        self._viewers, self._door, self._live = viewers, door, live
 
     # -- looking
 
@@ -265,6 +269,29 @@ class Servicer(wire_grpc.SpheroiddServicer):
         """See the contract."""
         return self._order(request.lease, "", context, orders.Stop)
 
+    # -- looking through the instrument
+
+    def SnapImage(self, request: wire.SnapImageRequest, context: grpc.ServicerContext) -> wire.Snapshot:  # noqa: N802
+        """See the contract."""
+        order = snap_order(request, request.z_um if request.HasField("z_um") else None)
+        plate = self._viewed(request.plate, request.lease, context)
+        taken = self._live.look(plate, lambda source: source.snap(order), _patience_s(context))
+        return snapshot_message(plate, taken)
+
+    def SweepFocus(self, request: wire.SweepFocusRequest, context: grpc.ServicerContext) -> wire.FocusSweep:  # noqa: N802
+        """See the contract."""
+        sweep = FocusSweep.of(request)
+        plate = self._viewed(request.plate, request.lease, context)
+        return self._live.look(
+            plate, lambda source: sweep.take(source, lambda: self._live.forbidden), _patience_s(context, SWEEP_S)
+        )
+
+    def EndLiveView(self, request: wire.EndLiveViewRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
+        """See the contract."""
+        self._driver(request.lease, context)
+        done = "the instrument is let go" if self._live.end(_patience_s(context)) else "the instrument is being let go"
+        return wire.OrderResponse(done=done, state=self._newest().state)
+
     def TakeControl(self, request: wire.TakeControlRequest, context: grpc.ServicerContext) -> wire.Control:  # noqa: N802
         """See the contract."""
         duration_s = request.duration_s if request.HasField("duration_s") else None
@@ -313,6 +340,17 @@ class Servicer(wire_grpc.SpheroiddServicer):
 
     # -- what they have in common
 
+    def _viewed(self, plate: str, lease: str, context: grpc.ServicerContext) -> str:
+        """Through whose instrument the caller may look: that of a submitted plate, or of the queue's next."""
+        self._driver(lease, context)
+        if plate:
+            return check_plate_name(plate)
+        with Catalog.read_only(self._data_dir) as catalog:
+            waiting = next((one.plate for one in queued_plates(catalog) if one.state == WAITING), None)
+        if waiting is None:
+            raise MissingError("no plate waits that says which instrument is meant", do="submit one, or name a plate")
+        return waiting
+
     def _newest(self) -> wire.Status:
         found = self._board.newest()
         if found is None:
@@ -352,9 +390,8 @@ class Servicer(wire_grpc.SpheroiddServicer):
         **what: object,
     ) -> wire.OrderResponse:
         who = self._driver(lease, context).name
-        left_s = context.time_remaining()
-        timeout_s = ORDER_S if left_s is None else max(0.0, min(ORDER_S, left_s - MARGIN_S))
-        done = self._inbox.submit(kind(who=who, plate=plate and check_plate_name(plate), **what), timeout_s)
+        order = kind(who=who, plate=plate and check_plate_name(plate), **what)
+        done = self._inbox.submit(order, _patience_s(context))
         return wire.OrderResponse(done=done.what, state=done.state)
 
     def _decided(self, decision: Decision, what: str) -> wire.OrderResponse:
@@ -382,6 +419,12 @@ def _period_s(request: wire.WatchStatusRequest) -> float:
         do = f"give seconds from 0 to {LONGEST_PERIOD_S:g}"
         raise ConfigError(f"period_s is {asked}", where="WatchStatus", do=do)
     return max(SHORTEST_PERIOD_S, asked)
+
+
+def _patience_s(context: grpc.ServicerContext, most_s: float = ORDER_S) -> float:
+    """How long an order waits: as long as its caller, and no longer than that."""
+    left_s = context.time_remaining()
+    return most_s if left_s is None else max(0.0, min(most_s, left_s - MARGIN_S))
 
 
 def control_message(lease: Lease) -> wire.Control:

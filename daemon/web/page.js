@@ -156,6 +156,7 @@ function onStatus(found) {
   showState();
   showAlarms();
   showFacts();
+  showLive();
   const moved = !before || JSON.stringify(before.wells) !== JSON.stringify(found.wells) || before.well !== found.well ||
     before.plate !== found.plate || before.instance !== found.instance;
   refreshPlate(); // asks whether anything changed, which costs next to nothing where nothing did
@@ -298,7 +299,7 @@ const refreshPlate = once(async () => {
 });
 
 // The other views are asked for where they are looked at, and where the plate changed.
-const VIEWS = { plate: () => {}, curves: () => refreshCurves(), results: () => refreshResults(), queue: () => refreshQueue() };
+const VIEWS = { plate: () => {}, curves: () => refreshCurves(), results: () => refreshResults(), live: () => showLive(), queue: () => refreshQueue() };
 const viewShown = () => Object.keys(VIEWS).find((name) => !$(`view-${name}`).hidden);
 const refreshView = () => VIEWS[viewShown()]();
 
@@ -328,6 +329,7 @@ function showPlate() {
   if (grid.dataset.shape !== shape) buildGrid(grid, shape);
   const shown = document.querySelector('input[name="shown"]:checked').value;
   grid.dataset.shown = shown;
+  $("shown-focus").hidden = !plate.focus_um;
   const patients = shown === "layout" && layoutKey().patients.length > 1 ? layoutKey().patients : [];
   const counts = {};
   for (const well of plate.wells) {
@@ -449,6 +451,11 @@ function figureLegend(shown, states, flagged, failed) {
   const made = [];
   if (shown !== "state") {
     const steps = plate.scale.map((colour) => { const step = element("i"); step.style.background = colour; return step; });
+    if (shown === "focus") {
+      const [low, high] = plate.focus_um;
+      made.push(element("span", { className: "scale" }, element("span", {}, ...steps), say("focus_range", { low: low.toFixed(1), high: high.toFixed(1) })));
+      return made;
+    }
     const top = plate.tops[shown], at = Math.round((100 / top) * (steps.length - 1));
     const written = top < 10 ? top.toFixed(1) : String(Math.round(top));
     if (shown === "viability") steps.splice(at, 0, element("b", {}, "100")); // so that it is seen where untreated wells are

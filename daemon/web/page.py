@@ -39,7 +39,7 @@ from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
-SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js", "queue.js")
+SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js", "queue.js", "live.js")
 WORDS = "page_words.json"
 _FOLDER = Path(__file__).parent
 

@@ -69,13 +69,18 @@ def plate_view(catalog: CatalogReader, plate: str, quality: PlateQuality | None)
     rows, columns = plate_format(found)
     top_um3 = max((value for e in shown.values() if (value := e.figure("live_um3")) is not None), default=1.0) or 1.0
     results = [result for entry in shown.values() for result in entry.results]
+    focus = focus_of(catalog, plate)
     latencies = [result.latency_s for result in results if result.latency_s is not None]
     return {
         "plate": plate,
         "rows": [WellId(row, 0).row_name for row in range(rows)],
         "columns": columns,
-        "wells": [_cell(entry, top_um3) for entry in shown.values()],
+        "wells": [
+            _cell(entry, top_um3) | ({"focus": _focus_figure(focus.get(well), focus)} if focus else {})
+            for well, entry in shown.items()
+        ],
         "tops": {"viability": SCALE_END, "volume": top_um3 / 1000},
+        "focus_um": [min(focus.values()), max(focus.values())] if focus else None,
         "scale": [viridis(n / 16) for n in range(17)],
         "latency_s": [statistics.median(latencies), max(latencies)] if latencies else None,
         "quality": _quality(quality),
@@ -118,6 +123,21 @@ def _figure(value: float | None, top: float, scale: float) -> list[str] | None:
         return None
     colour = viridis(value / top)
     return [f"{value * scale:.0f}", colour, "#000000" if luminance(colour) > BRIGHT else "#ffffff"]
+
+
+def focus_of(catalog: CatalogReader, plate: str) -> dict[WellId, float]:
+    """Where the focus of each well's first field was found, in micrometres of the focus stage."""
+    found = {one.key: one.focus_z_um for one in catalog.focus_map(plate) if one.focus_z_um is not None}
+    return {key.well: found[key] for key in sorted(found, key=lambda key: -key.stack)}
+
+
+def _focus_figure(z_um: float | None, focus: Mapping[WellId, float]) -> list[str] | None:
+    """As `_figure`, from the lowest well to the highest."""
+    if z_um is None:
+        return None
+    low_um, high_um = min(focus.values()), max(focus.values())
+    colour = viridis((z_um - low_um) / max(high_um - low_um, 1.0))
+    return [f"{z_um:.1f}", colour, "#000000" if luminance(colour) > BRIGHT else "#ffffff"]
 
 
 def luminance(colour: str) -> float:

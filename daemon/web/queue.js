@@ -75,9 +75,12 @@ async function removePlate(name, button) {
   if (yes !== null) order(`/v1/plates/${encodeURIComponent(name)}:remove`, {}, button);
 }
 
-async function editPlate(name, button) {
+// `change` makes another configuration of the one that was handed in, or null, and then `why` is told.
+async function editPlate(name, button, change = (toml) => toml, why = "") {
   const before = await json(`/v1/submission?plate=${encodeURIComponent(name)}`);
-  $("edit-config").value = before.config_toml || "";
+  const config = change(before.config_toml || "");
+  if (config === null) { note(why, true); return; }
+  $("edit-config").value = config;
   $("edit-map").value = before.plate_map_csv || "";
   const yes = await question({ title: say("edit_title", { plate: name }), words: say("edit_words"), label: "", yes: say("edit_yes"), fields: "edit" });
   if (yes === null) return;

@@ -37,7 +37,15 @@ class Core(Protocol):
     def get_image_height(self) -> int: ...  # noqa: D102
     def get_bytes_per_pixel(self) -> int: ...  # noqa: D102
     def get_pixel_size_um(self) -> float: ...  # noqa: D102
+    def get_image_bit_depth(self) -> int: ...  # noqa: D102
+    def get_image(self) -> Any: ...  # noqa: D102
+    def snap_image(self) -> None: ...  # noqa: D102
     def get_exposure(self) -> float: ...  # noqa: D102
+    def set_exposure(self, exposure_ms: float) -> None: ...  # noqa: D102
+    def set_config(self, group: str, preset: str) -> None: ...  # noqa: D102
+    def wait_for_config(self, group: str, preset: str) -> None: ...  # noqa: D102
+    def get_config_data(self, group: str, preset: str) -> Any: ...  # noqa: D102
+    def set_property(self, label: str, name: str, value: str) -> None: ...  # noqa: D102
     def get_current_config(self, group: str) -> str: ...  # noqa: D102
     def get_property(self, label: str, name: str) -> str: ...  # noqa: D102
     def get_position(self) -> float: ...  # noqa: D102

@@ -26,6 +26,22 @@ class StackOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class LookOrder:
+    """To the process: one image outside a run; a FrameTaken and a StackOver answer it. None: where the stage stands."""
+
+    name: str
+    channel: str
+    exposure_ms: float
+    xy_um: tuple[float, float] | None
+    z_um: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """To the process: the stages back to where the first LookOrder found them. StackOver follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     """To the process: end the stack now. StackOver follows."""
 
@@ -82,5 +98,6 @@ class StackOver:
     healthy: bool = True
 
 
-ToInstrument = StackOrder | Abort | Leave
+Work = StackOrder | LookOrder | PutBack
+ToInstrument = Work | Abort | Leave
 FromInstrument = Doing | CoreReady | CoreRefused | FrameTaken | StackOver

@@ -35,14 +35,17 @@ from spheroidd.acquisition.sources.micromanager.messages import (
     FrameTaken,
     FromInstrument,
     Leave,
+    LookOrder,
     PlannedSlice,
     StackOrder,
     StackOver,
+    Work,
 )
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.acquisition.sources.micromanager.view import View
 from spheroidd.protocols.errors import InstrumentError, SpheroiddError
 from spheroidd.protocols.pixels import Pixels
-from spheroidd.protocols.stack import RawIndex
+from spheroidd.protocols.stack import RawIndex, SliceIndex
 
 Attach = Callable[[Any], None]
 WAIT_S = 0.05  # how soon an abort is noticed
@@ -94,8 +97,9 @@ class CoreSession:
         self._settings, self._core, self._link, self._writer = settings, core, link, writer
         self._forget = forget  # what was printed before a stack has nothing to do with it
         self._aborted = threading.Event()
-        self._orders: Channel[StackOrder] = Channel(capacity=1)  # the parent sends one and waits for its end
+        self._orders: Channel[Work] = Channel(capacity=1)  # the parent sends one and waits for its end
         self._stages = Stages(core, settings, self._say, self._aborted)
+        self._view = View(core, settings, self._stages, self._say)
         if settings.backend == "python":
             self._stages.guard()
 
@@ -121,7 +125,7 @@ class CoreSession:
         """The parent's words, at once: an abort must not wait for the instrument."""
         try:
             while not isinstance(message := self._link.recv(), Leave):
-                if isinstance(message, StackOrder):
+                if isinstance(message, Work):
                     self._aborted.clear()
                     self._orders.put(message)
                 elif isinstance(message, Abort):
@@ -139,20 +143,32 @@ class CoreSession:
             raise AbortedError
         self._send(Doing(what, limit_s))
 
-    def _take(self, order: StackOrder) -> StackOver:
-        """One well, one acquisition; whatever goes wrong is the answer."""
+    def _take(self, order: Work) -> StackOver:
+        """One well, one acquisition, or one image; whatever goes wrong is the answer."""
         self._forget()
         self._stages.complaint = None
         try:
-            self._stages.check_z(planned.z_um for planned in order.slices)
-            self._stages.go_to(order.x_um, order.y_um, order.name)
-            return self._acquire(order)
+            if isinstance(order, StackOrder):
+                self._stages.check_z(planned.z_um for planned in order.slices)
+                self._stages.go_to(order.x_um, order.y_um, order.name)
+                return self._acquire(order)
+            if isinstance(order, LookOrder):
+                return self._look(order)
+            self._view.put_back()
+            return StackOver()
         except AbortedError:
             return StackOver()
         except SpheroiddError as error:
             return StackOver(error)
         except Exception as error:  # the core and the engine raise plain RuntimeErrors
             return StackOver(InstrumentError(f"{type(error).__name__}: {error}", do="check the device it names"))
+
+    def _look(self, order: LookOrder) -> StackOver:
+        """One image outside a run."""
+        self._reserve()
+        pixels, found = self._view.take(order)
+        self._send(FrameTaken(self._writer.write(pixels), SliceIndex(order.channel, 0), time.time(), found))
+        return StackOver()
 
     def _acquire(self, order: StackOrder) -> StackOver:
         settings = self._settings

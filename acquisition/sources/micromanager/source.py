@@ -15,7 +15,15 @@ from spheroidd.acquisition.focus.autofocus import Autofocus
 from spheroidd.acquisition.plates.stack_settings import plan_of
 from spheroidd.acquisition.sources.micromanager.child_process import InstrumentProcess
 from spheroidd.acquisition.sources.micromanager.core import check_reach
-from spheroidd.acquisition.sources.micromanager.messages import FrameTaken, PlannedSlice, StackOrder, StackOver
+from spheroidd.acquisition.sources.micromanager.messages import (
+    FrameTaken,
+    LookOrder,
+    PlannedSlice,
+    PutBack,
+    StackOrder,
+    StackOver,
+    Work,
+)
 from spheroidd.acquisition.sources.micromanager.session import Attach, run_core
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
 from spheroidd.acquisition.store.slice_names import name_slices
@@ -25,6 +33,7 @@ from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
+from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 
 
@@ -122,6 +131,69 @@ class MicroManagerSource:
         if focus is not None and focus.focus_z_um is not None:
             said = {"focus_z_um": focus.focus_z_um, "focus": focus.status.value}
         yield from self._acquire(plan, self._order(plan, wanted, start_um), wanted, said)
+
+    @property
+    def view_limits_um(self) -> tuple[float, float]:
+        """See Snapping."""
+        return self._settings.z_limits_um
+
+    def snap(self, order: SnapOrder) -> Snapshot:
+        """See Snapping. A well that is named without a z is looked at in the middle of its stack."""
+        s = self._settings
+        if order.channel not in s.channels:
+            do = f"choose one of {', '.join(s.channel_names)}"
+            raise ConfigError(f"there is no channel {order.channel!r}", where="source.channels", do=do)
+        if order.well is not None and not order.field < len(s.sites.fields_um):
+            do = f"a well has the fields 0 to {len(s.sites.fields_um) - 1}"
+            raise ConfigError(f"there is no field {order.field}", where=f"well {order.well}", do=do)
+        xy_um = s.xy_um(order.well, order.field) if order.well is not None else None
+        z_um = s.z_um(s.n_z // 2) if order.z_um is None and xy_um is not None else order.z_um
+        exposure_ms = order.exposure_ms or s.channels[order.channel].exposure_ms
+        name = f"an image of {order.well or 'where the stage stands'}"
+        taken = self._answered(LookOrder(name, order.channel, exposure_ms, xy_um, z_um))
+        if taken is None:
+            raise InstrumentError(f"{name} did not come", do="check the camera, and try again")
+        frame, pixels = taken
+        said = {key: float(value) for key, value in frame.metadata.items()}
+        place = said["x_um"], said["y_um"]
+        return Snapshot(
+            pixels,
+            order.channel,
+            said["exposure_ms"],
+            *place,
+            said["z_um"],
+            s.well_at(*place),
+            s.frame_pixel_um,
+            int(said["ceiling_adu"]),
+            frame.acquired_s,
+        )
+
+    def put_back(self) -> None:
+        """See Snapping."""
+        if self._process.pid is not None:  # one that was started anew knows nothing of it
+            self._answered(PutBack())
+
+    def _answered(self, order: Work) -> tuple[FrameTaken, Pixels] | None:
+        """What the process does of an order for one image; the image, where one comes."""
+        over, taken = False, None
+        try:
+            self._process.start()
+            self._process.send(order)
+            while not over:
+                message = self._process.receive()
+                if isinstance(message, FrameTaken):
+                    taken = message, self._process.take(message, self._settings.frame_shape, self._settings.dtype)
+                elif isinstance(message, StackOver):
+                    over = True
+                    if message.error is not None:
+                        raise message.error
+        except SpheroiddError:
+            over = True  # as in `_acquire`
+            raise
+        finally:
+            if not over:
+                self._process.abort()
+        return taken
 
     def set_event_sink(self, tell: Callable[[FaultRaised | FocusFound], None]) -> None:
         """See FaultTelling: it tells of each stack's focus."""

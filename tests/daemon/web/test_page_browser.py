@@ -394,7 +394,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(
 ) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     visit(page, served[0])
-    for view in ("curves", "results", "plate"):
+    for view in ("curves", "results", "live", "queue", "plate"):
         page.click(f"#tab-{view}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
     page.locator("#well-B02").click()
@@ -412,6 +412,76 @@ def test_red_light_alone_leaves_the_screen(page: "playwright.Page", served: tupl
     assert seen[..., 1:].max() == 0
     page.reload()
     page.wait_for_selector('html[data-theme="red"]')
+
+
+PLAN = """[plate]
+name = "P3"
+[source]
+kind = "emulator"
+preset = "unit"
+compounds = 1
+doses = 1
+[inference]
+model = "threshold"
+"""
+
+
+def test_an_exposure_is_tried_out_before_a_run(page: "playwright.Page", tmp_path: Path) -> None:
+    fill_plate(tmp_path)
+    with asked(tmp_path) as (client, _, service):
+        visit(page, client)
+        page.click("#tab-live")
+        playwright.expect(page.locator("#snap")).to_be_disabled()
+        playwright.expect(page.locator("#snap-none")).to_have_text("The instrument belongs to the plate that is run.")
+        assert client.post("/v1/plates", {"config_toml": PLAN}).status == 200
+        with Catalog.create_or_open(tmp_path) as catalog:
+            catalog.set_run_state(RunState("1", 1, "idle", time.time(), time.time()))
+        service.live.allow()
+        page.reload()
+        page.locator("#plates").select_option("P3")
+        page.fill("#snap-well", "A02")
+        page.fill("#snap-exposure", "5000")
+        page.click("#snap")
+        page.wait_for_selector("#snap-picture:not([hidden])")
+        playwright.expect(page.locator("#saturated")).to_contain_text("% of the pixels are saturated")
+        playwright.expect(page.locator("#snap-facts")).to_contain_text("5000 ms")
+        page.fill("#snap-exposure", "")
+        page.get_by_role("button", name="+1", exact=True).click()
+        playwright.expect(page.locator("#saturated")).to_have_text("No pixel is saturated")
+        playwright.expect(page.locator("#histogram svg .bars")).to_be_visible()
+        page.click("#sweep")
+        playwright.expect(page.locator("#focus-curve svg circle").first).to_be_visible()
+        assert violations(page) == []
+        page.click("#into-plan")
+        playwright.expect(page.locator("#notes")).to_contain_text("names no exposure_ms for channel 488")
+        page.click("#live-on")
+        playwright.expect(page.locator("#live-on")).to_have_attribute("aria-pressed", "true")
+        assert service.live.forbid("a plate is run", WAIT_MS / 1000)
+        playwright.expect(page.locator("#live-on")).to_have_attribute("aria-pressed", "false")
+        playwright.expect(page.locator("#notes")).to_contain_text("a plate is run")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "[source.channels.488]\npreset = 'a'\nexposure_ms = 50\n",
+            "[source.channels.488]\npreset = 'a'\nexposure_ms = 120\n",
+        ),
+        ('[source.channels."488"]\nexposure_ms=5.5 # ms\n', '[source.channels."488"]\nexposure_ms=120 # ms\n'),
+        ("488 = { preset = 'a', exposure_ms = 1e2 }", "488 = { preset = 'a', exposure_ms = 120 }"),
+        (
+            "[source.channels.561]\nexposure_ms = 50\n[source.channels.488]\npreset = 'a'\n[other]\nexposure_ms = 1\n",
+            None,
+        ),
+    ],
+    ids=["table", "quoted", "inline", "another channel's"],
+)
+def test_the_plans_exposure_is_found_in_its_text(
+    page: "playwright.Page", served: tuple[Client, Main, Path], before: str, after: str | None
+) -> None:
+    visit(page, served[0])
+    assert page.evaluate("(toml) => withExposure(toml, '488', '120')", before) == after
 
 
 def test_plates_are_reordered_held_edited_and_removed(
