@@ -12,6 +12,7 @@ from types import MappingProxyType
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well_imaging import WellImaging
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -60,7 +61,8 @@ def _check_label(name: str, label: str | None) -> None:
 class PlateWell:
     """One row of the plate map. `paths` is keyed by channel ("488", "561") or by "" for one file with all channels.
 
-    `annotations` are the map's further columns by their names: kept, and understood by nobody.
+    `annotations` are the map's further columns by their names: kept, and understood by nobody. Those that say how the
+    well is imaged stand among them as they were written; `imaging` is what they mean to a source.
     """
 
     well: WellId
@@ -69,6 +71,7 @@ class PlateWell:
     pixel_um: float | None = None
     z_step_um: float | None = None
     annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    imaging: WellImaging = field(default_factory=WellImaging)
 
     def __post_init__(self) -> None:
         if "" in self.paths and len(self.paths) > 1:

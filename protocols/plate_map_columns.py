@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS
+from spheroidd.protocols.well_imaging import EXPOSURES, IMAGING_COLUMNS
 
 COLUMNS = (
     "well",
@@ -17,6 +18,7 @@ COLUMNS = (
     "patient",
     "pixel_um",
     "z_step_um",
+    *IMAGING_COLUMNS,
 )
 TO_UM = {"fm": 1e-9, "pm": 1e-6, "nm": 1e-3, "um": 1.0, "mm": 1e3, "m": 1e6}  # molar, by their case-folded symbols
 _SAME = {
@@ -32,6 +34,7 @@ _NAMES = {name: name for name in (*COLUMNS, "row", "column")} | {
 }
 _DOSE = r"(?:final |test |drug |compound )?(?:doses?|concentrations?|conc)\b"
 _LENGTH = r"(?:(?:pixel|voxel)(?: ?size)?(?: [xy]+)?|z ?-?(?:step|spacing)(?: ?size)?)(?: ?(nm|um|mm|m|px))?"
+_LIGHT = r"exposures?(?: ?time)? ?(?:[um]s|msec|s|sec)?(?: ?(?:488|561))?"
 _MASS = r"(?:[munpf]?g|%|iu|u) ?(?:per |/ ?)?(?:[mu]?l)?"
 
 
@@ -69,6 +72,12 @@ def read_column(title: str) -> MapColumn:
         what = f"the column {title!r} looks like a {'z-step' if name == 'z_step_um' else 'pixel size'}"
         what += f" in {length[1]}" if length[1] else ""
         raise ConfigError(what, do=f"write micrometres, and call it {name}; or give the column another name")
+    if (
+        re.fullmatch(r"exposures?(?: ?time)? ?(?:[um]s|msec|s|sec)?(?: ?(?:488|561))?", plain)
+        and plain != "exposure time"
+    ):
+        do = f"write milliseconds, and call it {', '.join(EXPOSURES.values())}; or give the column another name"
+        raise ConfigError(f"the column {title!r} looks like an exposure", do=do)
     near = difflib.get_close_matches(plain, [name for name in _NAMES if len(name) > 3], n=1, cutoff=0.8)
     if near:
         do = f"did you mean {_NAMES[near[0]]}? If not, give the column another name"

@@ -1,9 +1,9 @@
 """Plate maps as labs have them: a list (a row a well) or grids (a picture of the plate for each variable).
 
 Text or workbook, see `table_file`. A list has the columns `well,path[,path_488,path_561],role,compound,dose_um,patient`
-and, optionally, `pixel_um,z_step_um`; a grid's title names its variable. Paths are needed for replay only and are
-relative to the map; "/" and "\\" both separate folders, because maps travel between Windows and Linux. Other columns
-are kept as annotations. Whatever is wrong is told at once, each with its line.
+and, optionally, `pixel_um,z_step_um` and how each well is imaged (`well_imaging`); a grid's title names its variable.
+Paths are needed for replay only and are relative to the map; "/" and "\\" both separate folders, because maps travel
+between Windows and Linux. Other columns are kept as annotations. Whatever is wrong is told at once, each with its line.
 """
 
 import csv
@@ -23,9 +23,11 @@ from spheroidd.protocols.table_cells import guarded
 from spheroidd.protocols.table_file import read_sheets
 from spheroidd.protocols.table_numbers import NumberStyle, number_style
 from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well_imaging import IMAGING_COLUMNS, imaging_of
 
 _MOST_TOLD = 40
 _LENGTHS = ("pixel_um", "z_step_um")
+_NUMBERS = ("dose_um", *_LENGTHS, *IMAGING_COLUMNS)
 
 
 def read_plate_map(path: Path, name: str | None = None, roles: Mapping[str, WellRole] | None = None) -> PlateMap:
@@ -64,7 +66,7 @@ def _name_of(path: Path) -> str:
 
 
 def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigError]) -> tuple[PlateWell, ...]:
-    numbers = {name: _numbers(table, name, faults) for name in ("dose_um", *_LENGTHS)}
+    numbers = {name: _numbers(table, name, faults) for name in _NUMBERS}
     _check_second_doses(table, numbers["dose_um"], faults)
     wells: list[PlateWell] = []
     seen: dict[WellId, Record] = {}
@@ -134,9 +136,12 @@ def _well(path: Path, record: Record, own: Mapping[str, float | None], words: Ro
         key: path.parent / cells[column].replace("\\", "/") for key, column in columns.items() if cells.get(column)
     }
     treatment = Treatment(role, compound, dose, cells.get("patient") or None)
-    annotations = MappingProxyType({title: text for title, text in record.annotations.items() if text})
-    well = WellId.parse(cells["well"])
-    return PlateWell(well, treatment, MappingProxyType(paths), own["pixel_um"], own["z_step_um"], annotations)
+    imaging = imaging_of(own)
+    noted = {title: text for title, text in record.annotations.items() if text}
+    noted |= {name: cells[name] for name in imaging.columns}
+    lengths = (own["pixel_um"], own["z_step_um"])
+    well, files = WellId.parse(cells["well"]), MappingProxyType(paths)
+    return PlateWell(well, treatment, files, *lengths, MappingProxyType(noted), imaging)
 
 
 def _role(word: str, compound: str | None, dose: float | None, words: RoleWords) -> tuple[WellRole, str | None]:

@@ -4,7 +4,7 @@ A new one is one file, one row in a table, and one contract-test class that inhe
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,14 @@ class FocusRecalling(Protocol):
     def restore_focus_map(self, found: Iterable[FocusFound]) -> None:
         """Take over the plate's focus map, before the first stack."""
         ...
+
+
+@runtime_checkable
+class ImagesWellsTheirWay(Protocol):
+    """A source that follows what the plate map says of how single wells are imaged; others refuse such a map."""
+
+    imaging_columns: ClassVar[frozenset[str]]
+    """Which of `well_imaging.IMAGING_COLUMNS` it follows, or has no need to."""
 
 
 @runtime_checkable

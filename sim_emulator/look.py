@@ -26,6 +26,10 @@ class Look:
         """Whether the image is as the plate's images are."""
         return self.exposure == 1 and self.blur_um == 0
 
+    def brighter(self, factor: float) -> "Look":
+        """The same with so many times the light."""
+        return self if factor == 1 else Look(self.exposure * factor, self.blur_um)
+
     def of_light(self, light: F32, pixel_um: float) -> F32:
         """The light (y, x) as this look sees it, without noise."""
         if self.blur_um > 0:

@@ -19,6 +19,7 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well_imaging import EXPOSURES
 from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
 from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
@@ -28,7 +29,7 @@ from spheroidd.sim_emulator.realism import Realism
 from spheroidd.sim_emulator.recorded.raw_camera import RawField, RecordedRawCamera
 from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
 from spheroidd.sim_emulator.scene import Scene, well_truth
-from spheroidd.sim_emulator.stage import Taken, taken
+from spheroidd.sim_emulator.stage import UNTIMED_MS, Taken, taken
 from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 from spheroidd.sim_emulator.truth import Truth, WellTruth
 from spheroidd.sim_emulator.view import EmulatedView
@@ -150,6 +151,7 @@ class EmulatorSource:
     """
 
     Settings: ClassVar[type[EmulatorSettings]] = EmulatorSettings
+    imaging_columns: ClassVar[frozenset[str]] = frozenset(EXPOSURES.values())
 
     def __init__(
         self,
@@ -250,11 +252,22 @@ class EmulatorSource:
             yield Delivery(index, pixels, kinds)
 
     def camera_over(self, well: WellId, stack: int) -> Callable[[SliceIndex, Look], Pixels]:
-        """What gives a well's camera images by their index."""
+        """What gives a well's camera images by their index, exposed as the plate map has it."""
+        own = self._own_light(well, stack)
         if self.settings.raw is not None:
-            return self._raw_camera(self.settings.raw, well, stack).image
+            camera = self._raw_camera(self.settings.raw, well, stack)
+            return lambda index, look: camera.image(index, look.brighter(own[index.channel]))
         specimen = self.specimen(well, stack)
-        return lambda index, look: specimen.image(index.channel, index.z, look)
+        return lambda index, look: specimen.image(index.channel, index.z, look.brighter(own[index.channel]))
+
+    def _own_light(self, well: WellId, stack: int) -> dict[str, float]:
+        """How many times the plate's light a well's own exposures give, by channel."""
+        plan, imaging = self.plan(well, stack), self._entry(well).imaging
+        planned = {channel: self._planned_ms(plan, SliceIndex(channel, 0)) for channel in plan.channels}
+        return {
+            channel: 1.0 if (own_ms := imaging.exposure_of(channel)) is None else own_ms / (planned_ms or UNTIMED_MS)
+            for channel, planned_ms in planned.items()
+        }
 
     def _raw_camera(self, raw: StripeSettings, well: WellId, stack: int) -> RawCamera | RecordedRawCamera:
         if self.recording is None:
@@ -303,14 +316,19 @@ class EmulatorSource:
         return RecordedSpecimen(self.recording, camera, place, p.z_step_um, self.settings.exposure)
 
     def taken(self, plan: StackPlan, index: SliceIndex) -> Taken:
-        """How an image is taken; exposed as long as the recorded one was, times the factor, where that is known."""
-        how = taken(self.preset, plan, index)
-        if self.recording is None:
-            return how
-        recorded_ms = self.recording.exposure_ms(plan.key.well, index.channel)
-        return (
-            how if recorded_ms is None else dataclasses.replace(how, exposure_ms=recorded_ms * self.settings.exposure)
-        )
+        """How an image is taken; exposed as the plate map says, else as long as the recorded one was, times the factor,
+        where that is known.
+        """
+        own_ms = self._entry(plan.key.well).imaging.exposure_of(index.channel)
+        exposure_ms = self._planned_ms(plan, index) if own_ms is None else own_ms
+        return dataclasses.replace(taken(self.preset, plan, index), exposure_ms=exposure_ms)
+
+    def _planned_ms(self, plan: StackPlan, index: SliceIndex) -> float | None:
+        """The exposure of a well that has none of its own."""
+        recorded_ms = self.recording.exposure_ms(plan.key.well, index.channel) if self.recording else None
+        if recorded_ms is None:
+            return taken(self.preset, plan, index).exposure_ms
+        return recorded_ms * self.settings.exposure
 
     def scene(self, well: WellId, stack: int = 0) -> Scene:
         """The well under the microscope, for slices and truth without a plan."""

@@ -11,6 +11,7 @@ from spheroidd.sim_emulator.presets import Preset
 
 PITCH_UM = 9000.0  # from well to well
 OPEN_SHARE = 0.5  # of an image's time is exposure; the rest goes into reading out and moving
+UNTIMED_MS = 100.0  # what counts as the exposure of a plate whose images take no time
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,9 @@ from spheroidd.protocols.stack import RawIndex, SliceIndex, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.look import Look
 from spheroidd.sim_emulator.presets import Preset
-from spheroidd.sim_emulator.stage import Taken
+from spheroidd.sim_emulator.stage import UNTIMED_MS, Taken
 
 Camera = Callable[[SliceIndex, Look], Pixels]
-UNTIMED_MS = 100.0  # an exposure of a plate whose images take no time
 
 
 class PlateUnder(Protocol):

@@ -30,6 +30,7 @@ from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well_imaging import IMAGING_COLUMNS
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -77,6 +78,7 @@ class ReplaySource:
     """
 
     Settings: ClassVar[type[ReplaySettings]] = ReplaySettings
+    imaging_columns: ClassVar[frozenset[str]] = frozenset(IMAGING_COLUMNS)  # it was imaged so already
 
     def __init__(self, settings: ReplaySettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
         if plate_map is None:

@@ -9,6 +9,7 @@ import typer
 
 from spheroidd.daemon.cli.app import JsonOption, console, sub_app
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.well_imaging import IMAGING_COLUMNS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -107,7 +108,11 @@ def lines(found: "PlateMap") -> Iterator[str]:
     for name, doses in _doses(found).items():
         listed = ", ".join(f"{dose:g}" + (f" (x{n})" if n > 1 else "") for dose, n in sorted(doses.items()))
         yield f"{name}: {listed} uM"
-    annotations = dict.fromkeys(title for entry in found for title in entry.annotations)
+    own = {entry.well: set(entry.imaging.columns) for entry in found if set(entry.imaging.columns)}
+    if own:
+        columns = ", ".join(column for column in IMAGING_COLUMNS if any(column in said for said in own.values()))
+        yield f"{len(own)} wells are imaged in a way of their own: {columns}"
+    annotations = {title: None for entry in found for title in entry.annotations if title not in IMAGING_COLUMNS}
     if annotations:
         yield f"Kept as annotations: {', '.join(annotations)}"
     if not counts["negative_control"]:

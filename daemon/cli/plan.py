@@ -7,7 +7,6 @@ import typer
 
 from spheroidd.daemon.cli.app import JsonOption, console, sub_app
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.stack import CHANNELS
 
 if TYPE_CHECKING:
     from spheroidd.daemon.planning.dry_run import PlanReport
@@ -115,23 +114,38 @@ def plan_export(
 
 @plan_app.command("import")
 def plan_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A useq-schema sequence: .yaml or .json.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A useq-schema sequence (.yaml, .json), or a position list of Micro-Manager (.pos)."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="CONFIG", help="Configuration to write (TOML).")],
     channels: Annotated[
         list[str] | None,
         typer.Option("--channel", metavar="488=PRESET", help="Which preset is 488 or 561; may be repeated."),
     ] = None,
+    labware: Annotated[
+        str | None, typer.Option("--labware", metavar="NAME", help="Of a .pos: the plate, as `plan formats` lists it.")
+    ] = None,
+    z_offset_um: Annotated[
+        float, typer.Option("--z-offset", metavar="UM", help="Of a .pos: how far above its focus a stack begins.")
+    ] = 0.0,
 ) -> int:
-    """Make a configuration and a plate map of a useq-schema sequence. What cannot be expressed is refused by name."""
-    from spheroidd.daemon.planning.useq_import import import_useq
+    """Make a configuration and a plate map of another program's plan. What cannot be expressed is refused by name."""
+    from spheroidd.daemon.planning.positions_import import import_positions, presets_of
 
-    presets = {}
-    for given in channels or ():
-        name, _, preset = given.partition("=")
-        if name not in CHANNELS or not preset:
-            raise ConfigError(f"it is {given!r}", where="--channel", do=f"write {CHANNELS[0]}=PRESET")
-        presets[name] = preset
-    for written in import_useq(file, out, presets):
+    presets = presets_of(channels or ())
+    if file.suffix.lower() == ".pos":
+        if labware is None:
+            do = "name the plate by --labware, such as 96; `spheroidd plan formats` lists them"
+            raise ConfigError("a position list does not say what plate it is", where=str(file), do=do)
+        made = import_positions(file, out, labware, presets, z_offset_um)
+    else:
+        from spheroidd.daemon.planning.useq_import import import_useq
+
+        made = import_useq(file, out, presets)
+    for written in made:
         typer.echo(written)
     return 0
 

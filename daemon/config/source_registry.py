@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.ports import Clock, StackSource
+from spheroidd.protocols.ports import Clock, ImagesWellsTheirWay, StackSource
 
 if TYPE_CHECKING:
     pass
@@ -76,5 +76,16 @@ def build_source(
 ) -> StackSource:
     """The source of one plate with its settings; without a clock it keeps the system's time."""
     kind = str(settings.model_dump(include={"kind"})["kind"])
-    built = source_class(kind)(settings, plate_map, plate_name, clock or SystemClock())
-    return cast(StackSource, built)
+    chosen = source_class(kind)
+    _check_imaging(kind, chosen, plate_map)
+    return cast(StackSource, chosen(settings, plate_map, plate_name, clock or SystemClock()))
+
+
+def _check_imaging(kind: str, source: Any, plate_map: PlateMap | None) -> None:
+    """ConfigError where the plate map says how wells are imaged, and the source would not do it."""
+    given = {column for entry in plate_map or () for column in entry.imaging.columns}
+    followed = source.imaging_columns if isinstance(source, ImagesWellsTheirWay) else frozenset()
+    if left := sorted(given - followed):
+        what = f"the plate map says {' and '.join(left)}, and a {kind} source does not follow that well by well"
+        do = "take the column out, and set it in the instrument's own program"
+        raise ConfigError(what, where="plate.map", do=do)

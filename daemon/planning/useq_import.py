@@ -4,9 +4,8 @@ A plan of our own export comes back as it was, as long as its positions were lef
 read, because only that says what plate it is. What useq does not hold (pixel size, stage limits) is left to fill in.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from spheroidd.acquisition.plates.plan_settings import PlanSettings
+from spheroidd.daemon.planning.config_draft import TO_FILL_IN, Words, draft, draft_files, plain_name
 from spheroidd.daemon.planning.useq_export import METADATA_KEY, OwnWords, is_json, load_useq, write_text
 from spheroidd.protocols.acquisition_plan import AcquisitionPlan
 from spheroidd.protocols.errors import ConfigError
@@ -24,7 +24,6 @@ from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 
 SAME_UM = 0.01  # a position written with fewer digits is still the same
-Words = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 _EXPRESSIBLE = {
     "MDASequence": {"metadata", "axis_order", "stage_positions", "channels", "z_plan"},
@@ -32,17 +31,6 @@ _EXPRESSIBLE = {
     "AbsolutePosition": {"x", "y", "name", "plate_row", "plate_col"},
 }
 _NOTHING: tuple[object, ...] = (None, (), [], {})
-_TO_FILL_IN = {
-    "micromanager_dir": "Micro-Manager's folder",
-    "config": "its hardware configuration (.cfg)",
-    "height": "the image's rows",
-    "width": "the image's columns",
-    "pixel_um": "a pixel's side",
-    "x_limits_um": "[low, high]: where the stage may go",
-    "y_limits_um": "[low, high]",
-    "z_limits_um": "[low, high]",
-    "retract_z_um": "where the focus waits while the XY stage moves",
-}
 
 
 def import_useq(path: Path, out: Path, channels: Mapping[str, str] | None = None) -> list[Path]:
@@ -51,12 +39,7 @@ def import_useq(path: Path, out: Path, channels: Mapping[str, str] | None = None
     `channels` gives the preset of "488" or "561" where neither the file nor the presets' names say it. ConfigError
     names what cannot be expressed, or what stands in the way of writing.
     """
-    if out.suffix.lower() != ".toml":  # the plate map is written beside it, by the same name
-        raise ConfigError("a configuration ends in .toml", where=str(out), do=f"write -o {out.stem}.toml")
-    plate_map = out.with_suffix(".csv")
-    for there in (out, plate_map):
-        if there.exists():
-            raise ConfigError("there is such a file already", where=str(there), do="choose another name by -o")
+    out, plate_map = draft_files(out)
     sequence = _read(path)
     try:
         _only(sequence, "")
@@ -64,7 +47,7 @@ def import_useq(path: Path, out: Path, channels: Mapping[str, str] | None = None
         tables, wells = _sites(sequence, words)
         source = {"kind": "micromanager", **_z(sequence, words), **_order(sequence)}
         lit = _channels(sequence, words.channels | dict(channels or {}))
-        name = check_plate_name(words.plate or _plain(out.stem))
+        name = check_plate_name(words.plate or plain_name(out.stem))
     except ConfigError as error:
         what = f"{error.where}: {error.what}" if error.where else error.what
         raise ConfigError(what, where=str(path), do=error.do) from error
@@ -73,7 +56,7 @@ def import_useq(path: Path, out: Path, channels: Mapping[str, str] | None = None
         f"source.channels.{channel}": {key: one[key] for key in ("preset", "exposure_ms")}
         for channel, one in lit.items()
     }
-    write_text(out, _toml(path, {"plate": {"name": name, "map": plate_map.name}}, source, tables))
+    write_text(out, draft(path.name, {"name": name, "map": plate_map.name}, source, tables, TO_FILL_IN))
     treatments = {well: Treatment(words.roles.get(str(well), WellRole.SAMPLE)) for well in wells}
     write_plate_map(plate_map, [PlateWell(well, treatment) for well, treatment in treatments.items()])
     return [out, plate_map]
@@ -260,22 +243,3 @@ def _channels(sequence: Any, presets: Mapping[str, str]) -> dict[str, dict[str, 
     if len({one["group"] for one in found.values()}) > 1:
         raise ConfigError("they are of different groups", where="channels", do="use one channel group")
     return found
-
-
-def _plain(stem: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in stem).strip("_-")[:64] or "plate"
-
-
-def _toml(path: Path, plate: dict[str, Words], source: Words, tables: dict[str, Words]) -> str:
-    return "\n".join(_lines(path, plate, source, tables)) + "\n"
-
-
-def _lines(path: Path, plate: dict[str, Words], source: Words, tables: dict[str, Words]) -> Iterator[str]:
-    yield f"# From {path.name}. Fill in what useq-schema does not hold, then: spheroidd plan check"
-    for name, table in (plate | {"source": source} | tables).items():
-        yield ""
-        yield f"[{name}]"
-        # JSON's texts, numbers, booleans and lists are TOML's as well.
-        yield from (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())
-        if name == "source":
-            yield from (f"# {key} =   # {meaning}" for key, meaning in _TO_FILL_IN.items())

@@ -1,14 +1,18 @@
 """The emulated microscope outside a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Snapping
 from spheroidd.protocols.snapshot import SnapOrder
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
+from spheroidd.protocols.well_imaging import WellImaging
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 
@@ -69,3 +73,20 @@ def test_what_it_cannot_do_is_refused(source: EmulatorSource, order: dict[str, o
 def test_an_order_that_no_instrument_can_carry_out_is_none(given: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(given))} is "):
         SnapOrder("488", **given)  # type: ignore[arg-type]
+
+
+def test_a_well_of_its_own_exposure_is_as_bright_in_a_run(source: EmulatorSource) -> None:
+    wells = [
+        replace(entry, imaging=WellImaging({"488": 40.0})) if entry.well == WELL else entry
+        for entry in source.plate_map
+    ]
+    settings = source.settings
+    own = EmulatorSource(settings, PlateMap("P1", tuple(wells)), "P1", SystemClock())
+    index = SliceIndex("488", 7)
+    (plain,), (bright,) = (list(one.frames(one.plan(WELL), {index})) for one in (source, own))
+    assert bright.metadata["exposure_ms"] == 40.0
+    factor = 40.0 / float(plain.metadata["exposure_ms"])
+    seen = [float(np.percentile(frame.pixels, 99)) - 100 for frame in (plain, bright)]
+    assert seen[1] == pytest.approx(factor * seen[0], rel=0.1)
+    taken = own.snap(SnapOrder("488", well=WELL, z_um=float(bright.metadata["z_um"])))
+    np.testing.assert_array_equal(taken.pixels, bright.pixels)

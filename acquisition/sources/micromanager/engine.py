@@ -94,7 +94,7 @@ def event(order: StackOrder, planned: PlannedSlice, settings: MicroManagerSettin
         "y": order.y_um,
         "z": planned.z_um,
         "config_group": [settings.channel_group, channel.preset],
-        "exposure": channel.exposure_ms,
+        "exposure": order.exposure_ms[planned.index.channel],
     }
 
 

@@ -17,12 +17,17 @@ class PlannedSlice:
 
 @dataclass(frozen=True, slots=True)
 class StackOrder:
-    """To the process: go to this place and take these slices, in this order. Exactly one StackOver answers it."""
+    """To the process: go to this place and take these slices, in this order. Exactly one StackOver answers it.
+
+    `exposure_ms` is by channel; a slice that does not come within `stall_s` is given up.
+    """
 
     name: str
     x_um: float
     y_um: float
     slices: tuple[PlannedSlice, ...]
+    exposure_ms: Mapping[str, float]
+    stall_s: float
 
 
 @dataclass(frozen=True, slots=True)

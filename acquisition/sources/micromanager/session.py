@@ -182,7 +182,7 @@ class CoreSession:
                     limit_s = settings.first_frame_s
                     self._stages.move_z(batch[0].z_um, "going to the first slice of a sequence")
                 self._take_batch(engine, order, batch, limit_s)
-                limit_s = settings.stall_s
+                limit_s = order.stall_s
             self._say("ending the acquisition", settings.first_frame_s)
             if engine.end():
                 return StackOver()
@@ -231,14 +231,14 @@ class CoreSession:
         for number, planned in enumerate(batch):
             if number:
                 self._reserve()
-                limit_s = settings.stall_s
+                limit_s = order.stall_s
                 if number == 1:
                     self._say("waiting for the next image of a sequence", limit_s)
             pixels, tags = self._next_image(engine, planned, limit_s)
             acquired_s = time.time()
             self._check(pixels, tags, planned, number if len(batch) > 1 else None)
             standing = standing or self._read_back(order, planned)
-            metadata = self._metadata(planned, tags) | standing
+            metadata = self._metadata(order, planned, tags) | standing
             self._send(FrameTaken(self._writer.write(pixels), planned.index, acquired_s, metadata))
 
     def _reserve(self) -> None:
@@ -288,10 +288,10 @@ class CoreSession:
         if (preset := core.get_current_config(s.channel_group)) != channel.preset:
             do = f"check the devices of the group {s.channel_group!r}"
             raise InstrumentError(f"{where} with the preset {preset!r} and not {channel.preset!r}", do=do)
-        exposure_ms = float(core.get_exposure())
-        if not abs(exposure_ms - channel.exposure_ms) <= EXPOSURE_TOLERANCE * channel.exposure_ms:
+        exposure_ms, ordered_ms = float(core.get_exposure()), order.exposure_ms[planned.index.channel]
+        if not abs(exposure_ms - ordered_ms) <= EXPOSURE_TOLERANCE * ordered_ms:
             do = "give an exposure that the camera can make"
-            raise InstrumentError(f"{where} for {exposure_ms:g} ms and not for {channel.exposure_ms:g} ms", do=do)
+            raise InstrumentError(f"{where} for {exposure_ms:g} ms and not for {ordered_ms:g} ms", do=do)
         return {"x_um": x, "y_um": y, "z_um": z, "exposure_ms": exposure_ms, **recorded(core, s)}
 
     def _standing(self, order: StackOrder) -> dict[str, float | str]:
@@ -305,11 +305,11 @@ class CoreSession:
             what = f"{where} at ({x:g}, {y:g}) um and not at ({order.x_um:g}, {order.y_um:g}) um"
             raise InstrumentError(what, do="check the XY stage and source.xy_tolerance_um")
 
-    def _metadata(self, planned: PlannedSlice, tags: dict[str, Any]) -> dict[str, float | str]:
+    def _metadata(self, order: StackOrder, planned: PlannedSlice, tags: dict[str, Any]) -> dict[str, float | str]:
         channel = self._settings.channels[planned.index.channel]  # type: ignore[index]
         found: dict[str, float | str] = {
             "z_planned_um": planned.z_um,
-            "exposure_ms": channel.exposure_ms,
+            "exposure_ms": order.exposure_ms[planned.index.channel],
             "preset": channel.preset,
             "camera": str(tags.get("Camera", "")),
         }

@@ -26,6 +26,7 @@ from spheroidd.acquisition.sources.micromanager.messages import (
 )
 from spheroidd.acquisition.sources.micromanager.session import Attach, run_core
 from spheroidd.acquisition.sources.micromanager.settings import MicroManagerSettings
+from spheroidd.acquisition.sources.micromanager.well_settings import PlateSettings
 from spheroidd.acquisition.store.slice_names import name_slices
 from spheroidd.protocols.errors import ConfigError, InstrumentError, SpheroiddError
 from spheroidd.protocols.events import FaultRaised
@@ -35,6 +36,7 @@ from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
+from spheroidd.protocols.well_imaging import IMAGING_COLUMNS
 
 
 class SweepInterruptedError(Exception):
@@ -49,6 +51,7 @@ class MicroManagerSource:
     """
 
     Settings: ClassVar[type[MicroManagerSettings]] = MicroManagerSettings
+    imaging_columns: ClassVar[frozenset[str]] = frozenset(IMAGING_COLUMNS)
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class MicroManagerSource:
             do = "write the path of a plate map (CSV): it says which wells are imaged"
             raise ConfigError("plate.map is missing", where=f"plate {plate_name}", do=do)
         self._settings, self._map, self._clock = settings, plate_map, clock
+        self._wells = PlateSettings(settings, plate_map)
         self._autofocus = None
         if settings.autofocus is not None:
             depth_um = (settings.n_z - 1) * settings.z_step_um
@@ -112,8 +116,9 @@ class MicroManagerSource:
         return [self.plan(key) for key in self._keys()]
 
     def plan(self, key: StackKey) -> StackPlan:
-        """The geometry of a stack, the same for every well."""
-        plan, raw = plan_of(key, self._settings, self._settings.period_s), self._settings.raw
+        """The geometry of a stack; the same for every well, but for a z-step and exposures of its own."""
+        own, raw = self._wells.of(key), self._settings.raw
+        plan = replace(plan_of(key, self._settings, own.period_s), z_step_um=own.z_step_um)
         return plan if raw is None else replace(plan, raw=raw.pattern())
 
     def frames(self, plan: StackPlan, wanted: Set[SliceIndex]) -> Iterator[Frame]:
@@ -126,7 +131,9 @@ class MicroManagerSource:
             focus = self._focus(plan, wanted)
         except SweepInterruptedError:
             return
-        start_um = self._settings.z_start_um if focus is None or focus.first_z_um is None else focus.first_z_um
+        start_um = self._wells.of(plan.key).z_start_um
+        if focus is not None and focus.first_z_um is not None:
+            start_um = focus.first_z_um
         said: dict[str, float | str] = {}
         if focus is not None and focus.focus_z_um is not None:
             said = {"focus_z_um": focus.focus_z_um, "focus": focus.status.value}
@@ -147,8 +154,9 @@ class MicroManagerSource:
             do = f"a well has the fields 0 to {len(s.sites.fields_um) - 1}"
             raise ConfigError(f"there is no field {order.field}", where=f"well {order.well}", do=do)
         xy_um = s.xy_um(order.well, order.field) if order.well is not None else None
-        z_um = s.z_um(s.n_z // 2) if order.z_um is None and xy_um is not None else order.z_um
-        exposure_ms = order.exposure_ms or s.channels[order.channel].exposure_ms
+        own = self._wells.at(order.well)
+        z_um = own.z_um(s.n_z // 2) if order.z_um is None and xy_um is not None else order.z_um
+        exposure_ms = order.exposure_ms or own.exposure_ms[order.channel]
         name = f"an image of {order.well or 'where the stage stands'}"
         taken = self._answered(LookOrder(name, order.channel, exposure_ms, xy_um, z_um))
         if taken is None:
@@ -277,13 +285,14 @@ class MicroManagerSource:
     def _order(self, plan: StackPlan, wanted: Set[SliceIndex], start_um: float) -> StackOrder:
         """A slice of which any image is wanted is taken whole: a sequence plays the pattern from its beginning."""
         x_um, y_um = self._settings.xy_um(plan.key.well, plan.key.stack)
+        own = self._wells.of(plan.key)
         taken = {(index.channel, index.z) for index in wanted}
         slices = (
-            PlannedSlice(index, start_um + index.z * self._settings.z_step_um)
+            PlannedSlice(index, start_um + index.z * own.z_step_um)
             for index in self._settings.slice_order(plan)
             if (index.channel, index.z) in taken
         )
-        return StackOrder(str(plan.key), x_um, y_um, tuple(slices))
+        return StackOrder(str(plan.key), x_um, y_um, tuple(slices), own.exposure_ms, own.stall_s)
 
     def _frame(self, plan: StackPlan, message: FrameTaken, said: Mapping[str, float | str]) -> Frame:
         pixels = self._process.take(message, plan.frame_shape, plan.dtype)

@@ -1,0 +1,60 @@
+"""How single wells are imaged, out of the plate map: read, kept, refused with everything that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate_map_columns import read_column
+from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+from spheroidd.protocols.well import WellId
+
+A01, A02 = WellId(0, 0), WellId(0, 1)
+TEXT = """well,role,exposure_ms,exposure_ms_561,z_start_um
+A01,negative_control,50,80.5,-12.5
+A02,negative_control,,,
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "map.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_well_is_imaged_as_its_row_says(tmp_path: Path) -> None:
+    found = read_plate_map(written(tmp_path, TEXT))
+    own = found[A01].imaging
+    assert (own.exposure_of("488"), own.exposure_of("561"), own.z_start_um) == (50.0, 80.5, -12.5)
+    assert found[A02].imaging.exposure_of("488") is None
+    assert found[A01].annotations == {"exposure_ms": "50", "exposure_ms_561": "80.5", "z_start_um": "-12.5"}
+    assert found[A02].annotations == {}
+    again = tmp_path / "again.csv"
+    write_plate_map(again, found)
+    assert read_plate_map(again).wells == found.wells
+
+
+def test_a_grid_says_it_too(tmp_path: Path) -> None:
+    text = "role,1,2\nA,untreated,untreated\n\nexposure_ms_488,1,2\nA,20,30\n"
+    found = read_plate_map(written(tmp_path, text))
+    assert [found[well].imaging.exposure_of("488") for well in (A01, A02)] == [20.0, 30.0]
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    text = TEXT.replace(",50,", ",0,").replace("A02,negative_control,,,", "A02,negative_control,long,,")
+    with pytest.raises(ConfigError) as told:
+        read_plate_map(written(tmp_path, text))
+    assert "2 things are wrong" in told.value.what
+    assert "exposure_ms is 0; write milliseconds above 0" in told.value.what
+    assert "exposure_ms is 'long'" in told.value.what
+
+
+@pytest.mark.parametrize("title", ["Exposure", "exposure (ms)", "Exposure 488", "exposure_ms_405", "z_start"])
+def test_a_title_that_is_nearly_one_is_refused(title: str) -> None:
+    with pytest.raises(ConfigError, match=r"exposure_ms|z_start_um"):
+        read_column(title)
+
+
+@pytest.mark.parametrize("title", ["Exposure time", "Exposure time (h)", "exposed by", "Start"])
+def test_a_drugs_exposure_is_an_annotation(title: str) -> None:
+    assert read_column(title).name == ""
