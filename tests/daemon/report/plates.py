@@ -71,12 +71,14 @@ def register(data: Path, wells: PlateMap, *, plan: Callable[[StackKey], StackPla
             catalog.expect(plan(StackKey(wells.name, entry.well)))
 
 
-def score(data: Path, wells: PlateMap, live_um3: Figures, *, final: bool = True) -> None:
-    """Image and score the wells that `live_um3` names, and relate them to the plate's untreated controls."""
+def score(
+    data: Path, wells: PlateMap, live_um3: Figures, *, final: bool = True, control_um3: float | None = None
+) -> None:
+    """Image and score the wells that `live_um3` names, and relate them to its untreated ones, or to `control_um3`."""
     untreated = [
         live_um3[e.well] for e in wells if e.treatment.role is WellRole.NEGATIVE_CONTROL and e.well in live_um3
     ]
-    control = statistics.median(untreated) if untreated else None
+    control = statistics.median(untreated) if untreated else control_um3
     status = WellStatus.FINAL if final else WellStatus.PROVISIONAL
     with Catalog.create_or_open(data) as catalog, catalog.transaction():
         for well, live in live_um3.items():

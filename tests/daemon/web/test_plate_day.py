@@ -13,7 +13,7 @@ import pytest
 
 from spheroidd.protocols import spheroidd_pb2 as wire
 from tests.daemon.service.test_service_run import EMULATED, serving, until
-from tests.daemon.web.test_page_browser import CHROMIUM
+from tests.daemon.web.test_page_browser import CHROMIUM, violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
@@ -22,6 +22,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one, or name it in SPHEROIDD_CHROMIUM"),
 ]
 PLATE = EMULATED.replace("slice_period_s = 0.2", "slice_period_s = 0.03").replace("doses = 2", "doses = 8")
+WELL = "A05"
+FAILS = '[[source.faults]]\nkind = "fail"\nwell = "{well}"\nz = 3\ntimes = 1\n'  # once: the repeat is sound
 LONG_MS = 120_000
 
 
@@ -48,6 +50,8 @@ class Visitor:
             assert self.page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
             self.page.screenshot(path=self._folder / f"{self._n}-{name}-{width}-{scheme}.png", full_page=width < 500)
         self.page.set_viewport_size({"width": 1366, "height": 768})
+        self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        assert violations(self.page) == [], name
 
     def sees(self, selector: str, words: str) -> None:
         playwright.expect(self.page.locator(selector)).to_contain_text(words, timeout=LONG_MS)
@@ -60,7 +64,8 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
     settings.write_text('[service]\nhttp_address = "127.0.0.1:0"\ntime_zone = "Europe/Berlin"\n')
     with serving(tmp_path, "--config", str(settings)) as (_, client):
         for name in ("morning", "noon", "evening"):
-            client.call(client.stub.SubmitPlate, wire.SubmitPlateRequest(config_toml=PLATE.replace("P1", name)))
+            given = PLATE.replace("P1", name).replace("[inference]", FAILS.format(well=WELL) + "[inference]")
+            client.call(client.stub.SubmitPlate, wire.SubmitPlateRequest(config_toml=given))
         address = tmp_path / "data" / "page.json"
         until(address.exists, "the page is there")
         page = browser.new_page(viewport={"width": 1366, "height": 768}, accept_downloads=True)
@@ -76,6 +81,17 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
         playwright.expect(page.locator("#queue .look")).to_have_text(["morning", "evening", "noon"])
         page.get_by_role("button", name="Hold noon").click()
         visitor.picture("queue")
+
+        page.click("#tab-live")
+        page.fill("#snap-well", WELL)
+        page.fill("#snap-exposure", "400")
+        page.click("#snap")
+        page.wait_for_selector("#snap-picture:not([hidden])")
+        page.click("#sweep")
+        page.wait_for_selector("#focus-curve svg circle")
+        visitor.picture("instrument")
+
+        page.click("#tab-queue")
         page.click("#queue-start")
         visitor.sees("#state", "running")
 
@@ -88,6 +104,16 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
         visitor.picture("curves")
 
         page.click("#tab-plate")
+        page.wait_for_selector(f"#well-{WELL}[data-state=failed]")
+        page.click(f"#well-{WELL}")
+        visitor.sees("#well-flags", "the emulator was set to fail at channel 488 z 3")
+        visitor.picture("failed")
+        page.click("#repeat")
+        page.fill("#ask-text", "the emulator failed")
+        page.click("#ask-yes")
+        visitor.sees("#notes", WELL)
+        page.click("#close")
+
         page.locator(".grid .well.known").first.click()
         page.wait_for_selector("#well-picture:not([hidden])")
         page.click("#exclude")
@@ -105,6 +131,7 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
         visitor.sees("#state", "running")  # the next one
         page.get_by_role("button", name="Look at morning").click()
         visitor.sees("#plate-name", "morning")
+        playwright.expect(page.locator(f"#well-{WELL}")).to_have_attribute("data-state", "final")
         page.click("#tab-curves")
         page.wait_for_selector(".curve .fit", state="attached")  # a level one has no height
         assert re.search(r"IC50 .*µM|no effect", page.locator(".curve p.ic50").first.inner_text())
