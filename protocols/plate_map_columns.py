@@ -34,7 +34,7 @@ _NAMES = {name: name for name in (*COLUMNS, "row", "column")} | {
 }
 _DOSE = r"(?:final |test |drug |compound )?(?:doses?|concentrations?|conc)\b"
 _LENGTH = r"(?:(?:pixel|voxel)(?: ?size)?(?: [xy]+)?|z ?-?(?:step|spacing)(?: ?size)?)(?: ?(nm|um|mm|m|px))?"
-_LIGHT = r"exposures?(?: ?time)? ?(?:[um]s|msec|s|sec)?(?: ?(?:488|561))?"
+_LIGHT = r"exposures?(?: ?time)? ?(?:[um]s|msec|s|sec)?(?: ?\d{3})?"
 _MASS = r"(?:[munpf]?g|%|iu|u) ?(?:per |/ ?)?(?:[mu]?l)?"
 
 
@@ -72,10 +72,7 @@ def read_column(title: str) -> MapColumn:
         what = f"the column {title!r} looks like a {'z-step' if name == 'z_step_um' else 'pixel size'}"
         what += f" in {length[1]}" if length[1] else ""
         raise ConfigError(what, do=f"write micrometres, and call it {name}; or give the column another name")
-    if (
-        re.fullmatch(r"exposures?(?: ?time)? ?(?:[um]s|msec|s|sec)?(?: ?(?:488|561))?", plain)
-        and plain != "exposure time"
-    ):
+    if re.fullmatch(_LIGHT, plain) and plain != "exposure time":  # that may be the drug's
         do = f"write milliseconds, and call it {', '.join(EXPOSURES.values())}; or give the column another name"
         raise ConfigError(f"the column {title!r} looks like an exposure", do=do)
     near = difflib.get_close_matches(plain, [name for name in _NAMES if len(name) > 3], n=1, cutoff=0.8)

@@ -49,7 +49,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert "exposure_ms is 'long'" in told.value.what
 
 
-@pytest.mark.parametrize("title", ["Exposure", "exposure (ms)", "Exposure 488", "exposure_ms_405", "z_start"])
+@pytest.mark.parametrize("title", ["Exposure", "exposure (ms)", "Exposure 488", "exposure_ms_405", "z start (um)"])
 def test_a_title_that_is_nearly_one_is_refused(title: str) -> None:
     with pytest.raises(ConfigError, match=r"exposure_ms|z_start_um"):
         read_column(title)
