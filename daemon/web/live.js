@@ -74,7 +74,7 @@ function showLive() {
   $("into-plan").disabled = !free || !snapped || snapped.exposure_ms === undefined;
   $("to-focus").hidden = !swept || swept.focus_um === undefined;
   $("to-focus").disabled = !free || looking;
-  if (!snapped) $("snap-none").textContent = say(!may() ? "live_role" : free ? "live_none" : "live_run");
+  if (!snapped) $("snap-none").textContent = may() ? say(free ? "live_none" : "live_run") : say("live_role");
 }
 
 const um = (value) => (value === undefined ? UNKNOWN : value.toFixed(1));
