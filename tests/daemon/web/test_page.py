@@ -14,6 +14,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.report.heatmap import viridis
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.web import page
 from spheroidd.daemon.web.live_images import LiveImages, paint
@@ -22,6 +23,7 @@ from spheroidd.daemon.web.plate_view import plate_view, well_view
 from spheroidd.daemon.web.plate_views import PlateViews
 from spheroidd.daemon.web.zarr_files import ZarrFiles
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.focus import FocusFound, FocusStatus
 from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import StackEnd
@@ -163,6 +165,28 @@ def test_a_hundred_percent_and_more_have_colours_of_their_own(tmp_path: Path) ->
     assert set(colours) == {"100", "150"}
     apart = [abs(int(colours["100"][n : n + 2], 16) - int(colours["150"][n : n + 2], 16)) for n in (1, 3, 5)]
     assert max(apart) > 60
+
+
+def test_the_focus_map_is_drawn_from_the_lowest_well_to_the_highest(tmp_path: Path) -> None:
+    wells, _ = plates.screen_plate("P1", 2, 6, {"drug": 1.0})
+    plates.register(tmp_path, wells)
+    first, second, third = [entry.well for entry in wells.imaged()][:3]
+    with Catalog.create_or_open(tmp_path) as catalog:
+        before = plate_view(catalog, "P1", None)
+        catalog.expect(plates.plan_of(StackKey("P1", first, 1)))
+        for well, stack, z_um in ((first, 0, 40.0), (first, 1, 99.0), (second, 0, 46.5), (third, 0, None)):
+            status = FocusStatus.FOUND if z_um else FocusStatus.FAILED
+            catalog.put_focus(
+                FocusFound(StackKey("P1", well, stack), status, "488", 0.0, 0.0, z_um, z_um, None, False, ())
+            )
+        view = plate_view(catalog, "P1", None)
+    assert before["focus_um"] is None
+    assert not any("focus" in well for well in before["wells"])
+    assert view["focus_um"] == [40.0, 46.5]
+    drawn = {well["well"]: well["focus"] for well in view["wells"]}
+    assert drawn[str(first)] == ["40.0", viridis(0.0), "#ffffff"]
+    assert drawn[str(second)] == ["46.5", viridis(1.0), "#000000"]
+    assert drawn[str(third)] is None
 
 
 def test_what_fell_far_behind_is_marked_in_the_view(data_dir: Path) -> None:
