@@ -39,7 +39,7 @@ from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 ORDER_S = 20.0  # how long an order without a deadline waits for main
-SWEEP_S = 120.0  # how long a hundred images through z may take
+VIEW_S = 120.0  # how long an instrument may take to load, and a hundred images through z
 MARGIN_S = 0.1  # the answer has to be on its way before the caller's own clock runs out
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.1, 3600.0
 CHANGES_S = 0.5  # how often the history of results is looked at for a viewer
@@ -275,7 +275,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
         """See the contract."""
         order = snap_order(request, request.z_um if request.HasField("z_um") else None)
         plate = self._viewed(request.plate, request.lease, context)
-        taken = self._live.look(plate, lambda source: source.snap(order), _patience_s(context))
+        taken = self._live.look(plate, lambda source: source.snap(order), _patience_s(context, VIEW_S))
         return snapshot_message(plate, taken)
 
     def SweepFocus(self, request: wire.SweepFocusRequest, context: grpc.ServicerContext) -> wire.FocusSweep:  # noqa: N802
@@ -283,7 +283,7 @@ class Servicer(wire_grpc.SpheroiddServicer):
         sweep = FocusSweep.of(request)
         plate = self._viewed(request.plate, request.lease, context)
         return self._live.look(
-            plate, lambda source: sweep.take(source, lambda: self._live.forbidden), _patience_s(context, SWEEP_S)
+            plate, lambda source: sweep.take(source, lambda: self._live.forbidden), _patience_s(context, VIEW_S)
         )
 
     def EndLiveView(self, request: wire.EndLiveViewRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
