@@ -6,14 +6,14 @@ const LIVE_MS = 120000, PAUSE_MS = 250; // light falls on the sample: live ends 
 const PLOT = { width: 320, height: 120, left: 34, right: 8, top: 6, bottom: 26 };
 let liveUntil = 0, snapped = null, swept = null, looking = false;
 
-const written = (id) => $(id).value.trim();
-const decimal = (id) => { const text = written(id).replace(",", "."); return text === "" ? undefined : Number(text); };
+const typed = (id) => $(id).value.trim();
+const decimal = (id) => { const text = typed(id).replace(",", "."); return text === "" ? undefined : Number(text); };
 
 function snapOrder() {
-  const found = { plate: chosen(), channel: $("snap-channel").value, well: written("snap-well") };
+  const found = { plate: chosen(), channel: $("snap-channel").value, well: typed("snap-well") };
   for (const [name, id] of [["exposure_ms", "snap-exposure"], ["z_um", "snap-z"]]) {
     const value = decimal(id);
-    if (Number.isNaN(value)) { note(say("no_number", { what: written(id) }), true); return null; }
+    if (Number.isNaN(value)) { note(say("no_number", { what: typed(id) }), true); return null; }
     if (value !== undefined) found[name] = value;
   }
   return found;
