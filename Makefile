@@ -108,6 +108,13 @@ $(AIRFLOW)/.stamp: deploy/airflow/constraints.txt
 image:
 	deploy/image/build.sh
 
+# Builds everything once more and compares what is in the layers, file by file and date by date.
+LAYERS = buildah inspect --type image --format '{{.OCIv1.RootFS.DiffIDs}}'
+image-again:
+	NO_CACHE=1 NAME=localhost/spheroidd:again deploy/image/build.sh
+	$(LAYERS) localhost/spheroidd:latest && $(LAYERS) localhost/spheroidd:again
+	test "$$($(LAYERS) localhost/spheroidd:latest)" = "$$($(LAYERS) localhost/spheroidd:again)"
+
 image-test: $(STAMP)-run
 	$(PYTHON) deploy/image/check.py
 
