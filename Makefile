@@ -14,7 +14,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-again image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
