@@ -10,7 +10,7 @@ from typing import Any
 
 # name -> about how many minutes on two cores
 BENCHES = {
-    "screen": 9,
+    "screen": 14,
     "chain": 6,
     "median": 2,
     "writer": 6,
@@ -30,7 +30,7 @@ BENCHES = {
     "report": 3,
     "screen_rows": 3,
     "growth": 4,
-    "sim": 4,
+    "sim": 8,
 }
 LONG = {"compound_screen": 60}
 

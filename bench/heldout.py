@@ -48,8 +48,11 @@ class Held:
     pooled_dice: dict[str, float]  # of all wells' voxels
 
 
-def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO) -> Held:
-    """Run the plate that `source` says more of, and compare every well's masks with its truth."""
+def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO, *, console: Console | None = None) -> Held:
+    """Run the plate that `source` says more of, and compare every well's masks with its truth.
+
+    What the run says goes to `console`, or nowhere.
+    """
     with tempfile.TemporaryDirectory(prefix="spheroidd-heldout-") as place:
         data = Path(place) / "data"
         tables = {
@@ -59,7 +62,7 @@ def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO) -> Held
             "inference": {"normalisation": normalisation},
         }
         config = build_config(tables, base=Path.cwd())
-        code = run_plate(config, console=Console(file=StringIO()), live=False)
+        code = run_plate(config, console=console or Console(file=StringIO()), live=False)
         emulator = build_source(config.source, None, "heldout")
         if not isinstance(emulator, EmulatorSource):
             raise TypeError("only the emulator knows the truth")

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSource
 from spheroidd.sim_emulator.stripes import StripeSettings
 
+Taking = Callable[[SliceIndex, Look], Pixels]
 DARK_ADU = 100
 BEYOND_UM = 100.0  # what can be seen below and above the stack: a plate that lies as far off is not found
 LOST_EXIT = 70
@@ -67,9 +69,8 @@ class PhantomView:
 
     def __init__(self, settings: MicroManagerSettings, plate: EmulatorSource, camera: Tilt) -> None:
         self._settings, self._plate, self._camera = settings, plate, camera
-        self._scene: tuple[tuple[WellId, int], Scene] | None = None
-        self._raw: tuple[tuple[WellId, int], RawCamera] | None = None
-        self._around: tuple[tuple[WellId, int], Scene] | None = None
+        self._stack: tuple[tuple[WellId, int], Taking] | None = None
+        self._around: tuple[tuple[WellId, int], Taking] | None = None
 
     def slice_at(self, pose: Pose) -> tuple[WellId, SliceIndex] | None:
         """See View."""
@@ -96,13 +97,11 @@ class PhantomView:
             return self._dark()
         z, look = self._z(site[0], pose.z_um), self._exposed(pose, look)
         if self._camera.tilt_um is not None:
-            return self._at_any_depth(site, pose.channel, z, look)
+            return self._at_any_depth(site, pose, z, look)
         below_um = pose.z_um - self._camera.lift_um(site[0])
         if not (0 <= z < s.n_z and abs(s.z_um(z) - below_um) <= s.z_tolerance_um):
             return self._dark()
-        if s.raw is not None:
-            return self._raw_camera(site).image(self._index(pose, z), look)
-        return self._stack(site).image(pose.channel, z, look)
+        return self._in_stack(site)(self._index(pose, z), look)
 
     def _exposed(self, pose: Pose, look: Look) -> Look:
         """The plate is as bright as the settings' exposures have it; others change that."""
@@ -110,32 +109,32 @@ class PhantomView:
         factor = pose.exposure_ms / planned_ms
         return look if abs(factor - 1) < SAME else Look(factor * look.exposure, look.blur_um)
 
-    def _raw_camera(self, site: tuple[WellId, int]) -> RawCamera:
-        if self._raw is None or self._raw[0] != site:
-            stripes = self._plate.settings.raw or StripeSettings()
-            self._raw = site, RawCamera.over(self._plate.scene(*site), stripes)
-        return self._raw[1]
-
     def _z(self, well: WellId, z_um: float) -> int:
         return round((z_um - self._camera.lift_um(well) - self._settings.z_start_um) / self._settings.z_step_um)
 
-    def _at_any_depth(self, site: tuple[WellId, int], channel: str, z: int, look: Look) -> Pixels:
+    def _at_any_depth(self, site: tuple[WellId, int], pose: Pose, z: int, look: Look) -> Pixels:
         """Slice z of the stack, or of what lies around it: below 0 or above the last."""
         if 0 <= z < self._settings.n_z:
-            return self._stack(site).image(channel, z, look)
+            return self._in_stack(site)(self._index(pose, z), look)
         preset, beyond = self._plate.preset, math.ceil(BEYOND_UM / self._settings.z_step_um)
         if not -beyond <= z < preset.n_z + beyond:
             return self._dark()
         if self._around is None or self._around[0] != site:
             low_um = preset.field_z_um - beyond * preset.z_step_um
             field = replace(preset, field_z_um=low_um, n_z=preset.n_z + 2 * beyond)
-            self._around = site, Scene.of(self._plate.spec(site[0]), field, stack=site[1])
-        return self._around[1].image(channel, z + beyond, look)
+            self._around = site, self._taking(Scene.of(self._plate.spec(site[0]), field, stack=site[1]))
+        return self._around[1](self._index(pose, z + beyond), look)
 
-    def _stack(self, site: tuple[WellId, int]) -> Scene:
-        if self._scene is None or self._scene[0] != site:
-            self._scene = site, self._plate.scene(*site)
-        return self._scene[1]
+    def _in_stack(self, site: tuple[WellId, int]) -> Taking:
+        if self._stack is None or self._stack[0] != site:
+            self._stack = site, self._taking(self._plate.scene(*site))
+        return self._stack[1]
+
+    def _taking(self, scene: Scene) -> Taking:
+        """What takes a scene's images: of slices, or raw frames where the microscope takes those."""
+        if self._settings.raw is None:
+            return lambda index, look: scene.image(index.channel, index.z, look)
+        return RawCamera.over(scene, self._plate.settings.raw or StripeSettings()).image
 
     def _dark(self) -> Pixels:
         return np.full(self._settings.frame_shape, DARK_ADU, self._settings.dtype)

@@ -89,9 +89,8 @@ class MicroManagerRunSettings(MicroManagerSettings):
             own = camera.stripes.n_angles, camera.stripes.n_phases, camera.stripes.order
             if raw is None or own != (raw.angles, raw.phases, raw.order):
                 raise ValueError("emulated_camera.stripes is another pattern than [source.raw]; make them agree")
-        if raw is not None and (camera.recording is not None or camera.tilt_um is not None):
-            what = "recording" if camera.recording is not None else "tilt_um"
-            raise ValueError(f"emulated_camera.{what} shows slices and no raw frames; leave it out, or [source.raw]")
+        if raw is not None and camera.recording is not None:
+            raise ValueError("emulated_camera.recording shows slices and no raw frames; leave it out, or [source.raw]")
         return self
 
 

@@ -14,6 +14,7 @@ from spheroidd.daemon.catalog.rows import load_plan, stack_key
 from spheroidd.protocols.stack import StackKey, StackPlan
 
 GUESSED_OVERHEAD_S = 3.0  # retract, move, come back, start the engine: what a stage of middling speed needs
+_ALIKE = ("channels", "height", "width", "dtype", "frames_per_slice")
 MAX_PERIOD_CHANGE = 0.01  # a plan whose slices are to take another time is another kind of stack
 
 
@@ -56,7 +57,7 @@ def reckon(plans: Sequence[StackPlan], learnt: LearntTimes, n_focus_images: int 
     first = plans[0] if plans else None
     slice_s = learnt.slice_s
     if slice_s is None and first is not None and first.slice_period_s is not None:
-        per_image_s = first.slice_period_s / len(first.channels)
+        per_image_s = first.slice_period_s / (len(first.channels) * first.frames_per_slice)
         slice_s = Figure(per_image_s, 0, "the settings (slice_period_s, or exposures and a guess for readout)")
     looked_s = n_focus_images * slice_s.seconds if slice_s else 0.0
     next_well_s = learnt.next_well_s or Figure(GUESSED_OVERHEAD_S + looked_s, 0, "a guess")
@@ -103,7 +104,7 @@ class _Taken:
 
     def resembles(self, plan: StackPlan) -> bool:
         """Whether it had the channels and images of the planned one, and was to take as long for a slice."""
-        if any(getattr(self.plan, name) != getattr(plan, name) for name in ("channels", "height", "width", "dtype")):
+        if any(getattr(self.plan, name) != getattr(plan, name) for name in _ALIKE):
             return False
         then_s, now_s = self.plan.slice_period_s, plan.slice_period_s
         if then_s is None or now_s is None:

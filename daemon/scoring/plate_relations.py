@@ -174,8 +174,8 @@ class PlateRelations:
                 yield PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out)
 
     def _judged(self, given: PlateStack, row: _Row, levels: PlateLevels) -> PlateStack:
-        evidence = RowEvidence(given.key, given.role, row.measurement, row.seen, given.excluded)
-        return replace(given, flags=in_order(row.own.union(beside_plate(evidence, row.own, levels))))
+        beside = () if given.excluded else beside_plate(row.figures, row.own, levels)
+        return replace(given, flags=in_order(row.own.union(beside)))
 
     def _related(self, given: PlateStack, row: _Row, controls: PlateControls) -> Related:
         return with_flags(controls.relate(given, row.measurement, self._regressor), given.flags or ())

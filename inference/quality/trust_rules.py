@@ -346,7 +346,9 @@ _NO_PICTURE = frozenset((TrustFlag.CAMERA_NOISE, TrustFlag.CHANNEL_FLAT))
 
 @dataclass(frozen=True, slots=True)
 class RowFigures:
-    """What a row adds to its plate's levels: figures of its own, which do not change as long as the row does not."""
+    """What a row adds to its plate's levels and is judged by beside them: figures of its own, which do not change as
+    long as the row does not. A plate of 1536 wells asks for them some hundred times.
+    """
 
     role: WellRole
     n_cells: int
@@ -355,6 +357,8 @@ class RowFigures:
     sizes: tuple[float | None, float | None]
     v_count: float | None
     images: tuple[float | None, ...] = ()  # what no other images have, to every digit
+    brightness: float | None = None  # in windows of the limits, in the better channel
+    none_dead: bool = False  # not one dead cell, and 561 shows what 488 shows
 
     @classmethod
     def of(cls, row: RowEvidence, limits: TrustLimits = LIMITS) -> Self:
@@ -362,7 +366,17 @@ class RowFigures:
         sharp = {channel: value for channel in CHANNELS if (value := _sharpness(row, channel)) is not None}
         adu = _adu(row, LIVE_CHANNEL) if row.seen.profile else None
         many = (_many(row, 0, limits), _many(row, 1, limits))
-        return cls(row.role, _n_cells(row), adu, sharp, many, row.measurement.v_count, _images(row))
+        return cls(
+            row.role,
+            _n_cells(row),
+            adu,
+            sharp,
+            many,
+            row.measurement.v_count,
+            _images(row),
+            _brightness(row),
+            _none_dead(row, limits),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,45 +420,69 @@ class PlateLevels:
 
 
 def beside_plate(
-    row: RowEvidence, own: frozenset[TrustFlag], levels: PlateLevels, limits: TrustLimits = LIMITS
+    row: RowFigures, own: frozenset[TrustFlag], levels: PlateLevels, limits: TrustLimits = LIMITS
 ) -> Flags:
-    """What shows only beside the other stacks of the plate. `own` are the flags that the row has by itself: where its
-    images say nothing, there is nothing to compare.
+    """What shows of a row only beside the other stacks of the plate; of an excluded one nothing is to be asked.
+
+    `own` are the flags that it has by itself: where its images say nothing, there is nothing to compare.
     """
-    if row.excluded:
-        return
     if not own & _NO_PICTURE:
         yield from _dim(row, levels, limits)
         yield from _without_dead(row, levels, limits)
         yield from _blunt(row, levels, limits)
         yield from _odd_sizes(row, levels, limits)
-        if _images(row) in levels.twice:
+        if row.images in levels.twice:
             yield TrustFlag.REPEATED_SLICE
     yield from _controls(row, levels, limits)
 
 
-def _dim(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
+def _dim(row: RowFigures, levels: PlateLevels, limits: TrustLimits) -> Flags:
     """Darker than the plate in both channels; or without calcein where untreated wells have much of it."""
-    light = row.seen.light
-    parts = [
-        (light.channels[channel].high - light.channels[channel].low) / (used.high - used.low)
-        for channel, used in row.measurement.limits.items()
-        if light is not None and channel in light.channels and used.high > used.low
-    ]
-    if levels.compared and parts and max(parts) < limits.dim:
+    if levels.compared and row.brightness is not None and row.brightness < limits.dim:
         yield TrustFlag.TOO_DIM
     usual = levels.live_adu
-    if usual is not None and row.seen.profile and _adu(row, LIVE_CHANNEL) < limits.live_contrast * usual:
+    if usual is not None and row.live_adu is not None and row.live_adu < limits.live_contrast * usual:
         yield TrustFlag.LIVE_DYE_ABSENT
 
 
-def _without_dead(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
+def _without_dead(row: RowFigures, levels: PlateLevels, limits: TrustLimits) -> Flags:
     """Few cells, none of them dead, and 561 shows what 488 shows: the dead ones were not stained."""
-    light = row.seen.light
-    alike = light is not None and (light.correlation or 0.0) > limits.no_dead_beside
-    few = 0 < _n_cells(row) < limits.few_cells * levels.n_cells
-    if levels.compared and alike and row.measurement.n_dead == 0 and few:
+    if levels.compared and row.none_dead and 0 < row.n_cells < limits.few_cells * levels.n_cells:
         yield TrustFlag.DEAD_DYE_ABSENT
+
+
+def _blunt(row: RowFigures, levels: PlateLevels, limits: TrustLimits) -> Flags:
+    """Blurred beside the plate's other stacks, in the channel where it does best."""
+    ratios = [row.sharpness[channel] / usual for channel, usual in levels.sharpness.items() if channel in row.sharpness]
+    if ratios and max(ratios) < limits.sharp:
+        yield TrustFlag.OUT_OF_FOCUS
+
+
+def _odd_sizes(row: RowFigures, levels: PlateLevels, limits: TrustLimits) -> Flags:
+    """Cells of another size than the plate's."""
+    for size, middle in zip(row.sizes, levels.sizes, strict=True):
+        if middle is None or size is None:
+            continue
+        if not limits.beside_plate[0] <= size / middle <= limits.beside_plate[1]:
+            yield TrustFlag.OBJECT_SIZE
+
+
+def _controls(row: RowFigures, levels: PlateLevels, limits: TrustLimits) -> Flags:
+    """Untreated wells are more alive than killed ones: each control lies on its own side of the middle between them.
+
+    Where the sides are exchanged, every figure of the plate that rests on controls is in doubt.
+    """
+    if levels.upper is None:
+        return
+    if levels.upper < limits.untreated_alive or levels.upper <= levels.lower:
+        yield TrustFlag.CONTROLS_WRONG_SIDE
+        return
+    alive, middle = row.v_count, (levels.upper + levels.lower) / 2
+    if alive is None:
+        return
+    below = row.role is WellRole.NEGATIVE_CONTROL and alive < middle
+    if below or (row.role is WellRole.POSITIVE_CONTROL and alive > middle):
+        yield TrustFlag.CONTROLS_WRONG_SIDE
 
 
 def _images(row: RowEvidence) -> tuple[float | None, ...]:
@@ -456,6 +494,23 @@ def _images(row: RowEvidence) -> tuple[float | None, ...]:
     return light.correlation, light.bleed, light.shade, *(value for one in channels for value in (one.low, one.noise))
 
 
+def _brightness(row: RowEvidence) -> float | None:
+    """Of the better channel, in windows of the limits it was scored with; None where that is not known."""
+    light = row.seen.light
+    parts = [
+        (light.channels[channel].high - light.channels[channel].low) / (used.high - used.low)
+        for channel, used in row.measurement.limits.items()
+        if light is not None and channel in light.channels and used.high > used.low
+    ]
+    return max(parts, default=None)
+
+
+def _none_dead(row: RowEvidence, limits: TrustLimits) -> bool:
+    light = row.seen.light
+    alike = light is not None and (light.correlation or 0.0) > limits.no_dead_beside
+    return alike and row.measurement.n_dead == 0
+
+
 def _n_cells(row: RowEvidence) -> int:
     return (row.measurement.n_live or 0) + (row.measurement.n_dead or 0)
 
@@ -465,50 +520,14 @@ def _adu(row: RowEvidence, channel: str) -> float:
     return found.contrast_adu if found else 0.0
 
 
-def _blunt(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
-    """Blurred beside the plate's other stacks, in the channel where it does best."""
-    usual = levels.sharpness
-    ratios = [value / usual[c] for c in usual if (value := _sharpness(row, c)) is not None]
-    if ratios and max(ratios) < limits.sharp:
-        yield TrustFlag.OUT_OF_FOCUS
-
-
 def _sharpness(row: RowEvidence, channel: str) -> float | None:
     found = row.seen.profile.channels.get(channel) if row.seen.profile else None
     return found.sharpness if found else None
 
 
-def _odd_sizes(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
-    """Cells of another size than the plate's."""
-    for which, middle in enumerate(levels.sizes):
-        size = _many(row, which, limits)
-        if middle is None or size is None:
-            continue
-        if not limits.beside_plate[0] <= size / middle <= limits.beside_plate[1]:
-            yield TrustFlag.OBJECT_SIZE
-
-
 def _many(row: RowEvidence, which: int, limits: TrustLimits) -> float | None:
     n = (row.measurement.n_live, row.measurement.n_dead)[which] if row.seen.masks else None
     return sizes(row.measurement)[which] if n is not None and n >= 2 * limits.enough else None
-
-
-def _controls(row: RowEvidence, levels: PlateLevels, limits: TrustLimits) -> Flags:
-    """Untreated wells are more alive than killed ones: each control lies on its own side of the middle between them.
-
-    Where the sides are exchanged, every figure of the plate that rests on controls is in doubt.
-    """
-    if levels.upper is None:
-        return
-    if levels.upper < limits.untreated_alive or levels.upper <= levels.lower:
-        yield TrustFlag.CONTROLS_WRONG_SIDE
-        return
-    alive, middle = row.measurement.v_count, (levels.upper + levels.lower) / 2
-    if alive is None:
-        return
-    below = row.role is WellRole.NEGATIVE_CONTROL and alive < middle
-    if below or (row.role is WellRole.POSITIVE_CONTROL and alive > middle):
-        yield TrustFlag.CONTROLS_WRONG_SIDE
 
 
 def flags_of(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[StackKey, frozenset[TrustFlag]]:
@@ -517,7 +536,8 @@ def flags_of(rows: Sequence[RowEvidence], limits: TrustLimits = LIMITS) -> dict[
     figures = {row.key: RowFigures.of(row, limits) for row in rows if not row.excluded}
     sound = [one for key, one in figures.items() if not own[key]]
     levels = PlateLevels.of(sound, list(figures.values()), limits)
-    return {row.key: own[row.key].union(beside_plate(row, own[row.key], levels, limits)) for row in rows}
+    beside = {key: beside_plate(one, own[key], levels, limits) for key, one in figures.items()}
+    return {key: flags.union(beside.get(key, ())) for key, flags in own.items()}
 
 
 def own_flags(row: RowEvidence, limits: TrustLimits = LIMITS) -> frozenset[TrustFlag]:

@@ -24,11 +24,12 @@ from spheroidd.protocols.sim_pattern import ALIVE
 
 LEAST_K = 0.08  # of the cutoff: nearer to a band's zero, haze and uneven light outweigh the sample
 RING_GAP_DEG = 20.0  # around the pattern's own direction and its opposite
-_RING, _RING_ROWS = 40, 20  # vectors of the null; every so manieth row of bins is summed up for them
+_RING, _RING_ROWS = 40, 40  # vectors of the null; every so manieth row of bins is summed up for them
 _RING_KEPT = 36  # the strongest of them, a camera's rows perhaps, do not count
 _SHIFTED = 0.3  # weight of O(k + f)^2 beside O(k)^2 in the noise: about m^2 / 2
 _RIM = 0.35  # of the largest O(k) O(k + f): below it is little but noise
 _FEWEST_BINS = 40
+_BOX_STEP = 2  # along each axis: of the filtered mean every so manieth pixel is looked at
 _TAPER_PX = 16
 # Expected mean of the weakest _RING_KEPT of _RING exponential numbers (order statistics: Renyi, 1953).
 _NULL_MEAN = float(np.cumsum(1 / (_RING - np.arange(_RING)))[:_RING_KEPT].mean())
@@ -130,8 +131,9 @@ def ring_shifts(grid: FrequencyGrid, frequency_yx: tuple[float, float]) -> list[
 class Check(NamedTuple):
     """A band's own overlap and those of the ring behind it: number i from `starts[i]` to `starts[i + 1]`.
 
-    `box_at` are the own bins' flat places in a `box` (y, x) of bins around them; `light_at` are the flat places in the
-    mean plane that lie at the box's pixels, once it is transformed back.
+    `box_at` are the own bins' flat places in a `box` (y, x), which is half as large as what they cover: they lie in it
+    on top of each other. Transformed back it holds every second pixel along each axis, at the flat places `light_at` of
+    the mean plane.
     """
 
     overlaps: Overlap
@@ -167,12 +169,17 @@ class Check(NamedTuple):
 def _box(
     grid: FrequencyGrid, own: Overlap, shift: tuple[int, int]
 ) -> tuple[tuple[int, int], NDArray[np.int32], NDArray[np.int32]]:
-    """The smallest box of fast lengths around the own bins, their places in it, and the field's pixels at the box's."""
+    """A box of fast lengths for the own bins, half as large as they reach along each axis; their places in it; and the
+    field's pixels at the box's.
+
+    Bins that are added up modulo a length give every so manieth pixel of the whole, exactly.
+    """
     at, sides = [], []
     for place, size, moved in zip(np.divmod(own.band_at, grid.width), (grid.height, grid.width), shift, strict=True):
         signed = (place - moved + size // 2) % size
-        at.append(signed - signed.min())
-        sides.append(int(next_fast_len(int(at[-1].max()) + 1)))
+        covered = int(signed.max() - signed.min()) + 1
+        sides.append(int(next_fast_len(-(-covered // _BOX_STEP))))
+        at.append((signed - signed.min()) % sides[-1])
     pixels = [(np.arange(side) * size) // side for side, size in zip(sides, (grid.height, grid.width), strict=True)]
     light_at = np.add.outer(pixels[0] * grid.width, pixels[1]).ravel()
     return (sides[0], sides[1]), (at[0] * sides[1] + at[1]).astype(np.int32), light_at.astype(np.int32)
@@ -204,27 +211,34 @@ def light_under(filtered, light):  # type: ignore[no-untyped-def]
 
 @kernel
 def put_into_box(tapered, mean_at, mirrored, product, box_at, box):  # type: ignore[no-untyped-def]
-    """box[box_at] = product x the tapered mean, conjugated where mirrored; 0 elsewhere. All flat."""
+    """box[box_at] += product x the tapered mean, conjugated where mirrored; 0 elsewhere. All flat."""
     box[:] = 0
     for i in range(box_at.size):
         value, weight = tapered[mean_at[i]], product[i]
-        box[box_at[i]] = complex(weight * value.real, weight * (-value.imag if mirrored[i] else value.imag))
+        box[box_at[i]] += complex(weight * value.real, weight * (-value.imag if mirrored[i] else value.imag))
 
 
 @kernel
 def overlap_sums(mean, tapered, band, mean_at, mirrored, band_at, product, power, starts, sums):  # type: ignore[no-untyped-def]
-    """sums (overlap, 4) of the flat transforms, in double precision: product (two parts), power, spread."""
+    """sums (overlap, 4) of the flat transforms, in double precision: product (two parts), power, spread.
+
+    The power is that of the own overlap alone, 0 for the ring's: nobody asks for those.
+    """
     for n in range(sums.shape[0]):
-        real, imaginary, under, spread = 0.0, 0.0, 0.0, 0.0
+        real, imaginary, spread = 0.0, 0.0, 0.0
         for i in range(starts[n], starts[n + 1]):
-            m, t, b = mean[mean_at[i]], tapered[mean_at[i]], band[band_at[i]]
+            t, b = tapered[mean_at[i]], band[band_at[i]]
             t_imaginary = -t.imag if mirrored[i] else t.imag
             q = product[i]
             real += q * (b.real * t.real + b.imag * t_imaginary)
             imaginary += q * (b.imag * t.real - b.real * t_imaginary)
-            under += power[i] * (m.real * t.real + m.imag * t.imag)
             spread += q * q * (t.real * t.real + t.imag * t.imag)
-        sums[n, 0], sums[n, 1], sums[n, 2], sums[n, 3] = real, imaginary, under, spread
+        sums[n, 0], sums[n, 1], sums[n, 2], sums[n, 3] = real, imaginary, 0.0, spread
+    under = 0.0
+    for i in range(starts[0], starts[1]):
+        m, t = mean[mean_at[i]], tapered[mean_at[i]]
+        under += power[i] * (m.real * t.real + m.imag * t.imag)
+    sums[0, 2] = under
 
 
 Spectrum = NDArray[np.complex64]

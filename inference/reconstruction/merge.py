@@ -59,29 +59,34 @@ def add_band(band, otf, reach, weight, shift_y, shift_x, spectrum):  # type: ign
 
 
 @kernel
-def weigh(spectrum, base, squares, strengths, wiener, apodisation, ramp_y, ramp_x):  # type: ignore[no-untyped-def]
-    """spectrum *= Apod / (base + sum strengths squares + wiener) and the shift to the output's pixels."""
+def weigh(spectrum, base, squares, within, reach, strengths, wiener, apodisation, ramp_y, ramp_x):  # type: ignore[no-untyped-def]
+    """spectrum *= Apod / (base + sum strengths squares + wiener) and the shift to the output's pixels.
+
+    What is 0 is not read: `reach` (y,) says up to which column the target is not, `within` (1 + band, y, 2) between
+    which columns the base and each square are not.
+    """
     n_bands, columns = squares.shape[0], base.shape[1]
     den = np.empty(columns, np.float32)
     for y in range(spectrum.shape[0]):
-        row, under, target, at_row = spectrum[y], base[y], apodisation[y], ramp_y[y]
-        if target[0] == 0:  # the target reaches farthest where kx is 0
-            row[:] = 0
-            continue
-        for x in range(columns):
-            den[x] = under[x] + wiener
+        row, under, target, at_row, last = spectrum[y], base[y], apodisation[y], ramp_y[y], reach[y]
+        den[:] = wiener
+        part, more = den[within[0, y, 0] : within[0, y, 1]], under[within[0, y, 0] : within[0, y, 1]]
+        for x in range(part.size):  # slices: numba makes no vectors of places that might be negative
+            part[x] += more[x]
         for b in range(n_bands):
             strength = strengths[b]
             if strength > 0:
-                square = squares[b, y]
-                for x in range(columns):
-                    den[x] += strength * square[x]
-        for x in range(columns):
+                start, stop = within[1 + b, y, 0], within[1 + b, y, 1]
+                part, more = den[start:stop], squares[b, y, start:stop]
+                for x in range(part.size):
+                    part[x] += strength * more[x]
+        for x in range(last):
             den[x] = target[x] / den[x]
-        for x in range(columns):
+        for x in range(last):
             turn = at_row * ramp_x[x]
             value = row[x] * turn
             row[x] = complex(den[x] * value.real, den[x] * value.imag)
+        row[last:] = 0
 
 
 @kernel

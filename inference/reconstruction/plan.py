@@ -13,6 +13,7 @@ target, so that a dying pattern fades into widefield without a step.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ class ReconstructionPlan:
     """How one colour's raw slices (angle, phase, y, x) become images (2y, 2x). Made by `ReconstructionPlan.of`.
 
     Two output pixels tile one camera pixel, so the field keeps its edges. `base` = A O^2 and `squares` (band, ...) hold
-    the parts of den on the half plane of the doubled grid, `apodisation` the target.
+    the parts of den on the half plane of the doubled grid, `apodisation` the target; `within` (1 + band, y, 2) and
+    `reach` (y,) say between which columns those parts, and up to which the target, are not 0.
     """
 
     pattern: SimPattern
@@ -72,6 +74,8 @@ class ReconstructionPlan:
     base: NDArray[np.float32]
     squares: NDArray[np.float32]
     apodisation: NDArray[np.float32]
+    within: NDArray[np.int64]
+    reach: NDArray[np.int64]
     out_ramp_y: NDArray[np.complex64]
     out_ramp_x: NDArray[np.complex64]
     noise_at: NDArray[np.int32]
@@ -107,6 +111,7 @@ class ReconstructionPlan:
         apodisation = ideal_lens(np.hypot(ky, kx) / reach)
         apodisation[grid.height, :] = apodisation[:, grid.width] = 0  # the frequency that two pixels just alternate at
         half = otf.at(grid.ky, grid.half_kx)
+        base = pattern.n_angles * otf.at(ky, kx) ** 2
         quarter = -0.25 * pixel_um  # from the centre of a camera pixel to that of its first half
         default = 0.1 if known is None else known.wiener
         return cls(
@@ -117,9 +122,11 @@ class ReconstructionPlan:
             grid,
             bands,
             half.astype(np.float32),
-            (pattern.n_angles * otf.at(ky, kx) ** 2).astype(np.float32),
+            base.astype(np.float32),
             squares.reshape(len(bands), *apodisation.shape),
             apodisation.astype(np.float32),
+            np.stack([_within(one) for one in (base, *squares)]),
+            np.ascontiguousarray(_within(apodisation)[:, 1]),
             np.exp(2j * np.pi * quarter * ky[:, 0]).astype(np.complex64),
             np.exp(2j * np.pi * quarter * kx[0]).astype(np.complex64),
             _beyond(grid, otf.cutoff_per_um),
@@ -240,6 +247,13 @@ def _reach(otf: Floats) -> NDArray[np.int64]:
     columns = np.abs(np.fft.fftfreq(otf.shape[1], 1 / otf.shape[1]))
     farthest = np.where(otf > 0, columns, -1).max(axis=1) + 1
     return np.asarray(np.minimum(farthest, otf.shape[1] // 2), np.int64)
+
+
+def _within(plane: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Of each row (y, 2) the columns between which it is not 0: from, to."""
+    lit = plane.astype(np.float32) != 0
+    first, behind = lit.argmax(axis=1), plane.shape[1] - lit[:, ::-1].argmax(axis=1)
+    return np.where(lit.any(axis=1)[:, np.newaxis], np.stack([first, behind], axis=1), 0).astype(np.int64)
 
 
 def _square(otf: Otf, band: Band, ky: Floats, kx: Floats) -> Floats:

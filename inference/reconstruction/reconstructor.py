@@ -106,6 +106,8 @@ class CpuReconstructor:
             spectrum,
             plan.base,
             plan.squares,
+            plan.within,
+            plan.reach,
             squared.astype(np.float32),
             np.float32(plan.wiener**2),
             plan.apodisation,

@@ -57,17 +57,27 @@ def separate(  # type: ignore[no-untyped-def]
             imaginary[b, :] = -band_offset[b].imag
         for f in range(n_frames):
             weight, row = mean_weights[f], frames[f, y]
-            if weight != 0:
-                for x in range(width):
-                    plain[x] += weight * np.float32(row[x])
+            counted = weight == 0
             for b in range(n_bands):
-                if band_angle[b] == angle_of[f]:
-                    a, c = band_weights[b, f].real, band_weights[b, f].imag
-                    real_b, imaginary_b = real[b], imaginary[b]
+                if band_angle[b] != angle_of[f]:
+                    continue
+                a, c = band_weights[b, f].real, band_weights[b, f].imag
+                real_b, imaginary_b = real[b], imaginary[b]
+                if counted:
                     for x in range(width):
                         value = np.float32(row[x])
                         real_b[x] += a * value
                         imaginary_b[x] += c * value
+                else:  # a pixel is read and made a float once
+                    counted = True
+                    for x in range(width):
+                        value = np.float32(row[x])
+                        plain[x] += weight * value
+                        real_b[x] += a * value
+                        imaginary_b[x] += c * value
+            if not counted:
+                for x in range(width):
+                    plain[x] += weight * np.float32(row[x])
         for x in range(width, plain.size):
             share = blend[1, x - width]
             plain[x] = plain[width - 1] + share * (plain[0] - plain[width - 1])

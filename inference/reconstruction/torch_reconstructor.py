@@ -4,6 +4,8 @@ Equal to the CPU's to about 1e-5 of an image's standard deviation. On one device
 another device, or another number of threads, may differ in the last ones.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -144,7 +146,9 @@ class _Check:
         self._power = torch.from_numpy(overlaps.power).to(device).double()
         self._lengths: list[int] = np.diff(starts).tolist()
         self._box = check.box
-        self._box_at = torch.from_numpy(check.box_at.astype(np.int64)).to(device)
+        layer = _occurrence(check.box_at)
+        self._layers = int(layer.max(initial=0)) + 1
+        self._box_at = torch.from_numpy(layer * math.prod(check.box) + check.box_at).to(device)
         self._light_at = torch.from_numpy(check.light_at.astype(np.int64)).to(device)
 
     def sums(
@@ -161,12 +165,21 @@ class _Check:
         parts = torch.split(columns, self._lengths)
         sums: NDArray[np.float64] = torch.stack([part.sum(dim=0) for part in parts]).cpu().numpy()
         n_own = self._lengths[0]
-        box = torch.zeros(self._box[0] * self._box[1], dtype=torch.complex64, device=band.device)
+        box = torch.zeros(self._layers * math.prod(self._box), dtype=torch.complex64, device=band.device)
         picked = torch.where(self._mirrored[:n_own], faded[:n_own].conj(), faded[:n_own]) * self._product[:n_own]
         box[self._box_at] = picked.to(torch.complex64)
-        filtered = torch.fft.ifft2(box.reshape(self._box)).cpu().numpy()
+        filtered = torch.fft.ifft2(box.reshape(self._layers, *self._box).sum(dim=0)).cpu().numpy()
         sums[0, 3] *= unevenness(filtered, plane.reshape(-1)[self._light_at].cpu().numpy())
         return sums
+
+
+def _occurrence(places: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Of each bin how many before it have its place: added up layer by layer they come out the same each time."""
+    order = np.argsort(places, kind="stable")
+    _, first, counts = np.unique(places[order], return_index=True, return_counts=True)
+    found = np.empty(len(places), np.int64)
+    found[order] = np.arange(len(places)) - np.repeat(first, counts)
+    return found
 
 
 def _corner(band: Band, rows: int, columns: int) -> tuple[int, int]:

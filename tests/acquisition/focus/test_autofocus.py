@@ -32,10 +32,10 @@ from spheroidd.protocols.focus import FocusFound, FocusStatus
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.ports import FaultTelling, FocusRecalling, Interruptible
-from spheroidd.protocols.stack import StackKey, StackPlan
+from spheroidd.protocols.stack import RawIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.scene import Scene
-from tests.acquisition.sources.micromanager.rig import needs_core, plate
+from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate
 from tests.acquisition.sources.micromanager.rig import settings as rig_settings
 from tests.faults.plate_runs import spheroidd
 
@@ -352,6 +352,59 @@ def test_a_tilted_plate_is_focused_within_a_z_step(tilted: MicroManagerRunSettin
         assert len(told) == len(WELLS)
         assert [f.metadata["focus_z_um"] for f in again] == [told[0].focus_z_um] * 2
     assert all(one.status is FocusStatus.FOUND for one in told)
+
+
+@needs_core
+@pytest.mark.parametrize("sequenced", [False, True], ids=["slice by slice", "z by hardware"])
+def test_a_tilted_plate_is_focused_by_raw_frames(tmp_path: Path, sequenced: bool) -> None:
+    """A search sees single frames with stripes in them, of one phase, or of one after the other where z is stepped."""
+    rig, wells, told = striped_rig(tmp_path, sequenced=sequenced), plate(), list[FocusFound]()
+    camera = rig.emulated_camera
+    assert camera is not None
+    with closing(MicroManagerRun(rig, wells, "rig", SystemClock())) as source:
+        source.set_event_sink(lambda found: told.append(found) if isinstance(found, FocusFound) else None)
+        source.check()
+        for plan in source.plans():
+            frames = list(source.frames(plan, set(plan.indices())))
+            first_um = told[-1].first_z_um
+            assert first_um is not None
+            bottom_um = rig.z_start_um + camera.lift_um(plan.key.well)
+            wanted_um = bottom_um + seen_without_noise(rig, wells, plan.key.well) + 2.0
+            assert abs(first_um - wanted_um) < 1.5 * rig.z_step_um
+            assert {frame.index for frame in frames} == set(plan.indices())
+            assert all(frame.pixels.shape == plan.frame_shape for frame in frames)
+            assert {frame.metadata["z_planned_um"] for frame in frames} == {
+                first_um + z * rig.z_step_um for z in range(plan.n_z)
+            }
+            bright = [frame.pixels.mean() for frame in frames if frame.index.channel == "488"]
+            assert min(bright) > 110  # of 100 without light
+        first = source.plans()[0]
+        lost = {RawIndex("488", 1, 2, 1)}
+        again = list(source.frames(first, lost))  # completed where it was begun, without a search
+        assert {frame.index for frame in again} == lost
+        assert [frame.metadata["focus_z_um"] for frame in again] == [told[0].focus_z_um]
+    assert [one.status for one in told] == [FocusStatus.FOUND] * 2
+
+
+def striped_rig(folder: Path, *, sequenced: bool) -> MicroManagerRunSettings:
+    """A rig over a plate that lies askew, whose camera of 96 pixels takes raw frames of three slices."""
+    config = folder / "rig.cfg"
+    text = DEMO_CFG.read_text(encoding="utf-8").replace("PixelSize_um,unit,0.5", "PixelSize_um,unit,0.25")
+    config.write_text(text + SEQUENCED * sequenced, encoding="utf-8")
+    given = rig_settings(
+        config=config,
+        z_sequencing=sequenced,
+        n_z=3,
+        height=192,
+        width=192,
+        pixel_um=0.125,
+        first_frame_s=60,
+        min_stall_s=5.0,
+        raw={"phases": 3, "na": 0.5, "emission_nm": {"488": 515, "561": 617}, "offset_adu": 100},
+        autofocus={"range_um": 60.0, "offset_um": 2.0},
+    )
+    camera = {"preset": "unit", "seed": 3, "tilt_um": (5.3, -4.1)}
+    return MicroManagerRunSettings.model_validate(given.model_dump() | {"emulated_camera": camera})
 
 
 @needs_core

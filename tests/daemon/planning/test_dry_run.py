@@ -16,6 +16,7 @@ from spheroidd.daemon.config.model import load_config, to_toml
 from spheroidd.daemon.planning.time_estimate import GUESSED_OVERHEAD_S, Figure, LearntTimes, learn, reckon
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.sim_pattern import ChannelOptics, SimPattern
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests.places import EXAMPLES
@@ -356,8 +357,13 @@ def test_times_are_the_medians_of_like_stacks_of_the_past(tmp_path: Path) -> Non
     assert found.next_well_s.seconds == pytest.approx((5.0 + (200 - 100 - 38 * 0.3 - 2.3 - 0.3)) / 2)
 
 
+RAW_FRAMES = SimPattern(3, 3, optics=(ChannelOptics("488", 515, 0.5), ChannelOptics("561", 617, 0.5)))
+
+
 @pytest.mark.parametrize(
-    "changed", [{"height": 200}, {"dtype": "uint8"}, {"slice_period_s": 0.6}, {"slice_period_s": None}], ids=str
+    "changed",
+    [{"height": 200}, {"dtype": "uint8"}, {"slice_period_s": 0.6}, {"slice_period_s": None}, {"raw": RAW_FRAMES}],
+    ids=["height", "dtype", "period", "no period", "raw frames"],
 )
 def test_other_stacks_teach_nothing(tmp_path: Path, changed: dict[str, Any]) -> None:
     ledger(tmp_path, PAST)
@@ -409,6 +415,12 @@ def test_without_a_period_and_a_past_nobody_knows_the_time() -> None:
     assert reckon([], LearntTimes()).total_s is None
     figure = Figure(2.0, 3, "measured")
     assert reckon(plans, LearntTimes(figure, figure)).total_s == 20 * 2.0 + 2.0
+
+
+def test_raw_frames_share_their_slices_period() -> None:
+    key = StackKey("p", WellId(0, 0))
+    of_slices, of_frames = (reckon([stack_plan(key, raw=raw)], LearntTimes()) for raw in (None, RAW_FRAMES))
+    assert of_frames.total_s == pytest.approx(of_slices.total_s)
 
 
 @pytest.mark.parametrize("name", ["plan-96.toml", "micromanager-demo.toml"])
