@@ -511,7 +511,7 @@ def test_the_java_backend_takes_the_same_events_by_its_port(java: dict[str, Any]
         thread = threading.Thread(target=session.serve)
         thread.start()
         # The fake's exposure follows its events, as a camera's would.
-        ours.send(StackOrder("rig/B02/0", 1000.0, 1000.0, slices))
+        ours.send(StackOrder("rig/B02/0", 1000.0, 1000.0, slices, {"488": 1.0, "561": 1.0}, rig.stall_s))
         got = {}
         while not isinstance(message := ours.recv(), StackOver):
             if isinstance(message, FrameTaken):
