@@ -233,6 +233,14 @@ COLUMNS: tuple[ResultColumn, ...] = (
     ),
     ResultColumn("normalisation", "text", "", "where the intensity limits come from: stack or plate", Origin.MEASURED),
     ResultColumn(
+        "depth_seen_um",
+        "number",
+        "um",
+        "how deep below the surface cells can be told apart; counts from further below rest on haze",
+        Origin.MEASURED,
+        shown=Shown("", "Cells told apart down to", "µm", places=0, where=_ON_PAPER),
+    ),
+    ResultColumn(
         "precision",
         "text",
         "",

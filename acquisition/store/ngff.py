@@ -9,6 +9,7 @@ the whole plate holds, imaged or not, stands in the plate's own attribute `spher
 OME-NGFF image, which has no axes for angle and phase: one array (channel, frame, y, x), explained by its group.
 """
 
+import colorsys
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,6 +37,9 @@ COARSEST_PX = 256  # the last pyramid level is no larger than this in y and x
 _NAMES = {LIVE_CHANNEL: "Calcein-AM (488)", DEAD_CHANNEL: "Propidium iodide (561)"}
 _COLOURS = {LIVE_CHANNEL: "00FF00", DEAD_CHANNEL: "FF0000"}
 _LABEL_RGBA = {"live": [0, 255, 0, 128], "dead": [255, 0, 0, 128]}
+_OBJECT_HUES = {"live": (0.15, 0.35), "dead": (0.78, 0.32)}  # where the hues begin, and how many of all there are
+_GOLDEN, _SILVER = 0.6180339887498949, 0.41421356237309515  # multiples, less their whole parts, lie far apart
+MOST_COLOURS = 5000  # of objects of a label: 300 kB of JSON
 IMAGE_AXES, RAW_AXES = ("c", "z", "y", "x"), ("c", "frame", "y", "x")
 JSON = dict[str, Any]
 
@@ -188,8 +192,8 @@ def label_attributes(plan: StackPlan, name: str, own: Mapping[str, Any]) -> JSON
     return {"ome": ome, OWN: dict(own)}
 
 
-def objects_attributes(plan: StackPlan, name: str, spacing_um: Sequence[float], own: Mapping[str, Any]) -> JSON:
-    """A label group whose values number objects, at a sampling (z, y, x) of its own from the stack's outer corner."""
+def objects_attributes(plan: StackPlan, name: str, spacing_um: Sequence[float], n: int, own: Mapping[str, Any]) -> JSON:
+    """A label group whose values 1 to n are objects, at a sampling (z, y, x) of its own from the stack's corner."""
     fine = (plan.z_step_um, plan.pixel_um, plan.pixel_um)  # the centre of its first voxel is where the image begins
     shift = [(step - own_step) / 2 for step, own_step in zip(spacing_um, fine, strict=True)]
     steps: list[JSON] = [{"type": "scale", "scale": list(spacing_um)}, {"type": "translation", "translation": shift}]
@@ -197,9 +201,26 @@ def objects_attributes(plan: StackPlan, name: str, spacing_um: Sequence[float], 
     ome = {
         "version": VERSION,
         "multiscales": [{"name": name, "axes": [_axis(axis) for axis in "zyx"], "datasets": datasets}],
-        "image-label": {"source": {"image": "../../"}},
+        "image-label": {**_object_colours(name, n), "source": {"image": "../../"}},
     }
-    return {"ome": ome, OWN: dict(own)}
+    return {"ome": ome, OWN: {**own, "n": n}}
+
+
+def _object_colours(name: str, n: int) -> JSON:
+    """A colour for each object: greens and yellows for living ones, reds and violets for dead ones, neighbours apart.
+
+    All or none: to most viewers an object without a colour among others that have one is transparent.
+    """
+    if n > MOST_COLOURS:
+        return {}
+    first, width = _OBJECT_HUES.get(name.removesuffix(OBJECTS), (0.0, 1.0))
+    colours = []
+    for number in range(1, n + 1):
+        step = number * _GOLDEN % 1
+        light = 0.75 + 0.25 * (number * _SILVER % 1)
+        rgb = colorsys.hsv_to_rgb((first + width * step) % 1, 0.9, light)
+        colours.append({"label-value": number, "rgba": [*(round(255 * part) for part in rgb), 160]})
+    return {"colors": colours}
 
 
 def _multiscale(name: str, plan: StackPlan, axes: str) -> JSON:

@@ -162,9 +162,9 @@ class InferenceConfig(Section):
         default=None, description="intensity limits known before, per channel"
     )
     objects: bool = Field(
-        default=False,
+        default=True,
         description="write each counted object down: labels/live_objects, labels/dead_objects and a table of them "
-        "beside each image; a second of processor time for a thousand cells",
+        "beside each image",
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="how often a stack may take the worker down with it")
     patience_s: float = Field(

@@ -99,7 +99,8 @@ def score_stack(
         output.take(_each(segmentation.finish(), alive))
         counter, labels = output.finish()
         if job.objects:
-            pixels_of = partial(read_block, images) if plan.raw is None else None  # raw ones have no slices yet
+            computed = partial(_computed_block, images)
+            pixels_of = partial(_read, computed, acknowledged={}) if raw is None else None  # those have no slices yet
             labels += objects_of(plan, images, counter, segmenter.sha256, pixels_of)
         measurement = counter.measure(
             limits=limits or preprocessor.limits(),
@@ -107,6 +108,7 @@ def score_stack(
             model_sha256=segmenter.sha256,
             precision=segmenter.precision,
             quantiles=preprocessor.quantiles(),
+            depth_seen_um=coarse.depth_seen_um(preprocessor.raw_histograms()),
             cpu_s=time.process_time() - cpu_start_s,
         )
         origin = ScoredFrom(images_digest(slices()), output.digests())

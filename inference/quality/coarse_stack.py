@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.inference.quality.depth_seen import depth_seen_um
 from spheroidd.inference.quality.image_profile import saturated_share
 from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
 from spheroidd.protocols.pixels import Pixels
@@ -100,6 +101,15 @@ class CoarseStack:
             return StackLight(channels, None, None, _shade(points), self._repeated)
         noise = channels[LIVE_CHANNEL].noise / self._block
         return StackLight(channels, _bleed(points, noise), _correlation(points), _shade(points), self._repeated)
+
+    def depth_seen_um(self, raw: "Mapping[str, Histogram]") -> float | None:
+        """How deep cells can be told apart (see `depth_seen`), once every slice was fed."""
+        planes = {name: np.stack(found) for name, found in self._planes.items() if found}
+        if not planes or len({found.shape for found in planes.values()}) > 1:
+            return None
+        across_um = self._block * self._plan.pixel_um
+        step_um = self._stride * self._plan.z_step_um, across_um, across_um
+        return depth_seen_um(planes, step_um, {name: raw[name].percentile(0.1) for name in planes})
 
     def masks(self) -> MaskEvidence:
         """What the masks look like beside the pixels, once all were fed."""

@@ -191,6 +191,7 @@ class StackCounter:
         self._probability = {channel: np.zeros(bins, np.float16) for channel in plan.channels}
         self._density = {channel: np.zeros(bins, np.float16) for channel in plan.channels}
         self._seen = np.zeros(bins[0], bool)
+        self._numbered: dict[str, int] = {}  # objects of the channels whose label volume was made
 
     def add_masks(self, z_start: int, live: NDArray[np.bool_] | None, dead: NDArray[np.bool_] | None) -> None:
         """Take the masks of whole slices, (z, y, x) at the stack's own sampling; None for a channel it has not."""
@@ -219,6 +220,7 @@ class StackCounter:
                 self._probability[channel][at] = self._binned(probability[z])
                 self._density[channel][at] = self._binned(density[z])
         self._seen[inside] = True
+        self._numbered.clear()
 
     def _binned(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         _, y, x = self._factors
@@ -244,13 +246,17 @@ class StackCounter:
         if not self._seen.all():
             what = f"the model's output is missing for {(~self._seen).sum()} of {self._seen.size} depths"
             raise StackError(what, where=str(self._plan.key), do="score the stack again")
+        if channel in self._numbered:
+            return self._numbered[channel]
         return count_objects(self._probability[channel], self._density[channel], self._bin_um)
 
     def objects(self, channel: str) -> tuple[NDArray[np.int32], Spacing] | None:
         """The label volume (z, y, x) of `split_objects` and its voxel size, for pictures and exports."""
         if channel not in self._density:
             return None
-        return split_objects(self._probability[channel], self._density[channel], self._bin_um), self._bin_um
+        labels = split_objects(self._probability[channel], self._density[channel], self._bin_um)
+        self._numbered[channel] = int(labels.max(initial=0))
+        return labels, self._bin_um
 
     def measure(
         self,
@@ -261,6 +267,7 @@ class StackCounter:
         precision: Precision,
         cpu_s: float,
         quantiles: Mapping[str, Mapping[str, float]],
+        depth_seen_um: float | None = None,
     ) -> StackMeasurement:
         """The finished measurement, once every slice was fed; StackError where one was not."""
         live, dead = self.volumes_by_z(LIVE_CHANNEL), self.volumes_by_z(DEAD_CHANNEL)
@@ -276,6 +283,7 @@ class StackCounter:
             precision=precision,
             cpu_s=cpu_s,
             quantiles={channel: dict(values) for channel, values in quantiles.items()},
+            depth_seen_um=depth_seen_um,
         )
 
 

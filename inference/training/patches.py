@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spheroidd.inference.training.augmentation import AugmentSettings, Patch, augment
+from spheroidd.inference.training.augmentation import AugmentSettings, Patch, augment, window, zoomed
 from spheroidd.inference.training.stack import TrainingStack
 from spheroidd.protocols.errors import ConfigError
 
@@ -44,25 +44,28 @@ class PatchSampler:
     def _patch(self, rng: np.random.Generator) -> Patch:
         stack = self.stacks[int(rng.integers(len(self.stacks)))]
         variant = stack.variants[int(rng.integers(len(stack.variants)))]
-        region = self.place(rng, stack)
+        seen = window(rng, self.patch, self.augmentation)
+        region = self.place(rng, stack, seen)
+        shape = [part.stop - part.start for part in region]
+        shown = tuple(round(n * p / s) for n, p, s in zip(shape, self.patch, seen, strict=True))
         drawn = Patch(
-            _grow(variant[:, *region].astype(np.float32), self.patch, "edge"),
-            _grow(stack.fractions(region), self.patch, "constant"),
-            _grow(stack.density(region), self.patch, "constant"),
-            _grow(stack.knowledge(region), self.patch, "edge"),
+            zoomed(_grow(variant[:, *region].astype(np.float32), seen, "edge"), self.patch),
+            zoomed(_grow(stack.fractions(region), seen, "constant"), self.patch),
+            _grow(stack.density(region, shown), self.patch, "constant"),
+            zoomed(_grow(stack.knowledge(region), seen, "edge"), self.patch),
         )
         return augment(rng, drawn, self.augmentation)
 
-    def place(self, rng: np.random.Generator, stack: TrainingStack) -> tuple[slice, ...]:
-        """Where a patch lies; smaller than asked for where the stack is."""
-        rest = [max(0, n - p) for n, p in zip(stack.shape, self.patch, strict=True)]
+    def place(self, rng: np.random.Generator, stack: TrainingStack, seen: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where a patch of `seen` voxels (z, y, x) lies; smaller than asked for where the stack is."""
+        rest = [max(0, n - p) for n, p in zip(stack.shape, seen, strict=True)]
         starts = [int(rng.integers(r + 1)) for r in rest]
         live, dead = stack.live_points_um, stack.dead_points_um
         rarer = min((live, dead), key=lambda points: len(points) or math.inf)
         if rng.random() < self.minority and len(rarer):
             centre = rarer[int(rng.integers(len(rarer)))] / stack.spacing_um
-            starts = [int(min(max(c - p / 2, 0), r)) for c, p, r in zip(centre, self.patch, rest, strict=True)]
-        return tuple(slice(s, min(s + p, n)) for s, p, n in zip(starts, self.patch, stack.shape, strict=True))
+            starts = [int(min(max(c - p / 2, 0), r)) for c, p, r in zip(centre, seen, rest, strict=True)]
+        return tuple(slice(s, min(s + p, n)) for s, p, n in zip(starts, seen, stack.shape, strict=True))
 
 
 def _grow(part: NDArray[np.float32], patch: tuple[int, ...], mode: str) -> NDArray[np.float32]:

@@ -71,16 +71,24 @@ class TrainingStack:
             return np.ones((1, *shape), np.float32)
         return self.known[region][np.newaxis].astype(np.float32) / np.float32(_WHOLE)
 
-    def density(self, region: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
-        """Live and dead cells per um3 in a region (2, z, y, x), as `counting.density_target` has it."""
+    def density(
+        self, region: tuple[slice, ...] = (slice(None),) * 3, shown: tuple[int, ...] | None = None
+    ) -> NDArray[np.float32]:
+        """Live and dead cells per um3 in a region (2, z, y, x), as `counting.density_target` has it.
+
+        `shown`: the voxels (z, y, x) that the region is shown with; where they are more or fewer than it has, its cells
+        lie further apart or closer together, each as wide and of as much mass as ever.
+        """
         ranges = [part.indices(n) for part, n in zip(region, self.shape, strict=True)]
-        shape = tuple(stop - start for start, stop, _ in ranges)
+        size = tuple(stop - start for start, stop, _ in ranges)
+        shape = shown or size
         step_um = np.array(self.spacing_um)
+        zoom = np.array(shape) / np.array(size)
         origin_um, size_um = np.array([start for start, _, _ in ranges]) * step_um, np.array(shape) * step_um
         reach_um = 5 * DENSITY_SIGMA_UM + step_um  # more than a cell's density reaches
         parts = []
         for points_um in (self.live_points_um, self.dead_points_um):
-            at_um = points_um - origin_um
+            at_um = (points_um - origin_um) * zoom
             near = ((at_um > -reach_um) & (at_um < size_um + reach_um)).all(axis=1)
             parts.append(density_target(at_um[near], shape, self.spacing_um))
         return np.stack(parts)

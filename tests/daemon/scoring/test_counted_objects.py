@@ -1,4 +1,4 @@
-"""A plate that is run with `objects`: a number in a label image and a row of a table for each counted object."""
+"""A number in a label image and a row of a table for each counted object, of every plate that is run."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ KINDS = {"live": "n_live", "dead": "n_dead"}
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("objects")
     source = {"doses": 1, "negative_controls": 1}
-    assert run(write_config(folder, source=source, objects=True, model="default")) == 0
+    assert run(write_config(folder, source=source, model="default")) == 0
     return folder / "data"
 
 
@@ -48,6 +48,9 @@ def test_each_counted_object_has_a_number_and_a_row(data: Path) -> None:
         for kind, n in counts.items():
             ids = image[f"labels/{kind}_objects/0"][...]
             rows = features(data, key, kind)
+            colours = image[f"labels/{kind}_objects"].attrs["ome"]["image-label"].get("colors", [])
+            assert [colour["label-value"] for colour in colours] == list(range(1, n + 1))
+            assert len({tuple(colour["rgba"]) for colour in colours}) == n, "neighbours can be told apart"
             assert sorted(set(ids.ravel().tolist()) - {0}) == list(range(1, n + 1))
             assert [int(row["label"]) for row in rows] == list(range(1, n + 1))
 

@@ -189,7 +189,7 @@ NOTHING = AugmentSettings(False, 0, 0, 0, 0, 0, 0, 0, 0)
         {"brightness": 0.5},
         {"blur": 1.0, "blur_chance": 1.0},
         {"noise": 0.5, "noise_chance": 1.0},
-        {"drop_chance": 1.0},
+        {"overexposed": 4.0, "overexposed_chance": 1.0},
     ],
     ids=str,
 )
@@ -203,6 +203,35 @@ def test_each_disturbance_changes_the_volume_and_never_the_truth(change: dict[st
     assert np.isfinite(found.volume).all()
     assert not np.array_equal(found.volume, before)
     assert np.array_equal(found.cells, given.cells)
+
+
+def test_of_a_channel_that_is_dropped_nothing_is_true() -> None:
+    given, seen = patch(), set()
+    for seed in range(8):
+        found = augment(np.random.default_rng(seed), given, dataclasses.replace(NOTHING, drop_chance=0.5))
+        dropped = tuple(bool((channel == -1).all()) for channel in found.volume)
+        seen.add(dropped)
+        for before, now in ((given.cells, found.cells), (given.density, found.density)):
+            for gone, old, new in zip(dropped, before, now, strict=True):
+                assert np.array_equal(new, np.zeros_like(old) if gone else old)
+    assert {(False, True), (True, False)} <= seen
+
+
+def test_a_patch_shows_larger_and_smaller_cells_with_their_truth_and_as_many_of_them() -> None:
+    stack = balls(shape=(32, 48, 48))
+    truth = (stack.cells / 255).astype(np.float16)
+    scaled = dataclasses.replace(NOTHING, scale=0.6)
+    drawn = sampler(dataclasses.replace(stack, variants=(truth,)), (16, 24, 24), scaled)
+    cell_voxels, cells_there = [], []
+    for step in range(12):
+        volume, cells, density, _ = drawn.batch(step, range(2))
+        assert volume.shape == cells.shape == density.shape == (2, 2, 16, 24, 24)
+        assert torch.allclose(volume, cells, atol=1e-3), "the truth is zoomed as its image"
+        assert float(density[cells > 0.5].mean()) > 3 * float(density[cells < 0.5].mean()), "density lies in the cells"
+        cell_voxels.append(float(cells.sum()))
+        cells_there.append(float(density.sum()))
+    in_one = np.array(cell_voxels) / np.array(cells_there)
+    assert in_one.max() > 1.5 * in_one.min(), "a cell has more voxels in one patch than in another"
 
 
 def test_channels_are_exchanged_with_their_truth() -> None:
