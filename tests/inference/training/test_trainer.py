@@ -217,6 +217,22 @@ def test_of_a_channel_that_is_dropped_nothing_is_true() -> None:
     assert {(False, True), (True, False)} <= seen
 
 
+def test_a_sparse_patch_keeps_a_few_cells_and_what_it_dims_is_background() -> None:
+    stack = balls(shape=(32, 48, 48))
+    given = Patch(stack.variants[0].astype(np.float32), stack.fractions(), stack.density(), stack.knowledge())
+    fewer = 0
+    for seed in range(6):
+        found = augment(np.random.default_rng(seed), given, dataclasses.replace(NOTHING, sparse_chance=1.0))
+        assert (found.cells <= given.cells).all()
+        for light, cells, before in zip(found.volume, found.cells, given.cells, strict=True):
+            gone = (before == 1) & (cells < 0.1)
+            fewer += bool(gone.any())
+            assert light[cells > 0.9].mean() > light[before == 0].mean() + 1
+            assert not gone.any() or light[cells > 0.9].mean() >= light[gone].mean()
+            assert (light.mean(), light.std()) == pytest.approx((0, 1), abs=1e-3)
+    assert fewer
+
+
 def test_a_patch_shows_larger_and_smaller_cells_with_their_truth_and_as_many_of_them() -> None:
     stack = balls(shape=(32, 48, 48))
     truth = (stack.cells / 255).astype(np.float16)
