@@ -14,7 +14,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-again image-test
+.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -107,13 +107,6 @@ $(AIRFLOW)/.stamp: deploy/airflow/constraints.txt
 
 image:
 	deploy/image/build.sh
-
-# Builds everything once more and compares what is in the layers, file by file and date by date.
-LAYERS = buildah inspect --type image --format '{{.OCIv1.RootFS.DiffIDs}}'
-image-again:
-	NO_CACHE=1 NAME=localhost/spheroidd:again deploy/image/build.sh
-	$(LAYERS) localhost/spheroidd:latest && $(LAYERS) localhost/spheroidd:again
-	test "$$($(LAYERS) localhost/spheroidd:latest)" = "$$($(LAYERS) localhost/spheroidd:again)"
 
 image-test: $(STAMP)-run
 	$(PYTHON) deploy/image/check.py
