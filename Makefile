@@ -47,9 +47,9 @@ lint: $(STAMP)-dev
 bench: $(STAMP)-bench
 	$(BIN)/python -m bench
 
-# What README and docs show, from today's weights: the demonstration is run for it. Requires a Chromium.
+# What README and docs show, from today's weights: two plates are run for it. Requires a Chromium; PICTURES="sim.png".
 pictures: $(STAMP)-bench
-	$(BIN)/python -m bench.pictures docs
+	$(BIN)/python -m bench.docs_pictures $(PICTURES)
 
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract

@@ -5,6 +5,7 @@ below as they are, four depths of each.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -59,10 +60,9 @@ def recorded(path: Path) -> list[tuple[str, Image]]:
     return [(f"{path.stem}, slice {z}", stack[z]) for z in places]
 
 
-def main() -> None:
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    rows = [emulated(*plate) for plate in PLATES] + [recorded(Path(word)) for word in sys.argv[2:]]
+def draw(out: Path, stacks: Sequence[Path] = ()) -> None:
+    """A row for each plate, and one for each recorded stack."""
+    rows = [emulated(*plate) for plate in PLATES] + [recorded(path) for path in stacks]
     figure = Figure((16, 2.25 * len(rows)), layout="constrained")
     for line, row in zip(np.atleast_2d(figure.subplots(len(rows), 8)), rows, strict=True):
         for axes, (title, image) in zip(line, row, strict=True):
@@ -72,9 +72,11 @@ def main() -> None:
             axes.set_axis_off()
     with BytesIO() as buffer:
         figure.savefig(buffer, dpi=60)
-        Picture.open(buffer).convert("L").quantize(48).save(sys.argv[1], optimize=True)
-    print(sys.argv[1])
+        Picture.open(buffer).convert("L").quantize(48).save(out, optimize=True)
+    print(out)
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    draw(Path(sys.argv[1]), [Path(word) for word in sys.argv[2:]])

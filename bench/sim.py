@@ -20,6 +20,7 @@ import types
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -447,8 +448,8 @@ def real_files() -> Any:
     return found
 
 
-def picture() -> str:
-    """docs/sim.png: real microtubules, widefield beside reconstructed, by the same filter."""
+def picture(out: Path = DOCS / "sim.png") -> str:
+    """Real microtubules, widefield beside reconstructed, by the same filter."""
     from PIL import Image as Picture
 
     from spheroidd.acquisition.images.raw_frames import open_raw
@@ -466,8 +467,8 @@ def picture() -> str:
         low, high = np.percentile(panel, [1, 99.7])
         panels.append(np.clip((panel - low) / (high - low), 0, 1) ** 0.8)
     both = np.hstack([panels[0], np.ones((len(panels[0]), 8)), panels[1]])
-    Picture.fromarray((255 * both).astype(np.uint8)).save(DOCS / "sim.png", optimize=True)
-    return str(DOCS / "sim.png")
+    Picture.fromarray((255 * both).astype(np.uint8)).save(out, optimize=True)
+    return str(out)
 
 
 PARTS: dict[str, Callable[[], Any]] = {

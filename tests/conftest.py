@@ -1,8 +1,12 @@
 """How the whole suite is run: its threads, its order, and the one plate that many tests compare with."""
 
+import contextlib
 import gc
+import importlib
 import os
+import shutil
 import sys
+import tempfile
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +16,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.places import REAL_DATA, ROOT
+from tests.places import NURSERY_VARIABLE, REAL_DATA, ROOT
 
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
 # pools of threads beside them would only wait for each other, spinning.
@@ -32,8 +36,8 @@ if TYPE_CHECKING:
 # xdist hands out whole files, for their tests share what is costly. Of these each test starts its own processes.
 SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py", "tests/test_documentation.py")
 
-# Half of the suite waits for other processes: with two workers a core, one of them always has something to compute.
-WORKERS_A_CORE = 2
+# Half of the suite waits for other processes: with three workers a core, one of them always has something to compute.
+WORKERS_A_CORE = 3
 BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
 
 # The files that take longest must not be the last to start, with every other core idle.
@@ -80,6 +84,31 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"{', '.join(missing)}: newer than this environment; install again: {again}", returncode=4)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if not hasattr(config, "workerinput"):
+        os.environ[NURSERY_VARIABLE] = tempfile.mkdtemp(prefix="spheroidd-nursery-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove where the workers, which have ended, found their nursery."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(NURSERY_VARIABLE), ignore_errors=True)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Import the tests' modules, each worker of xdist beginning at another of them.
+
+    In a tree that is new pytest rewrites each module once, and not once a worker: they find what the others have made.
+    """
+    config = session.config
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.args_source is not config.ArgsSource.TESTPATHS:
+        return
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    first = int(worker["workerid"].removeprefix("gw")) * len(files) // worker["workercount"]
+    for path in files[first:] + files[:first]:
+        # What cannot be imported says why when it is collected.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 @pytest.hookimpl(optionalhook=True)

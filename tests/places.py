@@ -4,7 +4,9 @@ import pytest
 
 from bench.places import DOCS, EXAMPLES, REAL_DATA, ROOT
 
-__all__ = ["DOCS", "EXAMPLES", "REAL_DATA", "ROOT", "needs_real_data"]
+__all__ = ["DOCS", "EXAMPLES", "NURSERY_VARIABLE", "REAL_DATA", "ROOT", "needs_real_data"]
+
+NURSERY_VARIABLE = "SPHEROIDD_TESTS_NURSERY"  # a folder where all workers of a run of pytest find `tests.warm_start`'s
 
 needs_real_data = pytest.mark.skipif(
     not REAL_DATA.is_dir(), reason=f"the real data are not at {REAL_DATA}; set SPHEROIDD_TEST_DATA"

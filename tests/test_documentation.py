@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def _run_page(page: Path, folder: Path, *, slow: bool) -> None:
         if fence.title:
             (folder / fence.title).write_text(fence.text, encoding="utf-8")
     installed = Path(sys.executable).parent
-    # The README's commands and slow ones are those that are installed; of the others each would import the same anew.
-    with nullcontext(installed) if slow or page.name == "README.md" else on_the_path() as first:
+    # Slow commands are those that are installed; of the others each would import the same anew.
+    with nullcontext(installed) if slow else on_the_path() as first:
         environment = {**os.environ, "PATH": os.pathsep.join(map(str, (first, installed, os.environ["PATH"])))}
         for fence in _executed(page, slow=slow):
             done = subprocess.run(
@@ -61,6 +62,15 @@ def test_the_commands_of_a_page_run_in_their_order(page: Path, tmp_path: Path) -
     _run_page(page, tmp_path, slow=False)
 
 
+def test_the_installed_command_is_the_one_that_the_pages_run() -> None:
+    installed = shutil.which("spheroidd", path=str(Path(sys.executable).parent))
+    assert installed is not None
+    with on_the_path() as first:
+        both = [(installed, "--version"), (shutil.which("spheroidd", path=str(first)) or "", "--version")]
+        cold, warm = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in both)
+    assert cold == warm
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(f.mark == "slow" for f in _executed(page, slow=True))], ids=_name
@@ -73,9 +83,14 @@ def _options(command: Any) -> set[str]:
     return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
+@cache
+def _commands() -> Any:
+    return typer.main.get_command(app)
+
+
 def _unknown(words: list[str]) -> str:
     """What a documented command line says that the command does not know; empty where all of it exists."""
-    command: Any = typer.main.get_command(app)
+    command = _commands()
     words = [word.strip("[]`\"'") for word in words]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         if words[0] not in command.commands:

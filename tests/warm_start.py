@@ -1,8 +1,8 @@
 """Processes of spheroidd that begin with their modules loaded: two thirds of a short run's processor time was imports.
 
-A nursery, one for each process of pytest, has imported what `spheroidd` needs, has run its kernels once, and forks a
-process for every start: a process like any other, with its own pid, that may be killed, stopped and looked at, and runs
-the command line to its interpreter's end. What such a process spawns is forked too (`tests/warm_spawn.py`).
+A nursery, one for all workers of a run of pytest, has imported what `spheroidd` needs, has run its kernels once, and
+forks a process for every start: a process like any other, with its own pid, that may be killed, stopped and looked at,
+and runs the command line to its interpreter's end. What such a process spawns is forked too (`tests/warm_spawn.py`).
 Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
 """
 
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,12 +25,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+from filelock import FileLock
 
 from spheroidd.daemon.catalog import statements
 from tests import warm_spawn
+from tests.places import NURSERY_VARIABLE
 
 COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
-_NURSERY = "from tests.warm_start import born; born({fd}); from spheroidd.daemon.cli import main; main()"
+# A child of nobody's: whoever started it need not wait for it.
+_NURSERY = (
+    "import os, sys; os.fork() and os._exit(0); "
+    "from tests.warm_start import born; born(int(sys.argv[1]), sys.argv[2]); "
+    "from spheroidd.daemon.cli import main; main()"
+)
 _ROOT = Path(__file__).parents[1]
 _LOADED = (
     "spheroidd.daemon.analysis.plate_quality",
@@ -177,28 +185,49 @@ _started: list[tuple[int, socket.socket]] = []
 
 
 def _nursery() -> socket.socket:
-    """This process's nursery, started by the first who asks. It ends when this process does, however that ends."""
+    """This process's way to the nursery, which the first who asks starts and which ends with the last who has one."""
     with _lock:
         if not _started or _started[0][0] != os.getpid():
-            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE_BYTES)
-            with its:
-                nursery = subprocess.Popen(
-                    [sys.executable, "-c", _NURSERY.format(fd=its.fileno())],
-                    cwd=_ROOT,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},  # a process with threads cannot be forked
-                    pass_fds=[its.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is for pytest
-                )
-            atexit.register(lambda: (ours.close(), nursery.wait(10)))
-            _started[:] = [(os.getpid(), ours)]
+            _started[:] = [(os.getpid(), _connected())]
+            atexit.register(_started[0][1].close)
         return _started[0][1]
 
 
-def born(fd: int) -> None:
-    """Wait for orders, for ever; returns in each process that is forked for one."""
+def _connected() -> socket.socket:
+    folder = Path(os.environ.get(NURSERY_VARIABLE) or _own_folder())
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE_BYTES)
+    with FileLock(folder / "lock"):
+        try:
+            link.connect(str(folder / "door"))
+        except (FileNotFoundError, ConnectionRefusedError):  # none yet, or it was killed
+            (folder / "door").unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+                door.bind(str(folder / "door"))
+                door.listen()
+                subprocess.run(
+                    [sys.executable, "-c", _NURSERY, str(door.fileno()), str(folder)],
+                    cwd=_ROOT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},  # a process with threads cannot be forked
+                    pass_fds=[door.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for pytest
+                    check=True,
+                )
+            link.connect(str(folder / "door"))
+    return link
+
+
+def _own_folder() -> str:
+    """For who is no worker of pytest."""
+    folder = tempfile.mkdtemp(prefix="spheroidd-nursery-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def born(fd: int, folder: str) -> None:
+    """Wait for orders until nobody is left to give any; returns in each process that is forked for one."""
     for name in _LOADED:
         importlib.import_module(name)
     statements.database_class()
@@ -206,32 +235,49 @@ def born(fd: int) -> None:
     gc.freeze()  # no process that is forked searches for garbage here, and copies the pages for it
     if (n := psutil.Process().num_threads()) != 1:
         raise RuntimeError(f"the imports have started {n - 1} threads: this process cannot be forked")
-    orders = socket.socket(fileno=fd)
+    door = socket.socket(fileno=fd)
     waking, woken = socket.socketpair()
     for end in (waking, woken):
         end.setblocking(False)
     signal.set_wakeup_fd(waking.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, socket.socket] = {}
+    links: list[socket.socket] = []
     while True:
-        ready, _, _ = select.select([orders, woken], [], [])
+        ready, _, _ = select.select([door, woken, *links], [], [])
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 woken.recv(4096)
             _report(running)
-        if orders in ready:
-            message, files, _, _ = socket.recv_fds(orders, _MAX_MESSAGE_BYTES, 3)
+        for link in (one for one in links if one in ready):
+            message, files, _, _ = socket.recv_fds(link, _MAX_MESSAGE_BYTES, 3)
             if not message:
-                sys.exit(0)
+                links.remove(link)
+                link.close()
+                if not links:
+                    _end_unless_wanted(door, Path(folder))
+                break
             pid = os.fork()
             if pid == 0:
-                for other in (orders, waking, woken, *running.values()):
+                for other in (door, waking, woken, *links, *running.values()):
                     other.close()
                 _become(json.loads(message), files)
                 return
             running[pid] = socket.socket(fileno=files[0])
             for file in files[1:]:
                 os.close(file)
+        if door in ready:
+            links.append(door.accept()[0])
+
+
+def _end_unless_wanted(door: socket.socket, folder: Path) -> None:
+    """End, but for somebody who has connected and was not accepted yet."""
+    if not folder.exists():
+        sys.exit(0)
+    with FileLock(folder / "lock"):
+        if not select.select([door], [], [], 0)[0]:
+            (folder / "door").unlink(missing_ok=True)
+            sys.exit(0)
 
 
 def _run_kernels() -> None:

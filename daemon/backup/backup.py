@@ -129,6 +129,7 @@ class _Pass:
     def copy_and_check(self) -> tuple[int, list[Finding]]:
         """Everything in its order. Beside a daemon a mask and its row may be of two moments: only what stays is so."""
         for left in reversed(range(ROUNDS)):
+            beside = is_locked(self._data_dir)  # now: a daemon that ends meanwhile has written until then
             plates, self.found = self._copy_catalog(), {**self.found}
             there = {CATALOG_NAME}
             for path, fill, anew in files_to_copy(self._data_dir, plates):
@@ -137,7 +138,7 @@ class _Pass:
             self.found = {path: held for path, held in self.found.items() if path in there}
             checked, findings = self._look()
             findings += self._unreadable.values()
-            if not any(finding.kind.is_damage for finding in findings) or not left or not is_locked(self._data_dir):
+            if not any(finding.kind.is_damage for finding in findings) or not left or not beside:
                 break
             time.sleep(PAUSE_S)
         return checked, findings

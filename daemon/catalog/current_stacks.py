@@ -55,12 +55,6 @@ def current(connection: sqlite3.Connection, plate: str | None) -> set[StackKey]:
     return {stack_key(row) for row in rows}
 
 
-def uncounted(connection: sqlite3.Connection, plate: str) -> set[StackKey]:
-    """The stacks of a plate that do not count."""
-    rows = connection.execute("SELECT plate, well, stack FROM stacks WHERE plate = ?", (plate,))
-    return {stack_key(row) for row in rows} - (current(connection, plate) - excluded(connection, plate).keys())
-
-
 def excluded(connection: sqlite3.Connection, plate: str | None) -> dict[StackKey, Exclusion]:
     """The stacks that a person excluded, of a plate or of all."""
     rows = connection.execute("SELECT * FROM excluded_stacks WHERE :plate IS NULL OR plate = :plate", {"plate": plate})

@@ -256,11 +256,6 @@ class CatalogReader:
         with translated(self.path):
             return current_stacks.current(self._connection, plate)
 
-    def uncounted_stacks(self, plate: str) -> set[StackKey]:
-        """The stacks of a plate that do not count: superseded by another, or excluded. Of most plates there is none."""
-        with translated(self.path):
-            return current_stacks.uncounted(self._connection, plate)
-
     def excluded_stacks(self, plate: str | None = None) -> dict[StackKey, Exclusion]:
         """The stacks that a person excluded, of a plate or of all."""
         with translated(self.path):

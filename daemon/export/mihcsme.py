@@ -13,7 +13,6 @@ from typing import Any
 
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import StackRow
-from spheroidd.daemon.export.xml_text import xml_text
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
@@ -155,6 +154,19 @@ def write_mihcsme(sheets: Sheets, path: Path) -> None:
         for letter, width in zip("ABCDEFGHIJKL", (24, 34, 40, *[16] * 9), strict=True):
             sheet.column_dimensions[letter].width = width
     workbook.save(path)
+
+
+def xml_text(text: str) -> str:
+    """The text; what no XML file can hold (control characters, lone surrogates, non-characters) becomes U+FFFD.
+
+    >>> xml_text("a\\x00b")
+    'a\\ufffdb'
+    """
+    return "".join(character if _allowed(character) else "\ufffd" for character in text)
+
+
+def _allowed(character: str) -> bool:
+    return character >= " " and character not in "\ufffe\uffff" and not "\ud800" <= character <= "\udfff"
 
 
 def _openpyxl() -> Any:

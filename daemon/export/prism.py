@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spheroidd.daemon.analysis.curves import CurvePoints
-from spheroidd.daemon.export.xml_text import xml_text
+from spheroidd.daemon.export.mihcsme import xml_text
 
 MOST_DATA_SETS = 100  # of one table; what is more goes into another of the same patient
 _NUMBERED = {"XFormat": "numbers", "YFormat": "replicates", "TableType": "XY", "EVFormat": "AsteriskAfterNumber"}

@@ -11,8 +11,9 @@ from spheroidd.daemon.catalog.rows import Fault, ResultRow, StackRow
 from spheroidd.daemon.catalog.rows import stack_key as key_of
 from spheroidd.daemon.monitoring.status import Status
 from spheroidd.daemon.service.pattern_messages import raw_pattern, sim_pattern
+from spheroidd.inference.network.model_card import DEFAULT_MODEL, WEIGHTS_FOLDER, read_card
 from spheroidd.protocols import spheroidd_pb2 as wire
-from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.errors import ConfigError, ModelError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.result_columns import ROW, from_stored
 from spheroidd.protocols.results import WellResult
@@ -182,3 +183,23 @@ def stack_key(plate: str, well: str, stack: int) -> StackKey:
     if not 0 <= stack < 10_000:
         raise ConfigError(f"stack {stack} is out of range", do="count a well's stacks from 0")
     return StackKey(check_plate_name(plate), WellId.parse(well), stack)
+
+
+def known_models(catalog: CatalogReader) -> list[wire.Model]:
+    """The models that ship, the default first, then those known only from their rows."""
+    counts = {row["model_sha256"]: row["n"] for row in catalog.query(_COUNTS)}
+    names = sorted(
+        (path.stem for path in WEIGHTS_FOLDER.glob("*.json")), key=lambda name: (name != DEFAULT_MODEL, name)
+    )
+    models = []
+    for name in names:
+        try:
+            card = read_card(name)
+        except ModelError:
+            continue  # the regressor's file is no card of a network
+        n_results = counts.pop(card.sha256, 0)
+        models.append(wire.Model(name=name, sha256=card.sha256, description=card.description, n_results=n_results))
+    return [*models, *(wire.Model(sha256=sha256, n_results=n) for sha256, n in counts.items())]
+
+
+_COUNTS = "SELECT model_sha256, count(*) AS n FROM results GROUP BY model_sha256 ORDER BY model_sha256"

@@ -18,13 +18,13 @@ from spheroidd.daemon.service.authorization import AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease, Lease
 from spheroidd.daemon.service.messages import (
     changes_after,
+    known_models,
     last_change,
     progress_message,
     queue_message,
     result_message,
     stack_key,
 )
-from spheroidd.daemon.service.model_list import known_models
 from spheroidd.daemon.service.push_message import PushMessage
 from spheroidd.daemon.service.push_stream import PushDoor, push
 from spheroidd.daemon.service.snapshots import FocusSweep, snap_order, snapshot_message

@@ -9,10 +9,8 @@ below 0 dies. The curve is GR(x) = GR_inf + (1 - GR_inf) / (1 + (x / GEC50)^h), 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from spheroidd.inference.dose_response.fit import fit_many
 from spheroidd.inference.dose_response.log_logistic import Floats
 from spheroidd.inference.dose_response.observations import Curve
-from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
 
 
@@ -43,6 +41,8 @@ def growth_rate_curve(
 ) -> Curve:
     """The GR values of one curve, to be fitted with `top=1`. `time_zero_counts` is one for all or one for each well.
 
+    Of that fit GR50 is `ic50_abs`, GEC50 `ic50_rel`, GR_inf `bottom`, GR_max `e_max`, h `hill` and GR_AOC `1 - auc`.
+
     `control_count` is the untreated wells' median unless it is given; ConfigError where there are none.
     """
     doses, counts = np.ravel(np.asarray(doses_um, float)), np.ravel(np.asarray(counts, float))
@@ -52,20 +52,3 @@ def growth_rate_curve(
             raise ConfigError("there is no untreated well", where=name, do="add rows of dose 0: GR relates to them")
         control_count = float(np.median(untreated))
     return Curve(name, doses, growth_rates(counts, control_count, time_zero_counts), control=1.0)
-
-
-def fit_growth_rate(
-    doses_um: ArrayLike,
-    counts: ArrayLike,
-    time_zero_counts: ArrayLike,
-    *,
-    name: str = "",
-    control_count: float | None = None,
-    robust: bool = False,
-) -> DoseResponseFit:
-    """The GR curve's fit: GR50 is `ic50_abs`, GEC50 `ic50_rel`, GR_inf `bottom`, GR_max `e_max`, h `hill`.
-
-    GR_AOC is `1 - auc`.
-    """
-    curve = growth_rate_curve(name, doses_um, counts, time_zero_counts, control_count)
-    return fit_many([curve], robust=robust, top=1.0)[0]

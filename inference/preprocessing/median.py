@@ -130,14 +130,6 @@ JOIN_NETWORK = prune(JOIN, [MEDIAN_WIRE])
 PAIR_NETWORK = prune(PAIR, {wire for exchange in JOIN_NETWORK for wire in exchange[:2]} | {MEDIAN_WIRE})
 
 
-def cube_network() -> tuple[Exchange, ...]:
-    """The whole median of one cube, nothing shared: wire 9 y + 3 z + x; the median ends on MEDIAN_WIRE."""
-    along_z = [[(9 * y + 3 * a + x, 9 * y + 3 * b + x) for a, b in SORT3] for y in range(3) for x in range(3)]
-    along_x = [[(9 * y + 3 * z + a, 9 * y + 3 * z + b) for a, b in SORT3] for y in range(3) for z in range(3)]
-    pairs = [pair for line in (*along_z, *along_x) for pair in line]
-    return prune([*pairs, *PAIR, *JOIN], [MEDIAN_WIRE])
-
-
 # --- CPU: numba -------------------------------------------------------------------------------------------------------
 
 _VECTOR_BYTES = 32  # AVX2; LLVM splits it in two where vectors are shorter

@@ -43,12 +43,6 @@ def resampled_size(n: int, spacing_um: float, wanted_um: float) -> int:
     return max(1, round(round(n * spacing_um / wanted_um, _DIGITS)))
 
 
-def resampled_shape(shape: Shape, spacing_um: Spacing, wanted_um: Spacing) -> Shape:
-    """A volume's shape (z, y, x) at the wanted spacing."""
-    z, y, x = (resampled_size(*axis) for axis in zip(shape, spacing_um, wanted_um, strict=True))
-    return z, y, x
-
-
 def resampling_axis(n: int, spacing_um: float, wanted_um: float) -> Axis:
     """Area averaging where voxels get larger, linear interpolation where they get smaller."""
     n_out, ratio = resampled_size(n, spacing_um, wanted_um), wanted_um / spacing_um

@@ -17,6 +17,7 @@ from tests import warm_start
 from tests.warm_start import COMMAND as COMMAND  # for whom a start is cold
 from tests.warm_start import Process
 
+N_Z = 14  # of the 24: half a stack costs half of a run, and no well of it is doubted
 FIGURES = (
     "live_um3, dead_um3, n_live, n_dead, v_count, v_control, v_score, v_score_lo, v_score_hi, model_sha256, "
     "normalisation, live_um3_by_z_json, limits_json, status, reason"
@@ -43,6 +44,7 @@ def write_config(
     settings = {
         "kind": "emulator",
         "preset": "unit",
+        "n_z": N_Z,
         "pace": "fast",
         "compounds": 1,
         "doses": 2,

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from spheroidd.daemon.verification.verifier import verify
-from tests.faults.plate_runs import COMMAND, kill, ledger, run, spheroidd, start, unreadable, write_config
+from tests.faults.plate_runs import COMMAND, N_Z, kill, ledger, run, spheroidd, start, unreadable, write_config
 
 SOURCE = {"pace": "real", "slice_period_s": 0.15}
 
@@ -17,7 +17,7 @@ def test_a_killed_plate_goes_on_from_its_backup_at_another_place(tmp_path: Path,
     following: subprocess.Popen[str] | None = None
     try:
         deadline = time.monotonic() + 120
-        while not (to / "replaced").exists() or len(ledger(config).slices) % 48 < 8:  # in the middle of a stack
+        while not (to / "replaced").exists() or len(ledger(config).slices) % (2 * N_Z) < 8:  # in the middle of a stack
             assert time.monotonic() < deadline, "it never arrived to that"
             if following is None and ledger(config).slices:
                 following = subprocess.Popen(backup, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

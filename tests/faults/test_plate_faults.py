@@ -15,10 +15,21 @@ import pytest
 from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from tests.faults.disks import NoDiskError, small_disk
-from tests.faults.plate_runs import Ledger, kill, ledger, run, signal_group, spheroidd, start, unreadable, write_config
+from tests.faults.plate_runs import (
+    N_Z,
+    Ledger,
+    kill,
+    ledger,
+    run,
+    signal_group,
+    spheroidd,
+    start,
+    unreadable,
+    write_config,
+)
 from tests.warm_spawn import is_spawned
 
-SLOW = {"pace": "real", "slice_period_s": 0.05}
+SLOW = {"pace": "real", "slice_period_s": 0.08}
 
 
 def wait_for(condition: object, timeout_s: float = 60.0) -> None:
@@ -177,15 +188,15 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
 
 def test_an_incomplete_stack_gets_a_reason_and_no_viability(tmp_path: Path) -> None:
     """One stack that ends early and one that lacks a slice, on a plate whose other wells are well."""
-    short, dropped = {"kind": "short", "z": 17}, {"kind": "drop", "z": 5, "channel": "561"}
+    short, dropped = {"kind": "short", "z": 7}, {"kind": "drop", "z": 5, "channel": "561"}
     config = write_config(tmp_path, source={"faults": [{"well": "B01", **short}, {"well": "B02", **dropped}]})
     assert run(config) == 1, log_of(config)
     rows = {row["well"]: row for row in json.loads(spheroidd("results", str(tmp_path / "data"), "--json").stdout)}
-    for well, missing in (("B01", "channel 488 z 17"), ("B02", "channel 561 z 5")):
+    for well, missing in (("B01", "channel 488 z 7"), ("B02", "channel 561 z 5")):
         bad = rows.pop(well)
         assert bad["status"] == "incomplete"
         assert missing in bad["reason"]
-        assert bad["n_slices_acked"] < bad["n_slices_expected"] == 48
+        assert bad["n_slices_acked"] < bad["n_slices_expected"] == 2 * N_Z
         assert all(bad[name] is None for name in ("live_um3", "n_live", "v_count", "v_control", "v_score"))
         assert well in log_of(config)
     assert len(rows) == 3
@@ -262,7 +273,7 @@ def test_a_full_disk_takes_no_slice_and_the_run_goes_on_when_there_is_space(
         time.sleep(3.0)
         assert process.poll() is None, log_of(config)
         assert ledger(config).slices == stuck.slices, "slices were acknowledged on a full disk"
-        assert len(stuck.slices) < 48 * len(stuck.states)
+        assert len(stuck.slices) < 2 * N_Z * len(stuck.states)
         status = spheroidd("status", str(disk / "data"))
         assert status.returncode == 1
         assert "the run goes on" in " ".join(status.stdout.split())

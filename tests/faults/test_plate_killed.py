@@ -10,7 +10,7 @@ from tests.faults.plate_runs import kill, ledger, start, unreadable, write_confi
 
 PARTS, KILLS = 6, 5
 USUAL = 2  # of the parts; `pytest -m slow` runs the others, and `make test-faults` kills two hundred times
-SOURCE = {"pace": "real", "slice_period_s": 0.08}  # two seconds a stack: a kill hits each stage of it
+SOURCE = {"pace": "real", "slice_period_s": 0.16}  # two seconds a stack: a kill hits each stage of it
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_a_zarr_array_that_cannot_be_is_refused(tmp_path, change):
 OME = '<OME><Image><Pixels DimensionOrder="XYZCT" SizeX="9" SizeY="8" {}</Pixels></Image></OME>'
 XML = {
     "10^18 planes": OME.format('SizeZ="1000000" SizeC="1000000" SizeT="1000000"><TiffData/>'),
-    "planes named over and over": OME.format('SizeZ="900000" SizeC="1" SizeT="1">' + "<TiffData/>" * 40),
+    "planes named over and over": OME.format('SizeZ="100000" SizeC="1" SizeT="1">' + "<TiffData/>" * 40),
     "a negative count": OME.format('SizeZ="3" SizeC="1" SizeT="1"><TiffData IFD="0" PlaneCount="-5"/>'),
     "planes before the first": OME.format('SizeZ="3" SizeC="1" SizeT="1"><TiffData IFD="-3" PlaneCount="3"/>'),
     "planes after the last": OME.format('SizeZ="3" SizeC="1" SizeT="1"><TiffData IFD="1" PlaneCount="3"/>'),

@@ -32,6 +32,7 @@ from spheroidd.protocols.stack import CHANNELS, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.catalog.older import make_older
+from tests.faults.plate_runs import N_Z as N_Z_OF_RUN
 from tests.faults.plate_runs import run, spheroidd, write_config
 
 NEGATIVE, POSITIVE, SAMPLE = WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL, WellRole.SAMPLE
@@ -256,7 +257,7 @@ def test_a_run_looks_at_every_stack(tmp_path: Path) -> None:
         assert {str(key.well) for key in profiles} == {"A01", "A02"}
         assert found.repeated_slices("P1") == {}
     for one in profiles.values():
-        assert {len(seen.mean_adu_by_z) for seen in one.channels.values()} == {24}
+        assert {len(seen.mean_adu_by_z) for seen in one.channels.values()} == {N_Z_OF_RUN}
         assert all(seen.sharpness is None or 0 < seen.sharpness < 1 for seen in one.channels.values())
         assert all(90 < seen.floor_adu < np.mean(seen.mean_adu_by_z) for seen in one.channels.values())
     connection = sqlite3.connect(data / CATALOG_NAME)

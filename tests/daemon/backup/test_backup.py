@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +23,14 @@ from spheroidd.daemon.backup.index import NAME, BackupIndex
 from spheroidd.daemon.backup.restore import restore
 from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.system.lock import acquire_lock
+from spheroidd.daemon.system.lock import acquire_lock, is_locked
 from spheroidd.daemon.verification.findings import DAMAGED, INTACT, Kind
 from spheroidd.daemon.verification.verifier import verify
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.events import Event, SliceDurable
 from spheroidd.protocols.stack import Frame
 from tests.daemon.verification import damage
-from tests.daemon.verification.plates import MAP, add_stack, make_plate, plan_of
+from tests.daemon.verification.plates import MAP, add_stack, make_plate, plan_of, score
 from tests.faults.plate_runs import spheroidd
 
 KILLED = """
@@ -317,6 +319,24 @@ def test_a_backup_that_follows_a_daemon_that_is_dead_ends(data: Path, state: str
     told: list[str] = []
     assert list(followed(data, 3600.0, told.append)) == [0]
     assert [words[: len(said[0])] for words in told] == said
+
+
+def test_what_a_daemon_writes_before_it_ends_amid_a_round_is_no_damage(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, at_work = backing_up.files_to_copy, ExitStack()
+    at_work.enter_context(acquire_lock(data))
+
+    def after_its_last_row(*given: Any) -> Any:
+        if is_locked(data):  # the round has copied the catalog
+            with Catalog.create_or_open(data) as catalog:
+                score(data, catalog, plan_of("A01", n_z=8, side=64), seed=50)
+            at_work.close()
+        return listed(*given)
+
+    monkeypatch.setattr(backing_up, "files_to_copy", after_its_last_row)
+    monkeypatch.setattr(backing_up, "PAUSE_S", 0.0)
+    assert one_pass(data, tmp_path / "to").findings == ()
 
 
 def test_a_backup_that_follows_waits_for_a_daemon_and_ends_with_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

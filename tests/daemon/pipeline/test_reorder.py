@@ -37,7 +37,7 @@ from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.stack_end import StackEnd
 from spheroidd.protocols.well import WellId
 from tests.daemon.service.test_service_run import acquired, state, until
-from tests.faults.plate_runs import kill, ledger, run, spheroidd, start, write_config
+from tests.faults.plate_runs import N_Z, kill, ledger, run, spheroidd, start, write_config
 
 NAMES = ("A01", "A02", "A03", "B01", "B02")
 WELLS = tuple(WellId.parse(name) for name in NAMES)
@@ -418,4 +418,6 @@ def test_a_real_run_begins_at_a_well_and_is_reordered(tmp_path: Path) -> None:
         kill(process)
     fast = write_config(tmp_path)
     assert run(fast) == 0
-    assert {well: acquired(config, well) for well in ledger(config).states} == dict.fromkeys(ledger(config).states, 48)
+    assert {well: acquired(config, well) for well in ledger(config).states} == dict.fromkeys(
+        ledger(config).states, 2 * N_Z
+    )

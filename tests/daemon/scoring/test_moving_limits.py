@@ -14,7 +14,15 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols.results import WellStatus
 from tests.faults.plate_runs import run, spheroidd, write_config
 
-SOURCE = {"negative_controls": 2, "positive_controls": 0, "compounds": 1, "doses": 3, "top_dose_um": 300.0, "seed": 2}
+SOURCE = {
+    "n_z": 24,
+    "negative_controls": 2,
+    "positive_controls": 0,
+    "compounds": 1,
+    "doses": 3,
+    "top_dose_um": 300.0,
+    "seed": 2,
+}
 
 
 @pytest.fixture(scope="module")

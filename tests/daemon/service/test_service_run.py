@@ -24,10 +24,12 @@ from spheroidd.protocols.sim_pattern import ChannelOptics, SimPattern
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests import warm_start
+from tests.faults import plate_runs
 from tests.faults.plate_runs import kill, ledger, spheroidd, start, unreadable, write_config
 from tests.warm_start import Process
 
 PATIENCE_S = 120.0
+OF_WELL = 2 * plate_runs.N_Z  # slices of the emulated plate
 CHANNELS = ("488", "561")
 N_Z = 12
 HEIGHT = WIDTH = 96
@@ -244,7 +246,7 @@ def at_rest(config: Path, well: str) -> int:
 @pytest.fixture
 def plate(tmp_path: Path) -> Iterator[tuple[Path, Process]]:
     """A plate that is run at a slow pace, in the middle of its first well."""
-    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.15})
+    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.3})
     process = start(config)
     try:
         data = config.parent / "data"
@@ -272,16 +274,16 @@ def test_a_plate_is_driven_from_the_command_line(plate: tuple[Path, Process]) ->
         assert "A03 is skipped" in order("skip", "A03", data, "--reason", "fell off")
         with pytest.raises(RefusedError, match="still to be imaged"):
             client.call(client.stub.RepeatWell, wire.RepeatWellRequest(well="A01"))
-        assert acquired(config, "A01") == before < 48
+        assert acquired(config, "A01") == before < OF_WELL
         order("resume", data)
         until(lambda: ledger(config).states["A01"][0] not in ("queued", "acquiring"), "the first well is whole")
-        assert acquired(config, "A01") == 48
+        assert acquired(config, "A01") == OF_WELL
         repeated = client.call(client.stub.RepeatWell, wire.RepeatWellRequest(well="A01"))
         assert "stack 1" in repeated.done
         after_well = wire.PausePlateRequest(when=wire.PAUSE_WHEN_AFTER_WELL)
         client.call(client.stub.PausePlate, after_well)
         until(lambda: state(client) == "paused", "the well under way is whole")
-        assert acquired(config, "A01") % 48 == acquired(config, "A02") % 48 == 0
+        assert acquired(config, "A01") % OF_WELL == acquired(config, "A02") % OF_WELL == 0
         client.call(client.stub.AbortPlate, wire.AbortPlateRequest(reason="spilt"))
     assert process.wait(PATIENCE_S) == 1
     with Catalog.read_only(config.parent / "data") as catalog:

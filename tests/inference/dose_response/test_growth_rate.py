@@ -5,12 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from spheroidd.inference.dose_response.growth_rate import fit_growth_rate, growth_rates
+from spheroidd.inference.dose_response.fit import fit_many
+from spheroidd.inference.dose_response.growth_rate import growth_rate_curve, growth_rates
 from spheroidd.inference.dose_response.quantal import fit_quantal
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.errors import ConfigError
 
 WELLS = np.concatenate((np.zeros(6), np.repeat(np.geomspace(0.01, 100, 8), 3)))
+
+
+def fitted(*counted):
+    """As the fit's table does it."""
+    (fit,) = fit_many([growth_rate_curve("x", *counted)], top=1.0)
+    return fit
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,7 @@ def test_growth_rate_does_not_depend_on_how_fast_cells_divide(doublings):
     gr = -0.3 + 1.3 / (1 + (WELLS / 1.5) ** 1.2)
     noise = 0.03 * np.where(np.arange(len(WELLS)) % 2, 1, -1)
     counts = 100 * 2 ** (doublings * np.log2(gr + noise + 1))
-    fit = fit_growth_rate(WELLS, counts, 100.0, control_count=100 * 2**doublings)
+    fit = fitted(WELLS, counts, 100.0, 100 * 2**doublings)
     assert fit.status is CurveStatus.OK
     assert fit.top == 1.0
     assert fit.ic50_rel == pytest.approx(1.5, rel=0.1)
@@ -38,7 +45,7 @@ def test_growth_rate_does_not_depend_on_how_fast_cells_divide(doublings):
 
 def test_growth_rate_without_effect_has_no_number():
     counts = 400 * np.where(np.arange(len(WELLS)) % 2, 1.05, 0.95)
-    fit = fit_growth_rate(WELLS, counts, 100.0)
+    fit = fitted(WELLS, counts, 100.0)
     assert (fit.status, fit.ic50_abs) == (CurveStatus.INACTIVE, None)
 
 
@@ -58,7 +65,7 @@ def test_growth_rates_that_do_not_exist(counts, control, start, words):
 
 def test_growth_rate_needs_untreated_wells():
     with pytest.raises(ConfigError, match="no untreated well"):
-        fit_growth_rate([1, 2, 3], [4, 5, 6], 1.0, name="x")
+        growth_rate_curve("x", [1, 2, 3], [4, 5, 6], 1.0)
 
 
 @pytest.mark.parametrize(

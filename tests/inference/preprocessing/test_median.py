@@ -12,7 +12,6 @@ from spheroidd.inference.preprocessing.median import (
     MEDIAN_WIRE,
     PAIR,
     SORT3,
-    cube_network,
     median3,
     median3_torch,
     median_slice,
@@ -70,6 +69,14 @@ def wrong_inputs(network):
         run_network(network, words, np.bitwise_and, np.bitwise_or)
         wrong += int(np.bitwise_count(words[MEDIAN_WIRE] ^ right).sum())
     return wrong
+
+
+def cube_network():
+    """The whole median of one cube, nothing shared: wire 9 y + 3 z + x; the median ends on MEDIAN_WIRE."""
+    along_z = [[(9 * y + 3 * a + x, 9 * y + 3 * b + x) for a, b in SORT3] for y in range(3) for x in range(3)]
+    along_x = [[(9 * y + 3 * z + a, 9 * y + 3 * z + b) for a, b in SORT3] for y in range(3) for z in range(3)]
+    pairs = [pair for line in (*along_z, *along_x) for pair in line]
+    return prune([*pairs, *PAIR, *JOIN], [MEDIAN_WIRE])
 
 
 def test_the_network_gives_the_majority_of_all_binary_inputs():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.inference.preprocessing.resample import MaskResampler, resample, resampled_shape, resampling_axis
+from spheroidd.inference.preprocessing.resample import MaskResampler, resample, resampled_size, resampling_axis
 from spheroidd.protocols.errors import ConfigError, StackError
 
 SPACINGS = st.sampled_from([0.1, 0.125, 0.2, 0.25, 0.3, 0.5, 0.65, 1.0, 1.3])
@@ -25,6 +25,10 @@ def matrix(n, own_um, wanted_um):
             centre = min(max((low + high) / 2 - 0.5, 0), n - 1)
             weights[i] = [max(0.0, 1 - abs(centre - j)) for j in range(n)]
     return weights
+
+
+def resampled_shape(shape, spacing_um, wanted_um):
+    return tuple(resampled_size(*axis) for axis in zip(shape, spacing_um, wanted_um, strict=True))
 
 
 @settings(deadline=None, max_examples=150)
