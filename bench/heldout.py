@@ -68,6 +68,8 @@ def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO, *, cons
             raise TypeError("only the emulator knows the truth")
         with Catalog.read_only(data) as catalog:
             results = catalog.results("heldout")
+        if left := [result.well for result in results if result.live_um3 is None and result.trust is None]:
+            raise RuntimeError(f"the run ended with code {code} and without a row of {', '.join(left)}")
         dice: dict[str, list[float]] = {name: [] for name in LABELS}
         both = {name: np.zeros(2, int) for name in LABELS}  # twice the overlap, and the sum of both
         truths = []

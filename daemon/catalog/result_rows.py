@@ -29,7 +29,7 @@ from spheroidd.daemon.catalog.rows import (
     stack_key,
     treatment,
 )
-from spheroidd.daemon.catalog.statements import insert, update, upsert
+from spheroidd.daemon.catalog.statements import update, upsert
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, from_stored, of, stored
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
@@ -80,13 +80,21 @@ def put_related(
     if old is None:
         what = f"there is no result of model {model_sha256[:12]}"
         raise ConfigError(what, where=str(key), do="record its measurement first")
-    withheld = related.trust is Trust.FAIL
-    measured = _measurement(old)
-    new = _related_columns(related) | {name: None if withheld else getattr(measured, name) for name in _FOLLOWING}
+    new = _related_columns(related) | _following(old, withheld=related.trust is Trust.FAIL)
     if all(old[name] == value for name, value in new.items()):
         return None
     update(connection, "results", (key.plate, str(key.well), key.stack, model_sha256), new)
     return old, {**old, **new}
+
+
+def _following(old: Row, *, withheld: bool) -> dict[str, Any]:
+    """The columns that follow from a row's measurement: as they stand there, read anew only where they do not."""
+    if withheld:
+        return dict.fromkeys(_FOLLOWING)
+    if all(old[name] is not None for name in _FOLLOWING):
+        return {name: old[name] for name in _FOLLOWING}
+    measured = _measurement(old)
+    return {name: getattr(measured, name) for name in _FOLLOWING}
 
 
 def put_change(connection: sqlite3.Connection, change: ResultChange) -> int:
@@ -99,7 +107,7 @@ def put_change(connection: sqlite3.Connection, change: ResultChange) -> int:
         "new_json": dump(change.new),
         "reason": change.reason,
     }
-    return insert(connection, "result_changes", entry)
+    return int(connection.execute(_CHANGE, entry).lastrowid or 0)
 
 
 def measurements(
@@ -132,6 +140,7 @@ def standings(
             Trust(row["trust"]) if row["trust"] is not None else None,
             row["n_slices"],
             row["n_acked"],
+            row["v_control"],
         )
         for row in rows
     ]
@@ -278,6 +287,10 @@ _FIGURES = tuple(column for column in STORED if column.name not in ("status", "r
 _FOLLOWING = {column.name for column in of(Origin.MEASURED)} - {field.name for field in fields(StackMeasurement)}
 """Measured columns that are properties: they follow from the fields, and are withheld where the images failed."""
 _PRIMARY_KEY = ("plate", "well", "stack", "model_sha256")
+_CHANGE = """
+INSERT INTO result_changes (plate, well, stack, changed_s, model_sha256, old_json, new_json, reason)
+VALUES (:plate, :well, :stack, :changed_s, :model_sha256, :old_json, :new_json, :reason)
+"""
 _MEASUREMENTS = """
 SELECT * FROM results JOIN wells USING (plate, well)
 WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
@@ -287,7 +300,7 @@ WHERE plate = :plate AND model_sha256 = :model ORDER BY wells.ordinal, stack
 # by name; a stack with missing slices never does.
 _SELECTED = """
 SELECT {columns}
-FROM plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)
+FROM {tables}
 LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_wells.well = wells.well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
   AND stacks.state <> 'incomplete'
@@ -299,14 +312,24 @@ LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well
 WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate){where}
 ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
 """
+_FROM = "plates JOIN wells USING (plate) LEFT JOIN stacks USING (plate, well)"
+# What is asked for comes first, and each is looked up by its key; a well without a stack stands for its stack 0.
+_FROM_ASKED = """(
+  SELECT DISTINCT json_extract(value, '$[0]') AS plate, json_extract(value, '$[1]') AS well,
+    json_extract(value, '$[2]') AS stack
+  FROM json_each(:only)) AS asked
+CROSS JOIN plates ON plates.plate = asked.plate
+CROSS JOIN wells ON wells.plate = asked.plate AND wells.well = asked.well
+LEFT JOIN stacks ON stacks.plate = asked.plate AND stacks.well = asked.well AND stacks.stack = asked.stack"""
 _KEY = "wells.plate, wells.well, coalesce(stacks.stack, 0) AS stack"
 _STANDS = """stacks.state, stacks.ended, stacks.reason AS stack_reason, stacks.todo,
   coalesce(stacks.n_slices, 0) AS n_slices, coalesce(stacks.n_acked, 0) AS n_acked"""
 _COLUMNS = f"""{_KEY}, {_STANDS}, stacks.plan_json, role, compound, dose_um, patient, annotations_json,
   {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason"""
-_RESULTS = _SELECTED.format(columns=_COLUMNS, where="")
-_STANDINGS = _SELECTED.format(columns=f"{_KEY}, {_STANDS}, results.status, results.trust", where="")
-_SOME = """ AND (wells.plate, wells.well, coalesce(stacks.stack, 0)) IN (
-  SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:only))"""
-_SOME_STANDINGS = _SELECTED.format(columns=f"{_KEY}, {_STANDS}, results.status, results.trust", where=_SOME)
-_SOME_RESULTS = _SELECTED.format(columns=_COLUMNS, where=_SOME)
+_STANDING = f"{_KEY}, {_STANDS}, results.status, results.trust, results.v_control"
+_RESULTS = _SELECTED.format(columns=_COLUMNS, tables=_FROM, where="")
+_STANDINGS = _SELECTED.format(columns=_STANDING, tables=_FROM, where="")
+_SOME = """ AND (stacks.stack NOT NULL OR asked.stack = 0 AND NOT EXISTS (
+  SELECT 1 FROM stacks AS any WHERE any.plate = asked.plate AND any.well = asked.well))"""
+_SOME_STANDINGS = _SELECTED.format(columns=_STANDING, tables=_FROM_ASKED, where=_SOME)
+_SOME_RESULTS = _SELECTED.format(columns=_COLUMNS, tables=_FROM_ASKED, where=_SOME)

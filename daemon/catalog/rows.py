@@ -123,13 +123,14 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class RowStanding:
-    """How one line of the results stands, without its figures."""
+    """How one line of the results stands, without its figures but for the one that is told while a plate runs."""
 
     key: StackKey
     status: WellStatus
     trust: Trust | None
     n_slices_expected: int
     n_slices_acked: int
+    v_control: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def update(connection: sqlite3.Connection, table: str, key: Sequence[object], va
         ", ".join(f'"{name}" = ?' for name in values),
         " AND ".join(f'"{name}" = ?' for name in _keys(connection, written)),
     )
-    changed = written.db.execute(f'UPDATE "{table}" SET {to} WHERE {where}', [*values.values(), *key]).rowcount
+    changed = connection.execute(f'UPDATE "{table}" SET {to} WHERE {where}', [*values.values(), *key]).rowcount
     if changed != 1:
         raise sqlite3.IntegrityError(f"{table} has {changed} rows with the key {tuple(key)}")
 

@@ -93,14 +93,29 @@ class Catalog(CatalogReader):
         self._changed.pop(key, None)
         self._changed[key] = number
 
+    @contextmanager
+    def _one_write(self) -> Iterator[None]:
+        """For a single statement that writes, which SQLite does wholly or not at all: no savepoint inside another."""
+        if not self._connection.in_transaction:
+            with self.transaction():
+                yield
+            return
+        try:
+            with translated(self.path):
+                yield
+        except BaseException:
+            self._rollbacks += 1
+            raise
+
     def _write(self, sql: str, values: Mapping[str, object]) -> int:
-        with self.transaction():
-            try:
-                return self._connection.execute(
-                    sql, {name: _storable(value) for name, value in values.items()}
-                ).rowcount
-            except OverflowError as error:
-                raise RowRefusedError(f"a number is too large: {error}", where=str(self.path)) from error
+        with self._one_write():
+            return self._execute(sql, values)
+
+    def _execute(self, sql: str, values: Mapping[str, object]) -> int:
+        try:
+            return self._connection.execute(sql, {name: _storable(value) for name, value in values.items()}).rowcount
+        except OverflowError as error:
+            raise RowRefusedError(f"a number is too large: {error}", where=str(self.path)) from error
 
     def append_event(
         self,
@@ -114,7 +129,7 @@ class Catalog(CatalogReader):
         who: str | None = None,
     ) -> audit.AuditEvent:
         """Add an event to the audit trail, in the transaction of the act it tells of; `who` is by default this user."""
-        with self.transaction():
+        with self._one_write():
             return audit.append(
                 self._connection,
                 action,
@@ -274,14 +289,13 @@ class Catalog(CatalogReader):
             "acked_s": acked_s,
             "metadata": dump(dict(event.metadata)),
         }
-        with self.transaction():
-            if self._write(_ACKNOWLEDGE, values):
-                return
-            known = self._rows(_KNOWN_CRC, values)[0]["crc32c"]
-            if known != event.crc32c:
-                what = f"{event.index} has crc32c {event.crc32c:08x} and was acknowledged with {known:08x}"
-                do = "check the disk: acknowledged bytes never change"
-                raise StorageError(what, where=str(event.key), do=do)
+        if self._write(_ACKNOWLEDGE, values):
+            return
+        known = self._rows(_KNOWN_CRC, values)[0]["crc32c"]
+        if known != event.crc32c:
+            what = f"{event.index} has crc32c {event.crc32c:08x} and was acknowledged with {known:08x}"
+            do = "check the disk: acknowledged bytes never change"
+            raise StorageError(what, where=str(event.key), do=do)
 
     def _plane(self, event: SliceDurable) -> int:
         """What the ledger counts an image by: its z, or of a raw frame its number within its channel."""

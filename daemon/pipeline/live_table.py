@@ -96,15 +96,15 @@ class Progress:
         return Group(head, pace, worker, Padding(bar), table, *faults)
 
     def _say_changes(self, standings: list[RowStanding]) -> None:
-        changed = []
+        lines = []
         for one in standings:
             before = self._said.get(one.key)
             if before is not one.status and not (before is None and one.status is WellStatus.QUEUED):
                 self._said[one.key] = one.status
-                changed.append(one.key)
-        for result in (row.result for row in self._catalog.rows_of(changed)) if changed else ():
-            figures = f", {result.v_control:.1f} % of control" if result.v_control is not None else ""
-            self._console.print(f"{result.well} {result.status}{figures}", highlight=False)
+                figures = f", {one.v_control:.1f} % of control" if one.v_control is not None else ""
+                lines.append(f"{one.key.well} {one.status}{figures}")
+        if lines:  # a whole plate may have changed: nothing is wrapped, marked up or told line by line
+            self._console.out("\n".join(lines), highlight=False)
 
 
 def _window(rows: list[RowStanding], n_rows: int) -> list[RowStanding]:

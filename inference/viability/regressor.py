@@ -7,7 +7,7 @@ in `regressor_training`, which a test holds to the same numbers.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ from spheroidd.protocols.json_text import parse_json
 DEFAULT_REGRESSOR = Path(__file__).parents[1] / "weights" / "regressor.safetensors"
 BINS, INPUTS, FEATURES, KERNEL, POOL, HIDDEN = 32, 3, 8, 5, 4, 16
 TOP = 2  # bins
+_KEPT = 16  # sets of controls of which that is remembered
 SHAPES = {
     "conv.weight": (FEATURES, INPUTS, KERNEL),
     "conv.bias": (FEATURES,),
@@ -68,7 +69,13 @@ def features(
     if not level > 0:
         return None
     depth = np.full(BINS, np.log(len(um3_by_z) * z_step_um / DEPTH_UNIT_UM))
-    return np.stack([depth_profile(um3_by_z, z_step_um) / level, control / level, depth]).astype(np.float32)
+    own = _own_profile(um3_by_z, z_step_um) if isinstance(um3_by_z, tuple) else depth_profile(um3_by_z, z_step_um)
+    return np.stack([own / level, control / level, depth]).astype(np.float32)
+
+
+@lru_cache(maxsize=2048)  # a well of a large plate is asked for each time a control is added
+def _own_profile(um3_by_z: tuple[float, ...], z_step_um: float) -> NDArray[np.float64]:
+    return depth_profile(um3_by_z, z_step_um)
 
 
 @lru_cache(maxsize=2)  # every well of a plate is related to the same controls, each time one more is scored
@@ -88,6 +95,7 @@ class ViabilityRegressor:
     weights: Mapping[str, NDArray[np.float32]]
     quantile: float
     sha256: str
+    _alike: dict[bytes, NDArray[np.float32]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def predict(
         self, profile_um3: Sequence[float], z_step_um: float, control_profiles_um3: Sequence[Sequence[float]]
@@ -99,9 +107,20 @@ class ViabilityRegressor:
         given = features(profile_um3, z_step_um, control_profiles_um3) if len(profile_um3) else None
         if given is None:
             return None
-        mean, sigma = (float(value[0]) for value in forward(self.weights, given[np.newaxis]))
+        mean, sigma = (
+            float(value[0]) for value in forward(self.weights, given[np.newaxis], self._like_controls(given))
+        )
         reach = self.quantile * sigma
         return 100 * mean, 100 * (mean - reach), 100 * (mean + reach)
+
+    def _like_controls(self, given: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the features are of a well just like its controls, (1, HIDDEN): found once for all their wells."""
+        at = given[1:].tobytes()
+        if at not in self._alike:
+            if len(self._alike) >= _KEPT:
+                self._alike.clear()
+            self._alike[at] = hidden_of_controls(self.weights, given[np.newaxis])
+        return self._alike[at]
 
     @classmethod
     def load(cls, path: Path = DEFAULT_REGRESSOR) -> Self:
@@ -124,7 +143,9 @@ class ViabilityRegressor:
 
 
 def forward(
-    weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]
+    weights: Mapping[str, NDArray[np.float32]],
+    given: NDArray[np.float32],
+    like_controls: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and sigma (n,), as fractions of 1, of inputs (n, 3, BINS): convolution, mean pooling, two linear layers.
 
@@ -132,16 +153,21 @@ def forward(
     the network has to learn only what that lacks. What the features add to the mean is told from what they would be of
     a well just like its controls, whose score so is the line's, wherever the field lies; and it counts by the part that
     the field does not see (`unseen`): where it holds whole spheroids, V_control is the assay's own quantity but for a
-    line's two numbers.
+    line's two numbers. `like_controls` is `hidden_of_controls` where that is known already.
     """
     ratio = given[:, 0].mean(1, keepdims=True)
     hidden = _hidden(weights, given)
-    apart = hidden - _hidden(weights, given[:, [1, *range(1, INPUTS)]])
+    apart = hidden - (hidden_of_controls(weights, given) if like_controls is None else like_controls)
     part = unseen(given)
     for_mean, for_sigma = weights["head.weight"]
     mean = np.concatenate([part * apart, ratio], axis=1) @ for_mean + weights["head.bias"][0]
     raw = np.concatenate([part * hidden, ratio], axis=1) @ for_sigma + weights["head.bias"][1]
     return mean, MIN_SIGMA + np.logaddexp(0, raw)
+
+
+def hidden_of_controls(weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features (n, HIDDEN) of wells just like the controls in inputs (n, 3, BINS)."""
+    return _hidden(weights, given[:, [1, *range(1, INPUTS)]])
 
 
 def _hidden(weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import CHANNELS, Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.stack_end import Ending, StackEnd
+from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 from tests.daemon.catalog.older import make_older
 
@@ -612,3 +613,28 @@ def test_metadata_is_kept_with_the_slice(catalog: Catalog) -> None:
     acknowledge_all(catalog)
     rows = catalog._rows("SELECT metadata_json FROM slices WHERE z = 3")
     assert [json.loads(row["metadata_json"]) for row in rows] == [{"stage_z_um": 1.5}] * 2
+
+
+def test_rows_that_are_asked_for_by_key_are_those_of_the_whole_plate(catalog: Catalog) -> None:
+    """A scored stack, its repeat that is still to come, and a well of which no stack is planned."""
+    scored(catalog)
+    repeat = replace(PLAN, key=replace(KEY, stack=1))
+    catalog.expect(repeat)
+    wells = [KEY, repeat.key, StackKey("P1", A02)]
+    rows = {row.key: row for row in catalog.result_rows("P1", all_stacks=True)}
+    stands = {one.key: one for one in catalog.standings("P1")}
+    assert rows.keys() == stands.keys() == set(wells)
+    for key in wells:
+        assert catalog.rows_of([key, key]) == [rows[key]]
+        assert catalog.standings("P1", [key]) == [stands[key]]
+    assert catalog.rows_of([*wells, replace(KEY, stack=7), StackKey("P1", A02, 1), StackKey("P2", A01)]) == [
+        rows[key] for key in wells
+    ]
+    assert stands[KEY].v_control == rows[KEY].result.v_control
+
+
+def test_a_value_that_follows_comes_back_when_the_images_are_trusted_again(catalog: Catalog) -> None:
+    scored(catalog)
+    for trust, v_count in ((Trust.OK, 0.75), (Trust.FAIL, None), (Trust.OK, 0.75), (Trust.CHECK, 0.75)):
+        catalog.update_related(KEY, MODEL, Related(WellStatus.FINAL, None, 90.0, trust=trust, trust_flags=()), "asked")
+        assert catalog.results("P1")[0].v_count == v_count

@@ -36,6 +36,7 @@ from spheroidd.inference.viability.regressor import (
     forward,
     save,
 )
+from spheroidd.inference.viability.related_viability import ControlProfiles
 from spheroidd.protocols.errors import ConfigError, ModelError
 
 RNG = np.random.default_rng(0)
@@ -116,6 +117,19 @@ def test_a_well_like_its_controls_reads_what_the_line_says_wherever_the_field_li
     for control in RNG.uniform(0, 1, (20, BINS)):
         mean, _ = forward(weights, features(control, RNG.uniform(0.5, 5), [control])[None])
         assert mean[0] == pytest.approx(line, abs=1e-5)
+
+
+def test_what_is_remembered_of_controls_changes_no_bit():
+    """Well after well, controls after controls: each as by a regressor that has nothing to remember."""
+    weights = random_weights()
+    kept = ViabilityRegressor(weights, 1.6, "")
+    wells = [tuple(RNG.uniform(0, 9, 50).tolist()) for _ in range(4)]
+    for n in range(40):
+        controls = ControlProfiles(tuple(RNG.uniform(1, 9, 50).tolist()) for _ in range(1 + n % 3))
+        for step_um in (0.5, 2.0):
+            for well in wells:
+                fresh = ViabilityRegressor(weights, 1.6, "").predict(list(well), step_um, controls)
+                assert kept.predict(well, step_um, controls) == fresh
 
 
 def test_training_learns_what_the_ratio_of_volumes_cannot_say(trained):
