@@ -4,6 +4,7 @@ import io
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -116,6 +117,13 @@ def test_all_words_of_the_page_stand_in_one_table_and_are_in_use(client: Client)
     assert said - words(client).keys() == set()
     assert words(client).keys() - said - made == set()
     assert re.findall(r">[^<{]*[a-z]{3,}[^<{]*<", re.sub(r"\{[{%].*?[%}]\}|&nbsp;|spheroidd", "", template)) == []
+
+
+def test_no_two_scripts_of_the_page_use_one_name(client: Client) -> None:
+    """They share one scope, and the second of two equal names would keep its whole script from running."""
+    names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", scripts(client), re.MULTILINE)
+    assert len(names) > 100
+    assert [name for name, n in Counter(names).items() if n > 1] == []
 
 
 def test_the_page_itself_is_small(client: Client) -> None:
