@@ -215,6 +215,7 @@ function showAlarms() {
 function showFacts() {
   const here = status.well ? (status.stack ? say("well_stack", { well: status.well, stack: status.stack }) : status.well) : "";
   $("now-title").textContent = here ? say("now", { well: here }) : say(RUNS.includes(status.state) ? "between_wells" : "no_well");
+  $("live-none").textContent = RUNS.includes(status.state) ? say("first_on_their_way") : "";
   const done = status.stack_slices_done, total = status.stack_slices_total;
   $("stack-bar").max = total || 1;
   $("stack-bar").value = done || 0;
@@ -406,7 +407,8 @@ function buildGrid(grid, shape) {
   const heads = Array.from({ length: plate.columns }, (_, n) => element("span", { className: "name", textContent: n + 1 }));
   const lines = [element("div", { className: "line", ariaHidden: "true" }, element("span"), ...heads)];
   plate.rows.forEach((name, row) => {
-    const line = element("div", { className: "line", role: "row" }, element("span", { className: "name", textContent: name }));
+    const line = element("div", { className: "line" }, element("span", { className: "name", textContent: name }));
+    if (plate.wells.some((well) => well.row === row)) line.role = "row"; // one without wells is a letter and nothing else
     for (let column = 0; column < plate.columns; column++) {
       const well = wells.get(`${row}/${column}`);
       if (!well) { line.append(element("span", { className: "unused" })); continue; }

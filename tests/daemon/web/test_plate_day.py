@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one, or name it in SPHEROIDD_CHROMIUM"),
 ]
 PLATE = EMULATED.replace("slice_period_s = 0.2", "slice_period_s = 0.03").replace("doses = 2", "doses = 8")
-WELL = "A05"
+WELL = "B02"
 FAILS = '[[source.faults]]\nkind = "fail"\nwell = "{well}"\nz = 3\ntimes = 1\n'  # once: the repeat is sound
 LONG_MS = 120_000
 
@@ -84,7 +84,7 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
 
         page.click("#tab-live")
         page.fill("#snap-well", WELL)
-        page.fill("#snap-exposure", "400")
+        page.fill("#snap-exposure", "40")
         page.click("#snap")
         page.wait_for_selector("#snap-picture:not([hidden])")
         page.click("#sweep")
