@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one, or name it in SPHEROIDD_CHROMIUM"),
 ]
-PLATE = EMULATED.replace("slice_period_s = 0.2", "slice_period_s = 0.03").replace("doses = 2", "doses = 8")
+PLATE = EMULATED.replace("slice_period_s = 0.2", "slice_period_s = 0.06").replace("doses = 2", "doses = 8")
 WELL = "B02"
 FAILS = '[[source.faults]]\nkind = "fail"\nwell = "{well}"\nz = 3\ntimes = 1\n'  # once: the repeat is sound
 LONG_MS = 120_000
@@ -99,12 +99,10 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
         page.wait_for_selector('.grid .well[data-state="acquiring"]')
         page.wait_for_selector(".grid .well.known")
         visitor.picture("plate")
-        page.click("#tab-curves")
-        page.wait_for_selector(".curve circle.treated")
-        visitor.picture("curves")
-
         page.click("#tab-plate")
         page.wait_for_selector(f"#well-{WELL}[data-state=failed]")
+        page.click("#pause")
+        visitor.sees("#state", "paused")
         page.click(f"#well-{WELL}")
         visitor.sees("#well-flags", "the emulator was set to fail at channel 488 z 3")
         visitor.picture("failed")
@@ -124,6 +122,10 @@ def test_a_day_with_plates(browser: "playwright.Browser", tmp_path: Path) -> Non
         page.get_by_role("button", name="Undo").click()
         playwright.expect(page.locator("#exclude")).to_be_visible()
         page.click("#close")
+        page.click("#resume")
+        page.click("#tab-curves")
+        page.wait_for_selector(".curve circle.treated")
+        visitor.picture("curves")
 
         page.click("#tab-queue")
         visitor.sees("#notes", "Plate morning is finished: 11 of 11 wells have a row")
