@@ -82,10 +82,10 @@ class Studio:
                     now_s = time.monotonic()
                     if now_s - began_s > PATIENCE_S:
                         sys.exit(f"the plate has not ended within {PATIENCE_S:g} s")
-                    scored, wells = scored_wells(data)
+                    measured, scored, wells = scored_wells(data)
                     if now_s - told_s > TOLD_EVERY_S:
                         told_s = now_s
-                        say(f"    {scored} of {wells} wells scored after {now_s - began_s:.0f} s")
+                        say(f"    {measured} of {wells} wells segmented after {now_s - began_s:.0f} s")
                     if on_the_way is not None and scored >= SHARE_SCORED * wells > 0:
                         on_the_way(data)
                         on_the_way = None
@@ -164,13 +164,15 @@ class Studio:
         pictures.draw_well(self.folder / "spheroid-data", "A01", out)
 
 
-def scored_wells(data: Path) -> tuple[int, int]:
-    """How many wells of a plate have a viability, and how many it has."""
+def scored_wells(data: Path) -> tuple[int, int, int]:
+    """How many wells of a plate are segmented, how many have a viability, and how many it has."""
     if not (data / "catalog.sqlite").exists():
-        return 0, 0
+        return 0, 0, 0
     with Catalog.read_only(data) as catalog:
         wells = sum(len(list(catalog.plate_map(plate).imaged())) for plate in catalog.plates())
-        return sum(row.result.v_control is not None for row in catalog.result_rows()), wells
+        results = [row.result for row in catalog.result_rows()]
+    measured = sum(result.live_um3 is not None for result in results)
+    return measured, sum(result.v_control is not None for result in results), wells
 
 
 def draw_front(out: Path) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # xdist hands out whole files, for their tests share what is costly. Of these each test starts its own processes.
 SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py", "tests/test_documentation.py")
 
+# These are one file to xdist: what trains loads MONAI, for which every further worker needs two seconds of a processor.
+TOGETHER = ("tests/inference/training/", "tests/daemon/training/", "tests/bench/test_study_benches.py")
+
 # Half of the suite waits for other processes: with three workers a core, one of them always has something to compute.
 WORKERS_A_CORE = 3
 BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
@@ -119,7 +122,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling | None":
-    """Hand out files whole but for those of SPREAD, whose tests go to whoever is free."""
+    """Hand out files whole but for those of SPREAD, whose tests go to whoever is free, and those of TOGETHER."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -127,6 +130,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file.startswith(TOGETHER):
+                return TOGETHER[0]
             return nodeid if file in SPREAD else file
 
     return ByFile(config, log)

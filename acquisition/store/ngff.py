@@ -209,13 +209,14 @@ def objects_attributes(plan: StackPlan, name: str, spacing_um: Sequence[float], 
 def _object_colours(name: str, n: int) -> JSON:
     """A colour for each object: greens and yellows for living ones, reds and violets for dead ones, neighbours apart.
 
-    All or none: to most viewers an object without a colour among others that have one is transparent.
+    All or none: to most viewers an object without a colour among others that have one is transparent. Where there is
+    no object value 1 has one: a list of none is not valid, and strictly no list is not, either.
     """
     if n > MOST_COLOURS:
         return {}
     first, width = _OBJECT_HUES.get(name.removesuffix(OBJECTS), (0.0, 1.0))
     colours = []
-    for number in range(1, n + 1):
+    for number in range(1, max(n, 1) + 1):
         step = number * _GOLDEN % 1
         light = 0.75 + 0.25 * (number * _SILVER % 1)
         rgb = colorsys.hsv_to_rgb((first + width * step) % 1, 0.9, light)

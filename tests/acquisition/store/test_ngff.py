@@ -72,6 +72,13 @@ def test_plate_is_valid_from_the_first_open_on(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_an_image_of_objects_is_valid_however_many_there_are(n):
+    said = ngff.objects_attributes(plan_of(), "live_objects", (1.0, 1.0, 1.0), n, {})["ome"]
+    yaozarrs.validate_ome_object(said, yaozarrs.v05.LabelImage)
+    assert len(said["image-label"]["colors"]) == max(n, 1)
+
+
 def test_scales_and_channels_are_said_in_physical_terms(plate):
     report = check(plate / "A/01/0")
     assert [axis["name"] for axis in report.axes] == ["c", "z", "y", "x"]
