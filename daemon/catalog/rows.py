@@ -196,9 +196,14 @@ def dump_plan(plan: StackPlan) -> str:
 
 def load_plan(key: StackKey, text: str) -> StackPlan:
     """The inverse of `dump_plan`."""
+    return StackPlan(key, **_geometry(text))
+
+
+@lru_cache(maxsize=64)  # a plate's stacks have the same, and each is asked for it often
+def _geometry(text: str) -> Mapping[str, Any]:
     fields = json.loads(text)
     raw = {"raw": pattern_from(fields["raw"])} if "raw" in fields else {}
-    return StackPlan(key, **{**fields, "channels": tuple(fields["channels"]), **raw})
+    return MappingProxyType({**fields, "channels": tuple(fields["channels"]), **raw})
 
 
 def geometry_differences(one: StackPlan, other: StackPlan) -> list[str]:
