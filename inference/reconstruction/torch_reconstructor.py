@@ -54,7 +54,8 @@ class TorchReconstructor:
         flat = self._on(frames.astype(np.float32)).reshape(-1, plan.height, plan.width)
         sums = flat.sum(dim=(1, 2), dtype=torch.float64).cpu().numpy()
         mean_plane, planes = self._separated(flat, weights, even_out(plan, sums, present, weights))
-        mean, bands = torch.fft.rfft2(mean_plane), torch.fft.fft2(planes)
+        mean = torch.fft.rfft2(mean_plane)
+        bands = torch.fft.fft2(planes) if len(planes) else planes  # MKL refuses to transform nothing
         states = self._states(mean_plane, mean, bands, weights)
         image = self._merged(mean, bands, states).cpu().numpy()
         return ReconstructedSlice(np.ascontiguousarray(image), modulation_of(plan, states, z, present))

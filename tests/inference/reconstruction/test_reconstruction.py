@@ -114,6 +114,11 @@ def test_torch_agrees_with_the_cpu(size: int, stripes: Stripes) -> None:
         present[2, 3:] = present[0, 1] = False
 
 
+def test_torch_makes_widefield_too_where_no_pattern_is_known() -> None:
+    numpy_, torch_ = (kind(WIDE).reconstruct(frames_of(SCENE)) for kind in (CpuReconstructor, TorchReconstructor))
+    assert np.abs(numpy_.image - torch_.image).max() < 1e-5 * numpy_.image.std()
+
+
 def test_a_lost_frame_costs_noise_and_too_many_cost_the_angle_and_are_named() -> None:
     plan, frames = plan_of(SCENE), frames_of(SCENE).copy()
     frames[0, 3] = 0
