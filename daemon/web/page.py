@@ -3,6 +3,7 @@
 Orders, status and results go by /v1. What stands here is only how a plate looks: colours, pictures, words.
 """
 
+import gzip
 import json
 import time
 import zlib
@@ -41,6 +42,7 @@ from spheroidd.protocols.well import WellId
 
 SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js", "queue.js", "live.js")
 WORDS = "page_words.json"
+SMALL = 2000  # bytes: below that an answer is a packet or two anyway
 _FOLDER = Path(__file__).parent
 
 
@@ -76,21 +78,22 @@ class Page:
         words = json.loads((_FOLDER / WORDS).read_text(encoding="utf-8"))
         about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": words}
         self._html = environment.get_template("page.html.j2").render(about)
-        self._texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")}
+        texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")} | {"": self._html.encode()}
+        self._texts = {name: (text, gzip.compress(text, mtime=0)) for name, text in texts.items()}
         self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir, app.failed_logins)
         self._views, self._curves, self._reports = PlateViews(), CurveViews(), ReportFiles(data_dir)
 
     async def document(self, request: Request) -> Response:
         """The page itself; it holds nothing that needs a token."""
-        return Response(self._html, media_type="text/html", headers=_NEW)
+        return self._text(request, "", "text/html")
 
     async def script(self, request: Request, name: str) -> Response:
         """What it does."""
-        return Response(self._texts[name], media_type="text/javascript", headers=_NEW)
+        return self._text(request, name, "text/javascript")
 
     async def style(self, request: Request) -> Response:
         """How it looks."""
-        return Response(self._texts["page.css"], media_type="text/css", headers=_NEW)
+        return self._text(request, "page.css", "text/css")
 
     async def icon(self, request: Request) -> Response:
         """A spheroid."""
@@ -183,15 +186,36 @@ class Page:
 
         def work() -> Response:
             with Catalog.read_only(self._data_dir) as catalog:
-                return look(catalog)
+                found = look(catalog)
+            return _packed(found) if _takes_gzip(request) else found
 
         return await self._app.in_thread(work)
+
+    def _text(self, request: Request, name: str, media_type: str) -> Response:
+        """A text of the page, as small as the browser takes it."""
+        plain, packed = self._texts[name]
+        if _takes_gzip(request):
+            return Response(packed, headers=_NEW | _GZIP, media_type=media_type)
+        return Response(plain, headers=_NEW, media_type=media_type)
 
     def _plate(self, plate: str, seen: str, catalog: CatalogReader) -> Response:
         return _unless_seen(*self._views.of(catalog, check_plate_name(plate)), seen)
 
     def _well(self, plate: str, well: WellId, catalog: CatalogReader) -> Response:
         return _json(well_view(catalog, plate, well, self._views.quality(catalog, plate)))
+
+
+def _takes_gzip(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
+
+
+def _packed(found: Response) -> Response:
+    """An answer in JSON, made smaller: a plate of 384 wells is a tenth of it, which over a laboratory's VPN is seen."""
+    body = bytes(found.body)
+    if found.media_type != "application/json" or len(body) < SMALL:
+        return found
+    kept = {name: value for name, value in found.headers.items() if name not in ("content-length", "content-type")}
+    return Response(gzip.compress(body, 1, mtime=0), found.status_code, kept | _GZIP, found.media_type)
 
 
 def _sign_of_life(data_dir: Path) -> dict[str, Any]:
@@ -256,6 +280,7 @@ def _number(request: Request, name: str, default: int | None) -> int | None:
 
 
 _NEW = {"cache-control": "no-cache"}
+_GZIP = {"content-encoding": "gzip", "vary": "accept-encoding"}
 _ICON = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="14" fill="#1f3a5f"/>'
     b'<circle cx="16" cy="16" r="9" fill="#5ec962"/><circle cx="18" cy="17" r="4" fill="#d6569f"/></svg>'

@@ -1,5 +1,6 @@
 """What the page asks for: the plate in colours, pictures, wells, metrics, health, and the files of the OME-Zarr."""
 
+import gzip
 import io
 import json
 import re
@@ -129,6 +130,22 @@ def test_no_two_scripts_of_the_page_use_one_name(client: Client) -> None:
 def test_the_page_itself_is_small(client: Client) -> None:
     paths = ["/", "/page.css", "/favicon.svg", *(f"/{name}" for name in SCRIPTS)]
     assert sum(len(client.get(path).body) for path in paths) <= 150_000
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/page/plate?plate=P1", "/page/results?plate=P1"])
+def test_a_browser_gets_it_packed(client: Client, path: str) -> None:
+    plain, packed = client.get(path), client.get(path, accept_encoding="gzip, br")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == "accept-encoding"
+    assert "content-encoding" not in plain.headers
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body) / 2
+    assert packed.headers.get("etag") == plain.headers.get("etag")
+
+
+def test_a_picture_is_not_packed_again(client: Client) -> None:
+    answer = client.get(f"/page/picture?plate=P1&well={IMAGED}", accept_encoding="gzip")
+    assert (answer.status, answer.headers.get("content-encoding")) == (200, None)
 
 
 # -- the plate
