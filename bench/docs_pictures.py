@@ -31,6 +31,7 @@ from spheroidd.daemon.launch.run import run_plate
 from spheroidd.daemon.report.writer import write_report
 from spheroidd.daemon.system.address_files import read_page
 from spheroidd.inference.network.model_card import read_card
+from spheroidd.protocols.errors import ConfigError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -166,11 +167,12 @@ class Studio:
 
 def scored_wells(data: Path) -> tuple[int, int, int]:
     """How many wells of a plate are segmented, how many have a viability, and how many it has."""
-    if not (data / "catalog.sqlite").exists():
+    try:
+        with Catalog.read_only(data) as catalog:
+            wells = sum(len(list(catalog.plate_map(plate).imaged())) for plate in catalog.plates())
+            results = [row.result for row in catalog.result_rows()]
+    except ConfigError:  # it is not there yet, or is being made
         return 0, 0, 0
-    with Catalog.read_only(data) as catalog:
-        wells = sum(len(list(catalog.plate_map(plate).imaged())) for plate in catalog.plates())
-        results = [row.result for row in catalog.result_rows()]
     measured = sum(result.live_um3 is not None for result in results)
     return measured, sum(result.v_control is not None for result in results), wells
 

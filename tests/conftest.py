@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 # xdist hands out whole files, for their tests share what is costly. Of these each test starts its own processes.
 SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py", "tests/test_documentation.py")
 
-# These are one file to xdist: what trains loads MONAI, for which every further worker needs two seconds of a processor.
-TOGETHER = ("tests/inference/training/", "tests/daemon/training/", "tests/bench/test_study_benches.py")
+# Each of these folders is one file to xdist: what trains loads MONAI, which takes a worker two seconds of a processor.
+TOGETHER = ("tests/inference/training/", "tests/daemon/training/")
 
 # Half of the suite waits for other processes: with three workers a core, one of them always has something to compute.
 WORKERS_A_CORE = 3
@@ -46,14 +46,14 @@ BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
 # The files that take longest must not be the last to start, with every other core idle.
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
+    "inference/training/test_trainer.py",
+    "daemon/training/test_training.py",
+    "daemon/web/test_page_browser.py",
     "faults/test_plate_faults.py",
     "test_documentation.py",
     "daemon/launch/test_run.py",
     "daemon/service/test_service_run.py",
     "acquisition/sources/micromanager/test_micromanager_faults.py",
-    "inference/training/test_trainer.py",
-    "daemon/training/test_training.py",
-    "daemon/web/test_page_browser.py",
     "acquisition/sources/micromanager/test_micromanager.py",
     "acquisition/sources/test_restream.py",
     "acquisition/images/test_hostile_files.py",
@@ -62,16 +62,20 @@ LONGEST_FIRST = (
     "inference/dose_response/test_fit.py",
     "daemon/scoring/test_moving_limits.py",
     "daemon/reconstruction/test_sim_commands.py",
-    "daemon/training/test_study_faults.py",
     "daemon/scoring/test_exclusions.py",
     "daemon/pipeline/test_reorder.py",
-    "inference/training/test_search.py",
     "inference/dose_response/test_eight_doses.py",
     "daemon/launch/test_sweep.py",
     "daemon/scoring/test_trust.py",
     "daemon/emulation/test_leica_run.py",
-    "daemon/training/test_regressor_from_catalog.py",
     "bench/test_study_benches.py",
+    "inference/viability/test_regressor.py",
+    "daemon/report/test_report.py",
+    "daemon/web/test_openapi.py",
+    "inference/segmentation/test_segmenter.py",
+    "daemon/evaluation/test_evaluation.py",
+    "inference/network/test_model_packages.py",
+    "inference/quality/test_stack_quality.py",
 )
 
 
@@ -130,9 +134,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file.startswith(TOGETHER):
-                return TOGETHER[0]
-            return nodeid if file in SPREAD else file
+            if file in SPREAD:
+                return nodeid
+            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
     return ByFile(config, log)
 
