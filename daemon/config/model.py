@@ -21,6 +21,7 @@ from spheroidd.daemon.config.source_registry import SOURCES, build_source, setti
 from spheroidd.daemon.config.table import Section
 from spheroidd.daemon.config.verification_settings import VerificationConfig
 from spheroidd.daemon.system.privacy import Readers
+from spheroidd.inference.network.model_card import ships
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map_file import read_plate_map
@@ -127,8 +128,9 @@ class InferenceConfig(Section):
 
     model: Literal["default"] | Annotated[str, Field(pattern=r"^threshold(:.*)?$")] | Path = Field(
         default="default",
-        description='"default", the path of a .safetensors file, or "threshold" ("threshold:1.5": 1.5 standard '
-        "deviations above the mean): every bright voxel is a cell, the baseline that a network must beat",
+        description='"default", a name of `spheroidd model list`, the path of a .safetensors file, or "threshold" '
+        '("threshold:1.5": 1.5 standard deviations above the mean): every bright voxel is a cell, the baseline that a '
+        "network must beat",
     )
     regressor: Literal["default"] | Path = Field(
         default="default", description='"default", or the path of a .safetensors file of `spheroidd regressor train`'
@@ -175,6 +177,12 @@ class InferenceConfig(Section):
         description="a worker without a sign of life (a slab done, a look for slices) for this long is killed and its "
         "stack scored again",
     )
+
+    @field_validator("model")
+    @classmethod
+    def _shipped_name(cls, value: str | Path) -> str | Path:
+        """A bare name of weights that ship is that name, in whatever folder the configuration lies."""
+        return value.name if isinstance(value, Path) and value.parent == Path() and ships(value.name) else value
 
     def known_limits(self) -> dict[str, Limits] | None:
         """The limits as the pipeline wants them; None where none are given."""

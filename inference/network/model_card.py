@@ -128,6 +128,11 @@ def find_weights(name_or_path: str | Path | None = None) -> Path:
     return path
 
 
+def ships(name: str) -> bool:
+    """Whether it is the bare name of a network that ships here."""
+    return name != "regressor" and (WEIGHTS_FOLDER / f"{name}.safetensors").is_file()
+
+
 def read_card(name_or_path: str | Path | None = None) -> ModelCard:
     """The card of a model, named as in `find_weights`; ModelError names what is wrong with it."""
     path = find_weights(name_or_path).with_suffix(".json")

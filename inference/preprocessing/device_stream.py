@@ -95,7 +95,7 @@ class DevicePreprocessor:
 
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
-        return {name: found.limits(*self._percentiles) for name, found in self.histograms().items()}
+        return {name: found.own_limits(*self._percentiles) for name, found in self.histograms().items()}
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel."""

@@ -104,7 +104,7 @@ class StreamingPreprocessor:
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
         low, high = self._percentiles
-        return {name: channel.filtered.limits(low, high) for name, channel in self._channels.items()}
+        return {name: channel.filtered.own_limits(low, high) for name, channel in self._channels.items()}
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel: what plate limits are pooled from."""
@@ -235,7 +235,7 @@ def preprocess(
         if limits is None:
             histogram = Histogram()
             histogram.add(filtered)
-            used[channel] = histogram.limits(*percentiles)
+            used[channel] = histogram.own_limits(*percentiles)
         else:
             used[channel] = limits[channel]
         volumes[channel] = resample(normalise(filtered, used[channel]), own_um, spacing_um)

@@ -254,3 +254,19 @@ def test_the_scrub_is_switched_off_and_bounded_by_its_table(tmp_path: Path) -> N
     path.write_text("[verification]\nshare = 2.0\n")
     with pytest.raises(ConfigError, match="share"):
         read_verification(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("emulator", "emulator"),  # a name that ships is no file beside the configuration
+        ("mine.safetensors", Path("/plates/mine.safetensors")),
+        ("folder/emulator", Path("/plates/folder/emulator")),
+        ("nonesuch", Path("/plates/nonesuch")),
+        ("regressor", Path("/plates/regressor")),  # no network
+        ("threshold:1.5", "threshold:1.5"),
+    ],
+)
+def test_a_model_is_named_as_it_ships_or_by_its_path(written: str, meant: str | Path) -> None:
+    tables = {"source": {"kind": "emulator"}, "inference": {"model": written}}
+    assert build_config(tables, base=Path("/plates")).inference.model == meant

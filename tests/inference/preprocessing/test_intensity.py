@@ -40,6 +40,34 @@ def test_mean_and_sd_are_those_of_the_clipped_data(pixels):
     assert limits.sd == pytest.approx(clipped.std(), rel=1e-9, abs=1e-9)
 
 
+def field(filled: float) -> Histogram:
+    """Cells of 200 to 1000 counts on a dim ground, where 104 counts are dark; `filled` of all is cells."""
+    rng = np.random.default_rng(0)
+    n = round(filled * 100_000)
+    cells, ground = rng.uniform(200, 1000, n), rng.normal(104, 2, 100_000 - n)
+    return histogram_of(np.concatenate([cells, ground]).astype(np.uint16))
+
+
+@pytest.mark.parametrize("filled", [0.5, 0.2, 0.05])
+def test_a_stack_full_of_cells_has_the_limits_of_its_percentiles(filled):
+    assert field(filled).own_limits() == field(filled).limits()
+
+
+@pytest.mark.parametrize("filled", [0.02, 0.015, 0.01])
+def test_the_window_of_a_sparse_stack_ends_among_its_cells_and_not_in_the_ground(filled):
+    sparse = field(filled)
+    own, top = sparse.own_limits(), sparse.percentile(99.8)
+    assert own.low == sparse.limits().low
+    assert sparse.limits().high < 250
+    assert own.high == pytest.approx(own.low + (top - own.low) / 3)
+    assert 0 < own.mean - own.low < 0.1 * (own.high - own.low)
+
+
+def test_a_field_that_is_the_same_everywhere_has_an_empty_window():
+    own = histogram_of(np.full(1000, 7, np.uint16)).own_limits()
+    assert (own.low, own.high, own.mean, own.sd) == (7, 7, 7, 0)
+
+
 @settings(deadline=None, max_examples=50)
 @given(PIXELS, st.data())
 def test_portions_do_not_matter(pixels, data):
