@@ -70,7 +70,9 @@ def through_pipeline(recording: Recording, channel: str, label: str, model: str 
         )
         data = str(folder / "data")
         replay = ["replay", str(folder / "map.csv"), data, "--model", model]
-        subprocess.run([*COMMAND, *replay], check=True, capture_output=True)
+        done = subprocess.run([*COMMAND, *replay], check=False, capture_output=True, text=True)
+        if done.returncode not in (0, 1):  # 1: its row says that somebody should look
+            sys.exit(done.stderr)
         options = ["evaluate", data, "--well", "A01", "--truth", str(folder / "truth.npy"), "--label", label, "--json"]
         done = subprocess.run([*COMMAND, *options], check=True, capture_output=True, text=True)
     return _rounded({name: value for name, value in json.loads(done.stdout).items() if isinstance(value, float)})

@@ -1,12 +1,18 @@
 """The bench on real volumes: its peers find made-up nuclei one by one, and its figures say what was found."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from bench import real
 from bench.real import _at_own_sampling, figures
 from bench.real_peers import drawn_planes, forest, objects_of, otsu
 from bench.real_volumes import VOLUMES, Volume
+from spheroidd.inference.network.weights import load_model
+from tests.inference.training.rig import TINY, balls
 from tests.places import needs_real_data
 
 CENTRES = [(8, 10, 10), (8, 10, 21), (16, 30, 12), (15, 28, 34), (6, 34, 30)]  # the first two touch
@@ -48,6 +54,17 @@ def test_labels_at_another_sampling_come_back_to_their_place(volume: Volume) -> 
 
 def test_three_planes_are_drawn() -> None:
     assert list(drawn_planes(100)) == [25, 50, 75]
+
+
+def test_the_2d_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real, "plates", lambda *asked: {"balls": [balls()]})
+    monkeypatch.setattr(real, "BUDGET", replace(TINY, steps=2, every=1))
+    monkeypatch.setattr(real, "OUT", tmp_path)
+    path = Path(real.network_2d(tmp_path))
+    written = path.stat().st_mtime_ns
+    assert load_model(path)[1].settings.architecture == "SlicewiseUNet"
+    assert Path(real.network_2d(tmp_path)) == path
+    assert path.stat().st_mtime_ns == written
 
 
 @needs_real_data
