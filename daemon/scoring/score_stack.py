@@ -156,6 +156,7 @@ def _preprocessor(
         channels=plan.channels,
         spacing_um=segmenter.spacing_um,
         known_limits=limits,
+        own_window=True,
     )
     return made
 

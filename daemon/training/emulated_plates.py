@@ -29,7 +29,7 @@ from spheroidd.sim_emulator.truth import Truth
 
 _LIVE_STATES = (CellState.LIVE,)
 _DEAD_STATES = (CellState.DEAD, CellState.DOUBLE_POSITIVE)
-_RULE = "own-window"  # how limits are found: stacks that were kept under other limits are made again
+_RULE = "all-wells"  # how limits are found: stacks that were kept under pooled controls' limits are made again
 _JITTER = 0.25  # how far a third variant's limits are off, as a running estimate's or another plate's may be
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.intensity import N_BINS, Histogram, normalise_torch
+from spheroidd.inference.preprocessing.intensity import N_BINS, Histogram, normalise_torch, stack_limits
 from spheroidd.inference.preprocessing.median import median3_torch
 from spheroidd.inference.preprocessing.resample import Axis, Shape, Spacing, resampling_axis
 from spheroidd.inference.preprocessing.stream import BACKGROUND, QUANTILES, RAW_ROW_STEP, check_geometry
@@ -45,6 +45,7 @@ class DevicePreprocessor:
         percentiles: tuple[float, float] = (2, 98),
         known_limits: Mapping[str, Limits] | None = None,
         background: float = BACKGROUND,
+        own_window: bool = False,
     ) -> None:
         check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
@@ -55,6 +56,7 @@ class DevicePreprocessor:
         self.device = device
         self._portion = portion_of((n_z, height, width))
         self._n_z, self._percentiles, self._background = n_z, percentiles, background
+        self._own_window = own_window
         self._z = resampling_axis(n_z, z_step_um, spacing_um[0])
         self._y = DeviceAxis(resampling_axis(height, pixel_um, spacing_um[1]), device)
         self._x = DeviceAxis(resampling_axis(width, pixel_um, spacing_um[2]), device)
@@ -95,7 +97,7 @@ class DevicePreprocessor:
 
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
-        return {name: found.own_limits(*self._percentiles) for name, found in self.histograms().items()}
+        return stack_limits(self.histograms(), self._percentiles, own_window=self._own_window)
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel."""

@@ -7,6 +7,7 @@ slice, pooled over wells, and kept.
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -122,6 +123,16 @@ class Histogram:
         return isinstance(other, Histogram) and np.array_equal(self.counts, other.counts)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def stack_limits(
+    histograms: Mapping[str, Histogram], percentiles: tuple[float, float] = (2, 98), *, own_window: bool = False
+) -> dict[str, Limits]:
+    """Each channel's limits by itself: `Histogram.limits`, or `Histogram.own_limits`."""
+    return {
+        name: found.own_limits(*percentiles) if own_window else found.limits(*percentiles)
+        for name, found in histograms.items()
+    }
 
 
 def moved(old: Limits, new: Limits) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.intensity import Histogram, normalise
+from spheroidd.inference.preprocessing.intensity import Histogram, normalise, stack_limits
 from spheroidd.inference.preprocessing.median import median3, median_slice
 from spheroidd.inference.preprocessing.resample import (
     PlaneResampler,
@@ -35,7 +35,8 @@ class StreamingPreprocessor:
 
     With `known_limits` each filtered slice is normalised and resampled in its plane at once, and only that is kept
     (`discard` lets planes go). Without, the filtered slices are kept (512 MB of a screen stack), because the stack's
-    own limits are exact only after its last slice. One thread at a time.
+    own limits are exact only after its last slice; `own_window` makes them `Histogram.own_limits`. One thread at a
+    time.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class StreamingPreprocessor:
         percentiles: tuple[float, float] = (2, 98),
         known_limits: Mapping[str, Limits] | None = None,
         background: float = BACKGROUND,
+        own_window: bool = False,
     ) -> None:
         check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
@@ -62,7 +64,7 @@ class StreamingPreprocessor:
         self._z = resampling_axis(n_z, z_step_um, spacing_um[0])
         y = resampling_axis(height, pixel_um, spacing_um[1])
         self._planes = PlaneResampler(y, resampling_axis(width, pixel_um, spacing_um[2]))
-        self._percentiles, self._background = percentiles, np.float32(background)
+        self._percentiles, self._background, self._own_window = percentiles, np.float32(background), own_window
         self._channels = {
             channel: _ChannelFilter(channel, (n_z, height, width)) for channel in CHANNELS if channel in channels
         }
@@ -103,8 +105,7 @@ class StreamingPreprocessor:
 
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
-        low, high = self._percentiles
-        return {name: channel.filtered.own_limits(low, high) for name, channel in self._channels.items()}
+        return stack_limits(self.histograms(), self._percentiles, own_window=self._own_window)
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel: what plate limits are pooled from."""
@@ -235,7 +236,7 @@ def preprocess(
         if limits is None:
             histogram = Histogram()
             histogram.add(filtered)
-            used[channel] = histogram.own_limits(*percentiles)
+            used[channel] = histogram.limits(*percentiles)
         else:
             used[channel] = limits[channel]
         volumes[channel] = resample(normalise(filtered, used[channel]), own_um, spacing_um)

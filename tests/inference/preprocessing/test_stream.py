@@ -154,6 +154,18 @@ def test_an_absent_channel_is_background_in_its_fixed_place(channel):
     assert list(preprocessor.limits()) == [channel]
 
 
+def test_a_stack_of_few_cells_is_scored_with_a_window_that_holds_them():
+    stack = random_stack(height=40, width=40) // 100
+    stack[:, 3:6, 10:14, 10:14] = 60_000
+    plain, own = streaming(stack), streaming(stack, own_window=True)
+    for one in (plain, own):
+        feed_all(one, stack)
+    for channel in CHANNELS:
+        assert plain.limits()[channel].high < 1_000
+        assert own.limits()[channel] == own.histograms()[channel].own_limits()
+        assert own.limits()[channel].high > 15_000
+
+
 def test_quantiles_are_of_the_raw_pixels_and_limits_of_the_filtered():
     stack = random_stack(height=16)
     preprocessor = streaming(stack, percentiles=(5, 90))
