@@ -156,7 +156,7 @@ def test_an_absent_channel_is_background_in_its_fixed_place(channel):
 
 def test_a_stack_of_few_cells_is_scored_with_a_window_that_holds_them():
     stack = random_stack(height=40, width=40) // 100
-    stack[:, 3:6, 10:14, 10:14] = 60_000
+    stack[:, 3:7, 10:16, 10:16] = 60_000
     plain, own = streaming(stack), streaming(stack, own_window=True)
     for one in (plain, own):
         feed_all(one, stack)
