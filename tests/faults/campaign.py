@@ -20,6 +20,7 @@ from tests.places import ROOT
 
 INTERPOSED = (sys.executable, "-m", "tests.faults.interposed")
 HUNG = "HANGS: the daemon did not end"
+WHOLE = {"n_z": 24}  # the usual suite takes half a stack
 END_S = 240.0  # a plate of five small stacks, beside whatever else the computer does
 
 
@@ -48,7 +49,7 @@ class Trial:
 
     def config(self, **inference: Any) -> Path:
         """The configuration of the small plate, in this trial's folder."""
-        return write_config(self.folder, source=self.source, **inference)
+        return write_config(self.folder, source={**WHOLE, **self.source}, **inference)
 
     def start(self, config: Path, fault: str | None = None) -> subprocess.Popen[str]:
         """The daemon, with a fault in it."""

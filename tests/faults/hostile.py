@@ -30,7 +30,7 @@ from spheroidd.protocols.stack import StackPlan
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from tests.faults.campaign import HUNG, Trial, Verdict, told
-from tests.faults.plate_runs import N_Z, ledger
+from tests.faults.plate_runs import ledger
 from tests.places import ROOT
 
 VICTIM = "B01"  # a sample: no other well's figures depend on it
@@ -41,13 +41,7 @@ DIED = 9
 def plate() -> EmulatorSource:
     """The plate of `write_config`, as a source of files and of slices."""
     settings = EmulatorSettings(
-        preset="unit",
-        pace="fast",
-        n_z=N_Z,
-        compounds=1,
-        doses=2,
-        negative_controls=2,
-        positive_controls=1,
+        preset="unit", pace="fast", compounds=1, doses=2, negative_controls=2, positive_controls=1
     )
     return EmulatorSource(settings, None, "P1", SystemClock())
 
@@ -169,13 +163,7 @@ def hostile_file(trial: Trial, kind: str) -> Verdict:
     victim = folder / f"{VICTIM}.ome.tif"
     victim.unlink()
     FILES[kind](victim)
-    said = [
-        f"folder = {str(folder)!r}",
-        "pattern = '{well}.ome.*'",
-        f"n_z = {N_Z}",
-        "pixel_um = 0.5",
-        "z_step_um = 1.0",
-    ]
+    said = [f"folder = {str(folder)!r}", "pattern = '{well}.ome.*'", "n_z = 24", "pixel_um = 0.5", "z_step_um = 1.0"]
     more = ["settle_s = 2", "end_after_s = 6", "poll_s = 0.3", "read_budget_s = 10"]
     config = _config(trial.folder, "kind = 'watch'", *said, *more)
     code = trial.end(trial.start(config))

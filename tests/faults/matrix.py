@@ -30,7 +30,7 @@ import psutil
 
 from spheroidd.daemon.catalog.schema import MIGRATIONS
 from tests.daemon.catalog.older import make_older
-from tests.faults.campaign import END_S, HUNG, Trial, Verdict, told
+from tests.faults.campaign import END_S, HUNG, WHOLE, Trial, Verdict, told
 from tests.faults.disks import Disk, NoDiskError, small_disk
 from tests.faults.hostile import FILES, PUSHES, VICTIM, hostile_file, hostile_push, killed_program
 from tests.faults.interposed import POINTS
@@ -435,7 +435,7 @@ def _carry_out(lines: list[Line], options: argparse.Namespace, tell: Callable[[L
         tempfile.TemporaryDirectory(prefix="spheroidd-faults-") as scratch,
         ThreadPoolExecutor(options.jobs, "trial") as pool,
     ):
-        undisturbed = write_config(Path(scratch) / "undisturbed")
+        undisturbed = write_config(Path(scratch) / "undisturbed", source=WHOLE)
         if run(undisturbed, END_OF_FIRST_S) != 0:
             sys.exit("the plate does not run even undisturbed: " + undisturbed.with_suffix(".log").read_text())
         until_s = time.monotonic() + 60 * options.minutes
