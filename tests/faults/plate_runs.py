@@ -43,8 +43,7 @@ def write_config(
     """
     settings = {
         "kind": "emulator",
-        "preset": "unit",
-        "n_z": N_Z,
+        **({} if source and "preset" in source else {"preset": "unit", "n_z": N_Z}),
         "pace": "fast",
         "compounds": 1,
         "doses": 2,

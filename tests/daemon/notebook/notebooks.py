@@ -15,7 +15,7 @@ from tests.places import DOCS
 
 NOTEBOOKS = tuple(sorted((DOCS / "notebooks").glob("*.ipynb")))
 TIMEOUT_S = 240
-PLATE = {"compounds": 2, "doses": 6, "negative_controls": 4, "positive_controls": 2}
+PLATE = {"n_z": 24, "compounds": 2, "doses": 6, "negative_controls": 4, "positive_controls": 2}
 
 
 def cells(notebook: Path, kind: str = "code") -> list[str]:
