@@ -98,7 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove where the workers, which have ended, found their nursery."""
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(NURSERY_VARIABLE), ignore_errors=True)
+        folder = Path(os.environ.pop(NURSERY_VARIABLE))
+        over = folder.rename(f"{folder}-over")  # at once: the nursery, which ends now too, looks whether it is there
+        shutil.rmtree(over, ignore_errors=True)
 
 
 def pytest_collection(session: pytest.Session) -> None:

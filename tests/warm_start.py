@@ -272,7 +272,7 @@ def born(fd: int, folder: str) -> None:
 
 def _end_unless_wanted(door: socket.socket, folder: Path) -> None:
     """End, but for somebody who has connected and was not accepted yet."""
-    if not folder.exists():
+    if not (folder / "door").exists():  # the run is over
         sys.exit(0)
     with FileLock(folder / "lock"):
         if not select.select([door], [], [], 0)[0]:
