@@ -19,6 +19,7 @@ from spheroidd.inference.reconstruction.tapered import Plane, TaperedSlices
 _BLOCKS = 24  # the product is averaged to about so many blocks a side once the peak's bin is known
 _SAME_LENGTH = 0.03
 _AWAY_BINS = 6
+_OWN_LOBES = 0.15  # of the frequency: so far around it a few bright things alone make lobes; no other pattern is there
 _LN2 = math.log(2)
 
 
@@ -79,6 +80,7 @@ class Correlation:
         start = float(grid.ky[row, 0]), float(grid.kx[0, column])
         found = self.refine(start)
         away = np.hypot((grid.ky - start[0]) / grid.step_y, (grid.kx - start[1]) / grid.step_x) > _AWAY_BINS
+        away &= np.hypot(grid.ky - start[0], grid.kx - start[1]) > _OWN_LOBES * math.hypot(*start)
         alike = np.abs(np.hypot(grid.ky, grid.kx) / math.hypot(*found) - 1) < _SAME_LENGTH
         other = np.where(away & alike, inside, 0)
         row2, column2 = np.unravel_index(int(np.argmax(other)), other.shape)

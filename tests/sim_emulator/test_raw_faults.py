@@ -6,8 +6,10 @@ import pytest
 from spheroidd.inference.reconstruction.estimation import estimate_pattern
 from spheroidd.inference.reconstruction.plan import ReconstructionPlan
 from spheroidd.inference.reconstruction.reconstructor import CpuReconstructor
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
 from spheroidd.protocols.sim_pattern import PatternEstimate
 from spheroidd.protocols.stack import RawIndex, StackPlan
+from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.raw_camera import RawCamera
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.testing.source_contract import FakeClock
@@ -98,3 +100,15 @@ def test_frames_in_the_reversed_order_of_phases_give_the_same_image(sound) -> No
         for frames, estimate in ((slices, found), (turned, other))
     ]
     assert np.abs(images[0] - images[1]).max() < 0.02 * images[0].std()
+
+
+def test_a_few_bright_nuclei_make_no_second_pattern() -> None:
+    """Around a pattern's peak lies what the sample alone makes of it: high and wide where little else shines."""
+    well = PlateWell(WellId(1, 1), Treatment(WellRole.SAMPLE, "C01", 10.0, "P01"))
+    settings = EmulatorSettings(preset="screen", seed=12, n_z=24, pace="fast", raw={})
+    source = EmulatorSource(settings, PlateMap("plate", (well,)), "plate", FakeClock())
+    plan, camera = source.plans()[0], RawCamera.over(source.scene(well.well), settings.raw)
+    frames = [[camera.image(RawIndex("561", z, a, p)) for a in range(3) for p in range(5)] for z in (4, 12, 20)]
+    found = found_in(np.array(frames).reshape(3, 3, 5, *plan.frame_shape), plan, "561")
+    assert found.usable, found.verdict
+    assert [one.angle_deg for one in found.angles] == pytest.approx([12, 72, 132], abs=0.1)
