@@ -19,7 +19,7 @@ from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.snapshot import SnapOrder, Snapshot
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
-from spheroidd.protocols.well_imaging import EXPOSURES
+from spheroidd.protocols.well_imaging import EXPOSURES, WellImaging
 from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
 from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
@@ -262,7 +262,7 @@ class EmulatorSource:
 
     def _own_light(self, well: WellId, stack: int) -> dict[str, float]:
         """How many times the plate's light a well's own exposures give, by channel."""
-        plan, imaging = self.plan(well, stack), self._entry(well).imaging
+        plan, imaging = self.plan(well, stack), self._imaging(well)
         planned = {channel: self._planned_ms(plan, SliceIndex(channel, 0)) for channel in plan.channels}
         return {
             channel: 1.0 if (own_ms := imaging.exposure_of(channel)) is None else own_ms / (planned_ms or UNTIMED_MS)
@@ -319,7 +319,7 @@ class EmulatorSource:
         """How an image is taken; exposed as the plate map says, else as long as the recorded one was, times the factor,
         where that is known.
         """
-        own_ms = self._entry(plan.key.well).imaging.exposure_of(index.channel)
+        own_ms = self._imaging(plan.key.well).exposure_of(index.channel)
         exposure_ms = self._planned_ms(plan, index) if own_ms is None else own_ms
         return dataclasses.replace(taken(self.preset, plan, index), exposure_ms=exposure_ms)
 
@@ -361,6 +361,10 @@ class EmulatorSource:
 
     def _entry(self, well: WellId | str) -> PlateWell:
         return self._map[WellId.parse(well) if isinstance(well, str) else well]
+
+    def _imaging(self, well: WellId) -> WellImaging:
+        """How the map has a well imaged; a place that is not on the plate like any other."""
+        return next((entry.imaging for entry in self._map if entry.well == well), WellImaging())
 
     def _due_s(self, plan: StackPlan, index: SliceIndex) -> float:
         """When a slice is taken, from the stack's first: a z-step's channels share its period."""

@@ -170,9 +170,9 @@ class LeicaCamSource(WatchSource):
             self._tell(FaultRaised(FaultCode.LEICA_SCAN, stopped, cleared=True))
 
     def _has_rested(self, key: StackKey, arrival: Arrival) -> bool:
-        """Whether files of a scan that has ended would have come by now."""
+        """Whether files of a scan that has ended would have come by now: a look that began so late found none."""
         last_s = max(self._ended_s, arrival.news_s)
-        return key not in self._scanned or self._clock.elapsed() - last_s >= self._leica.settle_s
+        return key not in self._scanned or self._watch.looked_s - last_s >= self._leica.settle_s
 
     def _wait(self) -> None:
         """Until something may have come: from LAS X, in the folder, or an order to give up."""

@@ -58,7 +58,7 @@ class FolderWatch:
         self._unwanted: dict[str, tuple[int, str]] = {}  # why files are not used: how many, and one of them
         self._scan: FolderScan | None = None
         self._events: FolderEvents | None = None
-        self.news_s = self._due_s = self._looked_s = clock.elapsed()
+        self.news_s = self._due_s = self.looked_s = clock.elapsed()
         self._cost_s = 0.0
 
     def arrival(self, key: StackKey) -> Arrival:
@@ -100,7 +100,7 @@ class FolderWatch:
         for path in list(self._data_sets):
             self._rest(path, now_s)
         self._cost_s = time.thread_time() - began_s
-        self._looked_s = now_s
+        self.looked_s = now_s
         self._due_s = now_s + max(self._settings.poll_s, self._cost_s / IDLE_SHARE)
 
     def _begin(self) -> FolderScan:
@@ -132,7 +132,7 @@ class FolderWatch:
 
     def hurry(self) -> None:
         """Let the next look come sooner, because the instrument told of an image; no sooner than is cheap enough."""
-        self._due_s = min(self._due_s, self._looked_s + max(HINT_S, self._cost_s / BUSY_SHARE))
+        self._due_s = min(self._due_s, self.looked_s + max(HINT_S, self._cost_s / BUSY_SHARE))
 
     def _is_wanted(self, path: str) -> bool:
         """Whether a file is of the plate; why not, where its name says so, is kept."""

@@ -105,7 +105,7 @@ def acquired(catalog: Catalog) -> int:
 
 
 def test_a_plate_runs_and_the_heatmap_fills(page: "playwright.Page", tmp_path: Path) -> None:
-    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.05}, page=True)
+    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.2}, page=True)
     process = start(config)
     address = tmp_path / "data" / "page.json"
     try:
