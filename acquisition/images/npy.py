@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.layout import FileLayout
@@ -18,7 +19,7 @@ class NpyFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = open_memmap(path, mode="r")  # unlike np.load it takes no archive that is called .npy
         except OSError:
             raise
         except Exception as error:  # a damaged header can make it raise anything

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import zarr
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -99,7 +100,7 @@ def _read(path: Path) -> object:
         with h5py.File(file) as opened:
             return opened[path.relative_to(file).as_posix()][...]
     if kind == ".npy":
-        return np.load(path, allow_pickle=False)
+        return np.array(npy.open_memmap(path, mode="r"))  # np.load would leave an archive of that name open
     if kind == ".npz":
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             if len(arrays.files) != 1:

@@ -71,7 +71,7 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
 def _read(path: Path) -> NDArray[np.generic]:
     """The array of a file, whose size is looked at before it is given memory."""
     if path.suffix == ".npy":
-        mapped = np.load(path, allow_pickle=False, mmap_mode="r")  # refuses a size that the file does not have
+        mapped = npy.open_memmap(path, mode="r")  # refuses an archive, and a size that the file does not have
         _check_size(mapped.nbytes)
         return np.array(mapped)
     if path.suffix == ".npz":

@@ -13,6 +13,7 @@ import zarr
 import zarr.errors
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from spheroidd.inference.annotations.volume import MAX_VOXELS, Annotation, ClassNames, micrometres, smallest_type
@@ -43,7 +44,7 @@ def read_tiff_labels(path: Path) -> Annotation:
 def read_array_labels(path: Path) -> Annotation:
     """A .npy volume; its voxel size is not known."""
     try:
-        pixels = np.load(path, allow_pickle=False, mmap_mode="r")
+        pixels: NDArray[Any] = open_memmap(path, mode="r")  # unlike np.load it takes no archive that is called .npy
         _check_size(pixels.shape, str(path))
         pixels = np.array(pixels)
     except (OSError, ValueError, EOFError) as error:
