@@ -74,17 +74,22 @@ class PlateWell:
     imaging: WellImaging = field(default_factory=WellImaging)
 
     def __post_init__(self) -> None:
-        if "" in self.paths and len(self.paths) > 1:
-            do = "keep path, or path_488 and path_561"
-            raise ConfigError("both path and a path per channel are given", where=str(self.well), do=do)
-        if not set(self.paths) <= {"", *CHANNELS}:
-            raise ConfigError(f"paths are for {sorted(self.paths)}", where=str(self.well), do=f"use {CHANNELS} or ''")
+        check_paths(self.paths, str(self.well))
         for name in ("pixel_um", "z_step_um"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(
                     f"{name} is {value}", where=str(self.well), do="write a length in micrometres above 0"
                 )
+
+
+def check_paths(paths: Mapping[str, Path], where: str = "") -> None:
+    """ConfigError where a well's files are given for both channels at once and each by itself, or for no channel."""
+    if "" in paths and len(paths) > 1:
+        do = "keep path, or path_488 and path_561"
+        raise ConfigError("both path and a path per channel are given", where=where, do=do)
+    if not set(paths) <= {"", *CHANNELS}:
+        raise ConfigError(f"paths are for {sorted(paths)}", where=where, do=f"use {CHANNELS} or ''")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,24 @@ between Windows and Linux. Other columns are kept as annotations. Whatever is wr
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole, check_paths
 from spheroidd.protocols.plate_map_columns import TO_UM, MapColumn, split_unit
 from spheroidd.protocols.plate_map_tables import MapTable, Record, map_tables
 from spheroidd.protocols.role_words import RoleWords
-from spheroidd.protocols.stack import CHANNELS
+from spheroidd.protocols.stack import CHANNELS, LARGEST_UM, SMALLEST_UM
 from spheroidd.protocols.table_cells import guarded
 from spheroidd.protocols.table_file import read_sheets
 from spheroidd.protocols.table_numbers import NumberStyle, number_style
 from spheroidd.protocols.well import WellId
-from spheroidd.protocols.well_imaging import IMAGING_COLUMNS, imaging_of
+from spheroidd.protocols.well_imaging import IMAGING_COLUMNS, imaging_faults, imaging_of
 
+Made = TypeVar("Made")
 _MOST_TOLD = 40
 _LENGTHS = ("pixel_um", "z_step_um")
 _NUMBERS = ("dose_um", *_LENGTHS, *IMAGING_COLUMNS)
@@ -71,17 +73,8 @@ def _wells(path: Path, table: MapTable, words: RoleWords, faults: list[ConfigErr
     wells: list[PlateWell] = []
     seen: dict[WellId, Record] = {}
     for n, record in enumerate(table.records):
-        own = {name: found[n] for name, found in numbers.items()}
-        if any(value is _UNREAD for value in own.values()):
-            continue  # told already
-        try:
-            entry = _well(path, record, own, words)
-            if entry.well in seen:
-                raise ConfigError(f"well {entry.well} stands twice", do="keep one row for it")
-        except ConfigError as error:
-            faults.append(ConfigError(error.what, where=record.where, do=error.do))
-        else:
-            seen[entry.well] = record
+        entry = _well(path, record, {name: found[n] for name, found in numbers.items()}, words, seen, faults)
+        if entry is not None:
             wells.append(entry)
     _check_untreated(wells, seen, faults)
     for name in ("compound", "patient"):
@@ -127,21 +120,68 @@ def _check_untreated(wells: Sequence[PlateWell], records: Mapping[WellId, Record
             faults.append(ConfigError(what, where=records[entry.well].where, do=do))
 
 
-def _well(path: Path, record: Record, own: Mapping[str, float | None], words: RoleWords) -> PlateWell:
+def _well(
+    path: Path,
+    record: Record,
+    own: Mapping[str, float | None],
+    words: RoleWords,
+    seen: dict[WellId, Record],
+    faults: list[ConfigError],
+) -> PlateWell | None:
+    """A record's well, noted in `seen`; None where anything of it is wrong, all of which is told."""
     cells = {name: text if name in _NAMES else _known(text) for name, text in record.cells.items()}
-    compound, dose = cells.get("compound") or None, own["dose_um"]
-    role, compound = _role(cells.get("role", ""), compound, dose, words)
+    numbers = {name: None if value is _UNREAD else value for name, value in own.items()}
+    wrong = [*imaging_faults(numbers), *_length_faults(numbers)]
+
+    def tried(make: Callable[[], Made]) -> Made | None:
+        try:
+            return make()
+        except ConfigError as error:
+            wrong.append(error)
+            return None
+
+    well = tried(lambda: WellId.parse(cells["well"]))
+    if well is not None and seen.setdefault(well, record) is not record:
+        wrong.append(ConfigError(f"well {well} stands twice", do="keep one row for it"))
+    treatment = tried(lambda: _treatment(cells, own["dose_um"], words))
+    paths = tried(lambda: _paths(path, cells))
+    faults += (ConfigError(one.what, where=record.where, do=one.do) for one in wrong)
+    unread = any(value is _UNREAD for value in own.values())  # told already
+    if wrong or unread or well is None or treatment is None or paths is None:
+        return None
+    imaging = imaging_of(numbers)
+    noted = {title: text for title, text in record.annotations.items() if text}
+    noted |= {name: cells[name] for name in imaging.columns}
+    lengths = (numbers["pixel_um"], numbers["z_step_um"])
+    return PlateWell(well, treatment, paths, *lengths, MappingProxyType(noted), imaging)
+
+
+def _paths(path: Path, cells: Mapping[str, str]) -> Mapping[str, Path]:
+    """A well's files by channel."""
     columns = {"": "path", **{channel: f"path_{channel}" for channel in CHANNELS}}
     paths = {
         key: path.parent / cells[column].replace("\\", "/") for key, column in columns.items() if cells.get(column)
     }
-    treatment = Treatment(role, compound, dose, cells.get("patient") or None)
-    imaging = imaging_of(own)
-    noted = {title: text for title, text in record.annotations.items() if text}
-    noted |= {name: cells[name] for name in imaging.columns}
-    lengths = (own["pixel_um"], own["z_step_um"])
-    well, files = WellId.parse(cells["well"]), MappingProxyType(paths)
-    return PlateWell(well, treatment, files, *lengths, MappingProxyType(noted), imaging)
+    check_paths(paths)
+    return MappingProxyType(paths)
+
+
+def _length_faults(numbers: Mapping[str, float | None]) -> Iterator[ConfigError]:
+    """Lengths that no stack may have."""
+    for name in _LENGTHS:
+        value = numbers[name]
+        if value is not None and not SMALLEST_UM <= value <= LARGEST_UM:
+            do = f"write a length in micrometres, {SMALLEST_UM:g} to {LARGEST_UM:.0f}"
+            yield ConfigError(f"{name} is {value:g}", do=do)
+
+
+def _treatment(cells: Mapping[str, str], dose: float | None, words: RoleWords) -> Treatment:
+    """What was done to a well; of one whose dose could not be read only the role's word is looked at."""
+    word, compound, patient = cells.get("role", ""), cells.get("compound") or None, cells.get("patient") or None
+    if dose is _UNREAD:
+        return Treatment(words.role(word) if word else WellRole.EMPTY, patient=patient)
+    role, compound = _role(word, compound, dose, words)
+    return Treatment(role, compound, dose, patient)
 
 
 def _role(word: str, compound: str | None, dose: float | None, words: RoleWords) -> tuple[WellRole, str | None]:

@@ -4,7 +4,7 @@ A new one is one file, one row in a table, and one contract-test class that inhe
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,16 @@ class ImagesWellsTheirWay(Protocol):
 
     imaging_columns: ClassVar[frozenset[str]]
     """Which of `well_imaging.IMAGING_COLUMNS` it follows, or has no need to."""
+
+
+@runtime_checkable
+class ChecksItsMap(Protocol):
+    """A source whose settings say, before anything is opened, which wells of a plate map it cannot image."""
+
+    @classmethod
+    def check_map(cls, settings: Any, plate_map: PlateMap) -> None:
+        """ConfigError with the wells that cannot be imaged as the map says; `settings` are the source's own."""
+        ...
 
 
 @runtime_checkable

@@ -1,6 +1,5 @@
 """What a plate map says of how a well is imaged, in place of what the instrument's settings say of all wells."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,6 +10,8 @@ from spheroidd.protocols.stack import CHANNELS
 EXPOSURE, Z_START = "exposure_ms", "z_start_um"
 EXPOSURES = {"": EXPOSURE, **{channel: f"{EXPOSURE}_{channel}" for channel in CHANNELS}}
 IMAGING_COLUMNS = (*EXPOSURES.values(), Z_START)
+SHORTEST_MS, LONGEST_MS = 0.01, 60_000.0  # no camera that takes stacks is quicker; a slice of a minute is no slice
+FARTHEST_UM = 20_000.0  # focus drives travel 10 mm, some stages 20; beyond lies a slip, or another unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,9 @@ class WellImaging:
     z_start_um: float | None = None
 
     def __post_init__(self) -> None:
-        for channel, value in self.exposure_ms.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{EXPOSURES[channel]} is {value:g}", do="write milliseconds above 0")
-        if self.z_start_um is not None and not math.isfinite(self.z_start_um):
-            raise ConfigError(f"{Z_START} is {self.z_start_um}", do="write micrometres of the focus stage")
+        said = {EXPOSURES[channel]: value for channel, value in self.exposure_ms.items()}
+        for fault in imaging_faults({**said, Z_START: self.z_start_um}):
+            raise fault
 
     def exposure_of(self, channel: str) -> float | None:
         """The channel's exposure, None where the map says none."""
@@ -42,6 +41,22 @@ class WellImaging:
         yield from (EXPOSURES[channel] for channel in self.exposure_ms)
         if self.z_start_um is not None:
             yield Z_START
+
+
+def imaging_faults(numbers: Mapping[str, float | None]) -> Iterator[ConfigError]:
+    """What of the map's columns no instrument can do, each for itself; other columns are passed over.
+
+    >>> [fault.what for fault in imaging_faults({"exposure_ms": 1e9, "exposure_ms_561": -3.0, "z_start_um": None})]
+    ['exposure_ms is 1e+09', 'exposure_ms_561 is -3']
+    """
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        if name in EXPOSURES.values() and not SHORTEST_MS <= value <= LONGEST_MS:  # NaN neither
+            yield ConfigError(f"{name} is {value:g}", do=f"write milliseconds, {SHORTEST_MS:g} to {LONGEST_MS:.0f}")
+        if name == Z_START and not abs(value) <= FARTHEST_UM:
+            do = f"write micrometres of the focus stage, -{FARTHEST_UM:.0f} to {FARTHEST_UM:.0f}"
+            yield ConfigError(f"{name} is {value:g}", do=do)
 
 
 def imaging_of(numbers: Mapping[str, float | None]) -> WellImaging:

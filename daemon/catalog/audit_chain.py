@@ -56,6 +56,8 @@ class Action(StrEnum):
     RESTORED = "restored"  # this directory was written from a moment of a backup
     VERIFIED = "verified"  # images, masks, rows and files against what was written
     ORDERED = "ordered"  # over the service: pause, abort, skip, ...
+    VIEW_BEGUN = "live view begun"  # somebody looks through the instrument before a run
+    VIEW_ENDED = "live view ended"  # with the images that were taken, and the light that fell on each well
 
 
 DECISIONS = (

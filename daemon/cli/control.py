@@ -58,7 +58,11 @@ def submit(
     ] = None,
     plates: Annotated[
         Path | None,
-        typer.Option("--plates", metavar="TABLE", help="Several: a CSV with the columns name and map, a plate a row."),
+        typer.Option(
+            "--plates",
+            metavar="TABLE",
+            help="Several: a table (CSV, any text, xlsx) with the columns name and map, a plate a row.",
+        ),
     ] = None,
     start_it: Annotated[bool, typer.Option("--start", help="Start it as well.")] = False,
 ) -> int:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _group = sub_app("map", "Plate maps: check one, whatever form it has, or write it as plain CSV.")
 MapArgument = Annotated[Path, typer.Argument(metavar="MAP", help="List or grids; CSV, any text, or xlsx.")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="CONFIG", help="Also against the configuration that it goes with: its limits."),
+]
 RoleOption = Annotated[
     list[str] | None,
     typer.Option("--role", metavar="WORD=ROLE", help="What a word of the map means; repeat for more."),
@@ -25,13 +29,18 @@ RoleOption = Annotated[
 
 
 @_group.command("check")
-def check(plate_map: MapArgument, role: RoleOption = None, as_json: JsonOption = False) -> int:
+def check(
+    plate_map: MapArgument, role: RoleOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> int:
     """Read a plate map and say what it holds; exit code 2 with everything that is wrong in it."""
     import json
 
     from spheroidd.protocols.plate_map_file import read_plate_map
 
-    found = read_plate_map(plate_map, roles=own_words(role))
+    if config is None:
+        found = read_plate_map(plate_map, roles=own_words(role))
+    else:
+        found = _against(config, plate_map, own_words(role))
     if as_json:
         typer.echo(json.dumps(_summary(found), indent=1, ensure_ascii=False))
         return 0
@@ -40,6 +49,18 @@ def check(plate_map: MapArgument, role: RoleOption = None, as_json: JsonOption =
     for line in lines(found):
         screen.print(line, highlight=False)
     return 0
+
+
+def _against(config: Path, plate_map: Path, roles: "dict[str, WellRole]") -> "PlateMap":
+    """The map as a run of this configuration would read it; ConfigError also for what its instrument cannot do."""
+    from spheroidd.daemon.config.model import load_config
+    from spheroidd.daemon.config.source_registry import check_map
+    from spheroidd.protocols.plate_map_file import read_plate_map
+
+    settings = load_config(config)
+    found = read_plate_map(plate_map, roles={**settings.plate.roles, **roles})
+    check_map(settings.source, found)
+    return found
 
 
 @_group.command("convert")

@@ -112,7 +112,7 @@ def _table(plates: "list[QueuedPlate]") -> "Table":
 
 
 def _local(seconds: float | None) -> str:
-    """A time as the clock of this computer has it."""
+    """A time as the clock of this computer has it, with how far that is from UTC."""
     from datetime import datetime
 
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %z")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.ports import Clock, ImagesWellsTheirWay, StackSource
+from spheroidd.protocols.ports import ChecksItsMap, Clock, ImagesWellsTheirWay, StackSource
 
 if TYPE_CHECKING:
     pass
@@ -79,6 +79,15 @@ def build_source(
     chosen = source_class(kind)
     _check_imaging(kind, chosen, plate_map)
     return cast(StackSource, chosen(settings, plate_map, plate_name, clock or SystemClock()))
+
+
+def check_map(settings: BaseModel, plate_map: PlateMap) -> None:
+    """ConfigError where the source with these settings cannot image a plate as its map says; nothing is opened."""
+    kind = str(settings.model_dump(include={"kind"})["kind"])
+    chosen = source_class(kind)
+    _check_imaging(kind, chosen, plate_map)
+    if isinstance(chosen, ChecksItsMap):
+        chosen.check_map(settings, plate_map)
 
 
 def _check_imaging(kind: str, source: Any, plate_map: PlateMap | None) -> None:

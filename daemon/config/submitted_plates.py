@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.daemon.config.model import Config, build_config
+from spheroidd.daemon.config.source_registry import check_map
 from spheroidd.protocols.errors import ConfigError, MissingError, StorageError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.toml_text import parse_toml
@@ -84,7 +85,9 @@ class SubmittedPlates:
             (draft / MAP_NAME).write_text(plate_map_csv, encoding="utf-8")
         try:
             config = self._read(draft)
-            config.plate_map()
+            plate_map = config.plate_map()
+            if plate_map is not None:  # refused now, and not at night when its turn has come
+                check_map(config.source, plate_map)
         except ConfigError as error:
             raise ConfigError(error.what, where=error.where.replace(str(draft), "submitted"), do=error.do) from error
         final = self._folder / config.plate_name

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -48,6 +48,8 @@ from spheroidd.protocols.well import WellId
 
 HEARTBEAT_S = 1.0
 RELEASE_S = 60.0  # the longest way of a stage back to where it stood, and an image that is still being exposed
+LOADING_S = 600.0  # drivers that a live view just loads have their own bound (`start_timeout_s`): this is the last one
+PROMPT_S = 2.0  # whoever ordered a start is answered by then, though the instrument is not free yet
 
 
 def serve(
@@ -135,22 +137,34 @@ class Waiting:
             self._wait_because = "no plate waits that is not held"
             return
         try:
-            with self._instrument():
-                self._run(self._ready(plate))
+            with self._instrument() as free:
+                if free:
+                    self._run(self._ready(plate))
         except SpheroiddError as error:
             self._plate_failed(error)
 
     @contextlib.contextmanager
-    def _instrument(self) -> Iterator[None]:
-        """The instrument for a run: whoever looks through it lets it go first. RefusedError where it is not let go."""
-        live, until_s = self._service.live, time.monotonic() + RELEASE_S
+    def _instrument(self, waits: Callable[[], object] = lambda: None) -> Iterator[bool]:
+        """The instrument for a run: whoever looks through it lets it go first, which may take as long as loading it.
+
+        False where the daemon is to end instead. `waits` is called where it is not free at once. RefusedError where it
+        is not let go in time.
+        """
+        live, began_s = self._service.live, time.monotonic()
+        free_s = began_s  # since when nothing is loaded any more
         try:
             while not live.forbid("the instrument belongs to the run of a plate", HEARTBEAT_S / 2):
-                if time.monotonic() > until_s:
+                now_s = time.monotonic()
+                free_s = now_s if live.loading else free_s
+                if self._stopping:
+                    break
+                if now_s > free_s + RELEASE_S or now_s > began_s + LOADING_S:
                     do = "see to its stages and its program, and start the plate again"
                     raise RefusedError("the live view does not let the instrument go", do=do)
+                if now_s > began_s + PROMPT_S:
+                    waits()
                 self._beat("starting")
-            yield
+            yield not self._stopping
         finally:
             live.allow()
 
@@ -159,8 +173,7 @@ class Waiting:
         try:
             match order:
                 case StartPlate():
-                    with self._instrument():
-                        self._start(order, ticket)
+                    self._start(order, ticket)
                 case Rescore():
                     self._score(order, ticket)
                 case GoOn(goes_on=True):
@@ -177,10 +190,9 @@ class Waiting:
                 case _:
                     raise RefusedError("no plate is being run", do="start one")
         except SpheroiddError as error:
-            if not ticket.answered:
-                ticket.answer(error)
-                return
-            self._plate_failed(error)
+            told = not ticket.answered and ticket.answer(error)
+            if not told and isinstance(order, StartPlate | Rescore):
+                self._plate_failed(error)
 
     def _plate_failed(self, error: SpheroiddError) -> None:
         self._console.print(f"{type(error).__name__}: {error}", highlight=False)
@@ -195,14 +207,25 @@ class Waiting:
         if plate is None:
             do = "submit one, or release one that is held (`spheroidd queue`)"
             raise RefusedError("no plate waits in the queue", do=do)
-        config = self._ready(plate)
-        self._catalog.clear_fault(FaultCode.PLATE_ENDED)
-        if not order.plate:
-            self._queue.go_on(True, "")
+        at = f" at well {self._from_well}" if self._from_well else ""
         then = "" if order.plate else "; the queue goes on after it"
-        done = f"plate {plate} starts" + (f" at well {self._from_well}" if self._from_well else "") + then
-        ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
-        self._run(config)
+
+        def accept(when: str = "") -> None:
+            if not ticket.answered:
+                done = f"plate {plate} starts{at}{when}{then}"
+                ticket.answer(Done(audited(self._catalog, "", order, done), "starting"))
+
+        with self._instrument(lambda: accept(" once the live view lets the instrument go")) as free:
+            if not free:
+                if not ticket.answered:
+                    ticket.answer(RefusedError("the daemon is ending", do="start it again, and then the plate"))
+                return
+            config = self._ready(plate)
+            self._catalog.clear_fault(FaultCode.PLATE_ENDED)
+            if not order.plate:
+                self._queue.go_on(True, "")
+            accept()
+            self._run(config)
 
     def _ready(self, plate: str) -> Config:
         config = self._plans.load(plate)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from spheroidd.daemon.pipeline.view_trail import ViewTrail, Watched
 from spheroidd.protocols.errors import BusyError, LateError, RefusedError, SpheroiddError
 from spheroidd.protocols.ports import Snapping, StackSource
 
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Look:
+    who: str
     plate: str
     work: Callable[[Snapping], Any]
     answer: "Future[Any]" = field(default_factory=Future)
@@ -31,16 +33,17 @@ class _Look:
 class LiveView:
     """Looks through the source of a submitted plate. Forbidden until `allow`; safe for many threads.
 
-    `open_source` opens the source of a plate by its name.
+    `open_source` opens the source of a plate by its name; `trail` writes down who looked.
     """
 
-    def __init__(self, open_source: Callable[[str], StackSource], *, idle_s: float = IDLE_S) -> None:
-        self._open_source, self._idle_s = open_source, idle_s
+    def __init__(self, open_source: Callable[[str], StackSource], trail: ViewTrail, *, idle_s: float = IDLE_S) -> None:
+        self._open_source, self._trail, self._idle_s = open_source, trail, idle_s
         self._changed = threading.Condition()
         self._forbidden: str | None = NO_INSTRUMENT
         self._look: _Look | None = None
         self._thread: threading.Thread | None = None
         self._leaving = False
+        self._loading = False
 
     def allow(self) -> None:
         """No plate is run: whoever wants may look."""
@@ -66,8 +69,13 @@ class LiveView:
         """Whether what takes long is to end now."""
         return self._forbidden is not None
 
-    def look(self, plate: str, work: Callable[[Snapping], T], timeout_s: float) -> T:
-        """Do something with the opened source of a plate. Raises what it raises.
+    @property
+    def loading(self) -> bool:
+        """Whether the instrument's drivers are being loaded, which cannot be broken off: it ends in its own time."""
+        return self._loading
+
+    def look(self, plate: str, work: Callable[[Snapping], T], timeout_s: float, who: str) -> T:
+        """Do something with the opened source of a plate, for `who`. Raises what it raises.
 
         RefusedError while a run has the instrument, or where the source takes no single images; BusyError where
         somebody else looks; LateError where it was not begun in that time, or did not end.
@@ -80,7 +88,7 @@ class LiveView:
             self._check()
             if self._look is not None:
                 raise BusyError("somebody takes an image", do="wait for it, and ask again")
-            look = self._look = _Look(plate, work)
+            look = self._look = _Look(who, plate, work)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="live-view", daemon=True)
                 self._thread.start()
@@ -111,7 +119,9 @@ class LiveView:
                             self._let_go(plate, source)
                             plate, source = look.plate, None
                             source = self._opened(plate)
-                        look.answer.set_result(look.work(source))  # type: ignore[arg-type]
+                            self._check()  # a run may have been ordered while it was loaded
+                        self._trail.begin(look.who, plate)
+                        look.answer.set_result(look.work(Watched(source, self._trail)))  # type: ignore[arg-type]
                 except BaseException as error:
                     look.answer.set_exception(error)
                 finally:
@@ -135,6 +145,13 @@ class LiveView:
             return None if self._leaving else look
 
     def _opened(self, plate: str) -> StackSource:
+        self._loading = True
+        try:
+            return self._loaded(plate)
+        finally:
+            self._loading = False
+
+    def _loaded(self, plate: str) -> StackSource:
         source = self._open_source(plate)
         try:
             if not isinstance(source, Snapping):
@@ -157,4 +174,5 @@ class LiveView:
             _log.warning("live view: the stages of plate %s are not back where they were: %s", plate, error)
         finally:
             source.close()
+            self._trail.end()
             _log.info("live view: the instrument of plate %s is let go", plate)

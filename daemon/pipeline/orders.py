@@ -153,6 +153,7 @@ class Ticket:
         self.order = order
         self._lock = threading.Lock()
         self._settled = False  # taken or withdrawn
+        self._left = False  # its caller has given up waiting for the answer
         self._answered = threading.Event()
         self._answer: Done | SpheroiddError | None = None
 
@@ -162,10 +163,12 @@ class Ticket:
             first, self._settled = not self._settled, True
             return first
 
-    def answer(self, answer: Done | SpheroiddError) -> None:
-        """Say what was done, or why it was not."""
-        self._answer = answer
-        self._answered.set()
+    def answer(self, answer: Done | SpheroiddError) -> bool:
+        """Say what was done, or why it was not; False where nobody waits for it any more."""
+        with self._lock:
+            self._answer = answer
+            self._answered.set()
+            return not self._left
 
     @property
     def answered(self) -> bool:
@@ -179,7 +182,10 @@ class Ticket:
             if self.settle():
                 do = "look at the status, which says what the daemon is busy with, and ask again"
                 raise LateError(f"{name} was not taken within {timeout_s:.1f} s and is withdrawn", do=do)
-            if not self._answered.wait(GRACE_S):
+            self._answered.wait(GRACE_S)
+            with self._lock:
+                self._left = not self._answered.is_set()
+            if self._left:
                 raise LateError(f"{name} is under way and not done yet", do="look at the status for what comes of it")
         if isinstance(self._answer, Done):
             return self._answer

@@ -1,6 +1,5 @@
 """Micro-Manager's position lists (.pos): those of version 1.4, and the property maps of version 2."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from spheroidd.protocols.plate_format import Point
 from spheroidd.protocols.regular_file import read_regular_text
 
 MOST = 100_000
+FARTHEST_UM = 1e6  # a metre: no stage under a microscope goes there
 _DO = "save the list again from Micro-Manager's Stage Position List"
 
 
@@ -110,7 +110,9 @@ def _old_stages(entry: Mapping[str, Any]) -> list[_Stage]:
 
 def _numbers(given: Any) -> tuple[float, ...]:
     numbers = given if isinstance(given, list) else []
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+    if not all(
+        isinstance(n, int | float) and not isinstance(n, bool) and -FARTHEST_UM <= n <= FARTHEST_UM for n in numbers
+    ):
         raise ConfigError(f"{str(given)[:100]} is no place", do=_DO)
     return tuple(float(n) for n in numbers)
 

@@ -105,6 +105,16 @@ def pictures(plate: PlateContent) -> str:
     )
 
 
+def series(shown: int, of: int) -> str:
+    """Under the doses in pictures of some of a compound's or a plate's curves."""
+    which = "" if shown == of else f"Of {shown} of {of} curves. "
+    return (
+        f"{which}One well of each dose, that in the middle of its replicates, as a maximum projection: green living, "
+        "magenta dead cells; below it the dose, the well and its viability. Display limits are those of the example images. "
+        "A crossed field: images that cannot be read."
+    )
+
+
 def findings() -> str:
     """Over the table of flags."""
     return "What stands out in images, controls and replicates. A finding names wells; it never removes one."

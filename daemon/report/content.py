@@ -14,6 +14,7 @@ from spheroidd.daemon.report import images as report_images
 from spheroidd.daemon.report import provenance as report_provenance
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.drawing import Drawing
+from spheroidd.daemon.report.series import Series, Views, series_of
 from spheroidd.daemon.report.sim_pictures import widefield_beside_sim
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.system.lock import is_locked
@@ -25,6 +26,7 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 METRIC = "v_control"
+MOST_SERIES = 8  # curves of a plate whose doses are shown in pictures; of more they stand on the compounds' pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class PlateContent:
     quality: PlateQuality
     curves: tuple[CurveOfPlate, ...]
     pictures: tuple[Drawing, ...]
+    series: tuple[Series, ...]
     stripes: tuple[ChannelDepth, ...]
     sim_pictures: tuple[Drawing, ...]
     display: dict[str, tuple[float, float]]
@@ -62,21 +65,29 @@ class PlateContent:
         return ", ".join([*parts, *([f"{excluded} excluded"] if excluded else [])])
 
 
-def plate_content(catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True) -> PlateContent:
-    """Everything a report says of one plate; ConfigError for a plate there is not."""
+def plate_content(
+    catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True, every_series: bool = False
+) -> PlateContent:
+    """Everything a report says of one plate; ConfigError for a plate there is not.
+
+    The doses of each curve are shown in pictures where there are few curves, or for `every_series`.
+    """
     excluded = catalog.wells_left_out(plate)
     quality = plate_quality(catalog, plate, METRIC, excluded=frozenset(excluded))
     entries = well_entries(catalog, plate, excluded, quality.flags)
     imaged = [entry for entry in entries.values() if entry.treatment.role is not WellRole.EMPTY]
     display, pictures, unread = _pictures(catalog, data_dir, plate, imaged) if with_images else ({}, (), ())
+    fitted = tuple(curves(catalog, plate))
+    shown = fitted if with_images and (every_series or len(fitted) <= MOST_SERIES) else ()
     sim_pictures, unread_raw = widefield_beside_sim(catalog, data_dir, plate, imaged) if with_images else ((), ())
     return PlateContent(
         name=plate,
         patients=tuple(sorted({e.treatment.patient for e in imaged if e.treatment.patient})),
         entries=entries,
         quality=quality,
-        curves=tuple(curves(catalog, plate)),
+        curves=fitted,
         pictures=pictures,
+        series=series_of(shown, entries, _looking(catalog, data_dir, plate, display)),
         stripes=depth_of_plate(catalog, plate),
         sim_pictures=sim_pictures,
         display=display,
@@ -127,21 +138,44 @@ def _pictures(
     pictures: list[Drawing] = []
     unread: dict[str, list[str]] = {}
     for entry in report_images.choose(imaged):
-        key = StackKey(plate, entry.well, entry.results[0].stack)
         try:
-            plan = catalog.plan(key)
-            crcs = catalog.acknowledged(key)
-            ledger = {c: {one.z: crc for one, crc in crcs.items() if one.channel == c} for c in plan.channels}
-            seen = [
-                # images that were made of raw frames are not in the ledger, which holds those
-                report_images.project(data_dir, plan, channel, display, None if plan.raw else held)
-                for channel, held in ledger.items()
-            ]
+            seen = _projections(catalog, data_dir, StackKey(plate, entry.well, entry.results[0].stack), display)
         except SpheroiddError as error:
             unread.setdefault(error.what, []).append(str(entry.well))
         else:
             pictures.append(report_images.picture(*_picture_words(entry), seen))
     return display, tuple(pictures), tuple(f"{', '.join(wells)}: {why}" for why, wells in unread.items())
+
+
+def _projections(
+    catalog: CatalogReader,
+    data_dir: Path,
+    key: StackKey,
+    display: Mapping[str, tuple[float, float]],
+    *,
+    outlined: bool = True,
+) -> list[report_images.Projection]:
+    """A stack's channels from above; SpheroiddError where they cannot be read, or are not what was acknowledged."""
+    plan, crcs = catalog.plan(key), catalog.acknowledged(key)
+    ledger = {c: {one.z: crc for one, crc in crcs.items() if one.channel == c} for c in plan.channels}
+    return [
+        # images that were made of raw frames are not in the ledger, which holds those
+        report_images.project(data_dir, plan, channel, display, None if plan.raw else held, outlined=outlined)
+        for channel, held in ledger.items()
+    ]
+
+
+def _looking(catalog: CatalogReader, data_dir: Path, plate: str, display: Mapping[str, tuple[float, float]]) -> Views:
+    """What shows a well's channels, and nothing where they cannot be read: a series has a field for that."""
+
+    def look(entry: WellEntry) -> tuple[report_images.Projection, ...]:
+        key = StackKey(plate, entry.well, entry.results[0].stack)
+        try:
+            return tuple(_projections(catalog, data_dir, key, display, outlined=False))
+        except SpheroiddError:
+            return ()
+
+    return look
 
 
 def _picture_words(entry: WellEntry) -> tuple[str, str]:

@@ -59,10 +59,11 @@ def tested_doses(curve: CurveOfPlate) -> tuple[float, ...]:
 
 def _second_line(curve: CurveOfPlate, doses: tuple[float, ...]) -> str:
     said, found = words.ic50(curve.fit, doses), words.known_ic50(curve.fit)
+    so_far = ", so far" if curve.provisional else ""  # wells to come may say something else
     if found is not None:
-        return f"IC50 {said}, {words.interval(found.low_um, found.high_um)}"
+        return f"IC50 {said}, {words.interval(found.low_um, found.high_um)}{so_far}"
     outside = (CurveStatus.CENSORED_LOW, CurveStatus.CENSORED_HIGH, CurveStatus.ALL_DEAD)
-    status = curve.fit.words.said
+    status = curve.fit.words.said + so_far
     return f"IC50 {said}: {status}" if curve.fit.status in outside else words.shortened(status, 44)
 
 

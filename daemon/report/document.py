@@ -37,11 +37,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CompoundContent:
-    """One compound: its curves, of every patient and plate. `with_plate` where the report has several plates."""
+    """One compound: its curves, of every patient and plate, and their doses in pictures. `with_plate` where the report
+    has several plates.
+    """
 
     name: str
     curves: tuple[CurveOfPlate, ...]
     with_plate: bool
+    series: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,9 +92,11 @@ def project(
     channel: str,
     limits: Mapping[str, tuple[float, float]],
     acknowledged: Mapping[int, int] | None = None,
+    *,
+    outlined: bool = True,
 ) -> Projection:
-    """The maximum over all slices of one channel; StorageError where the stack or its label cannot be read, or its
-    files are of other images than those `acknowledged`, the ledger's {z: crc32c}.
+    """The maximum over all slices of one channel, `outlined` where it has a label; StorageError where the stack or its
+    label cannot be read, or its files are of other images than those `acknowledged`, the ledger's {z: crc32c}.
     """
     image = ngff.image_path(root, plan.key)
     shapes = ngff.level_shapes(plan.height, plan.width)
@@ -104,7 +106,7 @@ def project(
     low, high = limits.get(channel) or (float(np.percentile(flat, 1)), float(flat.max()) + 1)
     shown = np.clip((flat - low) / (high - low), 0, 1) ** 0.7
     label = ngff.label_path(root, plan.key, LOOKS[channel][0]) / str(level)
-    outlines = _outlines(_brightest(label, (), plan.n_z) > 0) if label.is_dir() else ()
+    outlines = _outlines(_brightest(label, (), plan.n_z) > 0) if outlined and label.is_dir() else ()
     return Projection(channel, shown, outlines, plan.pixel_um * 2**level)
 
 

@@ -10,7 +10,7 @@ from spheroidd.daemon.analysis.curves import CurveOfPlate
 from spheroidd.daemon.report import captions, tables
 from spheroidd.daemon.report import patients as across
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.content import PlateContent
+from spheroidd.daemon.report.content import MOST_SERIES, PlateContent
 from spheroidd.daemon.report.controls import controls_strip
 from spheroidd.daemon.report.curves import WIDTH as PLOT
 from spheroidd.daemon.report.curves import curve_plot
@@ -34,7 +34,10 @@ from spheroidd.daemon.report.heatmap import SHEET, plate_maps
 from spheroidd.daemon.report.sim_depth import depth_plot
 
 MOST_DOSES = 27  # rows for which a compound's page has room below three curves
+SERIES_ROWS = 6  # as high as the pictures of one curve's doses
 _LARGE = {1: 0.7, 2: 0.96, 3: 0.96}  # of the width that there is for a plot: a lone one leaves room for its tables
+MOST_STRIPS = 3  # of a compound's page: below them its tables still have room
+MANY_CURVES_STRIPS = 2
 ENOUGH_TO_COMPARE = 3  # IC50s on one axis: two stand side by side in the table already
 
 
@@ -93,6 +96,15 @@ def _example_images(plate: PlateContent) -> list[Block]:
     return [*pictures, *(Note(f"Not shown: {line}") for line in plate.unread)]
 
 
+def _series(plate: PlateContent) -> list[Block]:
+    """Nothing for a plate of many curves: there the compounds' pages have them."""
+    if not plate.series or len(plate.curves) > MOST_SERIES:
+        return []
+    return [
+        FigureBlock(tuple(one.drawing for one in plate.series), captions.series(len(plate.series), len(plate.curves)))
+    ]
+
+
 def _stripes(plate: PlateContent) -> list[Block]:
     plot = depth_plot(plate.stripes)
     if plot is None:
@@ -135,6 +147,14 @@ def _compound_doses(compound: CompoundContent) -> list[Block]:
     return [table] if len(table.rows) <= MOST_DOSES else []
 
 
+def _compound_series(compound: CompoundContent) -> list[Block]:
+    """As many as leave room on the page: for the table of doses, or for more curves where that is left out."""
+    rows = len(tables.dose_table(compound).rows)
+    room = MANY_CURVES_STRIPS if rows > MOST_DOSES else min(MOST_STRIPS, (MOST_DOSES + 1 - rows) // SERIES_ROWS)
+    shown = compound.series[:room]
+    return [FigureBlock(shown, captions.series(len(shown), len(compound.curves)))] if shown else []
+
+
 def _this_report(report: Report) -> list[Block]:
     return [FactsBlock(report.facts)]
 
@@ -149,6 +169,7 @@ PLATE_SECTIONS: tuple[Section[PlateContent], ...] = (
     Section("Controls", _controls),
     Section("Dose response", _dose_response),
     Section("Example images", _example_images),
+    Section("Doses in pictures", _series),
     Section("Structured illumination", _stripes),
     Section("Findings", _findings),
     Section("Wells", _wells),
@@ -156,6 +177,7 @@ PLATE_SECTIONS: tuple[Section[PlateContent], ...] = (
 )
 COMPOUND_SECTIONS: tuple[Section[CompoundContent], ...] = (
     Section("", _compound_curves),
+    Section("Doses in pictures", _compound_series),
     Section("IC50s", _compound_fits),
     Section("Doses", _compound_doses),
 )
@@ -181,7 +203,8 @@ def _compounds(report: Report) -> Iterator[CompoundContent]:
     for curve in report.curves:
         found.setdefault(curve.compound, []).append(curve)
     for name, curves in found.items():
-        yield CompoundContent(name, tuple(curves), with_plate=len(report.plates) > 1)
+        series = tuple(one.drawing for plate in report.plates for one in plate.series if one.compound == name)
+        yield CompoundContent(name, tuple(curves), with_plate=len(report.plates) > 1, series=series)
 
 
 def _anchor(number: int) -> str:

@@ -7,7 +7,7 @@ all, and are entered in the audit trail with their hashes.
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from spheroidd.daemon.catalog import audit_chain as audit
@@ -53,8 +53,9 @@ def write_report(
     images is said in the report.
     """
     with Catalog.read_only(data_dir) as catalog, catalog.snapshot():
-        found = gather(catalog, data_dir, plate=plate, command=command, who=who, now_s=now_s)
-        found = replace(found, compound_pages=compound_pages)
+        found = gather(
+            catalog, data_dir, plate=plate, command=command, who=who, now_s=now_s, compound_pages=compound_pages
+        )
         altered = tuple(line for one in found.plates for line in rows_read(catalog, one.name).altered)
     _write(html, to_html(found).encode("utf-8"))
     files = [html]
@@ -97,12 +98,13 @@ def gather(
     command: str = "",
     who: str | None = None,
     now_s: float | None = None,
+    compound_pages: bool = False,
 ) -> Report:
     """All that the report says; ConfigError where there is no plate, or none of that name."""
     names = [plate] if plate is not None else catalog.plates()
     if not names:
         raise ConfigError("no plate was registered here yet", where=str(data_dir), do="run one: `spheroidd run`")
-    plates = tuple(plate_content(catalog, data_dir, name) for name in names)
+    plates = tuple(plate_content(catalog, data_dir, name, every_series=compound_pages) for name in names)
     who = who or audit.whoami()
     written = words.moment(time.time() if now_s is None else now_s)
     run = catalog.run_state()
@@ -116,7 +118,7 @@ def gather(
     )
     title = f"Plate {names[0]}" if len(names) == 1 else f"{len(names)} plates"
     byline = f"Reported {written} by {who}, spheroidd {own_version()}"
-    return Report(title, byline, own_version(), plates, facts)
+    return Report(title, byline, own_version(), plates, facts, compound_pages)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.pipeline.live_view import LiveView
 from spheroidd.daemon.pipeline.orders import Inbox
+from spheroidd.daemon.pipeline.view_trail import ViewTrail
 from spheroidd.daemon.service.authorization import SERVICE, AuthInterceptor
 from spheroidd.daemon.service.control_lease import ControlLease
 from spheroidd.daemon.service.push_message import PushShortcut
@@ -77,7 +78,7 @@ class Service:
         self.failed_logins = failed_logins or FailedLogins()
         self.inbox, self.door = Inbox(), PushDoor()
         plans = SubmittedPlates(data_dir)
-        self.live = LiveView(lambda plate: open_source(plans.load(plate), SystemClock()))
+        self.live = LiveView(lambda plate: open_source(plans.load(plate), SystemClock()), ViewTrail(data_dir))
         self._lease, self._viewers = ControlLease(), Viewers()
         self._board = StatusBoard(data_dir, self._add_what_only_the_service_knows)
         anonymous = Role.NONE

@@ -274,17 +274,16 @@ class Servicer(wire_grpc.SpheroiddServicer):
     def SnapImage(self, request: wire.SnapImageRequest, context: grpc.ServicerContext) -> wire.Snapshot:  # noqa: N802
         """See the contract."""
         order = snap_order(request, request.z_um if request.HasField("z_um") else None)
-        plate = self._viewed(request.plate, request.lease, context)
-        taken = self._live.look(plate, lambda source: source.snap(order), _patience_s(context, VIEW_S))
+        who, plate = self._viewed(request.plate, request.lease, context)
+        taken = self._live.look(plate, lambda source: source.snap(order), _patience_s(context, VIEW_S), who)
         return snapshot_message(plate, taken)
 
     def SweepFocus(self, request: wire.SweepFocusRequest, context: grpc.ServicerContext) -> wire.FocusSweep:  # noqa: N802
         """See the contract."""
         sweep = FocusSweep.of(request)
-        plate = self._viewed(request.plate, request.lease, context)
-        return self._live.look(
-            plate, lambda source: sweep.take(source, lambda: self._live.forbidden), _patience_s(context, VIEW_S)
-        )
+        who, plate = self._viewed(request.plate, request.lease, context)
+        stopped = lambda: self._live.forbidden  # noqa: E731
+        return self._live.look(plate, lambda source: sweep.take(source, stopped), _patience_s(context, VIEW_S), who)
 
     def EndLiveView(self, request: wire.EndLiveViewRequest, context: grpc.ServicerContext) -> wire.OrderResponse:  # noqa: N802
         """See the contract."""
@@ -340,16 +339,16 @@ class Servicer(wire_grpc.SpheroiddServicer):
 
     # -- what they have in common
 
-    def _viewed(self, plate: str, lease: str, context: grpc.ServicerContext) -> str:
-        """Through whose instrument the caller may look: that of a submitted plate, or of the queue's next."""
-        self._driver(lease, context)
+    def _viewed(self, plate: str, lease: str, context: grpc.ServicerContext) -> tuple[str, str]:
+        """Who looks, and through which plate's instrument: that of a submitted plate, or of the queue's next."""
+        who = self._driver(lease, context).name
         if plate:
-            return check_plate_name(plate)
+            return who, check_plate_name(plate)
         with Catalog.read_only(self._data_dir) as catalog:
             waiting = next((one.plate for one in queued_plates(catalog) if one.state == WAITING), None)
         if waiting is None:
             raise MissingError("no plate waits that says which instrument is meant", do="submit one, or name a plate")
-        return waiting
+        return who, waiting
 
     def _newest(self) -> wire.Status:
         found = self._board.newest()

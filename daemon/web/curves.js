@@ -39,8 +39,10 @@ const nameOf = (curve) => [curve.compound, curve.patient].filter(Boolean).join("
 function curveCard(curve, key) {
   const total = curve.points.length + curve.missing.length;
   const bound = /^[<>]/.test(curve.ic50); // known to lie beyond the doses; else there is only its status to tell
-  const ic50 = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : bound ? say("ic50", { value: curve.ic50 }) : curve.said;
-  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [curve.said]), ...(curve.provisional ? [say("curve_provisional")] : [])];
+  const known = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : bound ? say("ic50", { value: curve.ic50 }) : "";
+  const soFar = (what) => (curve.provisional ? say("so_far", { what }) : what); // wells to come may say something else
+  const ic50 = known ? soFar(known) : curve.provisional ? say("no_ic50_yet") : curve.said;
+  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [soFar(curve.said)]), ...(curve.provisional ? [say("curve_provisional")] : [])];
   const card = element("article", { className: "curve" },
     element("h2", { textContent: nameOf(curve) }),
     element("p", { className: "ic50", textContent: ic50 }), curveDrawing(curve),
@@ -58,7 +60,7 @@ function curveDrawing(curve) {
   const x = (value) => (value > 0 ? left + controls + ((Math.log10(value) - first) / span) * (width - left - controls - right - 8) : left + controls / 3);
   const largest = 1.04 * Math.max(108, ...curve.points.map((one) => one[2]), ...curve.controls.map((one) => one[1]));
   const y = (value) => top + (1 - Math.min(Math.max(value, 0), largest) / largest) * (height - top - bottom);
-  const found = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say("curve_alt", { name: nameOf(curve), value: curve.ic50, said: curve.said }) });
+  const found = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say("curve_alt", { name: nameOf(curve), value: curve.ic50, said: curve.provisional ? say("so_far", { what: curve.said }) : curve.said }) });
   found.append(...axes(x, y, first, first + span, largest), ...fitted(curve, x, y), ...points(curve, x, y));
   return found;
 }

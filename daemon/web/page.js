@@ -149,6 +149,8 @@ function once(work) {
 
 const RUNS = ["running", "pausing", "paused", "aborting", "storage full", "storage fails", "scoring"];
 
+const stateWords = () => WORDS[`daemon_${status.state.replace(" ", "_")}`] || status.state;
+
 function onStatus(found) {
   const before = status;
   status = found;
@@ -167,7 +169,7 @@ function onStatus(found) {
 function showState() {
   if ($("lost").hidden) {
     $("state").dataset.state = status.state;
-    $("state").textContent = status.state;
+    $("state").textContent = stateWords();
   }
   const done = Number(status.slices_done || 0), total = Number(status.slices_total || 0);
   $("run-bar").max = total || 1;
@@ -176,7 +178,7 @@ function showState() {
   if (status.state === "running" && status.slices_per_s) words.push(say("slices_per_s", { n: status.slices_per_s.toFixed(1) }));
   if (status.state === "running" && status.eta_s > 0) words.push(say("left", { time: duration(status.eta_s), until: clock(Date.now() / 1000 + status.eta_s) }));
   $("run-words").textContent = words.join("  ·  ") || "\u00a0";
-  document.title = `${status.faults ? "! " : ""}${status.state} ${status.plate || ""}`.trim();
+  document.title = `${status.faults ? "! " : ""}${stateWords()} ${status.plate || ""}`.trim();
   showOrders();
 }
 

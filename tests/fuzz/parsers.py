@@ -27,6 +27,7 @@ from spheroidd.acquisition.plates.labware_formats import read_plate_format
 from spheroidd.acquisition.sources.leica.cam_messages import CamReader
 from spheroidd.daemon.analysis.fit_table import TableColumns, read_fit_table, table_curves
 from spheroidd.daemon.config.model import load_config
+from spheroidd.daemon.planning.positions_import import import_positions
 from spheroidd.daemon.planning.useq_export import export_useq
 from spheroidd.daemon.planning.useq_import import import_useq
 from spheroidd.daemon.service.messages import stack_plan
@@ -48,6 +49,7 @@ from tests.acquisition.images.test_recorded_formats import write_ndtiff
 from tests.acquisition.plates.test_labware_formats import OWN
 from tests.acquisition.sources.leica.test_leica_experiments import write_lof, write_project
 from tests.acquisition.sources.test_replay import write_imagej, write_ngff_04, write_ngff_05, write_ome, write_ome_zlib
+from tests.daemon.planning import test_positions_import as positions
 from tests.inference.annotations.test_annotations import SQUARE, area_list, project
 from tests.inference.viability.test_plate_reader_files import picture
 from tests.places import EXAMPLES, REAL_DATA
@@ -355,6 +357,19 @@ def _useq(folder: Path) -> tuple[Sequence[bytes], Take]:
     return [(folder / "seed.json").read_bytes()], _file("plan.json", take)(folder)
 
 
+def _positions(folder: Path) -> tuple[Sequence[bytes], Take]:
+    spots = positions.spots(["A01", "B01", "H12", "A12"], [40.0, 41.5, 39.0, 42.0])
+    seeds = [write(folder / "seed.pos", spots).read_bytes() for write in (positions.old, positions.new)]
+    outs = (folder / "out.toml", folder / "out.csv")
+
+    def take(path: Path) -> None:
+        for out in outs:
+            out.unlink(missing_ok=True)
+        import_positions(path, outs[0], "96", {"488": "FITC"})
+
+    return seeds, _file("list.pos", take)(folder)
+
+
 PARSERS = (
     Parser("TIFF, OME-TIFF, ImageJ, Micro-Manager", _tiff),
     Parser("OME-Zarr 0.5, image", _zarr("0.5", "zarr.json")),
@@ -381,4 +396,5 @@ PARSERS = (
     Parser("state of the scrub", _scrub),
     Parser("TrakEM2 outlines", _trakem2),
     Parser("useq plan", _useq),
+    Parser("Micro-Manager position list", _positions),
 )

@@ -45,8 +45,33 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as told:
         read_plate_map(written(tmp_path, text))
     assert "2 things are wrong" in told.value.what
-    assert "exposure_ms is 0; write milliseconds above 0" in told.value.what
+    assert "exposure_ms is 0; write milliseconds, 0.01 to 60000" in told.value.what
     assert "exposure_ms is 'long'" in told.value.what
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ("1e9,,", ["exposure_ms is 1e+09"]),
+        ("0.009,60001,", ["exposure_ms is 0.009", "exposure_ms_561 is 60001"]),
+        ("0.01,60000,-20000", []),
+        (",,20000.1", ["z_start_um is 20000.1"]),
+        ("-5,,high", ["z_start_um is 'high'", "exposure_ms is -5"]),
+        ("high,-5,-1e6", ["exposure_ms is 'high'", "exposure_ms_561 is -5", "z_start_um is -1e+06"]),
+    ],
+)
+def test_what_no_instrument_does_is_refused_with_all_else_of_its_row(
+    tmp_path: Path, cells: str, told: list[str]
+) -> None:
+    text = f"{TEXT.splitlines()[0]},pixel_um\nA01,untreated,{cells},\nA02,chief,,,,1e9\n"
+    with pytest.raises(ConfigError) as refused:
+        read_plate_map(written(tmp_path, text))
+    said = [line.strip() for line in refused.value.what.splitlines()[1:]]
+    assert [line.partition("; ")[0] for line in said if line.startswith("line 2")] == [f"line 2: {one}" for one in told]
+    assert [line.partition("; ")[0] for line in said if line.startswith("line 3")] == [
+        "line 3: pixel_um is 1e+09",
+        "line 3: role is 'chief'",
+    ]
 
 
 @pytest.mark.parametrize("title", ["Exposure", "exposure (ms)", "Exposure 488", "exposure_ms_405", "z start (um)"])

@@ -90,6 +90,12 @@ class MicroManagerSource:
         """The map it was given."""
         return self._map
 
+    @classmethod
+    def check_map(cls, settings: MicroManagerSettings, plate_map: PlateMap) -> None:
+        """See ChecksItsMap: depths, exposures, channels, and whether the stage may go to each well."""
+        PlateSettings(settings, plate_map)
+        check_reach(settings, _keys(settings, plate_map))
+
     @property
     def pid(self) -> int | None:
         """The core's process; None while there is none."""
@@ -98,7 +104,7 @@ class MicroManagerSource:
     def check(self) -> None:
         """Load the core, and raise ConfigError or InstrumentError where it is not the microscope of the settings."""
         self._check_files()
-        check_reach(self._settings, self._keys())
+        check_reach(self._settings, _keys(self._settings, self._map))
         found, s = self._process.start(), self._settings
         height, width = s.frame_shape
         promised = (width, height, s.frame_bytes // (width * height))
@@ -113,7 +119,7 @@ class MicroManagerSource:
 
     def plans(self) -> Sequence[StackPlan]:
         """One stack for each field of each well that is not empty, in the plan's order."""
-        return [self.plan(key) for key in self._keys()]
+        return [self.plan(key) for key in _keys(self._settings, self._map)]
 
     def plan(self, key: StackKey) -> StackPlan:
         """The geometry of a stack; the same for every well, but for a z-step and exposures of its own."""
@@ -277,11 +283,6 @@ class MicroManagerSource:
         """Close the shutter and end the core's process; may be called twice."""
         self._process.stop()
 
-    def _keys(self) -> list[StackKey]:
-        sites = self._settings.sites
-        fields = range(len(sites.fields_um))
-        return [StackKey(self._map.name, well, field) for well in sites.wells(self._map) for field in fields]
-
     def _order(self, plan: StackPlan, wanted: Set[SliceIndex], start_um: float) -> StackOrder:
         """A slice of which any image is wanted is taken whole: a sequence plays the pattern from its beginning."""
         x_um, y_um = self._settings.xy_um(plan.key.well, plan.key.stack)
@@ -325,3 +326,10 @@ class MicroManagerSource:
         if s.backend == "python" and folder != "test-adapters" and folder is not None and not folder.is_dir():
             do = "write the folder that Micro-Manager is installed in"
             raise ConfigError("there is no such folder", where=f"source.micromanager_dir = {folder}", do=do)
+
+
+def _keys(settings: MicroManagerSettings, plate_map: PlateMap) -> list[StackKey]:
+    """The stacks of a plate, in the plan's order."""
+    sites = settings.sites
+    fields = range(len(sites.fields_um))
+    return [StackKey(plate_map.name, well, field) for well in sites.wells(plate_map) for field in fields]

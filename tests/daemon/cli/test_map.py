@@ -13,6 +13,7 @@ from spheroidd.daemon.config.model import build_config
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.well import WellId
+from tests.places import EXAMPLES
 
 LIST = (
     "well;role;drug;Dose (nM);Zelllinie\nA1;DMSO;DMSO;;MCF7\nA2;vehicle;;;MCF7\nB1;stauro;;;\n"
@@ -63,6 +64,21 @@ def test_check_tells_everything_that_is_wrong(german: Path) -> None:
         assert words in refused.stderr
     bad = spheroidd("map", "check", german, "--role", "stauro=boss")
     assert "'stauro=boss' maps no word to a role" in bad.stderr
+
+
+def test_check_holds_a_map_against_its_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text("well,role,z_start_um\nA01,untreated,-9000\nA02,untreated,\n")
+    assert spheroidd("map", "check", path).exit_code == 0
+    refused = spheroidd("map", "check", path, "--config", EXAMPLES / "plan-96.toml")
+    assert refused.exit_code == 2
+    assert "A01: its first slice is at -9000 um, outside z_limits_um" in refused.stderr
+    path.write_text("well,role,exposure_ms\nA01,chef,20\nA02,untreated,\n")
+    settings = tmp_path / "watch.toml"
+    text = (EXAMPLES / "watch-folder.toml").read_text()
+    settings.write_text(text.replace("[source]", "[plate.roles]\nchef = 'negative_control'\n[source]", 1))
+    refused = spheroidd("map", "check", path, "--config", settings)
+    assert "the plate map says exposure_ms, and a matrix-screener source does not follow that" in refused.stderr
 
 
 def test_convert_writes_the_plain_form_once(german: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spheroidd.daemon.analysis.curves import CurveOfPlate, CurvePoints, fit_points
 from spheroidd.daemon.catalog.rows import Exclusion
-from spheroidd.daemon.report import drawing
+from spheroidd.daemon.report import drawing, series
 from spheroidd.daemon.report import fonts as report_fonts
 from spheroidd.daemon.report import forest as report_forest
 from spheroidd.daemon.report import heatmap as report_heatmap
@@ -164,6 +164,16 @@ def test_a_status_becomes_words_and_a_number_only_where_one_is_known(status, num
         assert row.numbers[1:7] == (words.UNKNOWN,) * 6
 
 
+@pytest.mark.parametrize("status", [CurveStatus.INACTIVE, CurveStatus.OK, CurveStatus.CENSORED_HIGH], ids=str)
+def test_what_is_said_of_a_curve_whose_wells_are_to_come_is_said_so_far(status):
+    numbers = {"ic50_rel": 2.0} if status is CurveStatus.OK else {}
+    given = {name: getattr(points((0.1, 50), (90, 10)), name) for name in CurvePoints.__slots__}
+    for provisional in (True, False):
+        curve = CurveOfPlate(**{**given, "provisional": provisional}, fit=fit_of(status, **numbers))
+        line = [shape.words for shape in curve_plot(curve).shapes if isinstance(shape, drawing.Text)][1]
+        assert line.endswith(", so far") == provisional
+
+
 def test_excluded_points_are_hollow_and_say_why():
     curve = curve_of([0.1, 1.0, 10.0, 100.0], [99.0, 5.0, 20.0, 8.0], excluded=[None, f"spilt {NAME}", None, None])
     tree = check(curve_plot(curve))
@@ -181,6 +191,40 @@ def test_the_curve_is_drawn_over_the_tested_doses_only():
     xs = [x for x, _ in lines[0].points]
     assert min(xs) == pytest.approx(axis.at(min(plates.DOSES_UM)))
     assert max(xs) == pytest.approx(axis.at(max(plates.DOSES_UM)))
+
+
+# Series
+
+
+def test_a_series_shows_the_middle_well_of_each_dose_after_the_untreated():
+    doses = [0.1, 0.1, 0.1, 1.0, 10.0, 10.0]
+    curve = curve_of(doses, [90.0, 80.0, 70.0, 50.0, 5.0, 6.0], excluded=[None, None, None, None, None, "spilt"])
+    shown = [("untreated", "H01", 100.0), ("0.1 µM", "A02", 80.0), ("1 µM", "A04", 50.0), ("10 µM", "A05", 5.0)]
+    assert series.chosen(curve) == shown
+
+
+def test_a_long_series_goes_from_the_lowest_to_the_highest_dose():
+    curve = curve_of([2.0**n for n in range(30)], [50.0] * 30)
+    heads = [head for head, _, _ in series.chosen(curve)]
+    assert len(heads) == series.MOST
+    assert (heads[1], heads[-1]) == ("1 µM", words.dose(2.0**29))
+
+
+def test_what_cannot_be_read_is_a_crossed_field_and_a_series_has_two_pictures_at_least():
+    curve = curve_of([0.1, 1.0], [90.0, 10.0])
+    entries = {WellId.parse(well): entry(WellId.parse(well)) for _, well, _ in series.chosen(curve)}
+    image = report_images.Projection("488", np.eye(8), (), 1.0)
+    seen = {"H01": (image,), "A01": (), "A02": (image, replace(image, channel="561"))}
+    (found,) = series.series_of([curve], entries, lambda one: seen[str(one.well)])
+    shapes = check_shapes(found.drawing)
+    assert sum(isinstance(shape, drawing.Picture) for shape in shapes) == 2
+    assert [shape.tip for shape in shapes if isinstance(shape, drawing.Box)] == ["A01: the images cannot be read"]
+    assert series.series_of([curve], entries, lambda one: seen[str(one.well)] if str(one.well) != "H01" else ()) == ()
+
+
+def check_shapes(made: Drawing) -> tuple[drawing.Shape, ...]:
+    check(made)
+    return made.shapes
 
 
 # Plates

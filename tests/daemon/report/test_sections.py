@@ -10,8 +10,9 @@ import pytest
 from pypdf import PageObject, PdfReader
 from reportlab.platypus import SimpleDocTemplate
 
+from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.report import document, fonts, pdf, sections, tables
+from spheroidd.daemon.report import document, fonts, pdf, sections, series, tables
 from spheroidd.daemon.report.document import Block, Column, FigureBlock, Note, Report, Row, Section, TableBlock
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.images import choose
@@ -45,6 +46,11 @@ def report(tmp_path_factory) -> Report:
         entries = [WellEntry(one.well, one.treatment, (result,)) for one, result in _results(data, wells)]
         first = choose(entries)[0]
         plates.store_images(data, wells, plates.plan_of(StackKey(wells.name, first.well)), 1.0)
+        with Catalog.read_only(data) as catalog:
+            (curve,) = curve_points(catalog, wells.name)
+        for _, well, _ in series.chosen(curve)[:2]:
+            if WellId.parse(well) != first.well:
+                plates.store_images(data, wells, plates.plan_of(StackKey(wells.name, WellId.parse(well))), 0.5)
         plates.store_stripes(data, StackKey(wells.name, first.well))
     with Catalog.read_only(data) as catalog:
         return gather(catalog, data, now_s=1e9, who="Ada")
@@ -101,6 +107,7 @@ def test_the_running_order_is_this_one():
         "Controls",
         "Dose response",
         "Example images",
+        "Doses in pictures",
         "Structured illumination",
         "Findings",
         "Wells",
@@ -236,7 +243,9 @@ def test_compound_pages_have_all_curves_of_a_compound_and_a_page_each(report):
     asked = replace(report, compound_pages=True)
     found = [chapter for chapter in chapters(asked) if chapter.page_of_its_own]
     assert [chapter.heading for chapter in found] == ["drug"]
-    (curves,), (fits,), (doses,) = (section.blocks for section in found[0].sections)
+    (curves,), (pictures,), (fits,), (doses,) = (section.blocks for section in found[0].sections)
+    assert isinstance(pictures, FigureBlock)
+    assert pictures.caption.startswith("Of 1 of 2 curves.")  # below one there is still room for the doses
     assert isinstance(curves, FigureBlock)
     assert len(curves.drawings) == len(PATIENTS)
     assert [row.cells[:2] for row in fits.rows] == [(patient, f"plate-{patient}") for patient in PATIENTS]

@@ -1,9 +1,12 @@
 """A daemon in a process of its own is looked through before its plate is run, and not while it is."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from spheroidd.daemon.catalog import audit_trail
+from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import MissingError, RefusedError
 from tests.daemon.service.test_service_run import EMULATED, PUSHED, serving, state, until
@@ -35,3 +38,8 @@ def test_an_instrument_is_looked_through_before_a_run_and_not_while_it_runs(tmp_
         until(lambda: state(client) == "idle", "the plate has ended")
         assert snap(plate="P1").plate == "P1"
         assert client.call(client.stub.EndLiveView, wire.EndLiveViewRequest()).done == "the instrument is let go"
+    with Catalog.read_only(tmp_path / "data") as catalog:
+        views = [(e.action, e.who, e.plate) for e in audit_trail.events(catalog) if "live view" in e.action]
+        light = [json.loads(e.new_json or "") for e in audit_trail.events(catalog) if e.action == "live view ended"]
+    assert views[:2] == [("live view begun", "local", "P1"), ("live view ended", "local", "P1")]
+    assert light[0]["light"][0] == {"well": "A02", "channel": "488", "images": 24, "exposed_ms": 150.0}

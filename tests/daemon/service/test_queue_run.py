@@ -69,6 +69,7 @@ def test_a_table_hands_in_a_plate_a_row(tmp_path: Path) -> None:
     )
     table.write_text("name,map\nP1,one.csv\nP2,two.csv\n")
     (tmp_path / "one.csv").write_text(MAP)
+    (tmp_path / "bad.csv").write_text(MAP + "A03,chief,,\nZZ9,sample,,\n")
     (tmp_path / "two.csv").write_text(MAP.replace("negative_control", "DMSO ctrl"))
     with serving(tmp_path):
         done = spheroidd("submit", str(config), str(tmp_path / "data"), "--plates", str(table))
@@ -79,6 +80,8 @@ def test_a_table_hands_in_a_plate_a_row(tmp_path: Path) -> None:
             ("name,map\nP3,one.csv\nP3,one.csv\n", "line 3"),
             ("plate,map\nP3,one.csv\n", "plates.csv"),
             ("name,map\n", "plates.csv"),
+            ("Name;Map\nP3;bad.csv\nP4;none.csv\n", "2 plates cannot be handed in"),
+            ("Name;Map\nP3;bad.csv\nP4;one.csv\n", "2 things are wrong in it"),
         ):
             table.write_text(text)
             refused = spheroidd("submit", str(config), str(tmp_path / "data"), "--plates", str(table))

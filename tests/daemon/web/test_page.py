@@ -114,7 +114,7 @@ def test_all_words_of_the_page_stand_in_one_table_and_are_in_use(client: Client)
     template = (Path(page.__file__).parent / "page.html.j2").read_text(encoding="utf-8")
     said = set(re.findall(r"""say\(\s*"(\w+)\"""", scripts(client))) | set(re.findall(r"words\.(\w+)", template))
     said |= {name for pair in re.findall(r"""\? "(\w+)" : "(\w+)"\)""", scripts(client)) for name in pair}
-    made = {name for name in words(client) if name.startswith(("state_", "role_", "theme_", "queue_"))}
+    made = {name for name in words(client) if name.startswith(("daemon_", "state_", "role_", "theme_", "queue_"))}
     assert said - words(client).keys() == set()
     assert words(client).keys() - said - made == set()
     assert re.findall(r">[^<{]*[a-z]{3,}[^<{]*<", re.sub(r"\{[{%].*?[%}]\}|&nbsp;|spheroidd", "", template)) == []
