@@ -110,8 +110,8 @@ def series(shown: int, of: int) -> str:
     which = "" if shown == of else f"Of {shown} of {of} curves. "
     return (
         f"{which}One well of each dose, that in the middle of its replicates, as a maximum projection: green living, "
-        "magenta dead cells; below it the dose, the well and its viability. Display limits are those of the example images. "
-        "A crossed field: images that cannot be read."
+        "magenta dead cells; below it the dose, the well and its viability. Display limits are those of the example "
+        "images. A crossed field: images that cannot be read."
     )
 
 
