@@ -12,6 +12,7 @@ from spheroidd.daemon.report import patients as across
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.content import MOST_SERIES, PlateContent
 from spheroidd.daemon.report.controls import controls_strip
+from spheroidd.daemon.report.curves import HEIGHT as TALL
 from spheroidd.daemon.report.curves import WIDTH as PLOT
 from spheroidd.daemon.report.curves import curve_plot
 from spheroidd.daemon.report.document import (
@@ -34,10 +35,11 @@ from spheroidd.daemon.report.heatmap import SHEET, plate_maps
 from spheroidd.daemon.report.sim_depth import depth_plot
 
 MOST_DOSES = 27  # rows for which a compound's page has room below three curves
-SERIES_ROWS = 6  # as high as the pictures of one curve's doses
+# Of a compound's page, in points: what its heading, three captions and the head of its IC50s leave; a curve's IC50s;
+# the pictures of a curve's doses; the heading of the table of doses, and one of its rows.
+COMPOUND_POINTS, FIT_POINTS, STRIP_POINTS, DOSES_POINTS, ROW_POINTS = 500.0, 24.0, 76.0, 80.0, 12.5
 _LARGE = {1: 0.7, 2: 0.96, 3: 0.96}  # of the width that there is for a plot: a lone one leaves room for its tables
-MOST_STRIPS = 3  # of a compound's page: below them its tables still have room
-MANY_CURVES_STRIPS = 2
+_LARGE_ABOVE_PICTURES = 0.5  # of a lone one
 ENOUGH_TO_COMPARE = 3  # IC50s on one axis: two stand side by side in the table already
 
 
@@ -129,13 +131,23 @@ def _provenance(plate: PlateContent) -> list[Block]:
 
 def _compound_curves(compound: CompoundContent) -> list[Block]:
     """The more curves there are, the smaller each is drawn."""
-    n = len(compound.curves)
-    across: Literal[1, 2, 3] = 1 if n == 1 else 2 if n == 2 else 3
     plots = tuple(
-        enlarged(curve_plot(curve, with_plate=compound.with_plate), SHEET / across / PLOT * _LARGE[across])
+        enlarged(curve_plot(curve, with_plate=compound.with_plate), _width(compound) / PLOT)
         for curve in compound.curves
     )
-    return [FigureBlock(plots, captions.compound(compound), across=across)]
+    return [FigureBlock(plots, captions.compound(compound), across=_across(compound))]
+
+
+def _across(compound: CompoundContent) -> Literal[1, 2, 3]:
+    n = len(compound.curves)
+    return 1 if n == 1 else 2 if n == 2 else 3
+
+
+def _width(compound: CompoundContent) -> float:
+    """How wide each of a compound's curves is drawn."""
+    across = _across(compound)
+    share = _LARGE_ABOVE_PICTURES if across == 1 and compound.series else _LARGE[across]
+    return SHEET / across * share
 
 
 def _compound_fits(compound: CompoundContent) -> list[Block]:
@@ -143,16 +155,28 @@ def _compound_fits(compound: CompoundContent) -> list[Block]:
 
 
 def _compound_doses(compound: CompoundContent) -> list[Block]:
-    table = tables.dose_table(compound)
-    return [table] if len(table.rows) <= MOST_DOSES else []
+    """The table, where it has room below three curves, or below the curves and their pictures."""
+    table, room = tables.dose_table(compound), MOST_DOSES
+    if strips := _strips(compound):
+        room = int((_left(compound) - strips * STRIP_POINTS - DOSES_POINTS) / ROW_POINTS)
+    return [table] if len(table.rows) <= room else []
 
 
 def _compound_series(compound: CompoundContent) -> list[Block]:
-    """As many as leave room on the page: for the table of doses, or for more curves where that is left out."""
-    rows = len(tables.dose_table(compound).rows)
-    room = MANY_CURVES_STRIPS if rows > MOST_DOSES else min(MOST_STRIPS, (MOST_DOSES + 1 - rows) // SERIES_ROWS)
-    shown = compound.series[:room]
+    shown = compound.series[: _strips(compound)]
     return [FigureBlock(shown, captions.series(len(shown), len(compound.curves)))] if shown else []
+
+
+def _strips(compound: CompoundContent) -> int:
+    """How many curves' doses can be shown in pictures, so that a compound keeps to its page."""
+    return max(0, min(len(compound.series), int(_left(compound) / STRIP_POINTS)))
+
+
+def _left(compound: CompoundContent) -> float:
+    """What a compound's curves and IC50s leave of its page for pictures, in points."""
+    across = _across(compound)
+    plots = -(-len(compound.curves) // across) * _width(compound) * TALL / PLOT
+    return COMPOUND_POINTS - plots - len(compound.curves) * FIT_POINTS
 
 
 def _this_report(report: Report) -> list[Block]:

@@ -278,16 +278,25 @@ class Stages:
         self.complaint = None
 
 
+MOST_TOLD = 20  # places
+
+
 def check_reach(settings: MicroManagerSettings, keys: Iterable[StackKey]) -> None:
-    """ConfigError for the first well or field whose centre lies outside the stage's limits."""
+    """ConfigError with the wells and fields whose centres lie outside the stage's limits."""
+    beyond: dict[str, ConfigError] = {}
     for key in keys:
         x_um, y_um = settings.xy_um(key.well, key.stack)
         try:
             _check("x", x_um, settings.x_limits_um)
             _check("y", y_um, settings.y_limits_um)
         except ConfigError as error:
-            where = f"well {key.well}" + (f", field {key.stack}" if key.stack else "")
-            raise ConfigError(error.what, where=where, do=error.do) from error
+            beyond[f"well {key.well}" + (f", field {key.stack}" if key.stack else "")] = error
+    if beyond:
+        (where, first), *others = beyond.items()
+        named = "; ".join(place for place, _ in others[:MOST_TOLD])
+        more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
+        also = f" (and so do {named}{more})" if others else ""
+        raise ConfigError(first.what + also, where=where, do=first.do)
 
 
 def _check(axis: str, value_um: float, limits_um: tuple[float, float]) -> None:

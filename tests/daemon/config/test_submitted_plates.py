@@ -1,12 +1,15 @@
 """What a plate that was handed in may make the daemon read."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from spheroidd.daemon.config.model import toml_of
 from spheroidd.daemon.config.submitted_plates import SubmittedPlates
 from spheroidd.protocols.errors import ConfigError
+from tests.places import EXAMPLES
 
 MAP = "well,role,compound,dose_um,patient\nA01,sample,C,1,P\n"
 WATCHING = '[plate]\nname = "w"\n[source]\nkind = "{kind}"\nfolder = {folder!r}\nn_z = 2\npixel_um = 1\nz_step_um = 1\n'
@@ -63,3 +66,27 @@ def test_a_plate_that_was_kept_before_is_judged_when_it_is_started(data_dir: Pat
     (data_dir / "plans" / "w" / "plate.toml").write_text(config(data_dir), encoding="utf-8")
     with pytest.raises(ConfigError, match="lies in the data directory"):
         plates.load("w")
+
+
+def on_a_rig(**source: object) -> str:
+    """A plate for a microscope whose stages have limits."""
+    tables = tomllib.loads((EXAMPLES / "plan-96.toml").read_text(encoding="utf-8"))
+    return toml_of({**tables, "data": None, "plate": {"name": "rig"}, "source": {**tables["source"], **source}})
+
+
+@pytest.mark.parametrize(
+    ("source", "cells", "words"),
+    [
+        ({}, "B02,untreated,190\nB03,untreated,-9000\n", ["B02: its last slice", "B03: its first slice"]),
+        ({"x_limits_um": [0.0, 20000.0]}, "B03,untreated,\nB04,untreated,\n", ["x = 29878.5", "and so do", "well B04"]),
+    ],
+    ids=["z", "x"],
+)
+def test_a_map_that_the_instrument_cannot_follow_is_refused_when_it_is_handed_in(
+    data_dir: Path, source: dict[str, object], cells: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        SubmittedPlates(data_dir).submit(on_a_rig(**source), f"well,role,z_start_um\n{cells}")
+    assert all(word in refused.value.what for word in words), refused.value.what
+    assert SubmittedPlates(data_dir).names() == []
+    assert SubmittedPlates(data_dir).submit(on_a_rig(), "well,role,z_start_um\nB02,untreated,90\n").plate_name == "rig"

@@ -18,6 +18,7 @@ from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.images import choose
 from spheroidd.daemon.report.pdf import BOTTOM, FRAME, MARGIN, SECTION, to_pdf
 from spheroidd.daemon.report.sections import AFTER_PLATES, BEFORE_PLATES, PLATE_SECTIONS, chapters
+from spheroidd.daemon.report.series import Series
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.report.writer import gather
 from spheroidd.protocols.stack import StackKey
@@ -166,7 +167,7 @@ def test_every_cell_note_and_fact_stands_in_both_documents(report, html, paper_t
 
 def test_every_photograph_stands_in_both_documents(report, html, paper):
     n_pictures = sum(len(plate.pictures) for plate in report.plates)
-    assert n_pictures == len(PATIENTS)
+    assert n_pictures == 2 * len(PATIENTS)
     n_photographs = html.count("data:image/jpeg")
     assert n_photographs >= n_pictures
     assert sum(len(page.images) for page in paper.pages) == n_photographs
@@ -240,18 +241,38 @@ def test_no_word_of_a_table_is_broken_in_two(name):
 
 
 def test_compound_pages_have_all_curves_of_a_compound_and_a_page_each(report):
-    asked = replace(report, compound_pages=True)
+    bare = tuple(replace(plate, series=()) for plate in report.plates)
+    asked = replace(report, plates=bare, compound_pages=True)
     found = [chapter for chapter in chapters(asked) if chapter.page_of_its_own]
     assert [chapter.heading for chapter in found] == ["drug"]
-    (curves,), (pictures,), (fits,), (doses,) = (section.blocks for section in found[0].sections)
-    assert isinstance(pictures, FigureBlock)
-    assert pictures.caption.startswith("Of 1 of 2 curves.")  # below one there is still room for the doses
+    (curves,), (fits,), (doses,) = (section.blocks for section in found[0].sections)
     assert isinstance(curves, FigureBlock)
     assert len(curves.drawings) == len(PATIENTS)
     assert [row.cells[:2] for row in fits.rows] == [(patient, f"plate-{patient}") for patient in PATIENTS]
     untreated = [row.cells for row in doses.rows if row.cells[2] == "untreated"]
     assert [cells[3] for cells in untreated] == ["7" if "excluded" in cells[-1] else "8" for cells in untreated]
     assert len(doses.rows) == len(PATIENTS) * (len(plates.DOSES_UM) + 1)
+    paper = PdfReader(io.BytesIO(to_pdf(asked)))
+    assert paper.pages[-1].extract_text().startswith("drug\n")
+
+
+@pytest.mark.parametrize(
+    ("n_curves", "n_strips", "headings"),
+    [
+        (1, 1, ["", "Doses in pictures", "IC50s", "Doses"]),
+        (2, 2, ["", "Doses in pictures", "IC50s"]),
+        (3, 3, ["", "Doses in pictures", "IC50s"]),
+        (6, 1, ["", "Doses in pictures", "IC50s"]),
+    ],
+)
+def test_a_compound_keeps_to_its_page_with_the_pictures_that_have_room(report, n_curves, n_strips, headings):
+    curve = replace(report.plates[0].curves[0], patient="pt1")
+    strips = tuple(Series("drug", report.plates[0].series[0].drawing) for _ in range(n_curves))
+    plate = replace(report.plates[0], curves=(curve,) * n_curves, series=strips)
+    asked = replace(report, plates=(plate,), compound_pages=True)
+    (chapter,) = (chapter for chapter in chapters(asked) if chapter.page_of_its_own)
+    assert [section.heading for section in chapter.sections] == headings
+    assert len(chapter.sections[1].blocks[0].drawings) == n_strips
     paper = PdfReader(io.BytesIO(to_pdf(asked)))
     assert paper.pages[-1].extract_text().startswith("drug\n")
 

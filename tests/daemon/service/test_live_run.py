@@ -42,4 +42,4 @@ def test_an_instrument_is_looked_through_before_a_run_and_not_while_it_runs(tmp_
         views = [(e.action, e.who, e.plate) for e in audit_trail.events(catalog) if "live view" in e.action]
         light = [json.loads(e.new_json or "") for e in audit_trail.events(catalog) if e.action == "live view ended"]
     assert views[:2] == [("live view begun", "local", "P1"), ("live view ended", "local", "P1")]
-    assert light[0]["light"][0] == {"well": "A02", "channel": "488", "images": 24, "exposed_ms": 150.0}
+    assert light[0]["light"][0] == {"well": "A02", "channel": "488", "images": 24, "exposed_ms": 150.0 + 23 * 50.0}
