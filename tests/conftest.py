@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from tests.places import NURSERY_VARIABLE, REAL_DATA, ROOT
+from tests.warm_spawn import spawning_warm
 
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
 # pools of threads beside them would only wait for each other, spinning.
@@ -184,3 +186,26 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert run(config) == 0, config.with_suffix(".log").read_text()
             finished.touch()
     return config
+
+
+@pytest.fixture(scope="session")
+def warm_program() -> Iterator[tuple[str]]:
+    """`spheroidd` as a program that begins warm, for what starts it by itself: one command after the other."""
+    from tests.warm_start import on_the_path
+
+    with on_the_path() as folder:
+        found = shutil.which("spheroidd", path=str(folder))
+        assert found is not None
+        yield (found,)
+
+
+@pytest.fixture(scope="session")
+def warm_cores() -> Iterator[None]:
+    """Micro-Manager's cores, which this process spawns, begin with pycromanager and their camera's modules loaded."""
+    if find_spec("pycromanager") is None:
+        yield
+        return
+    of_cores = "acquisition.sources.micromanager"
+    camera = "spheroidd.daemon.emulation.emulated_camera"
+    with spawning_warm(f"spheroidd.{of_cores}.session", "pycromanager", f"tests.{of_cores}.faults", camera):
+        yield

@@ -95,12 +95,20 @@ def test_every_imported_library_is_declared(folders: tuple[str, ...], extras: tu
 
 def _imports(folder: Path) -> Iterator[tuple[str, str]]:
     for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in _statements(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:
                 names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
             yield from ((name.partition(".")[0], f"{path.relative_to(ROOT)}:{node.lineno}") for name in names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """It and the statements within it, without their expressions, which hold no import and are most of a tree."""
+    yield node
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in within if isinstance(within := getattr(node, part, ()), list) else ():
+            yield from _statements(inner)
 
 
 def _normal(requirement: str) -> str:

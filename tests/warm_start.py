@@ -31,12 +31,12 @@ from spheroidd.daemon.catalog import statements
 from tests import warm_spawn
 from tests.places import NURSERY_VARIABLE
 
-COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
+_PROGRAM = "from spheroidd.daemon.cli import main; main()"
+COMMAND = (sys.executable, "-c", _PROGRAM)
 # A child of nobody's: whoever started it need not wait for it.
 _NURSERY = (
     "import os, sys; os.fork() and os._exit(0); "
-    "from tests.warm_start import born; born(int(sys.argv[1]), sys.argv[2]); "
-    "from spheroidd.daemon.cli import main; main()"
+    "from tests.warm_start import born; exec(born(int(sys.argv[1]), sys.argv[2]), {'__name__': '__main__'})"
 )
 _ROOT = Path(__file__).parents[1]
 _LOADED = (
@@ -109,11 +109,13 @@ def start(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     start_new_session: bool = False,
+    program: str = _PROGRAM,
 ) -> Process:
-    """`spheroidd ARGUMENTS` in a process of its own, its output into open files."""
+    """`spheroidd ARGUMENTS`, or another `program` for `python -c`, in a process of its own; output into open files."""
+    command = [sys.executable, "-c", program, *arguments]
     if not sys.platform.startswith("linux"):
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            command,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
@@ -127,12 +129,28 @@ def start(
         "cwd": str(cwd or Path.cwd()),
         "environment": dict(os.environ if env is None else env),
         "new_session": start_new_session,
+        "program": program,
     }
     with its:
         files = [its.fileno(), stdout.fileno(), stderr.fileno()]
         socket.send_fds(_nursery(), [json.dumps(order).encode()], files)
     pid = _number(ours)
-    return WarmProcess([*COMMAND, *arguments], ours, pid)
+    return WarmProcess(command, ours, pid)
+
+
+@contextlib.contextmanager
+def talking(program: str, *arguments: str) -> Iterator[tuple[Process, IO[str]]]:
+    """A program for `python -c`, and what it prints; it is killed at the end, where it has not ended."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as said:
+        with os.fdopen(writing, "wb") as out, os.fdopen(os.dup(2), "wb") as errors:
+            process = start(arguments, stdout=out, stderr=errors, program=program)
+        try:
+            yield process, said
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
 
 
 _CLIENT = """#!{python} -SEs
@@ -226,8 +244,8 @@ def _own_folder() -> str:
     return folder
 
 
-def born(fd: int, folder: str) -> None:
-    """Wait for orders until nobody is left to give any; returns in each process that is forked for one."""
+def born(fd: int, folder: str) -> str:
+    """Wait for orders until nobody is left to give any; in each process that is forked for one, the program to run."""
     for name in _LOADED:
         importlib.import_module(name)
     statements.database_class()
@@ -261,8 +279,9 @@ def born(fd: int, folder: str) -> None:
             if pid == 0:
                 for other in (door, waking, woken, *links, *running.values()):
                     other.close()
-                _become(json.loads(message), files)
-                return
+                order = json.loads(message)
+                _become(order, files)
+                return str(order["program"])
             running[pid] = socket.socket(fileno=files[0])
             for file in files[1:]:
                 os.close(file)

@@ -8,7 +8,10 @@ import torch
 from bench import gpu_check
 
 
-def test_the_whole_check_runs_on_the_processor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_check_runs_on_the_processor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, warm_program: tuple[str]
+) -> None:
+    monkeypatch.setattr(gpu_check, "COMMAND", warm_program)
     assert gpu_check.main(["--smoke"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["failed"], found["late"]) == ({}, [])

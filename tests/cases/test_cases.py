@@ -12,7 +12,10 @@ QUICK = [case for case in every_case() if isinstance(case, Case) and case.quick]
 
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
-def test_a_case_gives_what_is_right(tmp_path: Path, case: Case) -> None:
+def test_a_case_gives_what_is_right(
+    tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch, warm_program: tuple[str]
+) -> None:
+    monkeypatch.setattr("tests.cases.case.PROGRAM", warm_program)
     for outcome in case.outcomes(tmp_path):
         assert outcome.ok, outcome.happened
 

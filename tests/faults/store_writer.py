@@ -1,6 +1,6 @@
 """Appends one stack's slices and prints each one that became durable; to be killed at any moment.
 
-Run as `python -m tests.faults.store_writer ROOT`: it takes up what is there and goes on.
+Its argument is a data directory: it takes up what is there and goes on.
 """
 
 import os
@@ -27,7 +27,3 @@ def main() -> None:
             store.append(frame_of(PLAN, index, pixels))
     store.seal(PLAN.key)
     store.close()
-
-
-if __name__ == "__main__":
-    main()

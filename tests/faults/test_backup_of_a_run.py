@@ -1,11 +1,11 @@
 """A backup that follows a run which is killed: brought back elsewhere, the plate goes on and ends as if nothing was."""
 
-import subprocess
 import time
 from pathlib import Path
 
 from spheroidd.daemon.verification.verifier import verify
-from tests.faults.plate_runs import COMMAND, N_Z, kill, ledger, run, spheroidd, start, unreadable, write_config
+from tests import warm_start
+from tests.faults.plate_runs import N_Z, kill, ledger, run, spheroidd, start, unreadable, write_config
 
 SOURCE = {"pace": "real", "slice_period_s": 0.15}
 
@@ -13,19 +13,19 @@ SOURCE = {"pace": "real", "slice_period_s": 0.15}
 def test_a_killed_plate_goes_on_from_its_backup_at_another_place(tmp_path: Path, undisturbed: Path) -> None:
     config, to, elsewhere = write_config(tmp_path / "here", source=SOURCE), tmp_path / "to", tmp_path / "there"
     process, truth = start(config), ledger(undisturbed)
-    backup = [*COMMAND, "backup", str(tmp_path / "here" / "data"), "--to", str(to), "--follow", "--every", "1"]
-    following: subprocess.Popen[str] | None = None
+    backup = ["backup", str(tmp_path / "here" / "data"), "--to", str(to), "--follow", "--every", "1"]
+    following, log = None, tmp_path / "backup.log"
     try:
         deadline = time.monotonic() + 120
         while not (to / "replaced").exists() or len(ledger(config).slices) % (2 * N_Z) < 8:  # in the middle of a stack
             assert time.monotonic() < deadline, "it never arrived to that"
             if following is None and ledger(config).slices:
-                following = subprocess.Popen(backup, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                with log.open("w") as out:
+                    following = warm_start.start(backup, stdout=out, stderr=out)
             time.sleep(0.02)
         kill(process)
         assert following is not None
-        told, _ = following.communicate(timeout=120)  # it ends with the daemon
-        assert following.returncode == 0, told
+        assert following.wait(120) == 0, log.read_text()  # it ends with the daemon
     finally:
         kill(process)
         if following is not None:

@@ -1,8 +1,6 @@
 """A writer killed without warning, again and again: whatever it said to be durable is there."""
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import google_crc32c
@@ -16,16 +14,14 @@ from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.testing.store_contract import PLATE_MAP, append_all, crc_of, pixels_of
 from tests.faults.store_writer import PLAN
-from tests.places import ROOT
+from tests.warm_start import talking
 
 
 def write_and_kill(root: Path, after: int) -> dict[SliceIndex, int]:
     """Start a writer, kill it once it has reported `after` slices; everything it reported before it was gone."""
-    command = [sys.executable, "-m", "tests.faults.store_writer", str(root)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
+    with talking("from tests.faults.store_writer import main; main()", str(root)) as (writer, said):
         lines = []
-        for line in writer.stdout:
+        for line in said:
             lines.append(line)
             if len(lines) == after:
                 writer.kill()

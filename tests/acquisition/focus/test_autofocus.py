@@ -35,10 +35,11 @@ from spheroidd.protocols.ports import FaultTelling, FocusRecalling, Interruptibl
 from spheroidd.protocols.stack import RawIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.scene import Scene
-from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate
+from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate, warm_cores
 from tests.acquisition.sources.micromanager.rig import settings as rig_settings
 from tests.faults.plate_runs import spheroidd
 
+pytestmark = warm_cores
 KEY = StackKey("P1", WellId(0, 0))
 TEXTURE = np.random.default_rng(1).gamma(0.3, 300.0, (64, 64))
 
@@ -315,9 +316,12 @@ def seen_without_noise(rig: MicroManagerRunSettings, wells: PlateMap, well: Well
     low, n = 20, 60
     field = replace(emulated.preset, field_z_um=emulated.preset.field_z_um - low, n_z=n)
     scene = Scene.of(emulated.spec(well), field)
-    planes = [look_at(float(z - low), (scene.expected_e("488", z) * 2 + 100).astype(np.uint16)) for z in range(n)]
-    middle = sum(FocusCurve.of(planes[::4]).bracket("bottom")) / 2
-    return FocusCurve.of([plane for plane in planes if abs(plane.z_um - middle) <= 8]).focus_um("bottom")
+
+    def seen(z: int) -> PlaneSeen:
+        return look_at(float(z - low), (scene.expected_e("488", z) * 2 + 100).astype(np.uint16))
+
+    middle = sum(FocusCurve.of([seen(z) for z in range(0, n, 4)]).bracket("bottom")) / 2
+    return FocusCurve.of([seen(z) for z in range(n) if abs(z - low - middle) <= 8]).focus_um("bottom")
 
 
 @needs_core

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -32,6 +30,7 @@ from spheroidd.protocols.stack import Frame
 from tests.daemon.verification import damage
 from tests.daemon.verification.plates import MAP, add_stack, make_plate, plan_of, score
 from tests.faults.plate_runs import spheroidd
+from tests.warm_start import talking
 
 KILLED = """
 import os, sys
@@ -110,8 +109,8 @@ def test_a_killed_pass_leaves_the_moments_before_and_the_next_one_is_whole(
     if earlier:
         one_pass(data, to)
         b01(data)
-    died = subprocess.run([sys.executable, "-c", KILLED, str(data), str(to), str(at), where], check=False)
-    assert died.returncode == 9
+    with talking(KILLED, str(data), str(to), str(at), where) as (process, _):
+        assert process.wait(120) == 9
     with BackupIndex(to) as index:
         assert len(index.moments()) == earlier
     if earlier:

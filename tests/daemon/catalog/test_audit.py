@@ -1,12 +1,11 @@
 """The audit trail: every act is in it, and whatever is done to it afterwards is found and named."""
 
+import contextlib
 import getpass
 import hashlib
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.catalog.older import make_older
 from tests.daemon.report import plates
+from tests.warm_start import talking
 
 A01, A02, A03 = (WellId(0, column) for column in range(3))
 TREATMENTS = {A01: plates.UNTREATED, A02: plates.KILLED, A03: plates.sample("drug", 1.5, "pt7")}
@@ -414,9 +414,9 @@ with Catalog.create_or_open(Path(sys.argv[1])) as catalog:
 
 def test_processes_that_append_at_once_make_one_chain(data: Path) -> None:
     before = len(trail(data))
-    commands = [[sys.executable, "-c", _APPENDER, str(data), name] for name in ("ann", "bob", "eve")]
-    running = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(talking(_APPENDER, str(data), name))[0] for name in ("ann", "bob", "eve")]
+        assert [process.wait(60) for process in running] == [0, 0, 0]
     found = trail(data)[before:]
     assert sorted(event.who for event in found) == ["ann"] * 40 + ["bob"] * 40 + ["eve"] * 40
     assert checked(data).intact

@@ -3,8 +3,6 @@
 import itertools
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 from tests.daemon.catalog.older import make_older
+from tests.warm_start import talking
 
 A01, A02, A03 = (WellId(0, column) for column in range(3))
 MAP = PlateMap(
@@ -182,14 +181,9 @@ def test_kill_9_keeps_every_commit_that_was_announced(tmp_path: Path) -> None:
     """A real process is killed at four moments; each batch is there whole or not at all."""
     before = 0
     for lines in (1, 2, 10, 100):
-        child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(tmp_path), str(BATCH)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        announced = [int(next(child.stdout)) for _ in range(lines)][-1]
-        child.kill()
-        child.wait()
-        child.stdout.close()
+        with talking(_CHILD, str(tmp_path), str(BATCH)) as (child, said):
+            announced = [int(next(said)) for _ in range(lines)][-1]
+            child.kill()
         with Catalog.read_only(tmp_path) as catalog:
             kept = catalog.acknowledged(KEY)
         assert len(kept) >= announced > before

@@ -19,9 +19,18 @@ from spheroidd.protocols.plate_map_file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.testing.source_contract import take
-from tests.acquisition.sources.micromanager.rig import DEMO_CFG, SEQUENCED, needs_core, plate, settings, until_error
+from tests.acquisition.sources.micromanager.rig import (
+    DEMO_CFG,
+    SEQUENCED,
+    needs_core,
+    plate,
+    settings,
+    until_error,
+    warm_cores,
+)
 from tests.daemon.emulation.recorded_plate import GEOMETRY, N_Z, SIDE, assert_equal, pictures, record, replayed
 
+pytestmark = warm_cores
 A01, A02 = WellId(0, 0), WellId(0, 1)
 EXPOSED = {name: {"preset": name, "exposure_ms": 5} for name in ("488", "561")}  # as the recording's files say
 

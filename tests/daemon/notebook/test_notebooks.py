@@ -40,8 +40,9 @@ def _run(cell: str, names: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("no_windows")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_to_its_end(
-    notebook: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_program: tuple[str]
 ) -> None:
+    monkeypatch.setattr("spheroidd.daemon.notebook.plate._COMMAND", warm_program)
     data = tmp_path / "data"
     shutil.copytree(undisturbed.parent / "data", data)
     monkeypatch.setenv("SPHEROIDD_DATA", str(data))

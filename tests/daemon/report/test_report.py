@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -438,8 +437,8 @@ def test_a_damaged_image_costs_its_picture_and_nothing_else(tmp_path):
 
 
 @pytest.fixture
-def command() -> list[str]:
-    return [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "report"]
+def command(warm_program: tuple[str]) -> list[str]:
+    return [*warm_program, "report"]
 
 
 def test_the_command_names_its_files_and_itself(command, good, tmp_path):

@@ -121,7 +121,10 @@ def test_the_table_has_raw_values_and_null_for_what_is_not_known(client: Client,
     assert client.get("/page/results?plate=P1", if_none_match=found.headers["etag"]).status == 304
 
 
-def test_the_report_comes_as_a_file_and_stands_in_the_audit_trail(tmp_path: Path) -> None:
+def test_the_report_comes_as_a_file_and_stands_in_the_audit_trail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_program: tuple[str]
+) -> None:
+    monkeypatch.setattr("spheroidd.daemon.web.report_file._COMMAND", warm_program)
     fill_plate(tmp_path)
     token = TokenFile(tmp_path).create("Ada", Role.VIEWER, 600)
     with asked(tmp_path) as (client, _, _):

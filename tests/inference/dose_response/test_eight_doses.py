@@ -37,8 +37,8 @@ def screen(count, noise, seed):
 
 
 def profile(responses, log_dose):
-    """The least sum of squares of an LL.4 that passes 50 at a dose, by scipy over (b, e, d), its c between the bounds
-    that the fit keeps."""
+    """The least sum of squares of an LL.4 that passes 50 at a dose, by scipy over (b, e, d) from the best twelve of a
+    grid, its c between the bounds that the fit keeps."""
     y, u = np.array(responses, float), np.log(DOSES)
     least, most = y.min() - np.ptp(y), y.max() + np.ptp(y)
 
@@ -52,7 +52,8 @@ def profile(responses, log_dose):
     starts = [
         (b, e, d) for b in (0.4, 1.0, 3.0, 12.0) for e in np.linspace(u[0], u[-1], 7) for d in (70.0, 100.0, 118.0)
     ]
-    return min(2 * optimize.least_squares(residual, start, bounds=bounds).cost for start in starts)
+    starts.sort(key=lambda start: float((residual(start) ** 2).sum()))
+    return min(2 * optimize.least_squares(residual, start, bounds=bounds).cost for start in starts[:12])
 
 
 @pytest.mark.parametrize("responses", [SLOW, EARLY], ids=["slow", "early"])

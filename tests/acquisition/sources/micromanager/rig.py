@@ -26,6 +26,8 @@ needs_core = pytest.mark.skipif(
     find_spec("pycromanager") is None or find_spec("mm_test_adapters") is None,
     reason="pycromanager or mm-test-adapters is not installed (both are in the extra `test`)",
 )
+# Of a module whose tests start cores: loading pycromanager takes longer than most of them.
+warm_cores = pytest.mark.usefixtures("warm_cores")
 
 
 def settings(**changed: Any) -> MicroManagerSettings:

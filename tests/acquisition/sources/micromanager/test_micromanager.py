@@ -53,9 +53,11 @@ from tests.acquisition.sources.micromanager.rig import (
     painted_stack,
     plate,
     settings,
+    warm_cores,
 )
 from tests.faults.plate_runs import spheroidd
 
+pytestmark = warm_cores
 EXAMPLE = DEMO_CFG.with_suffix(".toml")
 
 

@@ -35,10 +35,11 @@ from tests.acquisition.sources.micromanager.rig import (
     plate,
     settings,
     until_error,
+    warm_cores,
 )
 from tests.places import ROOT
 
-pytestmark = needs_core
+pytestmark = [needs_core, warm_cores]
 RIG = settings()
 ORDER = [SliceIndex(channel, z) for z in range(4) for channel in ("488", "561")]
 

@@ -18,9 +18,9 @@ from spheroidd.protocols.ports import Snapping
 from spheroidd.protocols.snapshot import SnapOrder
 from spheroidd.protocols.well import WellId
 from tests.acquisition.sources.micromanager.faults import painted
-from tests.acquisition.sources.micromanager.rig import needs_core, plate, settings
+from tests.acquisition.sources.micromanager.rig import needs_core, plate, settings, warm_cores
 
-pytestmark = needs_core
+pytestmark = [needs_core, warm_cores]
 B02 = WellId.parse("B02")
 
 
