@@ -42,6 +42,7 @@ from spheroidd.daemon.scoring.pool import WorkerReady
 from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.service.messages import status_message
+from spheroidd.daemon.system.garbage import settle_memory
 from spheroidd.daemon.web.metrics import Metrics
 from spheroidd.daemon.web.plate_view import plate_view
 from spheroidd.inference.network.model_card import read_card
@@ -133,6 +134,7 @@ def turns(config: Config, plate_map: PlateMap) -> dict[str, float]:
             key: scored(catalog.plan(key), plate_map[key.well].treatment.role, np.random.default_rng(n))
             for n, key in enumerate(waiting)
         }
+        settle_memory()  # as a run does before its first turn
         with progress:
             began_s = time.thread_time()
             settle(run, scheduler)

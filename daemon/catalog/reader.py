@@ -159,6 +159,12 @@ class CatalogReader:
             )
         return load_plan(key, rows[0]["plan_json"])
 
+    def plan_to_come(self, plate: str) -> StackPlan | None:
+        """The geometry of a stack of a plate that is still to be scored, else of any; None where none is planned."""
+        sql = "SELECT * FROM stacks WHERE plate = :plate ORDER BY state IN ('scored', 'failed', 'incomplete') LIMIT 1"
+        rows = self._rows(sql, {"plate": plate})
+        return load_plan(stack_key(rows[0]), rows[0]["plan_json"]) if rows else None
+
     def state(self, key: StackKey) -> StackState:
         """Where a stack is on its way; ConfigError where none was planned."""
         return self.stack(key).state

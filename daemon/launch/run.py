@@ -334,7 +334,13 @@ def _run(
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
     _enter_start(catalog, plate_map.name, settings, regressor.sha256, acquires=threads is not None)
     about = WorkerSettings(
-        data_dir, model, inference.device, inference.threads, inference.precision, inference.patience_s
+        data_dir,
+        model,
+        inference.device,
+        inference.threads,
+        inference.precision,
+        inference.patience_s,
+        catalog.plan_to_come(plate_map.name),
     )
     pool = scoring_pool(scoring, about, catalog, events.put, inference.devices)
     with Progress(console, catalog, pace, plate_map.name, live=live) as progress:

@@ -34,6 +34,7 @@ from spheroidd.daemon.scoring.pool import (
     WorkerReady,
 )
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler
+from spheroidd.daemon.system.garbage import settle_memory
 from spheroidd.daemon.system.thread_deaths import death
 from spheroidd.protocols.errors import RowRefusedError, SpheroiddError, StorageError
 from spheroidd.protocols.events import (
@@ -108,6 +109,7 @@ class PlateRun:
         Raises InstrumentError where the instrument gave up (what was taken is scored first), ModelError where no
         worker can start, and whatever a thread died of.
         """
+        settle_memory()
         self._scheduler.source_finished = self._threads is None
         self._pace.state = "running"
         self._pool.start()

@@ -6,8 +6,10 @@ main can do other things between them. A sweep's end is what `relate_judged` say
 about.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.plate_stacks import SETTLED, PlateStacks
@@ -21,11 +23,12 @@ from spheroidd.inference.quality.trust_rules import (
     own_flags,
 )
 from spheroidd.inference.viability.related_viability import PlateControls, PlateStack, Regressor
-from spheroidd.protocols.plate import PlateMap, WellRole
+from spheroidd.protocols.plate import PlateMap, PlateWell, WellRole
 from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.trust import TrustFlag, in_order
 
+T = TypeVar("T")
 _STEP = 64  # rows of those parts of a sweep that take microseconds a row
 
 
@@ -64,7 +67,7 @@ class PlateRelations:
         self._levels: PlateLevels | None = None
         self._controls: PlateControls | None = None
         self._swept_beside: PlateControls | None = None  # every row is related to these
-        self._controls_are_newer = False
+        self._newest_control = self._swept_control = 0  # how many were measured, and that `_controls` know of
         self._unread = dict.fromkeys(catalog.measured(plate_map.name, model_sha256))
 
     def forget(self) -> None:
@@ -78,7 +81,7 @@ class PlateRelations:
         """A stack has a new measurement."""
         self._unread[key] = None
         self._written.pop(key, None)
-        self._controls_are_newer |= self._role(key) is WellRole.NEGATIVE_CONTROL
+        self._newest_control += self._role(key) is WellRole.NEGATIVE_CONTROL
 
     def relate_alone(self, key: StackKey, standing: Standing, reason: str) -> None:
         """Relate one row beside the plate as it was last swept; nothing where it never was.
@@ -92,40 +95,55 @@ class PlateRelations:
             return
         given = self._judged(self._given(key, standing), row, self._levels)
         related = self._related(given, row, self._controls)
-        if self._controls_are_newer:
+        if self._newest_control != self._swept_control:
             related = replace(related, status=WellStatus.PROVISIONAL)
         self._write(key, None, related, reason)
 
     def sweep(self, standing: Standing, reason: str) -> Iterator[None]:
-        """Relate what has to be; go through it to the end. What changes meanwhile is the next sweep's."""
+        """Relate what has to be; go through it to the end. What changes meanwhile is the next sweep's.
+
+        No step takes long on a large plate: slices wait for it.
+        """
+        newest_control = self._newest_control
         for key in list(self._unread):
             self._row(key)
             yield
-        stacks, given = dict(self._stacks.rows), {}
-        for number, key in enumerate(stacks):
-            given[key] = self._given(key, standing)
-            if number % _STEP == 0:
-                yield
-        rows = {key: row for key in stacks if (row := self._rows.get(key)) is not None}
+        given: dict[StackKey, PlateStack] = {}
+        rows: dict[StackKey, _Row] = {}
+        for keys in _batched(dict(self._stacks.rows), _STEP):
+            for key in keys:
+                given[key] = self._given(key, standing)
+                if (row := self._rows.get(key)) is not None:
+                    rows[key] = row
+            yield
         counted = [row for key, row in rows.items() if not given[key].excluded]
-        levels = PlateLevels.of([row.figures for row in counted if not row.own], [row.figures for row in counted])
-        self._controls_are_newer = False
+        figures, sound = [row.figures for row in counted], [row.figures for row in counted if not row.own]
         yield
-        for number, (key, row) in enumerate(rows.items()):
-            given[key] = self._judged(given[key], row, levels)
-            if number % _STEP == 0:
-                yield
-        controls = PlateControls([*given.values(), *self._still_unplanned(standing)])
+        levels = PlateLevels.of(sound, figures)
+        yield
+        for some in _batched(rows.items(), _STEP):
+            for key, row in some:
+                given[key] = self._judged(given[key], row, levels)
+            yield
+        unplanned: list[PlateStack] = []
+        for entries in _batched(() if standing.source_finished else self._map.imaged(), _STEP):
+            unplanned += self._unplanned(entries)
+            yield
+        controls = PlateControls([*given.values(), *unplanned])
         as_before = self._swept_beside is not None and controls.same_as(self._swept_beside)
         if as_before and self._swept_beside is not None:
             controls = self._swept_beside
         self._levels, self._controls, self._swept_beside = levels, controls, None
-        for key, row in rows.items():
-            if self._rows.get(key) is not row or key in self._unread:
-                continue  # measured anew meanwhile
+        self._swept_control = newest_control
+        yield
+        for number, (key, row) in enumerate(rows.items()):
             before = self._written.get(key)
-            if before is None or not as_before or before[0] != given[key]:
+            # One that was measured anew meanwhile is the next sweep's.
+            still = self._rows.get(key) is row and key not in self._unread
+            writes = still and (before is None or not as_before or before[0] != given[key])
+            if writes:
                 self._write(key, given[key], self._related(given[key], row, controls), reason)
+            if writes or number % _STEP == 0:
                 yield
         self._swept_beside = controls
 
@@ -165,11 +183,11 @@ class PlateRelations:
             or (key not in self._stacks.counting and (row is not None or settled)),
         )
 
-    def _still_unplanned(self, standing: Standing) -> Iterator[PlateStack]:
+    def _unplanned(self, entries: Iterable[PlateWell]) -> Iterator[PlateStack]:
         """A control that is not even planned yet may still come."""
-        for entry in self._map.imaged():
+        for entry in entries:
             key = StackKey(self._map.name, entry.well)
-            if key not in self._stacks.rows and not standing.source_finished:
+            if key not in self._stacks.rows:
                 out = str(entry.well) in self._stacks.excluded
                 yield PlateStack(key, entry.treatment.role, 1.0, settled=False, excluded=out)
 
@@ -186,3 +204,10 @@ class PlateRelations:
             self._catalog.update_related(key, self._model, related, reason)
         if given is not None:
             self._written[key] = given, related
+
+
+def _batched(items: Iterable[T], n: int) -> Iterator[list[T]]:
+    """So many at a time; itertools has that from Python 3.12 on."""
+    left = iter(items)
+    while part := list(islice(left, n)):
+        yield part

@@ -38,7 +38,7 @@ class RayWorker:
         try:
             _check_folder(given.data_dir)
             segmenter = open_segmenter(given.model, given.device, given.threads, given.precision)
-            warm_up(segmenter)
+            warm_up(segmenter, given.plan)
         except SpheroiddError as error:
             return self.where(), WorkerBroken(error)
         self._segmenter = segmenter

@@ -7,6 +7,8 @@ come through here.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
 _NOWHERE = StackKey("warm-up", WellId(0, 0))
+_BLOCK_Z = 8  # slices that come at once: a block of the store
+_MADE_UP_LIMITS = Limits(90.0, 400.0, 245.0, 10.0)  # noise varies by more than what is taken for background
 POLL_S = 0.05  # how often a growing stack's ledger is looked at; a slab of a screen stack takes 9.6 s
 
 
@@ -303,14 +307,36 @@ class _StackOutput:
                     self._labels[name].append(z_start, mask)
 
 
-def warm_up(segmenter: Segmenter) -> None:
-    """Compile and load everything that a stack will need, on a few made-up slices: the first well waits for nothing."""
-    preprocessor = _preprocessor(StackPlan(_NOWHERE, CHANNELS, 8, 64, 64, 0.25, 0.5), segmenter, None)
-    pixels = np.random.default_rng(0).integers(90, 400, (8, 64, 64)).astype(np.uint16)
-    for channel in CHANNELS:
-        preprocessor.feed(channel, 0, pixels)
+def warm_up(segmenter: Segmenter, plan: StackPlan | None = None) -> None:
+    """Compile and load everything that a stack will need, on a made-up one: the first well waits for nothing.
+
+    Where stacks stay on a device it is as large as `plan`, one of those that are to come: kernels are loaded, and
+    memory is asked for, at the shapes of what follows. On a processor little depends on the size; a small one does.
+    """
+    if plan is not None and _on_device(segmenter) is not None:
+        with suppress(StackError):  # the device cannot hold it: that is said of the stack when it is its turn
+            made_up = replace(plan, key=_NOWHERE, raw=None)
+            _score_made_up(made_up, segmenter, dict.fromkeys(plan.channels, _MADE_UP_LIMITS))
+            return
+    _score_made_up(StackPlan(_NOWHERE, CHANNELS, _BLOCK_Z, 64, 64, 0.25, 0.5), segmenter, None)
+
+
+def _score_made_up(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None) -> None:
+    """The whole way of noise, block by block, to masks that nobody keeps."""
+    preprocessor = _preprocessor(plan, segmenter, limits)
+    segmentation = _segmentation(preprocessor, segmenter, limits)
+    shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
+    resampler = _masks(preprocessor.shape, segmenter, shape, spacing_um)
+
+    def take(slabs: Iterable[SegmentedSlab]) -> None:
+        for slab in slabs:
+            list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
+
+    pixels = np.random.default_rng(0).integers(90, 400, (_BLOCK_Z, plan.height, plan.width)).astype(plan.dtype)
+    for z in range(0, plan.n_z, _BLOCK_Z):
+        for channel in plan.channels:
+            preprocessor.feed(channel, z, pixels[: plan.n_z - z])
+        take(segmentation.advance())
     preprocessor.finish()
-    resampler = _masks(preprocessor.shape, segmenter, pixels.shape, (0.5, 0.25, 0.25))
-    for slab in _segmentation(preprocessor, segmenter).finish():
-        list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
+    take(segmentation.finish())
     list(resampler.finish())

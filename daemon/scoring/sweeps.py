@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.plate_relations import PlateRelations, Standing
 from spheroidd.daemon.scoring.plate_stacks import PlateStacks
+from spheroidd.daemon.system.garbage import settle_memory
 from spheroidd.inference.viability.related_viability import Regressor
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey
 
 REST = 20.0  # times as long as a sweep took: main has its hands free for 95 % of the time
 LONGEST_REST_S = 60.0  # a person who watches sees rows that are no older than that
+LONG_S = 0.25  # a sweep of so many rows that to search what is remembered of them for garbage would take a turn
 
 
 class Sweeps:
@@ -80,6 +82,8 @@ class Sweeps:
                     return
             self._took_s += time.monotonic() - began_s
             self._not_before_s = time.monotonic() + min(REST * self._took_s, LONGEST_REST_S)
+            if self._took_s > LONG_S:
+                settle_memory()
             self._took_s, self._under_way = 0.0, None
 
     def _next(self, *, quiet: bool) -> bool:

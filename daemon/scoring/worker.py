@@ -31,7 +31,7 @@ from spheroidd.daemon.scoring.pool import (
 from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.protocols.errors import SpheroiddError, StackError
 from spheroidd.protocols.ports import Segmenter
-from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack import StackKey, StackPlan
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -49,7 +49,10 @@ SLEPT_S = 30.0  # nobody looked for so long: the computer slept, or the daemon w
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker process needs to start: plain values, because they cross into a spawned process."""
+    """What a worker process needs to start: plain values, because they cross into a spawned process.
+
+    `plan` is a stack that is to come, where one is known: see `score_stack.warm_up`.
+    """
 
     data_dir: Path
     model: str | None
@@ -57,6 +60,7 @@ class WorkerSettings:
     threads: int | None
     precision: str = "auto"
     patience_s: float = PATIENCE_S
+    plan: StackPlan | None = None
 
 
 class Life:
@@ -174,7 +178,7 @@ def _worker_main(settings: WorkerSettings, link: Connection, beats: "Synchronize
     lock_without_a_name()  # before anything decodes a shard
     try:
         segmenter = open_segmenter(settings.model, settings.device, settings.threads, settings.precision)
-        warm_up(segmenter)
+        warm_up(segmenter, settings.plan)
         ready: WorkerEvent = WorkerReady(psutil.Process().pid, segmenter.sha256)
     except SpheroiddError as error:
         ready = WorkerBroken(error)

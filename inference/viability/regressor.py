@@ -63,8 +63,9 @@ def features(
     """
     if len(control_um3_by_z) == 0:
         return None
-    known = isinstance(control_um3_by_z, ControlProfiles)  # then it is found again without looking at every number
-    control = _control_profile(control_um3_by_z if known else tuple(map(tuple, control_um3_by_z)), z_step_um)
+    if not isinstance(control_um3_by_z, ControlProfiles):  # which are found again without looking at every number
+        control_um3_by_z = tuple(map(tuple, control_um3_by_z))
+    control = _control_profile(control_um3_by_z, z_step_um)
     level = control.mean()
     if not level > 0:
         return None
@@ -79,8 +80,8 @@ def _own_profile(um3_by_z: tuple[float, ...], z_step_um: float) -> NDArray[np.fl
 
 
 @lru_cache(maxsize=2)  # every well of a plate is related to the same controls, each time one more is scored
-def _control_profile(control_um3_by_z: Sequence[Sequence[float]], z_step_um: float) -> NDArray[np.float64]:
-    profile: NDArray[np.float64] = np.median([depth_profile(one, z_step_um) for one in control_um3_by_z], axis=0)
+def _control_profile(control_um3_by_z: tuple[tuple[float, ...], ...], z_step_um: float) -> NDArray[np.float64]:
+    profile: NDArray[np.float64] = np.median([_own_profile(one, z_step_um) for one in control_um3_by_z], axis=0)
     return profile
 
 

@@ -25,7 +25,7 @@ from spheroidd.inference.viability.related_viability import PlateStack
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
 from spheroidd.protocols.plate import PlateMap, PlateWell, WellRole
-from spheroidd.protocols.results import ChannelProfile, Limits, Normalisation, Related, StackProfile
+from spheroidd.protocols.results import ChannelProfile, Limits, Normalisation, Related, StackProfile, WellStatus
 from spheroidd.protocols.stack import CHANNELS, StackKey
 from spheroidd.protocols.stack_end import Ending, StackEnd
 from spheroidd.protocols.well import WellId
@@ -241,6 +241,40 @@ def test_a_row_is_related_at_once_though_the_plate_rests(tmp_path: Path, monkeyp
             plate.score()
         (new,) = stored(catalog).keys() - before
         assert stored(catalog)[new].trust is not None
+
+
+def test_a_row_is_provisional_as_long_as_a_control_is_newer_than_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "REST", 0.0)
+    rng = random.Random(5)
+    with Catalog.create_or_open(tmp_path) as catalog:
+        plate = Plate(rng, catalog)
+        of_role = {
+            role: [StackKey("P1", one.well) for one in plate.map if one.treatment.role is role] for role in WellRole
+        }
+        controls, samples = of_role[WellRole.NEGATIVE_CONTROL], of_role[WellRole.SAMPLE]
+
+        def score(key: StackKey) -> None:
+            found = answer(rng, key, plate.map[key.well].treatment.role)
+            plate.scheduler.record_scored(found)
+            plate.scheduler.answered(found)
+
+        for key in (*controls, *samples[:3]):
+            plate.image(key)
+        for key in controls:
+            score(key)
+        plate.scheduler.record_relations()
+        score(samples[0])
+        plate.scheduler.record_relations(0.0)
+        score(controls[0])  # the sweep that is under way does not know of it
+        monkeypatch.setattr(sweeps, "REST", 1e9)
+        while plate.scheduler.relations_due:
+            plate.scheduler.record_relations(0.0)
+        assert stored(catalog)[samples[0]].status is WellStatus.FINAL
+        score(samples[1])
+        assert stored(catalog)[samples[1]].trust is not None, "it is related"
+        assert stored(catalog)[samples[1]].status is WellStatus.PROVISIONAL
 
 
 def test_the_slices_of_a_stack_are_counted_whoever_writes_them(tmp_path: Path) -> None:
