@@ -24,7 +24,7 @@ from spheroidd.protocols.well_imaging import Z_START
 
 # "A1", "Well B03", and what the plug-in for well plates writes: "A1-Site_0", with a number before it in some versions.
 _LABEL = re.compile(
-    r"(?:\d+[-_ ])?(?:well[-_ ]?)?([A-Za-z]{1,2}0*[1-9]\d?)(?:[-_ ]+(?:site|pos|field)?[-_ ]?(\d+))?", re.IGNORECASE
+    r"(?:\d+[-_ ])?(?:well[-_ ]?)?([A-Za-z]{1,2}0*[1-9]\d?)(?:[-_ ]+(?:site|pos|field)?[-_ ]?(\d{1,6}))?", re.IGNORECASE
 )
 TOLERANCE_UM = 100.0  # as [source.plan] taught_tolerance_um
 SAME_Z_UM = 0.05

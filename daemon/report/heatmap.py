@@ -268,7 +268,7 @@ _KINDS = {
     "failed": "failed",
     "skipped": "skipped",
     "aborted": "aborted",
-    "open": "to come",
+    "open": "to come, or may change",
 }
 
 

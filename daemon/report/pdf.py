@@ -107,7 +107,7 @@ def to_pdf(report: Report) -> bytes:
 def _story(report: Report) -> list[Flowable]:
     story: list[Flowable] = [
         _text("Viability and dose response", SMALL),
-        _text(report.title, TITLE),
+        _text(report.title, _fitting(report.title)),
         _text(report.byline, SMALL),
         Spacer(0, 8),
     ]
@@ -254,6 +254,14 @@ def _facts(block: FactsBlock) -> Flowable:
     rows = [[_text(name, SMALL), _text(v, HASH if is_machine_text(name) else CELL)] for name, v in block.facts]
     lines = ("LINEBELOW", (0, 0), (-1, -1), 0.25, HexColor(RULE))
     return Table(rows, colWidths=[120, COLUMN - 120], style=[*_TIGHT, lines])
+
+
+def _fitting(title: str) -> ParagraphStyle:
+    """The title's style, smaller where its longest word would be broken at the column's edge."""
+    longest = max(fonts.width(word, TITLE.fontSize, fonts.BOLD) for word in title.split() or [""])
+    return (
+        TITLE if longest < COLUMN else ParagraphStyle("long title", TITLE, fontSize=TITLE.fontSize * COLUMN / longest)
+    )
 
 
 def _section(section: ShownSection) -> list[Flowable]:

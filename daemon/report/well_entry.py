@@ -53,7 +53,7 @@ class WellEntry:
         parts = [f"excluded by {self.excluded.who}: {self.excluded.reason}"] if self.excluded else []
         for result in self.results:
             state = words.WELL_STATES[result.status]
-            said = f"{state}: {result.reason}" if result.reason else state
+            said = f"{state}: {result.reason}" if result.reason and result.reason != state else state
             parts.append(result.standing if result.status.was_ordered else said)
             parts += [f"check: {doubt}" for doubt in doubts(result.trust_flags)]
         return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])

@@ -154,7 +154,7 @@ def _sweep_message(curve: FocusCurve, target: Target) -> wire.FocusSweep:
         curve.check(min_signal_adu=MIN_SIGNAL_ADU, min_contrast=MIN_CONTRAST)
         found.focus_um = curve.focus_um(target)
     except StackError as error:
-        found.why = str(error)
+        found.why = f"{error.what}; move the focus, and look again"  # what to do there is said of a run's settings
     return found
 
 

@@ -42,7 +42,7 @@ function curveCard(curve, key) {
   const known = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : bound ? say("ic50", { value: curve.ic50 }) : "";
   const soFar = (what) => (curve.provisional ? say("so_far", { what }) : what); // wells to come may say something else
   const ic50 = known ? soFar(known) : curve.provisional ? say("no_ic50_yet") : curve.said;
-  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [soFar(curve.said)]), ...(curve.provisional ? [say("curve_provisional")] : [])];
+  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [known ? curve.said : soFar(curve.said)]), ...(curve.provisional ? [say("curve_provisional")] : [])];
   const card = element("article", { className: "curve" },
     element("h2", { textContent: nameOf(curve) }),
     element("p", { className: "ic50", textContent: ic50 }), curveDrawing(curve),

@@ -437,7 +437,8 @@ function layOut() {
   const cell = Math.max(6, Math.floor(Math.min((room.width - 28) / plate.columns, high, 104)));
   grid.style.gridTemplateColumns = `26px repeat(${plate.columns}, ${cell}px)`;
   grid.style.gridTemplateRows = `18px repeat(${plate.rows.length}, ${cell}px)`;
-  grid.style.fontSize = `${Math.max(0, Math.min(20, cell * 0.36))}px`;
+  grid.style.fontSize = `${Math.max(0, Math.min(20, cell * (cell < 30 ? 0.33 : 0.36)))}px`;
+  grid.classList.toggle("small", cell < 30);
   grid.classList.toggle("tiny", cell < 20);
   for (const letter of grid.getElementsByClassName("letter")) letter.hidden = cell < 34;
   for (const well of grid.getElementsByClassName("well")) well.style.fontSize = cell < 20 ? "0" : "inherit";

@@ -166,6 +166,8 @@ def test_a_label_names_its_well(tmp_path: Path, label: str) -> None:
     [
         ([("Pos0", 0.0, 0.0, None), ("Pos1", 1.0, 0.0, None)], "position 1 is called 'Pos0'; position 2 is called"),
         ([("A123", 0.0, 0.0, None), ("A1", 1.0, 0.0, None)], "position 1 is called 'A123'"),
+        ([(f"A1-Site_{'1' * 5000}", 0.0, 0.0, None), ("A2", 1.0, 0.0, None)], "position 1 is called 'A1-Site_111"),
+        ([("A1", 10**400, 0.0, None), ("A2", 1.0, 0.0, None)], "is no place"),
         (spots(["B02"]), "positions of one well"),
         ([*spots(["A01", "H12", "A12"]), ("D06", *place("D06"), 40.0)], "well D06 has 1 positions and A01 has 2"),
         (
@@ -182,7 +184,18 @@ def test_a_label_names_its_well(tmp_path: Path, label: str) -> None:
         ),
         ([*spots(["A01", "H12"]), *spots(["A12"], None)], "well A12: it has no focus, and other wells have one"),
     ],
-    ids=["no well", "no well either", "one well", "sites", "plate", "site", "two heights", "no height"],
+    ids=[
+        "no well",
+        "no well either",
+        "a site of 5000 digits",
+        "a place of 400 digits",
+        "one well",
+        "sites",
+        "plate",
+        "site",
+        "two heights",
+        "no height",
+    ],
 )
 def test_what_is_no_plate_is_refused(tmp_path: Path, given: Sequence[Spot], words: str) -> None:
     path = old(tmp_path / "list.pos", given)

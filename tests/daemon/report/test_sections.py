@@ -21,6 +21,7 @@ from spheroidd.daemon.report.sections import AFTER_PLATES, BEFORE_PLATES, PLATE_
 from spheroidd.daemon.report.series import Series
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.daemon.report.writer import gather
+from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
@@ -238,6 +239,18 @@ def test_no_word_of_a_table_is_broken_in_two(name):
     text = PdfReader(out).pages[0].extract_text()
     assert name in text
     assert text.count("12.3 µM") == len(tables.IC50_COLUMNS)
+
+
+def test_no_name_of_a_plate_is_broken_in_two(report):
+    named = f"Plate {'W' * 64}"
+    paper = PdfReader(io.BytesIO(to_pdf(replace(report, title=named))))
+    assert any("W" * 64 in line for line in paper.pages[0].extract_text().splitlines()[:4])
+
+
+def test_a_well_to_come_says_so_once(report):
+    entry = report.plates[0].imaged[0]
+    waiting = replace(entry.results[0], status=WellStatus.QUEUED, reason="not imaged yet")
+    assert replace(entry, results=(waiting,), flags=(), excluded=None).state_in_words == "not imaged yet"
 
 
 def test_compound_pages_have_all_curves_of_a_compound_and_a_page_each(report):
