@@ -1,6 +1,7 @@
 """What a network is: its shape, and the card beside its weights. Needs no torch, so that any process can ask."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, field
@@ -121,16 +122,19 @@ def find_weights(name_or_path: str | Path | None = None) -> Path:
     if path.suffix not in (".safetensors", ".json"):
         path = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     path = path.with_suffix(".safetensors")
-    if not path.is_file():
-        known = sorted(file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors") if file.stem != "regressor")
-        shipped = ", ".join(known) or "none"
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the name is too long
+        shipped = ", ".join(sorted(_shipped())) or "none"
         raise ModelError("there are no such weights", where=str(path), do=f"give a path, or one of: {shipped}")
     return path
 
 
 def ships(name: str) -> bool:
     """Whether it is the bare name of a network that ships here."""
-    return name != "regressor" and (WEIGHTS_FOLDER / f"{name}.safetensors").is_file()
+    return name in _shipped()
+
+
+def _shipped() -> set[str]:
+    return {file.stem for file in WEIGHTS_FOLDER.glob("*.safetensors")} - {"regressor"}
 
 
 def read_card(name_or_path: str | Path | None = None) -> ModelCard:

@@ -264,6 +264,7 @@ def test_the_scrub_is_switched_off_and_bounded_by_its_table(tmp_path: Path) -> N
         ("folder/emulator", Path("/plates/folder/emulator")),
         ("nonesuch", Path("/plates/nonesuch")),
         ("regressor", Path("/plates/regressor")),  # no network
+        ("n" * 300, Path(f"/plates/{'n' * 300}")),  # no disk has such a name
         ("threshold:1.5", "threshold:1.5"),
     ],
 )
