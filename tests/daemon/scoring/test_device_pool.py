@@ -9,10 +9,8 @@ import torch
 
 from spheroidd.daemon.scoring.device_pool import named_devices
 from spheroidd.protocols.errors import ModelError
-from tests.faults.plate_runs import kill, ledger, run, start, write_config
+from tests.faults.plate_runs import kill, ledger, start, write_config
 from tests.warm_spawn import is_spawned
-
-SOURCE = {"doses": 2}
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
@@ -32,10 +30,8 @@ def test_all_devices_of_a_machine_without_one_are_refused_in_words() -> None:
 
 
 @pytest.mark.skipif(not psutil.POSIX, reason="workers are known by their nice value")
-def test_two_workers_score_one_plate_and_one_that_is_killed_costs_no_row(tmp_path: Path) -> None:
-    alone = write_config(tmp_path / "alone", source=SOURCE)
-    assert run(alone) == 0
-    config = write_config(tmp_path / "two", source=SOURCE, devices=["cpu", "cpu"])
+def test_two_workers_score_one_plate_and_one_that_is_killed_costs_no_row(tmp_path: Path, undisturbed: Path) -> None:
+    config = write_config(tmp_path, devices=["cpu", "cpu"])
     process = start(config)
     try:
         until_s = time.monotonic() + 120
@@ -49,5 +45,5 @@ def test_two_workers_score_one_plate_and_one_that_is_killed_costs_no_row(tmp_pat
         assert process.wait(180) == 0
     finally:
         kill(process)
-    assert ledger(config).states == ledger(alone).states
-    assert ledger(config).results == ledger(alone).results
+    assert ledger(config).states == ledger(undisturbed).states
+    assert ledger(config).results == ledger(undisturbed).results

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,11 @@ plates = 1
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of small plates: what is rendered and looked at again and again need not be large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FIELDS, "unit", replace(FIELDS["unit"], replaced={"n_z": 16, "height": 64, "width": 64}))
+        yield tmp_path_factory.mktemp("cache")
 
 
 def written(folder: Path, cache: Path, **replaced: str) -> Path:
@@ -134,7 +137,7 @@ def test_stacks_are_rendered_once(cache: Path) -> None:
     first = list(cached_stacks("unit", 0, (1.0, 1.0, 1.0), cache))
     assert len(first) == len(TrainingPlate("unit", 0).wells()) == 6
     for stack in first:
-        assert stack.shape == (24, 48, 48)
+        assert stack.shape == (16, 32, 32)
         assert len(stack.variants) == 3
         live = stack.fractions()[0] > 0.9
         if live.mean() > 0.05:

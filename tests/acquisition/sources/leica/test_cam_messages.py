@@ -78,10 +78,21 @@ def hostile_sequence(draw: random.Random) -> tuple[bytes, list[bytes]]:
     return data + garbage(draw)[:200], valid  # a tail that no line end follows
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**64))
+def test_hostile_sequences_lose_no_message(seed: int) -> None:
+    """150 times 20 of them; hypothesis draws the seed, because drawing each byte would take minutes."""
+    hear_hostile_sequences(seed)
+
+
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.integers(0, 2**64))
 def test_ten_thousand_hostile_sequences_lose_no_message(seed: int) -> None:
-    """500 times 20 of them; hypothesis draws the seed, because drawing each byte would take minutes."""
+    hear_hostile_sequences(seed)
+
+
+def hear_hostile_sequences(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(20):
         data, valid = hostile_sequence(draw)
