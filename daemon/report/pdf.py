@@ -220,27 +220,32 @@ def _table(block: TableBlock) -> Flowable:
 
 
 def _widths(block: TableBlock) -> list[float]:
-    """Columns as wide as their longest word, and what is left for those whose cells would like to be wider.
+    """Columns as wide as their longest word, and what is left for those whose cells would like to be wider, then for
+    heads that would like to stand in two lines.
 
     Where the words alone are too wide for the page, every column gives way alike.
     """
-    least, most = [], []
+    least, cells_wish, heads_wish = [], [], []
     for place, column in enumerate(block.columns):
         cells = [*{row.cells[place] for row in block.rows}]
         head = max(_room(word, fonts.BOLD) for word in column.head.split() or [""])
         whole = column.kind == "number"  # is set in one line
         least.append(max(head, *(_room(part) for cell in cells for part in ([cell] if whole else cell.split())), 0.0))
-        most.append(max(least[-1], min(WIDEST, max((_room(cell) for cell in cells), default=0.0))))
+        wanted = max(least[-1], min(WIDEST, max((_room(cell) for cell in cells), default=0.0)))
+        cells_wish.append(wanted - least[-1])
+        heads_wish.append(max(0.0, HEAD_SHARE * _room(column.head, fonts.BOLD) - wanted))
     if sum(least) >= COLUMN:
         return [COLUMN * width / sum(least) for width in least]
-    spare = COLUMN - sum(least)
-    wish = [b - a for a, b in zip(least, most, strict=True)]
-    share = min(1.0, spare / sum(wish)) if sum(wish) else 0.0
-    widths = [a + share * more for a, more in zip(least, wish, strict=True)]
+    widths = least
+    for wishes in (cells_wish, heads_wish):
+        spare = COLUMN - sum(widths)
+        share = min(1.0, spare / sum(wishes)) if sum(wishes) else 0.0
+        widths = [a + share * more for a, more in zip(widths, wishes, strict=True)]
     widths[-1] += COLUMN - sum(widths)
     return widths
 
 
+HEAD_SHARE = 0.6  # of a head's length, so that two lines hold its words
 WIDEST = 200.0  # of a column of sentences, as long as others need room
 _PADDING = 5.0  # right of every cell; see RULES
 _ROUNDING = 0.1
