@@ -49,9 +49,8 @@ class Visitor:
             self.page.set_viewport_size({"width": width, "height": height})
             assert self.page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
             self.page.screenshot(path=self._folder / f"{self._n}-{name}-{width}-{scheme}.png", full_page=width < 500)
+            assert violations(self.page) == [], (name, scheme, width)
         self.page.set_viewport_size({"width": 1366, "height": 768})
-        self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        assert violations(self.page) == [], name
 
     def sees(self, selector: str, words: str) -> None:
         playwright.expect(self.page.locator(selector)).to_contain_text(words, timeout=LONG_MS)
