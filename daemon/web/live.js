@@ -74,7 +74,8 @@ function showLive() {
   $("into-plan").disabled = !free || !snapped || snapped.exposure_ms === undefined;
   $("to-focus").hidden = !swept || swept.focus_um === undefined;
   $("to-focus").disabled = !free || looking;
-  if (!snapped) $("snap-none").textContent = may() ? say(free ? "live_none" : "live_run") : say("live_role");
+  if (!snapped && looking) $("snap-none").textContent = say("live_loading");
+  else if (!snapped) $("snap-none").textContent = may() ? say(free ? "live_none" : "live_run") : say("live_role");
 }
 
 const um = (value) => (value === undefined ? UNKNOWN : value.toFixed(1));
