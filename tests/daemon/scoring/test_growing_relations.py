@@ -1,5 +1,5 @@
 """Relating as wells come in gives what relating the whole plate at once gives: on random plates, with repeats, wells
-and stacks that persons take out, corrected maps, stacks that fail, and transactions that are taken back.
+and stacks that persons take out, corrected maps, stacks that fail, transactions that are taken back, and kills.
 """
 
 import random
@@ -102,12 +102,16 @@ class Plate:
     def __init__(self, rng: random.Random, catalog: Catalog) -> None:
         self.rng, self.catalog, self.map = rng, catalog, a_map(rng)
         catalog.register_plate(self.map, '{"inference":{}}')
-        settings = ScoringSettings(plates.MODEL, Normalisation.PLATE, LIMITS, tolerance=0.0, max_attempts=1)
-        self.scheduler = ScoringScheduler(catalog, self.map, settings, REGRESSOR)
+        self.scheduler = self.begin()
         self.events: list[Callable[[], None]] = [
             *[self.score] * 12,
             *[self.fail, self.repeat, self.exclude_well, self.exclude_stack, self.choose, self.score_again, self.undo],
         ]
+
+    def begin(self) -> ScoringScheduler:
+        """What a run has that knows nothing but the catalog."""
+        settings = ScoringSettings(plates.MODEL, Normalisation.PLATE, LIMITS, tolerance=0.0, max_attempts=1)
+        return ScoringScheduler(self.catalog, self.map, settings, REGRESSOR)
 
     def well(self) -> PlateWell:
         return self.rng.choice(list(self.map))
@@ -175,7 +179,9 @@ class Plate:
             raise ZeroDivisionError
 
     def turn(self, budget_s: float) -> None:
-        """One of main's turns with a heartbeat."""
+        """One of main's turns with a heartbeat; at times the daemon was killed after the one before it."""
+        if self.rng.random() < 0.1:
+            self.scheduler = self.begin()
         with self.catalog.transaction():
             self.rng.choice(self.events)()
             excluded = self.scheduler.record_exclusions(budget_s=0.0)
