@@ -20,7 +20,7 @@ from spheroidd.daemon.cli.app import INTERRUPTED
 from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.evaluation.figures import check_folder
 from spheroidd.daemon.training.config import Recording, build_training_config
-from spheroidd.daemon.training.emulated_plates import TrainingPlate, cached_stacks
+from spheroidd.daemon.training.emulated_plates import FIELDS, TrainingPlate, cached_stacks
 from spheroidd.daemon.training.model_store import model_rows
 from spheroidd.daemon.training.recordings import recorded_stack
 from spheroidd.daemon.training.run import chosen_device
@@ -127,7 +127,9 @@ def test_a_zarr_whose_chunks_change_is_prepared_anew(recording: Recording, tmp_p
     assert not recorded_stack(told, UM, tmp_path / "cache").cells.any()
 
 
-def test_a_stack_that_was_removed_from_the_cache_is_made_again(tmp_path: Path) -> None:
+def test_a_stack_that_was_removed_from_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = dataclasses.replace(FIELDS["unit"], replaced={"n_z": 16, "height": 64, "width": 64})
+    monkeypatch.setitem(FIELDS, "unit", small)
     names = [stack.name for stack in cached_stacks("unit", 0, UM, tmp_path)]
     damaged = next(tmp_path.rglob(f"{names[1]}/cells.npy"))
     damaged.write_bytes(b"")
