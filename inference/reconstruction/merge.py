@@ -1,4 +1,8 @@
-"""The bands into one spectrum of the doubled grid, with the weights of the plan: the inner loops."""
+"""The bands into one spectrum of the doubled grid, with the weights of the plan: the inner loops.
+
+Places are unsigned numbers where a loop begins elsewhere than at 0: of signed ones numba asks at every step whether
+they are negative, and makes no vectors of such a loop.
+"""
 
 import numpy as np
 
@@ -13,90 +17,124 @@ def add_up(frames, sums):  # type: ignore[no-untyped-def]
         for y in range(frames.shape[1]):
             row, part = frames[f, y], np.uint32(0)  # 65537 pixels of 65535 fit into 32 bits
             for x in range(frames.shape[2]):
-                part += np.uint32(row[x])
+                part = np.uint32(part + row[x])
             total += np.int64(part)
         sums[f] = total
 
 
 @kernel
-def place_mean(mean, otf, angles, spectrum):  # type: ignore[no-untyped-def]
-    """spectrum = A O D_0 on the half plane (2 Ny, Nx + 1) that is 0 elsewhere, from the half plane (Ny, Nx / 2 + 1)."""
-    rows, columns = mean.shape
-    for y in range(spectrum.shape[0]):
-        row = spectrum[y]
-        source = y if y < rows // 2 else y - rows
-        if rows // 2 <= y < spectrum.shape[0] - rows // 2:
-            row[:] = 0
-            continue
-        for x in range(columns):
-            row[x] = angles * otf[source, x] * mean[source, x]
-        row[columns:] = 0
+def merge(  # type: ignore[no-untyped-def]
+    mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths, floor_y, floor_x, apodisation, reach, ramp_y,
+    ramp_x, spectrum,
+):  # fmt: skip
+    """spectrum = G [A O D_0 + sum of T(k) + conj T(-k)] on the half plane (2 Ny, Nx + 1) of the doubled grid.
 
+    T(k) = weight O(k+f) C(k+f), whose bin lies `shifts` (band, 2) bins from that of k; D_0 and `otf` are half planes
+    (Ny, Nx / 2 + 1), `bands` and `otfs` whole ones. G = Apod / (A O^2 + sum of strength O(k+f)^2 + strength O(k-f)^2 +
+    `floor_y` + `floor_x`), and the shift to the output's pixels, `ramp_y` and `ramp_x`. Bands of strength 0 are left
+    out.
 
-@kernel
-def add_band(band, otf, reach, weight, shift_y, shift_x, spectrum):  # type: ignore[no-untyped-def]
-    """spectrum += T(k) + conj T(-k) with T(k) = weight O(k+f) C(k+f), whose bin lies `shift` bins from that of k.
-
-    `reach` (y,) says up to which column, either way, a row of the OTF is not 0.
+    Memory takes longer than arithmetic here. So what is 0 is not read: `reach` (y,) says up to which column the target
+    is not, `reaches` (band, y) up to which one, either way, a row of an OTF is not. Sums stay in the nearest cache, and
+    rows k and -k, which are made of the same rows of the bands, are made one after the other.
     """
-    rows, columns = band.shape
     height = spectrum.shape[0]
-    parts, outs = band.view(np.float32), spectrum.view(np.float32)  # real, imaginary, real ...
-    re, im = weight.real, weight.imag
-    for y in range(rows):
-        ky = (y if y < rows // 2 else y - rows) - shift_y
-        out, mirror = outs[ky % height], outs[-ky % height]
-        row, pass_ = parts[y], otf[y]
-        for first, last, wrap in ((0, reach[y], 0), (-reach[y], 0, columns)):
-            for kx in range(max(first, shift_x), last):
-                at, to, share = 2 * (kx + wrap), 2 * (kx - shift_x), pass_[kx + wrap]
-                out[to] += share * (re * row[at] - im * row[at + 1])
-                out[to + 1] += share * (re * row[at + 1] + im * row[at])
-            for kx in range(first, min(last, shift_x + 1)):
-                at, to, share = 2 * (kx + wrap), 2 * (shift_x - kx), pass_[kx + wrap]
-                mirror[to] += share * (re * row[at] - im * row[at + 1])
-                mirror[to + 1] -= share * (re * row[at + 1] + im * row[at])
+    sums = np.empty((3, spectrum.shape[1]), np.float32)
+    for distance in range(height // 2 + 1):
+        for turn in range(1 if distance % (height // 2) == 0 else 2):
+            ky = -distance if turn else distance
+            last = reach[ky % height]
+            spectrum[ky % height, last:] = 0
+            if last > 0:
+                sums[:2, :last], den, floor = 0, sums[2], floor_y[ky % height]
+                for x in range(last):
+                    den[x] = floor + floor_x[x]
+                _add_up(sums, ky, last, mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths)
+                _weigh(spectrum[ky % height], sums, apodisation[ky % height], ramp_y[ky % height], ramp_x, last)
 
 
 @kernel
-def weigh(spectrum, base, squares, within, reach, strengths, wiener, apodisation, ramp_y, ramp_x):  # type: ignore[no-untyped-def]
-    """spectrum *= Apod / (base + sum strengths squares + wiener) and the shift to the output's pixels.
+def _add_up(sums, ky, last, mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths):  # type: ignore[no-untyped-def]
+    """Into sums (real, imaginary, den; x) what mean and bands have for one row, up to a column."""
+    rows = mean.shape[0]
+    if -rows // 2 <= ky < rows // 2:
+        _add_mean(sums[0], sums[1], sums[2], otf[ky % rows], mean[ky % rows], angles, min(last, mean.shape[1]))
+    for b in range(len(strengths)):
+        if strengths[b] == 0:
+            continue
+        for side in (1, -1):  # C(k+f), and C(-k+f)
+            source = shifts[b, 0] + side * ky
+            if -rows // 2 <= source < rows // 2:
+                source %= rows
+                band, pass_, farthest = bands[b, source], otfs[b, source], reaches[b, source]
+                if side > 0:
+                    _add_row(sums, band, pass_, farthest, shifts[b, 1], weights[b], strengths[b], last)
+                else:
+                    _add_mirror(sums, band, pass_, farthest, shifts[b, 1], weights[b], strengths[b], last)
 
-    What is 0 is not read: `reach` (y,) says up to which column the target is not, `within` (1 + band, y, 2) between
-    which columns the base and each square are not.
-    """
-    n_bands, columns = squares.shape[0], base.shape[1]
-    den = np.empty(columns, np.float32)
-    for y in range(spectrum.shape[0]):
-        row, under, target, at_row, last = spectrum[y], base[y], apodisation[y], ramp_y[y], reach[y]
-        den[:] = wiener
-        part, more = den[within[0, y, 0] : within[0, y, 1]], under[within[0, y, 0] : within[0, y, 1]]
-        for x in range(part.size):  # slices: numba makes no vectors of places that might be negative
-            part[x] += more[x]
-        for b in range(n_bands):
-            strength = strengths[b]
-            if strength > 0:
-                start, stop = within[1 + b, y, 0], within[1 + b, y, 1]
-                part, more = den[start:stop], squares[b, y, start:stop]
-                for x in range(part.size):
-                    part[x] += strength * more[x]
-        for x in range(last):
-            den[x] = target[x] / den[x]
-        for x in range(last):
-            turn = at_row * ramp_x[x]
-            value = row[x] * turn
-            row[x] = complex(den[x] * value.real, den[x] * value.imag)
-        row[last:] = 0
+
+@kernel
+def _add_mean(real, imaginary, den, otf, mean, angles, count):  # type: ignore[no-untyped-def]
+    for x in range(count):
+        share, value = angles * otf[x], mean[x]
+        real[x] += share * value.real
+        imaginary[x] += share * value.imag
+        den[x] += share * otf[x]
+
+
+@kernel
+def _add_row(sums, band, otf, reach, shift_x, weight, strength, last):  # type: ignore[no-untyped-def]
+    """T(k) of one row at the columns from 0 to `last`: the band's frequencies from 0 on, then those below 0."""
+    real, imaginary, den = sums[0], sums[1], sums[2]
+    start, stop = max(-reach, shift_x), min(reach, shift_x + last)
+    re, im = weight.real, weight.imag
+    for first, end, wrap in ((max(start, 0), stop, 0), (start, min(stop, 0), len(band))):
+        at, to = np.uint64(max(first + wrap, 0)), np.uint64(max(first - shift_x, 0))
+        for i in range(np.uint64(max(end - first, 0))):
+            share, value = otf[at + i], band[at + i]
+            real[to + i] += share * (re * value.real - im * value.imag)
+            imaginary[to + i] += share * (re * value.imag + im * value.real)
+            den[to + i] += strength * (share * share)
+
+
+@kernel
+def _add_mirror(sums, band, otf, reach, shift_x, weight, strength, last):  # type: ignore[no-untyped-def]
+    """conj T(-k) of one row, likewise: column x of the sum comes from column shift - x of the band."""
+    real, imaginary, den = sums[0], sums[1], sums[2]
+    start, stop = max(-reach, shift_x - last + 1), min(reach, shift_x + 1)
+    re, im = weight.real, weight.imag
+    for first, end, wrap in ((max(start, 0), stop, 0), (start, min(stop, 0), len(band))):
+        at, to = np.uint64(max(end - 1 + wrap, 0)), np.uint64(max(shift_x - end + 1, 0))
+        for i in range(np.uint64(max(end - first, 0))):
+            share, value = otf[at - i], band[at - i]
+            real[to + i] += share * (re * value.real - im * value.imag)
+            imaginary[to + i] -= share * (re * value.imag + im * value.real)
+            den[to + i] += strength * (share * share)
+
+
+@kernel
+def _weigh(row, sums, target, at_row, ramp_x, last):  # type: ignore[no-untyped-def]
+    """row = target / den (real + i imaginary) ramp, up to a column."""
+    real, imaginary, den = sums[0], sums[1], sums[2]
+    a, c = at_row.real, at_row.imag
+    for x in range(last):
+        gain = target[x] / den[x]
+        re, im = gain * real[x], gain * imaginary[x]
+        t = ramp_x[x]
+        turn, tilt = a * t.real - c * t.imag, a * t.imag + c * t.real
+        row[x] = complex(re * turn - im * tilt, re * tilt + im * turn)
 
 
 @kernel
 def to_counts(image, scale, offset, out):  # type: ignore[no-untyped-def]
     """out uint16 = round(scale image + offset), halves to even; how many pixels did not fit and were cut off."""
     cut = 0
+    low, high = np.float32(0), np.float32(65535)
     for y in range(out.shape[0]):
+        pixels, counts = image[y], out[y]
         for x in range(out.shape[1]):
-            value = np.rint(image[y, x] * scale + offset)
-            if value < 0 or value > 65535:
-                cut += 1
-            out[y, x] = np.uint16(min(max(value, np.float32(0)), np.float32(65535)))
+            value = np.rint(pixels[x] * scale + offset)
+            within = min(max(value, low), high)
+            cut += value != within
+            counts[x] = np.uint16(np.int32(within))
     return cut

@@ -3,10 +3,12 @@
 The reconstruction is a generalised Wiener filter (Gustafsson, J. Microsc. 198, 2000) with the weights that noise gives:
 with O the OTF, f the bands' frequencies and m their modulation, A angles,
 
-    H(k) = Apod / (den + w^2) * [A O D_0(k) + sum (m/4) (O(k+f) C(k+f) + O(k-f) C*(k-f))]
+    H(k) = Apod / (den + w^2 (k / kc)^2) * [A O D_0(k) + sum (m/4) (O(k+f) C(k+f) + O(k-f) C*(k-f))]
     den  = A O^2 + sum (m/2)^2 [O(k+f)^2 + O(k-f)^2]
 
-divided by its own gain at k = 0; H(0) itself is D_0's, so that an image has the mean of its frames although haze, which
+A Wiener filter wants the ratio of noise to signal there, and signal falls with the frequency: the power of images of
+many kinds as about k^-2 (Field, J. Opt. Soc. Am. A 4, 1987). So the constant w holds at the lens's cutoff kc, and k = 0
+passes with a gain of exactly 1; H(0) itself is D_0's, so that an image has the mean of its frames although haze, which
 is not modulated, is missing in the bands. A band with m = 0 drops out and leaves the widefield image of the same
 target, so that a dying pattern fades into widefield without a step.
 """
@@ -59,8 +61,8 @@ class ReconstructionPlan:
     """How one colour's raw slices (angle, phase, y, x) become images (2y, 2x). Made by `ReconstructionPlan.of`.
 
     Two output pixels tile one camera pixel, so the field keeps its edges. `base` = A O^2 and `squares` (band, ...) hold
-    the parts of den on the half plane of the doubled grid, `apodisation` the target; `within` (1 + band, y, 2) and
-    `reach` (y,) say between which columns those parts, and up to which the target, are not 0.
+    the parts of den on the half plane of the doubled grid, `apodisation` the target; `reach` (y,) says up to which
+    column that is not 0. `floor_y` (y,) + `floor_x` (x,) is w^2 (k / kc)^2.
     """
 
     pattern: SimPattern
@@ -74,8 +76,9 @@ class ReconstructionPlan:
     base: NDArray[np.float32]
     squares: NDArray[np.float32]
     apodisation: NDArray[np.float32]
-    within: NDArray[np.int64]
     reach: NDArray[np.int64]
+    floor_y: NDArray[np.float32]
+    floor_x: NDArray[np.float32]
     out_ramp_y: NDArray[np.complex64]
     out_ramp_x: NDArray[np.complex64]
     noise_at: NDArray[np.int32]
@@ -113,7 +116,9 @@ class ReconstructionPlan:
         half = otf.at(grid.ky, grid.half_kx)
         base = pattern.n_angles * otf.at(ky, kx) ** 2
         quarter = -0.25 * pixel_um  # from the centre of a camera pixel to that of its first half
-        default = 0.1 if known is None else known.wiener
+        if wiener is None:
+            wiener = 0.1 if known is None else known.wiener
+        steepness = wiener / otf.cutoff_per_um
         return cls(
             pattern,
             known,
@@ -125,13 +130,14 @@ class ReconstructionPlan:
             base.astype(np.float32),
             squares.reshape(len(bands), *apodisation.shape),
             apodisation.astype(np.float32),
-            np.stack([_within(one) for one in (base, *squares)]),
-            np.ascontiguousarray(_within(apodisation)[:, 1]),
+            _lit(apodisation),
+            ((steepness * ky[:, 0]) ** 2).astype(np.float32),
+            ((steepness * kx[0]) ** 2).astype(np.float32),
             np.exp(2j * np.pi * quarter * ky[:, 0]).astype(np.complex64),
             np.exp(2j * np.pi * quarter * kx[0]).astype(np.complex64),
             _beyond(grid, otf.cutoff_per_um),
             window,
-            default if wiener is None else wiener,
+            wiener,
             reach,
         )
 
@@ -154,11 +160,6 @@ class ReconstructionPlan:
     def weights(self, present: NDArray[np.bool_]) -> "FrameWeights":
         """What each frame contributes where only those of `present` (angle, phase) arrived."""
         return FrameWeights.of(self, present)
-
-    def gain(self, squared: Floats) -> float:
-        """By what H is multiplied, so that k = 0 passes unchanged; `squared` (band,) is (m / 2)^2."""
-        den = float(self.base[0, 0]) + float(squared @ self.squares[:, 0, 0].astype(np.float64))
-        return UPSAMPLING**2 * (den + self.wiener**2) / den
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +250,10 @@ def _reach(otf: Floats) -> NDArray[np.int64]:
     return np.asarray(np.minimum(farthest, otf.shape[1] // 2), np.int64)
 
 
-def _within(plane: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Of each row (y, 2) the columns between which it is not 0: from, to."""
+def _lit(plane: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Up to which column each row (y,) is not 0."""
     lit = plane.astype(np.float32) != 0
-    first, behind = lit.argmax(axis=1), plane.shape[1] - lit[:, ::-1].argmax(axis=1)
-    return np.where(lit.any(axis=1)[:, np.newaxis], np.stack([first, behind], axis=1), 0).astype(np.int64)
+    return np.where(lit.any(axis=1), plane.shape[1] - lit[:, ::-1].argmax(axis=1), 0).astype(np.int64)
 
 
 def _square(otf: Otf, band: Band, ky: Floats, kx: Floats) -> Floats:
@@ -272,9 +272,9 @@ def _beyond(grid: FrequencyGrid, cutoff: float) -> NDArray[np.int32]:
 
 
 def _padded(size: int) -> int:
-    """An even length of factors 2, 3 and 5, which transform fastest, with room for the way from edge to edge."""
+    """An even length of factors up to 7, which transform fastest, with room for the way from edge to edge."""
     length = size + EDGE_PX
-    while length % 2 or _without(length, (2, 3, 5)) > 1:
+    while length % 2 or _without(length, (2, 3, 5, 7)) > 1:
         length += 1
     return length
 

@@ -46,6 +46,9 @@ class CpuReconstructor:
         self._tapered = np.empty_like(self._mean)
         self._bands = np.empty((n_bands, grid.height, grid.width), np.complex64)
         self._spectrum = np.empty((2 * grid.height, grid.width + 1), np.complex64)
+        self._otfs = np.array([band.otf for band in plan.bands], np.float32).reshape(n_bands, grid.height, grid.width)
+        self._reaches = np.array([band.reach for band in plan.bands], np.int64).reshape(n_bands, grid.height)
+        self._shifts = np.array([band.shift for band in plan.bands], np.int64).reshape(n_bands, 2)
 
     def reconstruct(self, frames: Raw, z: int = 0, present: NDArray[np.bool_] | None = None) -> ReconstructedSlice:
         """The image of one slice's frames (angle, phase, y, x); `present` (angle, phase) says which of them arrived.
@@ -71,48 +74,46 @@ class CpuReconstructor:
             self._bands,
         )
         mean = fft.rfft2(self._mean, workers=self._workers)
-        bands = [fft.fft2(band, workers=self._workers, overwrite_x=True) for band in self._bands]
-        states = self._states(mean, bands, weights)
-        return ReconstructedSlice(self._merged(mean, bands, states), modulation_of(plan, states, z, present))
+        states = self._states(mean, weights)
+        return ReconstructedSlice(self._merged(mean, states), modulation_of(plan, states, z, present))
 
-    def _states(
-        self, mean: NDArray[np.complex64], bands: list[NDArray[np.complex64]], weights: FrameWeights
-    ) -> list[BandState]:
+    def _states(self, mean: NDArray[np.complex64], weights: FrameWeights) -> list[BandState]:
+        """Transforms the bands, and looks at each while it is still in the cache."""
         plan = self.plan
         np.multiply(self._mean, plan.taper, out=self._tapered)
         tapered = fft.rfft2(self._tapered, workers=self._workers)
         noise = mean_noise(mean.reshape(-1)[plan.noise_at])
         states = []
-        for band, spectrum, dead in zip(plan.bands, bands, weights.dead, strict=True):
+        for band, spectrum, dead in zip(plan.bands, self._bands, weights.dead, strict=True):
             if dead:
                 states.append(BandState.dead())
             else:
+                transformed = fft.fft2(spectrum, workers=self._workers, overwrite_x=True)
+                if not np.may_share_memory(transformed, spectrum):
+                    spectrum[:] = transformed
                 sums = sums_of(mean, tapered, spectrum, self._mean, band.check)
                 states.append(BandState.decide(sums, noise * band.noise_share))
         return states
 
-    def _merged(
-        self, mean: NDArray[np.complex64], bands: list[NDArray[np.complex64]], states: list[BandState]
-    ) -> NDArray[np.float32]:
+    def _merged(self, mean: NDArray[np.complex64], states: list[BandState]) -> NDArray[np.float32]:
         plan, spectrum = self.plan, self._spectrum
-        merge.place_mean(mean, plan.otf, np.float32(plan.pattern.n_angles), spectrum)
-        for band, plane, state in zip(plan.bands, bands, states, strict=True):
-            if state.alive:
-                weight = np.complex64(state.modulation / 4 * state.turn)
-                merge.add_band(plane, band.otf, band.reach, weight, *band.shift, spectrum)
-        squared = strengths(states)
-        gain = plan.gain(squared)
-        merge.weigh(
-            spectrum,
-            plan.base,
-            plan.squares,
-            plan.within,
-            plan.reach,
-            squared.astype(np.float32),
-            np.float32(plan.wiener**2),
+        merge.merge(
+            mean,
+            plan.otf,
+            np.float32(plan.pattern.n_angles),
+            self._bands,
+            self._otfs,
+            self._reaches,
+            np.array([state.modulation / 4 * state.turn for state in states], np.complex64),
+            self._shifts,
+            strengths(states).astype(np.float32),
+            plan.floor_y,
+            plan.floor_x,
             plan.apodisation,
-            (gain * plan.out_ramp_y).astype(np.complex64),
+            plan.reach,
+            np.float32(UPSAMPLING**2) * plan.out_ramp_y,
             plan.out_ramp_x,
+            spectrum,
         )
         spectrum[0, 0] = UPSAMPLING**2 * mean[0, 0]
         columns = spectrum[:, : plan.columns]  # beyond them there is nothing: the rest is 0, as it is after a transform

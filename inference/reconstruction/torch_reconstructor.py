@@ -38,6 +38,7 @@ class TorchReconstructor:
         self._ramp = ramp_y[:, : plan.height, None] * ramp_x[:, None, : plan.width]
         self._spin = spin_y[:, :, None] * spin_x[:, None, :]
         self._otf, self._base, self._squares = self._on(plan.otf), self._on(plan.base), self._on(plan.squares)
+        self._base = self._base + (self._on(plan.floor_y)[:, None] + self._on(plan.floor_x)[None])
         self._apodisation, self._taper = self._on(plan.apodisation), self._on(plan.taper)
         self._out_ramp = self._on(plan.out_ramp_y)[:, None] * self._on(plan.out_ramp_x)[None]
         self._noise_at = self._on(plan.noise_at.astype(np.int64))
@@ -109,11 +110,11 @@ class TorchReconstructor:
         if any(state.alive for state in states):
             spectrum += self._moved(bands, states)
         squared = strengths(states)
-        den = self._base + plan.wiener**2
+        den = self._base
         for strength, square in zip(squared, self._squares, strict=True):
             if strength > 0:
                 den = den + float(strength) * square
-        spectrum = spectrum * self._out_ramp * (plan.gain(squared) * self._apodisation / den)
+        spectrum = spectrum * self._out_ramp * (UPSAMPLING**2 * self._apodisation / den)
         spectrum[0, 0] = UPSAMPLING**2 * mean[0, 0]
         full: torch.Tensor = torch.fft.irfft2(spectrum, s=(2 * rows, 2 * columns))
         return full[: plan.out_shape[0], : plan.out_shape[1]]
