@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from bench.places import DOCS, REAL_DATA
+from bench.sim_oracle import best_linear
 from bench.sim_scene import GAIN_ADU, OFFSET_ADU, RED, Scene, Stripes, expose, point_pairs
 from spheroidd.daemon.system.malloc import keep_freed_memory
 from spheroidd.inference.reconstruction.estimation import estimate_pattern
@@ -247,6 +248,10 @@ def _images(
     first, second = (expose(expected, seed) for seed in (1, 2))
     sim, other = sharp.reconstruct(first).image, sharp.reconstruct(second).image
     plain, plain2 = wide.reconstruct(first).image, wide.reconstruct(second).image
+    best, best_wide = (
+        nrmse(TorchReconstructor(best_linear(one.plan, scene, sample)).reconstruct(first).image, target)
+        for one in (sharp, wide)
+    )
     return {
         "m": modulation,
         "electrons": scene.electrons,
@@ -255,6 +260,8 @@ def _images(
         "nrmse_sim": nrmse(sim, target),
         "nrmse_widefield": nrmse(plain, target),
         "ratio": round(nrmse(sim, target) / nrmse(plain, target), 3),
+        "nrmse_of_best_linear_filter": best,  # which knows the sample's spectrum; the next both are such
+        "ratio_of_best_linear_filters": round(best / best_wide, 3),
         "frc_sim_per_um": frc_cutoff(sim, other),
         "frc_widefield_per_um": frc_cutoff(plain, plain2),
         "rings_0_2_px": nrmse(sim, target, ring=(0, 4)),

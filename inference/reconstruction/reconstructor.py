@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from spheroidd.inference.reconstruction import merge
-from spheroidd.inference.reconstruction.band_check import BandState, sums_of
+from spheroidd.inference.reconstruction.band_check import BandState, sums_of, taper
 from spheroidd.inference.reconstruction.plan import UPSAMPLING, FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
     Raw,
@@ -42,6 +42,7 @@ class CpuReconstructor:
         self._band_angle = np.array([band.angle for band in plan.bands], np.int64)
         self._ramps = [by_band(plan, name) for name in ("ramp_y", "ramp_x", "spin_y", "spin_x")]
         self._blend = blending(grid.height - plan.height, grid.width - plan.width)
+        self._tapers = taper(plan.height, grid.height), taper(plan.width, grid.width)
         self._mean = np.empty((grid.height, grid.width), np.float32)
         self._tapered = np.empty_like(self._mean)
         self._bands = np.empty((n_bands, grid.height, grid.width), np.complex64)
@@ -70,7 +71,9 @@ class CpuReconstructor:
             np.float32(plan.pattern.offset_adu),
             *self._ramps,
             self._blend,
+            *self._tapers,
             self._mean,
+            self._tapered,
             self._bands,
         )
         mean = fft.rfft2(self._mean, workers=self._workers)
@@ -80,7 +83,6 @@ class CpuReconstructor:
     def _states(self, mean: NDArray[np.complex64], weights: FrameWeights) -> list[BandState]:
         """Transforms the bands, and looks at each while it is still in the cache."""
         plan = self.plan
-        np.multiply(self._mean, plan.taper, out=self._tapered)
         tapered = fft.rfft2(self._tapered, workers=self._workers)
         noise = mean_noise(mean.reshape(-1)[plan.noise_at])
         states = []

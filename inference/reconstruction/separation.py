@@ -30,15 +30,17 @@ def unmixing(phases_rad: Floats, offsets_rad: Floats) -> Complexes | None:
 
 @kernel
 def separate(  # type: ignore[no-untyped-def]
-    frames, angle_of, mean_weights, band_angle, band_weights, offset, ramp_y, ramp_x, spin_y, spin_x, blend, mean, bands
-):
+    frames, angle_of, mean_weights, band_angle, band_weights, offset, ramp_y, ramp_x, spin_y, spin_x, blend, taper_y,
+    taper_x, mean, tapered, bands,
+):  # fmt: skip
     """One pass over frames (frame, y, x): their mean plane, and each band moved by its fraction of a bin.
 
     `mean` (y, x) float32 and `bands` (band, y, x) complex64 are larger than the frames: they begin with them, and
     behind them the last pixel goes over into the first of the other side by the shares `blend` (axis, pixel), so that
     the transforms see no edge. `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the
     frames' brightness out; `ramp_y` (band, y) and `ramp_x` (band, x) are the factors of the move, `spin_y` and `spin_x`
-    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly.
+    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly. `tapered`
+    (y, x) float32 becomes the mean times `taper_y` (y,) and `taper_x` (x,), which are 0 behind the frames.
     """
     n_frames, height, width = frames.shape
     n_bands = bands.shape[0]
@@ -78,6 +80,10 @@ def separate(  # type: ignore[no-untyped-def]
             if not counted:
                 for x in range(width):
                     plain[x] += weight * np.float32(row[x])
+        faded, at_row = tapered[y], taper_y[y]
+        for x in range(width):
+            faded[x] = plain[x] * (at_row * taper_x[x])
+        faded[width:] = 0
         for x in range(width, plain.size):
             share = blend[1, x - width]
             plain[x] = plain[width - 1] + share * (plain[0] - plain[width - 1])
@@ -92,6 +98,7 @@ def separate(  # type: ignore[no-untyped-def]
             for x in range(width, out.size):
                 out[x] = (last + blend[1, x - width] * (first - last)) * spin_x[b, x]
     for y in range(height, mean.shape[0]):
+        tapered[y] = 0
         share = blend[0, y - height]
         for x in range(mean.shape[1]):
             mean[y, x] = mean[height - 1, x] + share * (mean[0, x] - mean[height - 1, x])
