@@ -1,5 +1,6 @@
 """A process that the nursery forks ends, writes and is killed as one that is started cold."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from tests.faults.plate_runs import spheroidd
+from tests.warm_spawn import spawning_warm
 from tests.warm_start import COMMAND, on_the_path, start
 
 
@@ -74,6 +76,23 @@ child.join()
 assert child.exitcode == -signal.SIGKILL
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="spawned warm on Linux")
+def test_what_a_spare_spawns_is_the_child_of_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPHEROIDD_DATA", "here")
+    context = multiprocessing.get_context("spawn")
+    with spawning_warm("tests.test_warm_start"):
+        ours, its = context.Pipe()
+        child = context.Process(target=what_it_is, args=(its,))
+        child.start()
+        its.close()
+        pid, parent, name, _, data, _ = ours.recv()
+        child.kill()
+        child.join()
+    ours.close()
+    assert (pid, parent, name, data) == (child.pid, os.getpid(), "spawn_main", "here")
+    assert child.exitcode == -signal.SIGKILL
 
 
 def what_it_is(link: Connection) -> None:
