@@ -139,14 +139,16 @@ def _watch(data: Path, catalog: Any) -> Any:
 
     from rich.live import Live
 
+    from spheroidd.daemon.catalog.kept_standings import KeptStandings
     from spheroidd.daemon.monitoring import status as looking
 
-    found = looking.look(data, catalog)
+    kept = KeptStandings()
+    found = looking.look(data, catalog, kept=kept)
     with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(looking.to_screen(found), refresh=True)
             time.sleep(1.0)
-            found = looking.look(data, catalog)
+            found = looking.look(data, catalog, kept=kept)
     return found
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from spheroidd.daemon.analysis.results_table import STYLES, TRUST_STYLES, UNKNOWN
 from spheroidd.daemon.catalog.audit_chain import utc
+from spheroidd.daemon.catalog.kept_standings import KeptStandings
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion, Fault, RowStanding, RunState
 from spheroidd.daemon.monitoring import outage_note
@@ -60,13 +61,16 @@ class Status:
         return ATTENTION if self.faults or self.failed or self.doubtful or hung else HEALTHY
 
 
-def look(data_dir: Path, catalog: CatalogReader, now_s: float | None = None) -> Status:
-    """See how a data directory is at the time `now_s` (seconds since 1970)."""
-    run, standings = catalog.run_state(), catalog.standings()
+def look(
+    data_dir: Path, catalog: CatalogReader, now_s: float | None = None, kept: KeptStandings | None = None
+) -> Status:
+    """See how a data directory is at the time `now_s` (seconds since 1970). Who looks again and again keeps `kept`."""
+    kept = kept or KeptStandings()
+    run, standings = catalog.run_state(), kept.look(catalog)
     out = {(row["plate"], row["well"]) for row in catalog.query("SELECT plate, well FROM excluded_wells")}
     stacks = catalog.excluded_stacks()
-    told = [one.key for one in standings if _is_told(one) or one.key in stacks or _well_of(one.key) in out]
-    rows = catalog.rows_of(told) if told else []
+    told = {one.key for one in standings if _is_told(one) or one.key in stacks or _well_of(one.key) in out}
+    rows = kept.rows_of(catalog, told) if told else []
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:

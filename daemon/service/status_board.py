@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from spheroidd.daemon.catalog.kept_standings import KeptStandings
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.monitoring.status import ATTENTION, SILENT_S, look
 from spheroidd.daemon.service.messages import last_change, status_message
@@ -77,9 +78,10 @@ class StatusBoard:
 
     def _look_for_good(self) -> None:
         with Catalog.read_only(self._data_dir) as catalog:
+            kept = KeptStandings()
             while not self._closed:
                 now_s = time.time()
-                found = status_message(look(self._data_dir, catalog, now_s))
+                found = status_message(look(self._data_dir, catalog, now_s, kept))
                 found.instance, found.changes = self.instance, last_change(catalog)
                 self._extra(found)
                 self._show(found, now_s)

@@ -1,0 +1,77 @@
+"""How every row stands, kept between one look and the next: only what changed since is read again."""
+
+from collections import Counter
+from collections.abc import Collection
+
+from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.rows import ResultRow, RowStanding, stack_key
+from spheroidd.protocols.stack import StackKey
+
+# Of these the rows themselves say what they changed. Any other event may concern each row.
+_OF_ROWS = (
+    Action.RESULT_NEW,
+    Action.RESULT_CHANGED,
+    Action.LIMITS_LOCKED,
+    Action.LIMITS_MOVED,
+    Action.EXPORT_WRITTEN,
+    Action.REPORT_WRITTEN,
+    Action.VERIFIED,
+    Action.VIEW_BEGUN,
+    Action.VIEW_ENDED,
+)
+_STACKS = "SELECT plate, well, stack, state, ended, reason, todo, n_slices, n_acked FROM stacks"
+_CHANGED = "SELECT id, plate, well, stack FROM result_changes WHERE id > :after"
+_NOW = f"""
+SELECT (SELECT count(*) FROM plates) AS plates, (SELECT count(*) FROM wells) AS wells,
+  (SELECT coalesce(max(seq), 0) FROM audit) AS last,
+  (SELECT max(seq) FROM audit WHERE seq > :after
+    AND action NOT IN ({", ".join(f"'{action}'" for action in _OF_ROWS)})) AS seq"""
+
+
+class KeptStandings:
+    """`CatalogReader.standings` and `rows_of` for who asks again and again, of one catalog.
+
+    A look costs what changed since the one before, beside one pass over the states of the stacks. What has changed is
+    found before it is read, so that a change in between is read now and once more by the next look.
+    """
+
+    def __init__(self) -> None:
+        self._stacks: set[tuple[object, ...]] = set()
+        self._counts: tuple[int, int] | None = None
+        self._seq, self._change = 0, 0
+        self._standings: dict[StackKey, RowStanding] = {}
+        self._rows: dict[StackKey, ResultRow] = {}
+
+    def look(self, catalog: CatalogReader) -> list[RowStanding]:
+        """What `catalog.standings()` gives."""
+        (now,) = catalog.query(_NOW, {"after": self._seq})
+        changes = catalog.query(_CHANGED, {"after": self._change})
+        stacks = {tuple(row.values()) for row in catalog.query(_STACKS)}
+        counts = (now["plates"], now["wells"])
+        changed = {_key(*row[:3]) for row in stacks - self._stacks} | {stack_key(row) for row in changes}
+        same = now["seq"] is None and counts == self._counts and len(stacks) == len(self._stacks)
+        if not same or (changed and not self._alone(catalog, changed, stacks)):
+            self._standings, self._rows = {one.key: one for one in catalog.standings()}, {}
+        elif changed:
+            self._standings |= {one.key: one for one in catalog.standings(only=changed)}
+            self._rows = {key: row for key, row in self._rows.items() if key not in changed}
+        self._stacks, self._counts, self._seq = stacks, counts, now["last"]
+        self._change = max((row["id"] for row in changes), default=self._change)
+        return list(self._standings.values())
+
+    def rows_of(self, catalog: CatalogReader, keys: Collection[StackKey]) -> list[ResultRow]:
+        """What `catalog.rows_of(keys)` gives of keys that the last look found."""
+        if missing := [key for key in keys if key not in self._rows]:
+            self._rows |= {row.key: row for row in catalog.rows_of(missing)}
+        return [self._rows[key] for key in self._standings if key in keys and key in self._rows]
+
+    def _alone(self, catalog: CatalogReader, changed: set[StackKey], stacks: set[tuple[object, ...]]) -> bool:
+        """Whether these change no other row: which stack counts is decided among all that one place has."""
+        in_well = Counter(row[:2] for row in stacks)
+        places = {plate: catalog.n_fields(plate) for plate in {key.plate for key in changed}}
+        return all(key in self._standings and in_well[key.plate, str(key.well)] <= places[key.plate] for key in changed)
+
+
+def _key(plate: object, well: object, stack: object) -> StackKey:
+    return stack_key({"plate": plate, "well": well, "stack": stack})
