@@ -35,13 +35,14 @@ _AT_WORK = ("running", "pausing", "paused", "aborting")
 class Situation:
     """What the catalog alone does not say.
 
-    `free_bytes` of the data's disk; `acquiring`: the source may give more; `running_since_s`: since it was last paused.
+    `free_bytes` of the data's disk; `acquiring`: the source may give more; `silent_s`: how long it has run without a
+    slice and without a new stack, by a clock that is never set.
     """
 
     now_s: float
     free_bytes: int
     acquiring: bool
-    running_since_s: float = 0.0
+    silent_s: float = 0.0
     flags: tuple[QualityFlag, ...] = ()
     undelivered: Mapping[str, SpheroiddError] = field(default_factory=lambda: MappingProxyType({}))  # by receiver
     failed_logins: SpheroiddError | None = None
@@ -182,8 +183,7 @@ def _stall(
     stacks: list[dict[str, Any]], left: list[str], run: RunState, settings: AlarmsConfig, situation: Situation
 ) -> dict[Place, SpheroiddError]:
     """No slice for longer than there may be none. Whoever just started or went on is given the same time."""
-    last_s = max((row[name] or 0.0 for row in stacks for name in ("last_acked_s", "opened_s")), default=0.0)
-    silent_s = situation.now_s - max(last_s, run.started_s, situation.running_since_s)
+    silent_s = situation.silent_s
     at_work = [row for row in stacks if row["state"] == StackState.ACQUIRING and row["well"] == run.well]
     if at_work:
         row = at_work[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.rows import RunState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions, current_plate
@@ -42,7 +43,8 @@ class AlarmWatch:
         self._thread = threading.Thread(target=self._run, name="alarm-watch", daemon=True)
         self._judged: tuple[object, float, tuple[QualityFlag, ...]] = (None, 0.0, ())
         self._rest_s = QUALITY_S
-        self._running_since_s = 0.0
+        self._newest: object = None  # slice and stack
+        self._newest_since_s = time.monotonic()  # a clock that is set neither hides a stall nor makes one
         self._blind_since_s: float | None = None  # by the clock that never jumps
         self.found: Mapping[Place, SpheroiddError] | None = None
         self.acquiring = False
@@ -64,19 +66,24 @@ class AlarmWatch:
     def look(self, catalog: CatalogReader) -> None:
         """Look once."""
         now_s, run = time.time(), catalog.run_state()
-        if run is None or run.state != "running":
-            self._running_since_s = now_s
         situation = Situation(
             now_s,
             shutil.disk_usage(self._data_dir).free,
             self.acquiring,
-            self._running_since_s,
-            self._flags(catalog, current_plate(catalog, run), now_s),
-            self._undelivered(),
-            self._failed_logins(),
-            self._scrubbed(),
+            silent_s=self._silent_s(catalog, run),
+            flags=self._flags(catalog, current_plate(catalog, run), now_s),
+            undelivered=self._undelivered(),
+            failed_logins=self._failed_logins(),
+            scrubbed=self._scrubbed(),
         )
         self.found = conditions(catalog, self._settings, situation)
+
+    def _silent_s(self, catalog: CatalogReader, run: RunState | None) -> float:
+        """Since when no slice came and no stack began; whoever just started or went on begins anew."""
+        newest = catalog.query("SELECT total(n_acked) AS slices, count(*) AS n, total(opened_s) AS opened FROM stacks")
+        if run is None or run.state != "running" or newest != self._newest:
+            self._newest, self._newest_since_s = newest, time.monotonic()
+        return time.monotonic() - self._newest_since_s
 
     def _run(self) -> None:
         wait_s = self._first_look_s()

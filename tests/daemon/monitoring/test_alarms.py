@@ -1,5 +1,6 @@
 """Alarms: each condition has one beginning and one end, whatever is looked at how often."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from spheroidd.daemon.catalog.writer import Catalog, StackState
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import status
 from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions
+from spheroidd.daemon.monitoring.alarm_watch import AlarmWatch
 from spheroidd.daemon.monitoring.alarms import alarms_now, open_alarms, settle
 from spheroidd.daemon.monitoring.preflight import DISK_BYTES_PER_RAW_BYTE
 from spheroidd.daemon.system.lock import acquire_lock
@@ -66,41 +68,73 @@ def test_a_disk_too_full_to_write_an_alarm_down_is_one(
 
 def test_a_plate_that_runs_well_has_none(catalog: Catalog) -> None:
     assert look(catalog) == []
-    assert look(catalog, replace(FINE, now_s=NOW_S + 50.0)) == []
+    assert look(catalog, replace(FINE, silent_s=50.0)) == []
 
 
 def test_a_stall_begins_once_and_ends_with_the_next_slice(catalog: Catalog) -> None:
-    late = replace(FINE, now_s=NOW_S + 61.0)
+    late = replace(FINE, now_s=NOW_S + 61.0, silent_s=61.0)
     assert look(catalog, late) == [("stalled", "P1/A01/0")]
-    assert look(catalog, replace(late, now_s=NOW_S + 90.0)) == [("stalled", "P1/A01/0")]
+    assert look(catalog, replace(late, now_s=NOW_S + 90.0, silent_s=90.0)) == [("stalled", "P1/A01/0")]
     acknowledge(catalog, A01, 4, NOW_S + 91.0)
-    assert look(catalog, replace(late, now_s=NOW_S + 92.0)) == []
+    assert look(catalog, replace(late, now_s=NOW_S + 92.0, silent_s=1.0)) == []
     assert all_there_were(catalog) == ["stalled"]
 
 
 @pytest.mark.parametrize("state", ["paused", "pausing", "stopping", "storage full", "aborting", "starting"])
 def test_no_stall_where_nothing_is_to_come(catalog: Catalog, state: str) -> None:
     says(catalog, state)
-    assert look(catalog, replace(FINE, now_s=NOW_S + 5000.0)) == []
+    assert look(catalog, replace(FINE, silent_s=5000.0)) == []
 
 
-def test_a_plate_that_was_just_resumed_has_not_stalled(catalog: Catalog) -> None:
-    late = replace(FINE, now_s=NOW_S + 5000.0, running_since_s=NOW_S + 4990.0)
-    assert look(catalog, late) == []
+@pytest.mark.parametrize("set_by_s", [-86400.0, 86400.0])
+def test_a_clock_that_is_set_neither_makes_a_stall_nor_hides_one(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    true_s, clock = time.monotonic, {"wall": NOW_S, "steady": 0.0}
+    monkeypatch.setattr(time, "time", lambda: clock["wall"])
+    monkeypatch.setattr(time, "monotonic", lambda: true_s() + clock["steady"])
+    watch = AlarmWatch(tmp_path, SETTINGS, dict, lambda: None, dict)
+    watch.acquiring = True
+
+    def stalled() -> bool:
+        watch.look(catalog)
+        return any(code == "stalled" for code, _ in watch.found or {})
+
+    assert not stalled()
+    clock["wall"] += set_by_s
+    assert not stalled()
+    clock["steady"] += 61.0
+    assert stalled()
+    acknowledge(catalog, A01, 4, clock["wall"])
+    assert not stalled()
+
+
+def test_a_plate_that_was_just_resumed_has_not_stalled(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_s, late_s = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: true_s() + late_s[0])
+    watch = AlarmWatch(tmp_path, SETTINGS, dict, lambda: None, dict)
+    watch.acquiring = True
+    for state in ("running", "paused", "running"):
+        says(catalog, state)
+        late_s[0] += 5000.0 * (state == "paused")
+        watch.look(catalog)
+    assert not any(code == "stalled" for code, _ in watch.found or {})
 
 
 def test_what_a_fault_says_already_is_no_stall_as_well(catalog: Catalog) -> None:
     catalog.raise_fault("storage", StorageError("full", do="make room"))
-    assert look(catalog, replace(FINE, now_s=NOW_S + 5000.0)) == [("storage", "")]
+    assert look(catalog, replace(FINE, silent_s=5000.0)) == [("storage", "")]
 
 
 def test_between_two_stacks_there_may_be_longer_silence(catalog: Catalog) -> None:
     acknowledge(catalog, A01, 8, NOW_S)
     catalog.set_stack_state(A01, StackState.STORED)
     says(catalog, "running", well=None, stack=None)
-    assert look(catalog, replace(FINE, now_s=NOW_S + 800.0)) == []
-    assert look(catalog, replace(FINE, now_s=NOW_S + 901.0)) == [("stalled", "")]
-    assert look(catalog, replace(FINE, now_s=NOW_S + 5000.0, acquiring=False)) == []
+    assert look(catalog, replace(FINE, silent_s=800.0)) == []
+    assert look(catalog, replace(FINE, silent_s=901.0)) == [("stalled", "")]
+    assert look(catalog, replace(FINE, silent_s=5000.0, acquiring=False)) == []
 
 
 def test_a_short_stack_stands_until_the_well_is_imaged_whole(catalog: Catalog) -> None:
@@ -233,7 +267,7 @@ def test_faults_that_are_ended_by_what_came_after(catalog: Catalog) -> None:
     acknowledge(catalog, A01, 8, NOW_S)
     says(catalog, "running", worker="idle")
     assert look(catalog, replace(FINE, now_s=NOW_S + 59.0))[:1] == [("worker-restarted", "")]
-    assert look(catalog, replace(FINE, now_s=NOW_S + 61.0, running_since_s=NOW_S + 60.0)) == [("slices-lost", str(A02))]
+    assert look(catalog, replace(FINE, now_s=NOW_S + 61.0)) == [("slices-lost", str(A02))]
 
 
 def test_looking_again_writes_nothing(catalog: Catalog) -> None:
@@ -272,6 +306,6 @@ def test_no_alarm_begins_before_its_last_ended(
     with plate(tmp_path_factory.mktemp("wild")) as catalog:
         for state, late_s, free_bytes, acquiring in looks:
             says(catalog, state)
-            look(catalog, Situation(NOW_S + late_s, free_bytes, acquiring))
+            look(catalog, Situation(NOW_S + late_s, free_bytes, acquiring, silent_s=late_s))
         stands = [(fault.code, fault.key) for fault in catalog.faults()]
         assert len(stands) == len(set(stands))
