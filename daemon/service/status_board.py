@@ -14,7 +14,7 @@ from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.faults import FaultCode
 
-PERIOD_S = 0.5  # main writes its state down once a second, and at once after an order
+PERIOD_S = 0.25  # a person sees a row within half a second; main writes its state down once a second
 
 
 class EndingError(RefusedError):
