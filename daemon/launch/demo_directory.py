@@ -18,13 +18,15 @@ from spheroidd.daemon.monitoring.outage_note import NAME as OUTAGE_NAME
 from spheroidd.daemon.service.tokens import TOKENS_NAME
 from spheroidd.daemon.system.address_files import ADDRESS_NAME, PAGE_NAME
 from spheroidd.daemon.system.lock import LOCK_NAME, PID_NAME, acquire_lock
+from spheroidd.daemon.verification.scrub_state import NAME as SCRUB_NAME
+from spheroidd.daemon.verification.verifier import STATE_NAME as VERIFY_NAME
 from spheroidd.protocols.errors import ConfigError, StorageError
 
 PLATE = "demo"
 REPORT_NAME = "report.html"
 _FILES = {
     *(CATALOG_NAME + end for end in ("", "-wal", "-shm")),
-    *(OUTAGE_NAME, REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME),
+    *(OUTAGE_NAME, REPORT_NAME, LOCK_NAME, PID_NAME, ADDRESS_NAME, PAGE_NAME, TOKENS_NAME, SCRUB_NAME, VERIFY_NAME),
 }
 _FOLDERS = {f"{PLATE}.ome.zarr", f"{PLATE}.raw.zarr", LOGS_NAME}
 _ELSEWHERE = "name a new directory"

@@ -27,6 +27,8 @@ def demo(tmp_path: Path) -> Path:
     register(data, "demo")
     (data / "demo.ome.zarr" / "A").mkdir(parents=True)
     (data / "report.html").write_text("report")
+    for state in ("scrub.state.json", "verify.state.json"):  # of the images, read again in idle time and when asked for
+        (data / state).write_text("{}")
     (data / "logs").mkdir()
     return data
 
