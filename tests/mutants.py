@@ -82,8 +82,8 @@ MUTANTS = (
     ),
     Mutant(
         "daemon/catalog/writer.py",
-        'if known != event.crc32c:\n                what = f"{event.index} has',
-        'if known == event.crc32c + 1:\n                what = f"{event.index} has',
+        'if known != event.crc32c:\n            what = f"{event.index} has',
+        'if known == event.crc32c + 1:\n            what = f"{event.index} has',
         "tests/daemon/catalog/test_catalog.py",
     ),
     Mutant(
