@@ -32,6 +32,7 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.statements import load
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config
+from spheroidd.daemon.config.named_models import chosen_regressor
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
 from spheroidd.daemon.monitoring.status import look
 from spheroidd.daemon.pipeline.live_table import Progress
@@ -40,7 +41,6 @@ from spheroidd.daemon.pipeline.run_context import RunContext
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.messages import Scored, ScoreJob
 from spheroidd.daemon.scoring.pool import WorkerReady
-from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.service.messages import status_message
 from spheroidd.daemon.system.garbage import settle_memory

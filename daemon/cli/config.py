@@ -37,7 +37,7 @@ def config_schema() -> int:
 def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration (TOML).")]) -> int:
     """Check a configuration, the plate map and the regressor it names. Exit code 2 where one is wrong."""
     from spheroidd.daemon.config.model import load_config
-    from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+    from spheroidd.daemon.config.named_models import chosen_regressor
 
     config = load_config(file)
     chosen_regressor(config.inference)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spheroidd.daemon.config.model import Config, build_config
+from spheroidd.daemon.config.named_models import check_models
 from spheroidd.daemon.config.source_registry import check_map
 from spheroidd.protocols.errors import ConfigError, MissingError, StorageError
 from spheroidd.protocols.plate import check_plate_name
@@ -86,7 +87,9 @@ class SubmittedPlates:
         try:
             config = self._read(draft)
             plate_map = config.plate_map()
-            if plate_map is not None:  # refused now, and not at night when its turn has come
+            # Refused now, and not at night when its turn has come.
+            check_models(config.inference)
+            if plate_map is not None:
                 check_map(config.source, plate_map)
         except ConfigError as error:
             raise ConfigError(error.what, where=error.where.replace(str(draft), "submitted"), do=error.do) from error

@@ -35,6 +35,7 @@ from spheroidd.daemon.config.model import (
     inference_with,
     open_source,
 )
+from spheroidd.daemon.config.named_models import chosen_regressor
 from spheroidd.daemon.launch.open_catalog import open_catalog
 from spheroidd.daemon.launch.plate_end import plate_ended
 from spheroidd.daemon.launch.stored_images import check_stored
@@ -50,7 +51,6 @@ from spheroidd.daemon.pipeline.stack_queue import PlanQueue
 from spheroidd.daemon.pipeline.throughput import Throughput
 from spheroidd.daemon.scoring.engines import scoring_pool
 from spheroidd.daemon.scoring.given_patterns import check_given, read_given
-from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 from spheroidd.daemon.scoring.worker import WorkerSettings
 from spheroidd.daemon.system.clock import SystemClock

@@ -25,7 +25,7 @@ from rich.text import Text
 from spheroidd.daemon.catalog.connection import CATALOG_NAME, holds_catalog
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, InferenceConfig, load_config, open_source
-from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+from spheroidd.daemon.config.named_models import chosen_regressor
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.system.lock import describe_holder, is_locked
 from spheroidd.inference.network.model_card import find_weights, read_card

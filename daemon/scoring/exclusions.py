@@ -123,7 +123,7 @@ def _relate(catalog: Catalog, plate: str, before: Mapping[str, Exclusion]) -> No
 def relating(catalog: Catalog, plate: str) -> "ScoringScheduler | None":
     """What relates a plate's rows while no run does; None where nothing was measured yet."""
     from spheroidd.daemon.config.model import InferenceConfig
-    from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
+    from spheroidd.daemon.config.named_models import chosen_regressor
     from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
 
     models = catalog.models(plate)

@@ -90,3 +90,39 @@ def test_a_map_that_the_instrument_cannot_follow_is_refused_when_it_is_handed_in
     assert all(word in refused.value.what for word in words), refused.value.what
     assert SubmittedPlates(data_dir).names() == []
     assert SubmittedPlates(data_dir).submit(on_a_rig(), "well,role,z_start_um\nB02,untreated,90\n").plate_name == "rig"
+
+
+@pytest.mark.parametrize(
+    ("inference", "words"),
+    [
+        ({"model": "/etc/passwd"}, "inference.model: there are no such weights"),
+        ({"model": "mine.safetensors"}, "inference.model: there are no such weights"),
+        ({"model": "{card}"}, "inference.model: not a model card of this version"),
+        ({"model": "threshold:high"}, "inference.model: 'high' is no threshold"),
+        ({"regressor": "/etc/passwd"}, "inference.regressor: "),
+    ],
+    ids=["of another kind", "not there", "no card", "threshold", "regressor"],
+)
+def test_what_is_no_model_is_refused_when_it_is_handed_in_and_when_it_is_edited(
+    data_dir: Path, tmp_path: Path, inference: dict[str, str], words: str
+) -> None:
+    card = tmp_path / "table.json"
+    card.write_text('{"rows": []}', encoding="utf-8")
+    card.with_suffix(".safetensors").write_bytes(b"0")
+    before = '[plate]\nname = "P1"\n[source]\nkind = "push"\n'
+    given = before + toml_of({"inference": {key: value.format(card=card) for key, value in inference.items()}})
+    for kept in ([], ["P1"]):
+        with pytest.raises(ConfigError) as refused:
+            SubmittedPlates(data_dir).submit(given, MAP)
+        assert refused.value.what.startswith(words)
+        assert refused.value.where
+        assert refused.value.do
+        assert SubmittedPlates(data_dir).names() == kept
+        SubmittedPlates(data_dir).submit(before, MAP)
+    assert SubmittedPlates(data_dir).texts("P1")[0] == before
+
+
+@pytest.mark.parametrize("model", ["default", "threshold:1.5", "emulator"])
+def test_a_model_of_this_computer_is_taken(data_dir: Path, model: str) -> None:
+    given = f'[plate]\nname = "P1"\n[source]\nkind = "push"\n[inference]\nmodel = "{model}"\n'
+    assert SubmittedPlates(data_dir).submit(given, MAP).plate_name == "P1"

@@ -87,6 +87,11 @@ def test_a_table_hands_in_a_plate_a_row(tmp_path: Path) -> None:
             refused = spheroidd("submit", str(config), str(tmp_path / "data"), "--plates", str(table))
             assert refused.returncode == 2
             assert where in refused.stderr
+        config.write_text(config.read_text() + "[inference]\nmodel = '/etc/passwd'\n")
+        table.write_text("name,map\nP3,one.csv\nP4,one.csv\n")
+        refused = spheroidd("submit", str(config), str(tmp_path / "data"), "--plates", str(table))
+        assert refused.returncode == 2
+        assert "inference.model: there are no such weights" in refused.stderr
         assert len(states(tmp_path)) == 2
 
 

@@ -287,6 +287,7 @@ def test_plates_that_differ_by_capitals_alone_are_one_folder_on_some_systems(stu
         ("[plate]\nname='P2'\n[service]\naddress='0.0.0.0:1'", "", "[service]"),
         ("[source]\nkind='push'", "", "plate.name"),
         ("[plate]\nname='P2'\n[source]\nkind='pusch'", "", "pusch"),
+        ("[plate]\nname='P2'\n[source]\nkind='push'\n[inference]\nmodel='/etc/passwd'", "", "inference.model"),
         ("[plate]\nname='P2'\n[source]\nkind='push'", "well,role\nZZ99,sample\n", "on no plate"),
         ("[plate]\nname='P2'\nmap='/etc/passwd'\n[source]\nkind='push'", "", "names a file of the daemon's"),
         ("x = " + "[" * 5000, "", "nested too deep"),

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.config.model import Config, InferenceConfig, build_config
+from spheroidd.daemon.config.named_models import chosen_regressor
 from spheroidd.daemon.monitoring.preflight import Verdict, preflight
-from spheroidd.daemon.scoring.regressor_choice import chosen_regressor
 from spheroidd.inference.viability.regressor import DEFAULT_REGRESSOR, SHAPES, ViabilityRegressor, save
 from spheroidd.protocols.errors import ModelError
 
