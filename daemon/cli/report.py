@@ -18,8 +18,13 @@ def report(
     pdf: Annotated[Path | None, typer.Option("--pdf", metavar="FILE", help="Write a PDF too.")] = None,
     plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
     compound_pages: Annotated[
-        bool, typer.Option("--compound-pages", help="A page for each compound too, over all patients and plates.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compound-pages/--no-compound-pages",
+            help="A page for each compound too, over all patients and plates; by default where a plate has more than 8 "
+            "curves.",
+        ),
+    ] = None,
     who: Annotated[str | None, typer.Option(help="Who reports; without it $SPHEROIDD_USER or this account.")] = None,
 ) -> int:
     """Write a report: plate maps, controls, dose response, images, quality, provenance. One HTML file, nothing else."""

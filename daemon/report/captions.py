@@ -115,6 +115,11 @@ def series(shown: int, of: int) -> str:
     )
 
 
+SERIES_ELSEWHERE = (
+    "Each compound's doses are shown in pictures beside its curves, on its own page at the end of the report."
+)
+
+
 def findings() -> str:
     """Over the table of flags."""
     return "What stands out in images, controls and replicates. A finding names wells; it never removes one."

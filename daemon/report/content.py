@@ -26,7 +26,7 @@ from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 METRIC = "v_control"
-MOST_SERIES = 8  # curves of a plate whose doses are shown in pictures; of more they stand on the compounds' pages
+MOST_SERIES = 8  # curves of a plate whose doses are shown in pictures there; of more they are on the compounds' pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,12 @@ class PlateContent:
 
 
 def plate_content(
-    catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True, every_series: bool = False
+    catalog: CatalogReader, data_dir: Path, plate: str, *, with_images: bool = True, every_series: bool | None = None
 ) -> PlateContent:
     """Everything a report says of one plate; ConfigError for a plate there is not.
 
-    The doses of each curve are shown in pictures where there are few curves, or for `every_series`.
+    The doses of each curve are shown in pictures where there are few curves, and of a screen (`is_screen`); of more
+    curves as `every_series` says.
     """
     excluded = catalog.wells_left_out(plate)
     quality = plate_quality(catalog, plate, METRIC, excluded=frozenset(excluded))
@@ -78,7 +79,8 @@ def plate_content(
     imaged = [entry for entry in entries.values() if entry.treatment.role is not WellRole.EMPTY]
     display, pictures, unread = _pictures(catalog, data_dir, plate, imaged) if with_images else ({}, (), ())
     fitted = tuple(curves(catalog, plate))
-    shown = fitted if with_images and (every_series or len(fitted) <= MOST_SERIES) else ()
+    all_of_many = is_screen(fitted) if every_series is None else every_series
+    shown = fitted if with_images and (all_of_many or len(fitted) <= MOST_SERIES) else ()
     sim_pictures, unread_raw = widefield_beside_sim(catalog, data_dir, plate, imaged) if with_images else ((), ())
     return PlateContent(
         name=plate,
@@ -95,6 +97,11 @@ def plate_content(
         provisional=_provisional(data_dir, imaged),
         facts=report_provenance.plate_facts(catalog, plate),
     )
+
+
+def is_screen(curves: Sequence[CurveOfPlate]) -> bool:
+    """More curves than a plate's own section shows in pictures; a compound at one dose is none to look at by dose."""
+    return sum(len({dose for dose in curve.doses_um if dose > 0}) > 1 for curve in curves) > MOST_SERIES
 
 
 def well_entries(

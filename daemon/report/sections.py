@@ -99,8 +99,10 @@ def _example_images(plate: PlateContent) -> list[Block]:
 
 
 def _series(plate: PlateContent) -> list[Block]:
-    """Nothing for a plate of many curves: there the compounds' pages have them."""
-    if not plate.series or len(plate.curves) > MOST_SERIES:
+    """Of a plate of many curves the compounds' pages have them."""
+    if len(plate.curves) > MOST_SERIES:
+        return [Note(captions.SERIES_ELSEWHERE)] if plate.series else []
+    if not plate.series:
         return []
     return [
         FigureBlock(tuple(one.drawing for one in plate.series), captions.series(len(plate.series), len(plate.curves)))
@@ -209,7 +211,7 @@ AFTER_PLATES: tuple[Section[Report], ...] = (Section("This report", _this_report
 
 
 def chapters(report: Report) -> Iterator[Chapter]:
-    """What comes before the plates, each plate, what comes after, and each compound where that was asked for."""
+    """What comes before the plates, each plate, what comes after, and each compound where they have pages."""
     yield Chapter("summary", "", shown(BEFORE_PLATES, report))
     for number, plate in enumerate(report.plates):
         heading = f"Plate {plate.name}" if len(report.plates) > 1 else ""

@@ -16,7 +16,7 @@ from spheroidd.daemon.catalog.lookup import the_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report import wording as words
-from spheroidd.daemon.report.content import plate_content, well_entries
+from spheroidd.daemon.report.content import is_screen, plate_content, well_entries
 from spheroidd.daemon.report.document import Report
 from spheroidd.daemon.report.drawing import svg_file
 from spheroidd.daemon.report.heatmap import metric_map
@@ -45,10 +45,11 @@ def write_report(
     command: str = "",
     who: str | None = None,
     now_s: float | None = None,
-    compound_pages: bool = False,
+    compound_pages: bool | None = None,
 ) -> Written:
-    """Write the report of one plate, or of all of a data directory, with `compound_pages` a page for each compound too.
+    """Write the report of one plate, or of all of a data directory.
 
+    With `compound_pages` each compound has a page, over all patients and plates; None is where some plate is a screen.
     ConfigError where there is no such plate; StorageError where a file cannot be written. What cannot be read of the
     images is said in the report.
     """
@@ -98,7 +99,7 @@ def gather(
     command: str = "",
     who: str | None = None,
     now_s: float | None = None,
-    compound_pages: bool = False,
+    compound_pages: bool | None = None,
 ) -> Report:
     """All that the report says; ConfigError where there is no plate, or none of that name."""
     names = [plate] if plate is not None else catalog.plates()
@@ -118,7 +119,8 @@ def gather(
     )
     title = f"Plate {names[0]}" if len(names) == 1 else f"{len(names)} plates"
     byline = f"Reported {written} by {who}, spheroidd {own_version()}"
-    return Report(title, byline, own_version(), plates, facts, compound_pages)
+    with_pages = any(is_screen(one.curves) for one in plates) if compound_pages is None else compound_pages
+    return Report(title, byline, own_version(), plates, facts, with_pages)
 
 
 def _write(path: Path, data: bytes) -> None:

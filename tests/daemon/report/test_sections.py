@@ -13,6 +13,7 @@ from reportlab.platypus import SimpleDocTemplate
 from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.report import document, fonts, pdf, sections, series, tables
+from spheroidd.daemon.report.content import MOST_SERIES
 from spheroidd.daemon.report.document import Block, Column, FigureBlock, Note, Report, Row, Section, TableBlock
 from spheroidd.daemon.report.html import to_html
 from spheroidd.daemon.report.images import choose
@@ -290,5 +291,28 @@ def test_a_compound_keeps_to_its_page_with_the_pictures_that_have_room(report, n
     assert paper.pages[-1].extract_text().startswith("drug\n")
 
 
-def test_a_report_has_compound_pages_only_where_they_are_asked_for(report):
+def test_a_report_of_few_curves_has_no_compound_pages(report):
     assert [chapter for chapter in chapters(report) if chapter.page_of_its_own] == []
+
+
+@pytest.mark.parametrize(("n_doses", "n_pages"), [(1, 0), (2, MOST_SERIES + 1)])
+def test_a_screen_has_its_doses_in_pictures_on_compound_pages(tmp_path, n_doses, n_pages):
+    compounds = [f"c{n}" for n in range(MOST_SERIES + 1)]
+    treated = [plates.sample(name, dose) for name in compounds for dose in plates.DOSES_UM[:n_doses]]
+    treatments = [*[plates.UNTREATED] * 3, *treated]
+    wells = plates.plate_map("P1", {WellId(n // 12, n % 12): of for n, of in enumerate(treatments)})
+    plates.register(tmp_path, wells)
+    plates.score(tmp_path, wells, {one.well: plates.FULL_UM3 * (1 + 0.01 * n) for n, one in enumerate(wells)})
+    for well in (WellId(0, 1), *(WellId(0, 3 + n) for n in range(n_doses))):  # the middle untreated one, and c0
+        plates.store_images(tmp_path, wells, plates.plan_of(StackKey("P1", well)), 1.0)
+    with Catalog.read_only(tmp_path) as catalog:
+        found = gather(catalog, tmp_path, now_s=1e9, who="Ada")
+        without = gather(catalog, tmp_path, now_s=1e9, who="Ada", compound_pages=False)
+    own = [chapter for chapter in chapters(found) if chapter.page_of_its_own]
+    assert [chapter.heading for chapter in own] == compounds[:n_pages]
+    in_pictures = [
+        chapter.heading for chapter in own if "Doses in pictures" in [one.heading for one in chapter.sections]
+    ]
+    assert in_pictures == compounds[: min(1, n_pages)]
+    assert ("Doses in pictures" in to_html(found)) == bool(n_pages)
+    assert "Doses in pictures" not in to_html(without)
