@@ -360,6 +360,7 @@ function showCell(cell, well, shown) {
   const done = shown === "state" && ["final", "provisional"].includes(well.state) && !well.excluded;
   cell.style.background = figure ? figure[1] : done ? "var(--ready)" : "";
   cell.style.color = figure ? figure[2] : "";
+  setPattern(cell, layout ? layout[3] : undefined);
   const said = figure && !layout ? (shown === "viability" ? say("percent", { n: figure[0] }) : figure[0]) : "";
   const words = said ? say("cell", { well: well.well, figure: said, words: well.words }) : say("cell_bare", { well: well.well, words: well.words });
   if (cell.title !== words) { cell.title = words; cell.ariaLabel = words; }
@@ -376,7 +377,7 @@ function layoutKey() {
   const tint = (n) => TINTS[n] || `hsl(${(n * 137.5) % 360} 60% 70%)`;
   const ranks = new Map(compounds.map((name, n) => {
     const doses = [...new Set(samples.filter((well) => well.compound === name).map((well) => well.dose_um))].sort((a, b) => a - b);
-    return [name, { tint: tint(n), doses }];
+    return [name, { n, tint: tint(n), doses }];
   }));
   const patients = [...new Set(plate.wells.map((well) => well.patient).filter(Boolean))];
   layoutOf = { plate, ranks, patients };
@@ -385,17 +386,25 @@ function layoutKey() {
 
 function labelled(well) {
   if (well.role !== "sample" || !well.compound) return [well.letter || "", well.letter === "U" ? "#ffffff" : well.letter === "K" ? "#9aa3ae" : "var(--pale)", "#1b1f24"];
-  const { tint, doses } = layoutKey().ranks.get(well.compound);
+  const { n, tint, doses } = layoutKey().ranks.get(well.compound);
   const share = doses.length < 2 ? 1 : doses.indexOf(well.dose_um) / (doses.length - 1);
-  return [well.dose, `color-mix(in srgb, ${tint} ${Math.round(25 + 75 * share)}%, #ffffff)`, "#1b1f24"];
+  return [well.dose, `color-mix(in srgb, ${tint} ${Math.round(25 + 75 * share)}%, #ffffff)`, "#1b1f24", n];
+}
+
+// In red light all colours are one: there each compound has a pattern, sixteen of them before one comes again.
+function setPattern(cell, n) {
+  if (n === undefined) delete cell.dataset.pattern;
+  else cell.dataset.pattern = n % 8;
+  cell.classList.toggle("wide", n % 16 >= 8);
 }
 
 const dose = (value) => Number(value.toPrecision(3)).toString();
 function layoutLegend() {
   const { ranks, patients } = layoutKey();
-  const made = [...ranks].map(([name, { tint, doses }]) => {
+  const made = [...ranks].map(([name, { n, tint, doses }]) => {
     const swatch = element("span", { className: "well" });
     swatch.style.background = tint;
+    setPattern(swatch, n);
     return element("span", { className: "one" }, swatch, `${name}, ${say("doses", { low: dose(doses[0]), high: dose(doses[doses.length - 1]) })}`);
   });
   made.push(element("span", { className: "one" }, say("controls_marks")));

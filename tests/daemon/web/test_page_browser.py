@@ -426,6 +426,15 @@ def test_red_light_alone_leaves_the_screen(page: "playwright.Page", served: tupl
     seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
     assert seen[..., 0].max() > 200
     assert seen[..., 1:].max() == 0
+    page.click("text=Layout")
+    assert page.locator('.grid .well[data-state="layout"][data-pattern="0"]').count() > 0  # those with the compound
+    looks = page.evaluate(
+        """() => [...Array(16).keys()].map((n) => {
+          setPattern($("well-B02"), n);
+          return getComputedStyle($("well-B02")).backgroundImage;
+        })"""
+    )
+    assert len(set(looks)) == 16  # of compounds whose colours are one
     page.reload()
     page.wait_for_selector('html[data-theme="red"]')
 
