@@ -24,11 +24,11 @@ from zarr.codecs import BloscCodec
 
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import PlateWell
-from spheroidd.protocols.plate_map_file import write_plate_map
+from spheroidd.protocols.plate_map.file import write_plate_map
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.faults import halve
-from spheroidd.sim_emulator.leica_tree import ScreenerField, resolution
+from spheroidd.sim_emulator.leica.tree import ScreenerField, resolution
 from spheroidd.sim_emulator.ome_xml import ome_xml
 from spheroidd.sim_emulator.source import Delivery, EmulatorSource
 from spheroidd.sim_emulator.truth_files import PhantomTruth, PlateTruth

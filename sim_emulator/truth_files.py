@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 
 from spheroidd.protocols.stack import StackPlan
-from spheroidd.sim_emulator.leica_tree import resolution
+from spheroidd.sim_emulator.leica.tree import resolution
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.scene import Scene
 from spheroidd.sim_emulator.source import EmulatorSource

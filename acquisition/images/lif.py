@@ -19,11 +19,11 @@ from defusedxml import ElementTree
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.file_kind import MAX_DESCRIPTION_BYTES, check_regular, read_description
-from spheroidd.acquisition.images.image_metadata import Facts, elapsed, position, text
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.tiff_validation import WholeTiff
-from spheroidd.acquisition.images.units import dtype_name, length_um, square_pixel_um
-from spheroidd.acquisition.images.z_axis import step_conflict
+from spheroidd.acquisition.images.metadata.image_metadata import Facts, elapsed, position, text
+from spheroidd.acquisition.images.metadata.units import dtype_name, length_um, square_pixel_um
+from spheroidd.acquisition.images.metadata.z_axis import step_conflict
+from spheroidd.acquisition.images.tiff.validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 
 XML_FILES = (".xlef", ".xlcf", ".xlif")

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.file_kind import check_regular, read_description
-from spheroidd.acquisition.images.image_metadata import Facts, of_micromanager
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.units import length_um
-from spheroidd.acquisition.images.z_axis import measured_step_um
+from spheroidd.acquisition.images.metadata.image_metadata import Facts, of_micromanager
+from spheroidd.acquisition.images.metadata.units import length_um
+from spheroidd.acquisition.images.metadata.z_axis import measured_step_um
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.json_text import parse_json
 

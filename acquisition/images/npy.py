@@ -8,7 +8,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.units import dtype_name
+from spheroidd.acquisition.images.metadata.units import dtype_name
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import CHANNELS
 

@@ -32,7 +32,7 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
         if name.endswith((".tif", ".tiff", ".btf", ".tf8")):
             if (container.parent / "NDTiff.index").is_file():
                 return _part_of_ndtiff(container, chosen)
-            from spheroidd.acquisition.images.tiff import open_tiff
+            from spheroidd.acquisition.images.tiff.reader import open_tiff
 
             return open_tiff(container, series, chosen)
         if inside:
@@ -42,7 +42,7 @@ def open_file(path: Path, *, growing: bool = False) -> StackFile:
 
             return PlaneFolder(path)
         if name.endswith(".zarr") or path.is_dir():
-            from spheroidd.acquisition.images.ome_zarr import ZarrFile
+            from spheroidd.acquisition.images.ome.zarr import ZarrFile
             from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own
 
             check_metadata_files(path)

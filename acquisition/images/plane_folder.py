@@ -9,14 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from spheroidd.acquisition.images.channel_names import tell_apart
-from spheroidd.acquisition.images.file_names import ImageName
-from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
-from spheroidd.acquisition.images.ome_xml import OmeImage
-from spheroidd.acquisition.images.plane_names import PlaneNameError, PlaneNames, read_plane_names
-from spheroidd.acquisition.images.tiff_validation import WholeTiff
-from spheroidd.acquisition.images.units import agree
+from spheroidd.acquisition.images.metadata.channel_names import tell_apart
+from spheroidd.acquisition.images.metadata.image_metadata import Facts
+from spheroidd.acquisition.images.metadata.units import agree
+from spheroidd.acquisition.images.names.files import ImageName
+from spheroidd.acquisition.images.names.planes import PlaneNameError, PlaneNames, read_plane_names
+from spheroidd.acquisition.images.ome.description import OmeImage
+from spheroidd.acquisition.images.tiff.validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.pixels import Pixels
 

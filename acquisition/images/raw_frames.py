@@ -17,15 +17,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.file_kind import check_regular
-from spheroidd.acquisition.images.ome_set import describe, is_ome
-from spheroidd.acquisition.images.tiff_validation import (
+from spheroidd.acquisition.images.metadata.units import length_um, square_pixel_um
+from spheroidd.acquisition.images.tiff.ome_set import describe, is_ome
+from spheroidd.acquisition.images.tiff.validation import (
     TiffPages,
     check_pixels,
     damaged,
     is_within,
     tifffile_faults,
 )
-from spheroidd.acquisition.images.units import length_um, square_pixel_um
 from spheroidd.protocols.errors import StackError
 
 READABLE = ("uint8", "uint16", "float32")

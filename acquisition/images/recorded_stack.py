@@ -11,11 +11,11 @@ from typing import Self, cast
 
 import numpy as np
 
-from spheroidd.acquisition.images.channel_names import only_channel, tell_apart
 from spheroidd.acquisition.images.layout import CheckedFile, GrowingFile, LedgerFile, StackFile
+from spheroidd.acquisition.images.metadata.channel_names import only_channel, tell_apart
+from spheroidd.acquisition.images.metadata.units import agree
+from spheroidd.acquisition.images.metadata.z_axis import measured_step_um, step_conflict
 from spheroidd.acquisition.images.open_stack import open_file
-from spheroidd.acquisition.images.units import agree
-from spheroidd.acquisition.images.z_axis import measured_step_um, step_conflict
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.stack import CHANNELS, SliceIndex

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from spheroidd.acquisition.images.image_metadata import Facts
+from spheroidd.acquisition.images.metadata.image_metadata import Facts
 from spheroidd.acquisition.store.image_folder import data_directory_of
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.json_text import parse_json

@@ -6,8 +6,8 @@ Other people's OME-Zarr is `zarr_file`: there a plane with other bytes than were
 from pathlib import Path
 
 from spheroidd.acquisition.images.file_kind import check_metadata_files, check_regular
-from spheroidd.acquisition.images.image_metadata import Facts
 from spheroidd.acquisition.images.layout import FileLayout
+from spheroidd.acquisition.images.metadata.image_metadata import Facts
 from spheroidd.acquisition.images.stored_ledger import Recorded, read_ledger
 from spheroidd.acquisition.store import ngff
 from spheroidd.acquisition.store.shard import ShardCodec, ShardHeader, check_planes, read_header

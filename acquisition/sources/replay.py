@@ -10,12 +10,18 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from spheroidd.acquisition.images.codecs import CodecError
-from spheroidd.acquisition.images.image_metadata import MAX_LETTERS
+from spheroidd.acquisition.images.metadata.image_metadata import MAX_LETTERS
+from spheroidd.acquisition.images.metadata.voxel_size import (
+    LENGTHS,
+    DisagreementError,
+    LengthName,
+    VoxelFrom,
+    settle_length,
+)
 from spheroidd.acquisition.images.raw_stack import RawFilesStack, StoredRawStack, is_stored_raw
 from spheroidd.acquisition.images.reading_time import BUDGET_S, ReadingTime
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import UNREAD
-from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError, LengthName, VoxelFrom, settle_length
 from spheroidd.acquisition.plates.raw_settings import RawSettings
 from spheroidd.acquisition.sources.replay_faults import FaultyReel, ReplayFault
 from spheroidd.acquisition.store.shard import crc32c
@@ -26,7 +32,7 @@ from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.focus import FocusFound
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import CHANNELS, Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId

@@ -1,7 +1,7 @@
 """Any table of doses and responses, as spreadsheets, plate readers and R write them, to curves.
 
 It guesses the encoding (UTF-8, UTF-16 with its mark, else Windows-1252) and the delimiter (comma, semicolon, tab or
-bar, the one that splits the header into most columns); what a comma in a number means is decided by `table_numbers`, a
+bar, the one that splits the header into most columns); what a comma in a number means is decided by `tables.numbers`, a
 column at a time, and the unit of the doses by their header, by a column of units or by the cells. Whatever stays
 ambiguous is refused with the line, the column and what to write.
 """
@@ -17,11 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spheroidd.protocols.dose_units import UNITS, DoseUnit, read_unit, refuse_logarithms, split_dose, unit_of_header
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.plate_map.dose_units import (
+    UNITS,
+    DoseUnit,
+    read_unit,
+    refuse_logarithms,
+    split_dose,
+    unit_of_header,
+)
 from spheroidd.protocols.regular_file import read_regular
-from spheroidd.protocols.table_cells import unguarded
-from spheroidd.protocols.table_numbers import MISSING, NumberStyle, number_style, proves_points
+from spheroidd.protocols.tables.cells import unguarded
+from spheroidd.protocols.tables.numbers import MISSING, NumberStyle, number_style, proves_points
 
 if TYPE_CHECKING:
     from spheroidd.inference.dose_response.observations import Curve

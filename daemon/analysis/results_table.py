@@ -14,7 +14,7 @@ from spheroidd.protocols.errors import StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.result_columns import ROW, Place, seen_in, stored
 from spheroidd.protocols.results import WellStatus
-from spheroidd.protocols.table_cells import guarded
+from spheroidd.protocols.tables.cells import guarded
 from spheroidd.protocols.trust import Trust, doubts
 
 UNKNOWN = "—"

@@ -8,7 +8,7 @@ import typer
 
 from spheroidd.daemon.cli.app import DEFAULT_DATA, DataArgument, JsonOption, app, console
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.table_cells import guarded
+from spheroidd.protocols.tables.cells import guarded
 
 
 @app.command()

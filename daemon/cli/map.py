@@ -35,7 +35,7 @@ def check(
     """Read a plate map and say what it holds; exit code 2 with everything that is wrong in it."""
     import json
 
-    from spheroidd.protocols.plate_map_file import read_plate_map
+    from spheroidd.protocols.plate_map.file import read_plate_map
 
     if config is None:
         found = read_plate_map(plate_map, roles=own_words(role))
@@ -55,7 +55,7 @@ def _against(config: Path, plate_map: Path, roles: "dict[str, WellRole]") -> "Pl
     """The map as a run of this configuration would read it; ConfigError also for what its instrument cannot do."""
     from spheroidd.daemon.config.model import load_config
     from spheroidd.daemon.config.source_registry import check_map
-    from spheroidd.protocols.plate_map_file import read_plate_map
+    from spheroidd.protocols.plate_map.file import read_plate_map
 
     settings = load_config(config)
     found = read_plate_map(plate_map, roles={**settings.plate.roles, **roles})
@@ -70,7 +70,7 @@ def convert(
     role: RoleOption = None,
 ) -> int:
     """Write a plate map as plain CSV: a row a well, doses in micromolar, the four roles."""
-    from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+    from spheroidd.protocols.plate_map.file import read_plate_map, write_plate_map
 
     found = read_plate_map(plate_map, roles=own_words(role))
     if out.exists():

@@ -42,7 +42,7 @@ def new(
 ) -> int:
     """Write a plate map from a template: the plate is called as the file is. `map check` reads it."""
     from spheroidd.daemon.planning.plate_template import Content, new_plate
-    from spheroidd.protocols.plate_map_file import write_plate_map
+    from spheroidd.protocols.plate_map.file import write_plate_map
 
     content = Content(
         compounds=tuple(compound) if compound else None,

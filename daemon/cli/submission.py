@@ -28,7 +28,7 @@ def submissions(config: Path, plate_map: Path | None, table: Path | None) -> lis
 
 
 def _of_table(table: Path, config: Path, text: str, roles: "Mapping[str, WellRole]") -> list[tuple[str, str]]:
-    from spheroidd.protocols.plate_map_file import read_plate_map
+    from spheroidd.protocols.plate_map.file import read_plate_map
 
     plates: list[tuple[str, str]] = []
     faults: list[ConfigError] = []
@@ -58,7 +58,7 @@ def _of_table(table: Path, config: Path, text: str, roles: "Mapping[str, WellRol
 
 def _rows(table: Path) -> Iterator[tuple[str, str, str]]:
     """Where each row stands, its name and its map's path."""
-    from spheroidd.protocols.table_file import read_sheets
+    from spheroidd.protocols.tables.sheets import read_sheets
 
     sheets = read_sheets(table)
     if len(sheets) != 1:
@@ -110,7 +110,7 @@ def _map_text(path: Path, roles: "Mapping[str, WellRole]") -> str:
     """A plate map as the text that is handed in; a workbook, and text of another encoding, is read and written anew."""
     import tempfile
 
-    from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+    from spheroidd.protocols.plate_map.file import read_plate_map, write_plate_map
     from spheroidd.protocols.regular_file import read_regular_text
 
     try:

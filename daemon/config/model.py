@@ -24,7 +24,7 @@ from spheroidd.daemon.system.privacy import Readers
 from spheroidd.inference.network.model_card import ships
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.results import Limits, Normalisation

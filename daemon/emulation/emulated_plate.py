@@ -10,7 +10,7 @@ from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.daemon.emulation.open_recording import open_recording
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.sim_emulator.faults import Fault
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

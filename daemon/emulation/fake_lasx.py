@@ -10,8 +10,8 @@ from rich.console import Console
 from spheroidd.daemon.emulation.emulated_plate import PlateOptions
 from spheroidd.daemon.emulation.known_truth import tell_of_truth
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.sim_emulator.leica_faults import LeicaFault
-from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
+from spheroidd.sim_emulator.leica.faults import LeicaFault
+from spheroidd.sim_emulator.leica.server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSource
 
 LOOK_S = 0.2

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from spheroidd.acquisition.images.metadata.voxel_size import DisagreementError
 from spheroidd.acquisition.images.reading_time import ReadingTime
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
-from spheroidd.acquisition.images.voxel_size import DisagreementError
 from spheroidd.acquisition.sources.replay import ReplaySettings, settled_length
 from spheroidd.acquisition.store.shard import crc32c
 from spheroidd.daemon.catalog.connection import CATALOG_NAME
@@ -24,7 +24,7 @@ from spheroidd.daemon.emulation.replayed_plate import recorded_map
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.recorded.recording import Recording

@@ -12,7 +12,7 @@ from spheroidd.acquisition.store.kept_raw import was_dropped
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
-from spheroidd.protocols.plate_map_file import write_plate_map
+from spheroidd.protocols.plate_map.file import write_plate_map
 from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.toml_text import parse_toml

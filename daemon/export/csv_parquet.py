@@ -7,7 +7,7 @@ from typing import Any
 
 from spheroidd.daemon.export.tables import Table
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.table_cells import guarded
+from spheroidd.protocols.tables.cells import guarded
 
 _TRUTH = {True: "true", False: "false"}
 

@@ -16,7 +16,7 @@ from spheroidd.daemon.catalog.rows import StackRow
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
-from spheroidd.protocols.table_cells import is_formula
+from spheroidd.protocols.tables.cells import is_formula
 
 Group = tuple[str, Mapping[str, str | None]]
 Sheets = dict[str, list[list[str | float | None]]]

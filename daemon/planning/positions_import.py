@@ -17,7 +17,7 @@ from spheroidd.protocols.acquisition_plan import AcquisitionPlan
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateWell, Treatment, WellRole, check_plate_name
 from spheroidd.protocols.plate_format import Point
-from spheroidd.protocols.plate_map_file import write_plate_map
+from spheroidd.protocols.plate_map.file import write_plate_map
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 from spheroidd.protocols.well_imaging import Z_START

@@ -30,7 +30,7 @@ from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, follow_labels
 from spheroidd.inference.viability.mtt import MttReference, Unit
 from spheroidd.protocols.errors import ConfigError, MissingError
 from spheroidd.protocols.plate import PlateMap, Treatment, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.well import WellId
 
 IMPORT_AGAIN = "the plate was relabelled since: import the plate reader's file again"

@@ -13,7 +13,7 @@ from spheroidd.inference.viability.mtt import ReaderBlock
 from spheroidd.inference.viability.reader_tables import table_blocks
 from spheroidd.inference.viability.softmax import is_softmax, softmax_blocks
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.table_file import Sheet, read_sheets
+from spheroidd.protocols.tables.sheets import Sheet, read_sheets
 
 # The dyes of viability assays (formazans of MTT, XTT, MTS, WST; resazurin) absorb below 615 nm and not above 620 nm.
 _MEASURED_NM, _REFERENCE_NM = range(400, 616), range(620, 751)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from spheroidd.inference.viability.mtt import ReaderBlock, Unit
-from spheroidd.protocols.table_numbers import number_style
+from spheroidd.protocols.tables.numbers import number_style
 from spheroidd.protocols.well import WellId
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from spheroidd.inference.viability.mtt import ReaderBlock, Unit
 from spheroidd.inference.viability.reader_cells import block_of
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_labels import ColumnRun, column_runs, is_stray_row, is_well, row_of
-from spheroidd.protocols.table_file import Sheet
+from spheroidd.protocols.plate_map.labels import ColumnRun, column_runs, is_stray_row, is_well, row_of
+from spheroidd.protocols.tables.sheets import Sheet
 from spheroidd.protocols.well import MAX_COLUMNS, MAX_ROWS, WellId
 
 UNITS = {

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from spheroidd.inference.viability.mtt import ReaderBlock
 from spheroidd.inference.viability.reader_cells import block_of
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_labels import column_runs, is_well
-from spheroidd.protocols.table_file import Sheet
+from spheroidd.protocols.plate_map.labels import column_runs, is_well
+from spheroidd.protocols.tables.sheets import Sheet
 from spheroidd.protocols.well import WellId
 
 _ROWS_OF = {3: 2, 4: 3, 6: 4, 8: 6, 12: 8, 24: 16, 48: 32}  # columns to rows of every plate that is made

@@ -12,8 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from tests.acquisition.images import test_file_sets as sets
+from tests.acquisition.images.metadata.test_voxel_axes import write_ndtiff_at, write_ome_at
 from tests.acquisition.images.test_recorded_formats import write_ndtiff
-from tests.acquisition.images.test_voxel_axes import write_ndtiff_at, write_ome_at
 from tests.cases.case import Case, Driven, Plate, PlateWell, Seen, Step, one_line, spheroidd, write_map
 
 KIND = "B5 image files"

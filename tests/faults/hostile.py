@@ -25,7 +25,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import RefusedError, SpheroiddError
 from spheroidd.protocols.plate import PlateWell
-from spheroidd.protocols.plate_map_file import write_plate_map
+from spheroidd.protocols.plate_map.file import write_plate_map
 from spheroidd.protocols.stack import StackPlan
 from spheroidd.sim_emulator.folder_writer import write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

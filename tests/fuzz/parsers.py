@@ -19,7 +19,7 @@ import numpy as np
 import openpyxl
 from google.protobuf.message import DecodeError
 
-from spheroidd.acquisition.images.leica_names import is_field_metadata, leica_letters
+from spheroidd.acquisition.images.names.leica import is_field_metadata, leica_letters
 from spheroidd.acquisition.images.open_stack import list_stacks
 from spheroidd.acquisition.images.raw_frames import open_raw
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
@@ -41,7 +41,7 @@ from spheroidd.inference.network.model_card import find_weights, read_card
 from spheroidd.inference.viability.plate_reader_files import read_reader_file
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import StackError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import Frame, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests.acquisition.images.test_file_sets import write_micromanager

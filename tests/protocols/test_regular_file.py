@@ -12,7 +12,7 @@ from spheroidd.daemon.analysis.fit_table import read_fit_table
 from spheroidd.daemon.config.model import load_config
 from spheroidd.daemon.config.service_settings import read_rights
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.regular_file import read_regular, read_regular_text
 
 READERS = (load_config, read_rights, read_plate_map, read_fit_table, read_plate_format)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_map_columns import read_column
-from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+from spheroidd.protocols.plate_map.columns import read_column
+from spheroidd.protocols.plate_map.file import read_plate_map, write_plate_map
 from spheroidd.protocols.well import WellId
 
 A01, A02 = WellId(0, 0), WellId(0, 1)

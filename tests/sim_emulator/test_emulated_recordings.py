@@ -13,7 +13,7 @@ import yaozarrs
 
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import ConfigError, StorageError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 
 from spheroidd.acquisition.disk.file_system import mount_of
 from spheroidd.acquisition.images.file_kind import check_regular
-from spheroidd.acquisition.images.file_names import ImageName
-from spheroidd.acquisition.images.leica_names import image_beside, is_field_metadata
+from spheroidd.acquisition.images.names.files import ImageName
+from spheroidd.acquisition.images.names.leica import image_beside, is_field_metadata
 from spheroidd.acquisition.images.ndtiff import index_path
-from spheroidd.acquisition.images.ome_xml import read_ome
+from spheroidd.acquisition.images.ome.description import read_ome
 from spheroidd.acquisition.images.open_stack import is_container, is_data_set, list_stacks
 from spheroidd.acquisition.images.reading_time import ReadingTime
 from spheroidd.acquisition.sources.watched_folder.folder_events import FolderEvents

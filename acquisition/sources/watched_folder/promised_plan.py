@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from spheroidd.acquisition.images.voxel_size import DisagreementError, LengthName, VoxelFrom, settle_length
+from spheroidd.acquisition.images.metadata.voxel_size import DisagreementError, LengthName, VoxelFrom, settle_length
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings
 from spheroidd.acquisition.sources.watched_folder.stack_arrival import Arrival
 from spheroidd.protocols.errors import ConfigError

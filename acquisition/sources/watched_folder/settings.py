@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spheroidd.acquisition.disk.file_system import FileSystem
-from spheroidd.acquisition.images.file_names import NameGrammar, NamePattern
-from spheroidd.acquisition.images.leica_names import LeicaNames
+from spheroidd.acquisition.images.metadata.voxel_size import VoxelFrom
+from spheroidd.acquisition.images.names.files import NameGrammar, NamePattern
+from spheroidd.acquisition.images.names.leica import LeicaNames
 from spheroidd.acquisition.images.reading_time import BUDGET_S
-from spheroidd.acquisition.images.voxel_size import VoxelFrom
 from spheroidd.acquisition.plates.raw_settings import RawSettings
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.stack import CHANNELS

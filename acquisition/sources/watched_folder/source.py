@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from spheroidd.acquisition.images.codecs import CodecError
+from spheroidd.acquisition.images.metadata.units import agree
+from spheroidd.acquisition.images.metadata.voxel_size import LENGTHS, DisagreementError
+from spheroidd.acquisition.images.metadata.z_axis import measured_step_um, step_conflict
 from spheroidd.acquisition.images.plane_folder import SliceRead, read_slice
 from spheroidd.acquisition.images.raw_stack import RawFilesStack
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
-from spheroidd.acquisition.images.units import agree
-from spheroidd.acquisition.images.voxel_size import LENGTHS, DisagreementError
-from spheroidd.acquisition.images.z_axis import measured_step_um, step_conflict
 from spheroidd.acquisition.sources.watched_folder.arrivals import FolderWatch
 from spheroidd.acquisition.sources.watched_folder.promised_plan import Promise
 from spheroidd.acquisition.sources.watched_folder.settings import FolderSettings, MatrixScreenerSettings, WatchSettings

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spheroidd.acquisition.images.file_names import ImageName
-from spheroidd.acquisition.images.image_metadata import Facts
+from spheroidd.acquisition.images.metadata.image_metadata import Facts
+from spheroidd.acquisition.images.names.files import ImageName
 from spheroidd.acquisition.images.plane_folder import SliceRead
 from spheroidd.acquisition.images.raw_stack import RawFilesStack
 from spheroidd.acquisition.images.recorded_stack import RecordedStack

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from spheroidd.acquisition.images.open_stack import list_stacks, open_file
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_ledger import CATALOG_NAME, read_ledger
-from spheroidd.acquisition.images.tiff_validation import WholeTiff
+from spheroidd.acquisition.images.tiff.validation import WholeTiff
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.stack import SliceIndex
 from tests.acquisition.images.test_file_sets import write_micromanager

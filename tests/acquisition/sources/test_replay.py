@@ -6,12 +6,12 @@ import tifffile
 import zarr
 from pydantic import ValidationError
 
+from spheroidd.acquisition.images.metadata.units import length_um
 from spheroidd.acquisition.images.open_stack import open_file
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
-from spheroidd.acquisition.images.units import length_um
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.protocols.errors import ConfigError, StackError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.testing.source_contract import FakeClock, SourceContract
 from tests.places import REAL_DATA, needs_real_data

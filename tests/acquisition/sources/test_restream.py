@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spheroidd.acquisition.images.ome_zarr import ZarrFile
+from spheroidd.acquisition.images.ome.zarr import ZarrFile
 from spheroidd.acquisition.images.open_stack import open_file
 from spheroidd.acquisition.images.recorded_stack import RecordedStack
 from spheroidd.acquisition.images.stored_stack import OwnZarrFile, is_own

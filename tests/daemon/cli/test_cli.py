@@ -19,7 +19,7 @@ from spheroidd.daemon.config.model import Config, ScoringConfig
 from spheroidd.protocols.errors import ConfigError, InstrumentError, ModelError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.results import Normalisation, StackMeasurement
 from spheroidd.protocols.stack import StackKey, StackPlan
 from spheroidd.protocols.well import WellId

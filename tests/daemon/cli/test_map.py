@@ -11,7 +11,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.config.model import build_config
 from spheroidd.protocols.plate import Treatment, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.well import WellId
 from tests.places import EXAMPLES
 

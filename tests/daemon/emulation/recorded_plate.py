@@ -8,7 +8,7 @@ import numpy as np
 
 from spheroidd.acquisition.sources.replay import ReplaySettings, ReplaySource
 from spheroidd.daemon.config.source_registry import build_source
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate

@@ -20,11 +20,11 @@ from spheroidd.daemon.emulation.trial import demo_rig
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map, write_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map, write_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
-from spheroidd.sim_emulator.leica_faults import LeicaFault
-from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
+from spheroidd.sim_emulator.leica.faults import LeicaFault
+from spheroidd.sim_emulator.leica.server import LeicaServer, LeicaServerSettings
 from spheroidd.testing.source_contract import take
 from tests.acquisition.sources.leica.rig import leica_settings
 from tests.acquisition.sources.micromanager.rig import needs_core, settings

@@ -15,7 +15,7 @@ from spheroidd.daemon.emulation.emulated_camera import MicroManagerRun, MicroMan
 from spheroidd.daemon.emulation.open_recording import open_recording
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.testing.source_contract import take

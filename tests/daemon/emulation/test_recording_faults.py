@@ -13,7 +13,7 @@ from spheroidd.acquisition.sources.watched_folder.source import MatrixScreenerSo
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.events import FaultRaised
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.sim_emulator.folder_writer import Layout, write_plate
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.testing.source_contract import FakeClock, take

@@ -18,7 +18,7 @@ from spheroidd.daemon.emulation.known_truth import truth_of_recording, truth_of_
 from spheroidd.daemon.emulation.open_recording import open_recording
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.events import SliceDurable
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.stack import SliceIndex
 from spheroidd.protocols.well import WellId

@@ -33,7 +33,7 @@ from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.protocols.errors import ConfigError, StorageError
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.stack_end import StackEnd
-from spheroidd.protocols.table_cells import unguarded
+from spheroidd.protocols.tables.cells import unguarded
 from spheroidd.protocols.well import WellId
 from tests.daemon.export.schema_document import PATH, with_columns
 from tests.daemon.report import plates

@@ -10,7 +10,7 @@ from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.planning.plate_template import TEMPLATES, Content, Placement, new_plate
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, WellRole
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.well import WellId
 
 EDGES = [name for name, template in TEMPLATES.items() if template.placement is Placement.EDGES]

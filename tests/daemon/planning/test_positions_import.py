@@ -18,7 +18,7 @@ from spheroidd.daemon.planning.position_list import Position, read_positions
 from spheroidd.daemon.planning.positions_import import import_positions
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 

@@ -18,7 +18,7 @@ from spheroidd.daemon.planning.useq_export import export_useq
 from spheroidd.daemon.planning.useq_import import import_useq
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.plate_map_file import read_plate_map
+from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.acquisition.plates.test_plan_geometry import laid

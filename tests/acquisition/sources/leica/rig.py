@@ -9,8 +9,8 @@ import numpy as np
 from spheroidd.acquisition.sources.leica.settings import LeicaCamSettings
 from spheroidd.acquisition.sources.leica.source import LeicaCamSource
 from spheroidd.daemon.system.clock import SystemClock
-from spheroidd.sim_emulator.leica_faults import LeicaFault
-from spheroidd.sim_emulator.leica_server import LeicaServer, LeicaServerSettings
+from spheroidd.sim_emulator.leica.faults import LeicaFault
+from spheroidd.sim_emulator.leica.server import LeicaServer, LeicaServerSettings
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.testing.source_contract import FakeClock
 

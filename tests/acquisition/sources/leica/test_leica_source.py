@@ -14,7 +14,7 @@ from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.errors import ConfigError, InstrumentError, StackError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.stack import StackKey
-from spheroidd.sim_emulator.leica_faults import LeicaFault
+from spheroidd.sim_emulator.leica.faults import LeicaFault
 from spheroidd.testing.source_contract import SourceContract, take
 from tests.acquisition.sources.leica.rig import (
     PLATE,

@@ -1,0 +1,1 @@
+"""OME's own forms: OME-XML and what it says of planes, and OME-Zarr."""

@@ -1,0 +1,1 @@
+"""Plate maps as people write them: columns, labels, roles and units of doses, read from tables of any layout."""
