@@ -244,16 +244,16 @@ def overlap_sums(mean, tapered, band, mean_at, mirrored, band_at, product, power
 Spectrum = NDArray[np.complex64]
 
 
-def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, plane: NDArray[np.float32], check: Check) -> Floats:
+def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, light: NDArray[np.float32], check: Check) -> Floats:
     """`overlap_sums` (overlap, 4) of transforms (the mean's half plane, also tapered, and the band's full one).
 
-    The own spread is that of photon noise, by the mean `plane` itself.
+    The own spread is that of photon noise, by the mean itself, the flat plane `light`.
     """
     sums = np.empty((len(check.starts) - 1, 4))
     overlap_sums(mean.reshape(-1), tapered.reshape(-1), band.reshape(-1), *check.overlaps, check.starts, sums)
     box = np.empty(check.box, np.complex64)
     put_into_box(tapered.reshape(-1), *check.overlaps[:2], check.overlaps.product, check.box_at, box.reshape(-1))
-    sums[0, 3] *= unevenness(fft.ifft2(box, overwrite_x=True), plane.reshape(-1)[check.light_at])
+    sums[0, 3] *= unevenness(fft.ifft2(box, overwrite_x=True), light[check.light_at])
     return sums
 
 

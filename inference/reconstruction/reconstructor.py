@@ -1,16 +1,16 @@
 """One raw slice in, one image out, on the CPU. Nothing is kept from slice to slice, so order and repeats do not matter.
 
-FFTs are the larger part of the time; there are as few as possible: one real forward transform of the mean, a complex
-one for each band, one real inverse of the doubled grid.
+FFTs are the larger part of the time; there are as few as possible: one of the mean, beside which its tapered copy is
+transformed as the imaginary part, one for each band, and one real inverse of the doubled grid.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from spheroidd.inference.reconstruction import merge
 from spheroidd.inference.reconstruction.band_check import BandState, sums_of, taper
-from spheroidd.inference.reconstruction.plan import UPSAMPLING, FrameWeights, ReconstructionPlan
+from spheroidd.inference.reconstruction.butterflies import WIDE, part_pair
+from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
     Raw,
     ReconstructedSlice,
@@ -23,19 +23,16 @@ from spheroidd.inference.reconstruction.raw_slice import (
     strengths,
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
+from spheroidd.inference.reconstruction.transforms import PlaneTransforms, aligned
 
-_ROWS = 80  # transformed at a time: they stay in the cache, and their memory is not asked for anew each time
 OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
 
 
 class CpuReconstructor:
-    """Reconstructs slices of one plan. One object a thread: its working memory is its own.
+    """Reconstructs slices of one plan. One object a thread: its working memory is its own."""
 
-    `workers` are the threads of the transforms; the result is the same, bit for bit, for any number of them.
-    """
-
-    def __init__(self, plan: ReconstructionPlan, workers: int = 1) -> None:
-        self.plan, self._workers = plan, workers
+    def __init__(self, plan: ReconstructionPlan) -> None:
+        self.plan = plan
         grid, n_bands = plan.grid, len(plan.bands)
         self._whole = plan.weights(np.ones((plan.pattern.n_angles, plan.pattern.n_phases), bool))
         self._angle_of = np.repeat(np.arange(plan.pattern.n_angles), plan.pattern.n_phases)
@@ -43,10 +40,13 @@ class CpuReconstructor:
         self._ramps = [by_band(plan, name) for name in ("ramp_y", "ramp_x", "spin_y", "spin_x")]
         self._blend = blending(grid.height - plan.height, grid.width - plan.width)
         self._tapers = taper(plan.height, grid.height), taper(plan.width, grid.width)
-        self._mean = np.empty((grid.height, grid.width), np.float32)
-        self._tapered = np.empty_like(self._mean)
-        self._bands = np.empty((n_bands, grid.height, grid.width), np.complex64)
-        self._spectrum = np.empty((2 * grid.height, grid.width + 1), np.complex64)
+        whole, half = (grid.height, grid.width), (grid.height, grid.width // 2 + 1)
+        self._pair, self._both = aligned(whole, np.complex64), aligned(whole, np.complex64)
+        self._mean, self._tapered = np.empty(half, np.complex64), np.empty(half, np.complex64)
+        self._bands = aligned((n_bands, *whole), np.complex64)
+        least = max(plan.out_shape[0], WIDE), max(plan.out_shape[1], WIDE)
+        self._transforms = PlaneTransforms(*whole, least, plan.columns)
+        self._scale = np.float32(1 / (grid.height * grid.width))  # UPSAMPLING^2 over the pixels of the doubled grid
         self._otfs = np.array([band.otf for band in plan.bands], np.float32).reshape(n_bands, grid.height, grid.width)
         self._reaches = np.array([band.reach for band in plan.bands], np.int64).reshape(n_bands, grid.height)
         self._shifts = np.array([band.shift for band in plan.bands], np.int64).reshape(n_bands, 2)
@@ -72,35 +72,33 @@ class CpuReconstructor:
             *self._ramps,
             self._blend,
             *self._tapers,
-            self._mean,
-            self._tapered,
+            self._pair,
             self._bands,
         )
-        mean = fft.rfft2(self._mean, workers=self._workers)
-        states = self._states(mean, weights)
-        return ReconstructedSlice(self._merged(mean, states), modulation_of(plan, states, z, present))
+        states = self._states(weights)
+        return ReconstructedSlice(self._merged(states), modulation_of(plan, states, z, present))
 
-    def _states(self, mean: NDArray[np.complex64], weights: FrameWeights) -> list[BandState]:
-        """Transforms the bands, and looks at each while it is still in the cache."""
-        plan = self.plan
-        tapered = fft.rfft2(self._tapered, workers=self._workers)
-        noise = mean_noise(mean.reshape(-1)[plan.noise_at])
+    def _states(self, weights: FrameWeights) -> list[BandState]:
+        """Transforms the mean and the bands, and looks at each while it is still in the cache."""
+        plan, transforms = self.plan, self._transforms
+        transforms.forward(self._pair, self._both)
+        part_pair(self._both, self._mean, self._tapered)
+        noise = mean_noise(self._mean.reshape(-1)[plan.noise_at])
+        light = self._pair.reshape(-1).real
         states = []
-        for band, spectrum, dead in zip(plan.bands, self._bands, weights.dead, strict=True):
+        for band, plane, dead in zip(plan.bands, self._bands, weights.dead, strict=True):
             if dead:
                 states.append(BandState.dead())
             else:
-                transformed = fft.fft2(spectrum, workers=self._workers, overwrite_x=True)
-                if not np.may_share_memory(transformed, spectrum):
-                    spectrum[:] = transformed
-                sums = sums_of(mean, tapered, spectrum, self._mean, band.check)
+                transforms.forward(plane, plane)
+                sums = sums_of(self._mean, self._tapered, plane, light, band.check)
                 states.append(BandState.decide(sums, noise * band.noise_share))
         return states
 
-    def _merged(self, mean: NDArray[np.complex64], states: list[BandState]) -> NDArray[np.float32]:
-        plan, spectrum = self.plan, self._spectrum
+    def _merged(self, states: list[BandState]) -> NDArray[np.float32]:
+        plan, spectrum = self.plan, self._transforms.spectrum
         merge.merge(
-            mean,
+            self._mean,
             plan.otf,
             np.float32(plan.pattern.n_angles),
             self._bands,
@@ -113,21 +111,13 @@ class CpuReconstructor:
             plan.floor_x,
             plan.apodisation,
             plan.reach,
-            np.float32(UPSAMPLING**2) * plan.out_ramp_y,
+            self._scale * plan.out_ramp_y,
             plan.out_ramp_x,
             spectrum,
         )
-        spectrum[0, 0] = UPSAMPLING**2 * mean[0, 0]
-        columns = spectrum[:, : plan.columns]  # beyond them there is nothing: the rest is 0, as it is after a transform
-        transformed = fft.ifft(columns, axis=0, workers=self._workers, overwrite_x=True)
-        if not np.may_share_memory(transformed, columns):
-            columns[:] = transformed
-        image = np.empty(plan.out_shape, np.float32)
-        for row in range(0, len(image), _ROWS):
-            rows = slice(row, row + _ROWS)
-            part = fft.irfft(spectrum[: len(image)][rows], 2 * plan.grid.width, axis=1, workers=self._workers)
-            image[rows] = part[:, : plan.out_shape[1]]
-        return image
+        spectrum[0, 0] = self._scale * self._mean[0, 0]
+        image, (height, width) = self._transforms.inverse(), plan.out_shape
+        return np.ascontiguousarray(image[:height, :width])
 
 
 def frame_sums(frames: Raw) -> NDArray[np.float64]:

@@ -31,20 +31,21 @@ def unmixing(phases_rad: Floats, offsets_rad: Floats) -> Complexes | None:
 @kernel
 def separate(  # type: ignore[no-untyped-def]
     frames, angle_of, mean_weights, band_angle, band_weights, offset, ramp_y, ramp_x, spin_y, spin_x, blend, taper_y,
-    taper_x, mean, tapered, bands,
+    taper_x, pair, bands,
 ):  # fmt: skip
     """One pass over frames (frame, y, x): their mean plane, and each band moved by its fraction of a bin.
 
-    `mean` (y, x) float32 and `bands` (band, y, x) complex64 are larger than the frames: they begin with them, and
-    behind them the last pixel goes over into the first of the other side by the shares `blend` (axis, pixel), so that
-    the transforms see no edge. `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the
+    `pair` (y, x) and `bands` (band, y, x) complex64 are larger than the frames: they begin with them, and behind them
+    the last pixel goes over into the first of the other side by the shares `blend` (axis, pixel), so that the
+    transforms see no edge. `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the
     frames' brightness out; `ramp_y` (band, y) and `ramp_x` (band, x) are the factors of the move, `spin_y` and `spin_x`
-    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly. `tapered`
-    (y, x) float32 becomes the mean times `taper_y` (y,) and `taper_x` (x,), which are 0 behind the frames.
+    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly. The real
+    part of `pair` is the mean, the imaginary one the mean times `taper_y` (y,) and `taper_x` (x,), 0 behind the frames.
     """
     n_frames, height, width = frames.shape
     n_bands = bands.shape[0]
     real, imaginary = np.empty((n_bands, width), np.float32), np.empty((n_bands, width), np.float32)
+    plain = np.empty(width, np.float32)
     mean_offset = np.float32(0)
     band_offset = np.zeros(n_bands, np.complex64)
     for f in range(n_frames):
@@ -52,8 +53,7 @@ def separate(  # type: ignore[no-untyped-def]
         for b in range(n_bands):
             band_offset[b] += band_weights[b, f] * offset
     for y in range(height):
-        plain = mean[y]
-        plain[:width] = -mean_offset
+        plain[:] = -mean_offset
         for b in range(n_bands):
             real[b, :] = -band_offset[b].real
             imaginary[b, :] = -band_offset[b].imag
@@ -80,13 +80,12 @@ def separate(  # type: ignore[no-untyped-def]
             if not counted:
                 for x in range(width):
                     plain[x] += weight * np.float32(row[x])
-        faded, at_row = tapered[y], taper_y[y]
+        both, at_row = pair[y], taper_y[y]
         for x in range(width):
-            faded[x] = plain[x] * (at_row * taper_x[x])
-        faded[width:] = 0
-        for x in range(width, plain.size):
+            both[x] = complex(plain[x], plain[x] * (at_row * taper_x[x]))
+        for x in range(width, both.size):
             share = blend[1, x - width]
-            plain[x] = plain[width - 1] + share * (plain[0] - plain[width - 1])
+            both[x] = complex(plain[width - 1] + share * (plain[0] - plain[width - 1]), np.float32(0))
         for b in range(n_bands):
             out, turn, real_b, imaginary_b = bands[b, y], ramp_x[b], real[b], imaginary[b]
             a, c = ramp_y[b, y].real, ramp_y[b, y].imag
@@ -97,15 +96,15 @@ def separate(  # type: ignore[no-untyped-def]
             last, first = out[width - 1] * spin_x[b, width - 1].conjugate(), out[0]
             for x in range(width, out.size):
                 out[x] = (last + blend[1, x - width] * (first - last)) * spin_x[b, x]
-    for y in range(height, mean.shape[0]):
-        tapered[y] = 0
+    for y in range(height, pair.shape[0]):
         share = blend[0, y - height]
-        for x in range(mean.shape[1]):
-            mean[y, x] = mean[height - 1, x] + share * (mean[0, x] - mean[height - 1, x])
+        for x in range(pair.shape[1]):
+            last_mean, first_mean = pair[height - 1, x].real, pair[0, x].real
+            pair[y, x] = complex(last_mean + share * (first_mean - last_mean), np.float32(0))
         for b in range(n_bands):
             last = spin_y[b, height - 1].conjugate() * spin_y[b, y] * (np.float32(1) - share)
             first = spin_y[b, y] * share
-            for x in range(mean.shape[1]):
+            for x in range(pair.shape[1]):
                 bands[b, y, x] = bands[b, height - 1, x] * last + bands[b, 0, x] * first
 
 
