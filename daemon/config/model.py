@@ -228,10 +228,11 @@ class ServiceConfig(Section):
     http_hosts: tuple[str, ...] = Field(
         default=(), description="further names of this computer under which the page may be opened"
     )
-    http_viewers: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*\{url\}\S*$")], ...] = Field(
+    http_viewers: tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*\{(url|neuroglancer)\}\S*$")], ...] = Field(
         default=(),
         description="web viewers that the page links to and that may read the images: their address, with {url} in "
-        'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}"',
+        'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}", or {neuroglancer} in '
+        'that of a state with both channels, such as "https://neuroglancer-demo.appspot.com/#!{neuroglancer}"',
     )
     time_zone: str | None = Field(
         default=None,

@@ -604,13 +604,20 @@ function showWell() {
   $("stacks").hidden = view.stacks.length < 2;
   $("stacks").replaceChildren(...view.stacks.map((one) => element("option", { value: one.stack, textContent: say("stack_n", { n: one.stack }) })));
   if (stack) $("stacks").value = stack.stack;
-  $("viewers").replaceChildren(...me.viewers.map((template) => element("a", {
-    href: template.replace("{url}", encodeURIComponent(zarrUrl())), target: "_blank", rel: "noopener noreferrer",
-    textContent: say("open_in", { where: new URL(template).hostname }) })));
+  $("viewers").replaceChildren(...me.viewers.map((template) => [template, viewerLink(template)]).filter(([, link]) => link).map(([template, href]) =>
+    element("a", { href, target: "_blank", rel: "noopener noreferrer", textContent: say("open_in", { where: new URL(template).hostname }) })));
   showOrders();
 }
 
 const zarrUrl = () => `${location.origin}/zarr/${open.view.path}/${stackShown() ? stackShown().stack : 0}`;
+
+// Where a viewer opens the stack that is shown; empty where it needs to know more of the image than there is yet.
+function viewerLink(template) {
+  const state = stackShown()?.neuroglancer;
+  if (template.includes("{neuroglancer}") && !state) return "";
+  const opened = encodeURIComponent(JSON.stringify(state || null).replaceAll("{url}", zarrUrl()));
+  return template.replaceAll("{neuroglancer}", opened).replaceAll("{url}", encodeURIComponent(zarrUrl()));
+}
 
 const showSlice = once(async () => {
   if (!open || !open.view) return;

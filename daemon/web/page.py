@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from spheroidd.acquisition.store.ngff import image_path, read_attributes
 from spheroidd.daemon.analysis.sim_depth import depth_of_plate
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.writer import Catalog
@@ -31,17 +32,19 @@ from spheroidd.daemon.web.app import WebApp
 from spheroidd.daemon.web.curve_view import CurveViews
 from spheroidd.daemon.web.live_images import LiveImages, Picture
 from spheroidd.daemon.web.metrics import Metrics
+from spheroidd.daemon.web.neuroglancer import neuroglancer_state
 from spheroidd.daemon.web.plate_view import well_view
 from spheroidd.daemon.web.plate_views import PlateViews, fingerprint
 from spheroidd.daemon.web.report_file import ReportFiles
 from spheroidd.daemon.web.result_view import result_view
-from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js", "queue.js", "live.js")
 WORDS = "page_words.json"
+NEUROGLANCER = "{neuroglancer}"  # in the address of a viewer: the place of a whole state
 SMALL = 2000  # bytes: below that an answer is a packet or two anyway
 _FOLDER = Path(__file__).parent
 
@@ -202,7 +205,19 @@ class Page:
         return _unless_seen(*self._views.of(catalog, check_plate_name(plate)), seen)
 
     def _well(self, plate: str, well: WellId, catalog: CatalogReader) -> Response:
-        return _json(well_view(catalog, plate, well, self._views.quality(catalog, plate)))
+        view = well_view(catalog, plate, well, self._views.quality(catalog, plate))
+        for stack in view["stacks"]:
+            stack["neuroglancer"] = self._neuroglancer(StackKey(plate, well, stack["stack"]))
+        return _json(view)
+
+    def _neuroglancer(self, key: StackKey) -> dict[str, Any] | None:
+        """How that viewer opens a stack; None where it has no image yet, or where no such viewer is named."""
+        if not any(NEUROGLANCER in viewer for viewer in self._settings.http_viewers):
+            return None
+        try:
+            return neuroglancer_state(read_attributes(image_path(self._data_dir, key)))
+        except (StorageError, KeyError, ValueError):  # it is not begun, or a program of another kind wrote it
+            return None
 
 
 def _takes_gzip(request: Request) -> bool:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 NAMES = ("chromium", "chromium-browser", "google-chrome", "msedge")
 CHROMIUM = os.environ.get("SPHEROIDD_CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 WAIT_MS = 30_000
+VIEWERS = ["https://glancer.example/#!{neuroglancer}", "https://viewer.example/?source={url}&again={url}"]
 SCREEN: "playwright.ViewportSize" = {"width": 1366, "height": 768}
 pytestmark = [
     pytest.mark.browser,
@@ -79,7 +81,7 @@ def page(window: "playwright.Page") -> Iterator["playwright.Page"]:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Client, Main, Path]]:
     fill_plate(tmp_path)
-    with asked(tmp_path) as (client, main, _):
+    with asked(tmp_path, http_viewers=VIEWERS) as (client, main, _):
         yield client, main, tmp_path
 
 
@@ -184,6 +186,14 @@ def test_everything_by_keyboard(page: "playwright.Page", served: tuple[Client, M
     playwright.expect(page.locator("#well-title")).to_contain_text("B02")
     page.wait_for_selector("#well-picture:not([hidden])")
     before = page.get_attribute("#well-picture", "src")
+    image = f"http://127.0.0.1:{client.port}/zarr/P1.ome.zarr/B/02/0"
+    links = [link.get_attribute("href") or "" for link in page.locator("#viewers a").all()]
+    assert links[1] == f"https://viewer.example/?source={quote(image, safe='')}&again={quote(image, safe='')}"
+    layers = json.loads(unquote(links[0].removeprefix("https://glancer.example/#!")))["layers"]
+    assert [(one["name"], one["source"], one["localPosition"]) for one in layers] == [
+        ("Calcein-AM (488)", f"zarr://{image}", [0]),
+        ("Propidium iodide (561)", f"zarr://{image}", [1]),
+    ]
     page.focus("#slice")
     page.keyboard.press("End")
     playwright.expect(page.locator("#slice-words")).to_have_text("Slice 8 of 8")
@@ -263,6 +273,7 @@ def test_words_of_others_are_words(page: "playwright.Page", served: tuple[Client
         key = next(row.key for row in catalog.stacks("P1") if row.state is StackState.FAILED)
     visit(page, client)
     page.click(f"#well-{key.well}")
+    playwright.expect(page.locator("#viewers a")).to_have_text(["Open in viewer.example"])  # a state needs an image
     playwright.expect(page.locator("#well-flags")).to_contain_text("the worker ended <b>three</b> times")
     assert page.locator("#well-flags b").count() == 0
 
