@@ -8,25 +8,22 @@ Only `main` calls it. What is left to score follows from the catalog alone, so a
 Methods called `record_...` write rows inside main's transaction and may run again; the others follow the commit.
 """
 
-import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from heapq import heapify, heappop
 
-from spheroidd.acquisition.store.computed_image import is_computed
-from spheroidd.acquisition.store.kept_raw import drop_raw, is_dropped
 from spheroidd.daemon.catalog.audit_chain import Action
-from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState, stack_key
+from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.scoring.given_patterns import not_there
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
-from spheroidd.daemon.scoring.plate_patterns import doubts, made_without, plate_patterns
 from spheroidd.daemon.scoring.plate_relations import Standing
 from spheroidd.daemon.scoring.plate_stacks import OVER, PlateStacks
 from spheroidd.daemon.scoring.pool import ScoringAbandoned, ScoringFailed, ScoringPool, WorkerLost, WorkerReady
+from spheroidd.daemon.scoring.raw_retention import RawRetention
+from spheroidd.daemon.scoring.run_patterns import RunPatterns
 from spheroidd.daemon.scoring.sweeps import Sweeps
 from spheroidd.inference.viability.related_viability import Regressor
 from spheroidd.protocols.errors import NoRoomError, SpheroiddError, StackError, StorageError
@@ -40,7 +37,6 @@ from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.well import WellId
 
 _RELATED = "related to the plate's controls"
-_log = logging.getLogger(__name__)
 RETRY_S = 5.0  # a stack whose masks found no disk space is tried again after this long
 
 
@@ -94,10 +90,8 @@ class ScoringScheduler:
         self._lights: dict[StackKey, StackLight] = {}
         self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
         self._rollbacks = catalog.rollbacks
-        self._given = catalog.given_patterns(plate_map.name)
-        self._blind = True  # an earlier run may have gone on without a pattern
-        self._dropped: set[StackKey] = set()  # whose raw frames are deleted
-        self._not_droppable: set[StackKey] = set()
+        self._patterns = RunPatterns(catalog, self._plate, self._stacks, lambda: self.source_finished)
+        self._raw = RawRetention(catalog, self._plate, self._model, settings.keep_raw)
         self._read()
 
     def _read(self) -> None:
@@ -215,10 +209,9 @@ class ScoringScheduler:
         patterns: Mapping[str, PatternEstimate | None] | None = None
         wells: tuple[tuple[WellId, Treatment], ...] = ()
         if row.plan.raw is not None:
-            asked = self._catalog.sim_patterns(self._plate)
-            patterns = plate_patterns(asked, row.plan.channels, self._no_more_raw, self._given)
+            patterns = self._patterns.known(row.plan.channels)
             if patterns is None:
-                may_be_asked = row.complete and row.key not in asked
+                may_be_asked = row.complete and self._patterns.may_ask(row.key)
                 return ScoreJob(row.key, kind, None, self._settings.tolerance) if may_be_asked else None
             wells = tuple((entry.well, entry.treatment) for entry in self._map)
         if kind is Normalisation.PLATE and limits is None:
@@ -228,12 +221,6 @@ class ScoringScheduler:
                 return None
         known = limits if kind is Normalisation.PLATE else None
         return ScoreJob(row.key, kind, known, self._settings.tolerance, patterns, wells, self._settings.objects)
-
-    def _no_more_raw(self) -> bool:
-        """Whether every stack that could say something of the plate's pattern was asked."""
-        asked = self._catalog.sim_patterns(self._plate)
-        rows = (row for row in self._stacks.rows.values() if row.plan.raw is not None)
-        return self.source_finished and not any(row.complete and row.key not in asked for row in rows)
 
     def _is_control(self, key: StackKey) -> bool:
         return self._role(key) in CONTROLS
@@ -251,8 +238,8 @@ class ScoringScheduler:
         self._catalog.put_stack_profile(answer.key, answer.profile)
         if answer.slices:
             self._catalog.put_sim_slices(answer.key, answer.slices)
-            self._tell_of_patterns(self._catalog.plan(answer.key).channels)
-            self._tell_of_given(answer)
+            self._make_again(self._patterns.record(self._catalog.plan(answer.key).channels))
+            self._patterns.record_given(answer.key, answer.slices)
         row = self._catalog.stack(answer.key)
         if answer.measurement is None:
             if row.state is StackState.SCORING:
@@ -285,31 +272,12 @@ class ScoringScheduler:
         if self._catalog.stack(answer.key).state is StackState.SCORING:
             self._catalog.set_stack_state(answer.key, StackState.STORED, "waits for the plate's pattern")
         self._look()
-        self._tell_of_patterns(tuple(answer.patterns))
+        self._make_again(self._patterns.record(tuple(answer.patterns)))
 
-    def _tell_of_patterns(self, channels: Sequence[str]) -> None:
-        asked = self._catalog.sim_patterns(self._plate)
-        found = plate_patterns(asked, channels, self._no_more_raw, self._given)
-        self._remake(found)
-        for error in doubts(found, asked, self._plate):
-            self._catalog.raise_fault(FaultCode.SIM_PATTERN, error)
-
-    def _remake(self, found: Mapping[str, PatternEstimate | None] | None) -> None:
+    def _make_again(self, keys: Set[StackKey]) -> None:
         """Have stacks scored again that an earlier run made without a pattern which is known by now."""
-        if found is None or not self._blind:
-            return
-        left = made_without(self._catalog.sim_slices(self._plate), found)
-        again = {key for key in left if not is_dropped(self._catalog.path.parent, key)}
-        self._again |= again
-        self._left_unsure |= again
-        self._blind = False  # whatever this run makes, it makes with these patterns
-
-    def _tell_of_given(self, answer: Scored) -> None:
-        lost = not_there(self._given, answer.slices)
-        if lost:
-            what = f"the given pattern of {' and '.join(lost)} is in no slice, and the stack is widefield"
-            do = "calibrate anew, or leave [sim] out; `spheroidd sim estimate DATA` says which pattern there is"
-            self._catalog.raise_fault(FaultCode.SIM_PATTERN, StackError(what, where=str(answer.key), do=do))
+        self._again |= keys
+        self._left_unsure |= keys
 
     def record_failed(self, answer: ScoringFailed) -> None:
         """Disk trouble is tried again later; anything else is the stack's own failure."""
@@ -437,28 +405,8 @@ class ScoringScheduler:
         return not self.source_finished or bool(self._stacks.unsettled)
 
     def drop_raw(self) -> None:
-        """Delete the raw frames that are not to be kept, of stacks that nobody works on; to be called after a commit.
-
-        What the disk refuses is tried again with the next call, and logged once.
-        """
-        keep = self._settings.keep_raw
-        if keep is KeepRaw.ALL:
-            return
-        sql = _MADE if keep is KeepRaw.NONE else _FINAL
-        root = self._catalog.path.parent
-        for row in self._catalog.query(sql, {"plate": self._plate, "model": self._model}):
-            key = stack_key(row)
-            if key in self._dropped or key in self._running or self._catalog.is_widefield(key):
-                continue
-            if not is_computed(root, key):
-                continue
-            try:
-                drop_raw(root, key, f"[store] keep_raw = {keep.value}")
-                self._dropped.add(key)
-            except StorageError as error:
-                if key not in self._not_droppable:
-                    _log.warning("the raw frames of %s cannot be deleted yet: %s", key, error.what)
-                self._not_droppable.add(key)
+        """Delete the raw frames that are not to be kept, of stacks that nobody works on; call it after a commit."""
+        self._raw.drop(self._running)
 
     # -- the plate's rows beside its controls ----------------------------------------------------------------------
 
@@ -539,11 +487,6 @@ class ScoringScheduler:
         back = [well for well in self._excluded if well in controls and well not in excluded]
         words = [f"control {found.well} excluded: {found.reason}" for found in out]
         return "; ".join([*words, *(f"control {well} included again" for well in back)]) or _RELATED
-
-
-_MADE = "SELECT plate, well, stack FROM sim_slices WHERE plate = :plate"
-_FINAL = f"""{_MADE} AND EXISTS (SELECT 1 FROM results r WHERE r.plate = sim_slices.plate AND r.well = sim_slices.well
-  AND r.stack = sim_slices.stack AND r.model_sha256 = :model AND r.status = 'final')"""
 
 
 def _differ(limits: Mapping[str, Limits] | None, used: Mapping[str, Limits] | None) -> bool:
