@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from spheroidd.protocols.phrase import phrase
+
 
 class CurveStatus(StrEnum):
     """Whether, and how well, an IC50 is known. Only OK and APPROXIMATE come with a number."""
@@ -32,33 +34,37 @@ class StatusWords(NamedTuple):
 ALPHA = 0.05  # of the test against no effect: above it none was shown, which is no proof that there is none
 STATUS_WORDS = {
     CurveStatus.OK: StatusWords(
-        "IC50 known",
+        phrase("curve-ok"),
         "the effect is real (p <= 0.05), spans 30 points, lies inside the doses, known within tenfold",
         None,
     ),
     CurveStatus.APPROXIMATE: StatusWords(
-        "approximate: the interval is wider than tenfold", "the same, but its limits are further apart", None
+        phrase("curve-approximate"), "the same, but its limits are further apart", None
     ),
     CurveStatus.INACTIVE: StatusWords(
-        "inactive: no effect shown",
+        phrase("curve-inactive"),
         "no effect was shown (p > 0.05), or one too small, doubtful or the other way round",
-        "no effect shown",
+        phrase("curve-inactive-instead"),
     ),
     CurveStatus.UNPLACED: StatusWords(
-        "an effect that cannot be placed",
+        phrase("curve-unplaced"),
         "a real effect, and no dose that could be shown to hold its IC50",
-        "not placed",
+        phrase("curve-unplaced-instead"),
     ),
-    CurveStatus.ALL_DEAD: StatusWords("dead at every dose", "at most 20 % of the control left at every dose", "<"),
+    CurveStatus.ALL_DEAD: StatusWords(phrase("curve-all-dead"), "at most 20 % of the control left at every dose", "<"),
     CurveStatus.CENSORED_LOW: StatusWords(
-        "below the lowest dose", "not shown to lie above the lowest dose, and half of the control not passed later", "<"
+        phrase("curve-censored-low"),
+        "not shown to lie above the lowest dose, and half of the control not passed later",
+        "<",
     ),
     CurveStatus.CENSORED_HIGH: StatusWords(
-        "above the highest dose", "not shown to lie below the highest dose, where more than half is left", ">"
+        phrase("curve-censored-high"), "not shown to lie below the highest dose, where more than half is left", ">"
     ),
-    CurveStatus.FAILED: StatusWords("no curve could be fitted", "too few points, or no fit", "not known"),
+    CurveStatus.FAILED: StatusWords(
+        phrase("curve-failed"), "too few points, or no fit", phrase("curve-failed-instead")
+    ),
 }
-_SOME_EFFECT = StatusWords("inactive: the effect gives no IC50", "", "no IC50")
+_SOME_EFFECT = StatusWords(phrase("curve-small"), "", phrase("curve-small-instead"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, Flag, StrEnum, auto
 from typing import Any, Literal
 
+from spheroidd.protocols.phrase import constant, phrase
+
 Kind = Literal["text", "integer", "number", "truth", "list", "record"]  # a list of texts, texts by name
 
 
@@ -92,7 +94,7 @@ class ResultColumn:
         shown = self.shown or Shown(self.name, self.name, self.unit)
         if value is None:
             scored = getattr(row, "model_sha256", None) is not None
-            return (scored and shown.unset) or unknown
+            return constant((scored and shown.unset) or unknown)
         if self.kind == "text":
             return str(plain(value))[: shown.letters]
         if self.kind == "list":
@@ -105,7 +107,7 @@ class ResultColumn:
         if not ends or None in ends:
             return text
         low, high = (_number(end, self.kind, shown) for end in ends)
-        return f"{text} ({low} to {high})"
+        return phrase("with-interval", value=text, low=low, high=high)
 
 
 def _number(value: float, kind: Kind, shown: Shown) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from spheroidd.protocols.trust import Trust
+from spheroidd.protocols.phrase import constant, phrase
+from spheroidd.protocols.trust import Trust, failed_reason
 
 
 class WellStatus(StrEnum):
@@ -181,7 +182,16 @@ class WellResult:
     @property
     def standing(self) -> str:
         """How the well stands and why: "failed: no light; open the shutter", "skipped by eve: mould"."""
+        state = phrase(f"status-{self.status.value}")
         if not self.reason:
-            return self.status.value
+            return state
         said_already = self.status.was_ordered and self.status.value in self.reason
-        return self.reason if said_already else f"{self.status}: {self.reason}"
+        return self.why if said_already else phrase("standing", state=state, why=self.why)
+
+    @property
+    def why(self) -> str:
+        """The reason as a phrase where it is one: from its flags where its images failed; else as it was written."""
+        reason = self.reason or ""
+        if self.trust_flags and reason == (failed := failed_reason(self.trust_flags)):
+            return failed
+        return constant(reason)

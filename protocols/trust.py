@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spheroidd.protocols.phrase import all_of, phrase
+
 
 class Trust(StrEnum):
     """How far the numbers of a row can be believed; None where a row was written before rows were judged."""
@@ -58,63 +60,32 @@ class FlagMeaning:
         return f"{self.meaning}; {self.do}"
 
 
-_AGAIN = "look at the images; image the well again or exclude it"
+def _flag(weight: Trust, flag: TrustFlag, do: str = "do-again") -> FlagMeaning:
+    return FlagMeaning(weight, phrase(f"flag-{flag.value}"), phrase(do))
+
+
 MEANINGS: dict[TrustFlag, FlagMeaning] = {
-    TrustFlag.CAMERA_NOISE: FlagMeaning(Trust.FAIL, "the images hold nothing but camera noise", _AGAIN),
-    TrustFlag.NO_CELL: FlagMeaning(Trust.FAIL, "no cell was found, neither living nor dead", _AGAIN),
-    TrustFlag.VOLUME_WITHOUT_OBJECTS: FlagMeaning(
-        Trust.FAIL, "there is volume in a mask and not one cell in it", "look at the masks on the images"
-    ),
-    TrustFlag.LIVE_DYE_ABSENT: FlagMeaning(
-        Trust.FAIL, "the live dye gives no signal of its own", "check the stain, the laser and the filter of 488 nm"
-    ),
-    TrustFlag.DEAD_DYE_ABSENT: FlagMeaning(
-        Trust.CHECK, "the dead dye gives no signal of its own", "check the stain, the laser and the filter of 561 nm"
-    ),
-    TrustFlag.CHANNEL_FLAT: FlagMeaning(Trust.FAIL, "a channel is flat or constant: it holds no image", _AGAIN),
-    TrustFlag.CHANNELS_IDENTICAL: FlagMeaning(
-        Trust.FAIL, "both channels hold the same image", "check the channels of the files or the laser lines"
-    ),
-    TrustFlag.CHANNELS_EXCHANGED: FlagMeaning(
-        Trust.FAIL, "the channels look exchanged: live cells where dead ones should be", "check which file is which dye"
-    ),
-    TrustFlag.SATURATED: FlagMeaning(
-        Trust.CHECK, "many pixels stand at the camera's highest value", "shorten the exposure and image the well again"
-    ),
-    TrustFlag.TOO_DIM: FlagMeaning(
-        Trust.FAIL, "the images are too dim to tell cells from noise", "check stain, laser and exposure"
-    ),
-    TrustFlag.OUT_OF_FOCUS: FlagMeaning(Trust.CHECK, "the images are out of focus", _AGAIN),
-    TrustFlag.DEBRIS_ONLY: FlagMeaning(Trust.FAIL, "what was found is too small to be cells: debris", _AGAIN),
-    TrustFlag.OBJECT_SIZE: FlagMeaning(
-        Trust.CHECK, "the cells found are larger or smaller than cells are", "check pixel size, z step and masks"
-    ),
-    TrustFlag.PIXEL_SIZE: FlagMeaning(
-        Trust.CHECK, "the pixel size or z step does not fit what is in the images", "check pixel_um and z_step_um"
-    ),
-    TrustFlag.CONTROLS_WRONG_SIDE: FlagMeaning(
-        Trust.CHECK,
-        "untreated wells read as dead, or killed ones as alive",
-        "check the controls in the plate map and the channels",
-    ),
-    TrustFlag.V_CONTROL_HIGH: FlagMeaning(
-        Trust.CHECK, "more than three times the live volume of the controls", "check the controls and the channels"
-    ),
-    TrustFlag.REPEATED_SLICE: FlagMeaning(
-        Trust.CHECK, "the same image stands in two slices, or in another well", _AGAIN
-    ),
-    TrustFlag.SHADED: FlagMeaning(Trust.CHECK, "part of the field is shaded", _AGAIN),
-    TrustFlag.DRIFT: FlagMeaning(Trust.CHECK, "the sample moved while it was imaged", _AGAIN),
-    TrustFlag.CLIPPED: FlagMeaning(
-        Trust.CHECK,
-        "brighter than the intensity limits it was scored with",
-        "compare `spheroidd score --normalisation stack`, or give limits that hold its brightest cells",
-    ),
-    TrustFlag.WIDEFIELD: FlagMeaning(
-        Trust.CHECK,
-        "no pattern can be trusted in its raw frames: its images are widefield",
-        "`spheroidd sim check` shows each slice; check the pattern and the light",
-    ),
+    TrustFlag.CAMERA_NOISE: _flag(Trust.FAIL, TrustFlag.CAMERA_NOISE),
+    TrustFlag.NO_CELL: _flag(Trust.FAIL, TrustFlag.NO_CELL),
+    TrustFlag.VOLUME_WITHOUT_OBJECTS: _flag(Trust.FAIL, TrustFlag.VOLUME_WITHOUT_OBJECTS, "do-volume-without-objects"),
+    TrustFlag.LIVE_DYE_ABSENT: _flag(Trust.FAIL, TrustFlag.LIVE_DYE_ABSENT, "do-live-dye-absent"),
+    TrustFlag.DEAD_DYE_ABSENT: _flag(Trust.CHECK, TrustFlag.DEAD_DYE_ABSENT, "do-dead-dye-absent"),
+    TrustFlag.CHANNEL_FLAT: _flag(Trust.FAIL, TrustFlag.CHANNEL_FLAT),
+    TrustFlag.CHANNELS_IDENTICAL: _flag(Trust.FAIL, TrustFlag.CHANNELS_IDENTICAL, "do-channels-identical"),
+    TrustFlag.CHANNELS_EXCHANGED: _flag(Trust.FAIL, TrustFlag.CHANNELS_EXCHANGED, "do-channels-exchanged"),
+    TrustFlag.SATURATED: _flag(Trust.CHECK, TrustFlag.SATURATED, "do-saturated"),
+    TrustFlag.TOO_DIM: _flag(Trust.FAIL, TrustFlag.TOO_DIM, "do-too-dim"),
+    TrustFlag.OUT_OF_FOCUS: _flag(Trust.CHECK, TrustFlag.OUT_OF_FOCUS),
+    TrustFlag.DEBRIS_ONLY: _flag(Trust.FAIL, TrustFlag.DEBRIS_ONLY),
+    TrustFlag.OBJECT_SIZE: _flag(Trust.CHECK, TrustFlag.OBJECT_SIZE, "do-object-size"),
+    TrustFlag.PIXEL_SIZE: _flag(Trust.CHECK, TrustFlag.PIXEL_SIZE, "do-pixel-size"),
+    TrustFlag.CONTROLS_WRONG_SIDE: _flag(Trust.CHECK, TrustFlag.CONTROLS_WRONG_SIDE, "do-controls-wrong-side"),
+    TrustFlag.V_CONTROL_HIGH: _flag(Trust.CHECK, TrustFlag.V_CONTROL_HIGH, "do-v-control-high"),
+    TrustFlag.REPEATED_SLICE: _flag(Trust.CHECK, TrustFlag.REPEATED_SLICE),
+    TrustFlag.SHADED: _flag(Trust.CHECK, TrustFlag.SHADED),
+    TrustFlag.DRIFT: _flag(Trust.CHECK, TrustFlag.DRIFT),
+    TrustFlag.CLIPPED: _flag(Trust.CHECK, TrustFlag.CLIPPED, "do-clipped"),
+    TrustFlag.WIDEFIELD: _flag(Trust.CHECK, TrustFlag.WIDEFIELD, "do-sim-widefield"),
 }
 """What each flag means, in the order in which they are told."""
 _BY_CODE = {flag.value: found for flag, found in MEANINGS.items()}
@@ -122,7 +93,7 @@ _BY_CODE = {flag.value: found for flag, found in MEANINGS.items()}
 
 def meaning(code: str) -> FlagMeaning:
     """What a flag means; of a code that a newer program wrote, that it is unknown."""
-    unknown = FlagMeaning(Trust.CHECK, f"flag {code}", "use the newer spheroidd that set it")
+    unknown = FlagMeaning(Trust.CHECK, phrase("flag-unknown", flag=str(code)), phrase("do-newer"))
     return _BY_CODE.get(str(code), unknown)
 
 
@@ -135,7 +106,7 @@ def trust_of(flags: Iterable[str]) -> Trust:
 def failed_reason(flags: Iterable[str]) -> str:
     """Why a row has no viability, from those of its flags that are `FAIL`."""
     found = [meaning(flag) for flag in flags]
-    return "its images failed: " + "; ".join(one.meaning for one in found if one.weight is Trust.FAIL)
+    return phrase("images-failed", why=all_of(one.meaning for one in found if one.weight is Trust.FAIL))
 
 
 def doubts(flags: Iterable[str] | None) -> tuple[str, ...]:

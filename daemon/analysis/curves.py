@@ -15,6 +15,7 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.protocols.dose import DoseResponseFit
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.phrase import all_of, phrase
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.trust import Trust, failed_reason
@@ -82,10 +83,11 @@ class CurvePoints:
         """What a reader of the curve must know of its wells, before any fit."""
         if not self.failed:
             return ()
-        n, names = len(self.failed), ", ".join(one.well for one in self.failed[:_NAMED])
-        more = f" and {n - _NAMED} more" if n > _NAMED else ""
-        reasons = "; ".join(dict.fromkeys(one.reason for one in self.failed))
-        return (f"{n} {'well' if n == 1 else 'wells'} left out ({names}{more}): {reasons}",)
+        n, wells = len(self.failed), ", ".join(one.well for one in self.failed[:_NAMED])
+        if n > _NAMED:
+            wells = phrase("wells-and-more", wells=wells, n=str(n - _NAMED))
+        why = all_of(one.reason for one in self.failed)
+        return (phrase("images-left-out" if n > 1 else "image-left-out", n=str(n), wells=wells, why=why),)
 
     @property
     def full_response(self) -> float | None:
@@ -245,8 +247,6 @@ def _failed(rows: Sequence[ResultRow], metric: str) -> Iterator[FailedWell]:
 def _missing(rows: Sequence[ResultRow], metric: str) -> MissingWell:
     """A well without a figure, with the reason in the words of its row."""
     result, treatment, exclusion = rows[0].result, rows[0].treatment, rows[0].exclusion
-    if result.status in _SCORED:
-        reason = result.reason or f"no {metric}: its stack holds no cell, or lacks a channel"
-    else:
-        reason = result.standing
+    scored = result.status in _SCORED
+    reason = result.why or phrase("no-metric", metric=metric) if scored else result.standing
     return MissingWell(result.well, treatment.dose_um or 0.0, reason, exclusion.reason if exclusion else None)

@@ -8,6 +8,7 @@ from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.inference.quality.plate_verdict import LIMITS, QualityLimits, WellValue, judge_plate
 from spheroidd.inference.quality.stack_quality import StackEvidence, judge_stacks
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.stack import StackKey
@@ -55,9 +56,8 @@ def stack_flags(catalog: CatalogReader, plate: str) -> tuple[QualityFlag, ...]:
     scored = {StackKey(row.plate, WellId.parse(row.well), row.stack) for row in catalog.results(plate) if _scored(row)}
     unmeasured = tuple(dict.fromkeys(str(key.well) for key in sorted(scored - profiles.keys())))
     if unmeasured:
-        what = f"the images of {len(unmeasured)} wells were scored by an older version, which did not look at them"
-        do = "`spheroidd score` looks at them"
-        flags += (QualityFlag("images-not-measured", Verdict.UNKNOWN, unmeasured, what, do),)
+        what = phrase("images-not-measured", n=str(len(unmeasured)))
+        flags += (QualityFlag("images-not-measured", Verdict.UNKNOWN, unmeasured, what, phrase("do-score")),)
     return flags
 
 

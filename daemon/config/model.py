@@ -234,6 +234,10 @@ class ServiceConfig(Section):
         'the place of an image\'s, such as "https://hms-dbmi.github.io/vizarr/?source={url}", or {neuroglancer} in '
         'that of a state with both channels, such as "https://neuroglancer-demo.appspot.com/#!{neuroglancer}"',
     )
+    http_words: Path | None = Field(
+        default=None,
+        description="a JSON file with the page's words in another language, made of its own table, /words.json",
+    )
     time_zone: str | None = Field(
         default=None,
         description='the lab\'s zone, such as "Europe/Berlin", in which the page and notices give times; without it '

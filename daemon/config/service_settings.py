@@ -26,7 +26,7 @@ def read_settings(path: Path | None) -> ServiceConfig:
     if path is None:
         return ServiceConfig()
     settings = _table(path, "service", ServiceConfig)
-    files = {name: getattr(settings, name) for name in ("tls_certificate", "tls_key", "tls_client_ca")}
+    files = {name: getattr(settings, name) for name in ("tls_certificate", "tls_key", "tls_client_ca", "http_words")}
     absolute = {name: path.absolute().parent / file.expanduser() for name, file in files.items() if file}
     return settings.model_copy(update=absolute)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from spheroidd.daemon.catalog.rows import Exclusion
 from spheroidd.daemon.report import wording as words
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.plate import Treatment
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import WellResult
@@ -50,10 +51,19 @@ class WellEntry:
     @property
     def state_in_words(self) -> str:
         """How the well stands, and why."""
-        parts = [f"excluded by {self.excluded.who}: {self.excluded.reason}"] if self.excluded else []
+        return "; ".join(self.told)
+
+    @property
+    def told(self) -> list[str]:
+        """The same, each thing for itself."""
+        parts: list[str] = []
+        if self.excluded:
+            parts.append(phrase("excluded-by", who=self.excluded.who, why=self.excluded.reason))
         for result in self.results:
             state = words.WELL_STATES[result.status]
-            said = f"{state}: {result.reason}" if result.reason and result.reason != state else state
+            said = (
+                phrase("standing", state=state, why=result.why) if result.reason and result.reason != state else state
+            )
             parts.append(result.standing if result.status.was_ordered else said)
-            parts += [f"check: {doubt}" for doubt in doubts(result.trust_flags)]
-        return "; ".join([*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)])
+            parts += [phrase("check", what=doubt) for doubt in doubts(result.trust_flags)]
+        return [*dict.fromkeys(parts), *(flag.what for flag in self.own_flags)]

@@ -6,36 +6,21 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from spheroidd.protocols.dose import CurveStatus, DoseResponseFit
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.quality import Verdict
 from spheroidd.protocols.results import WellStatus
 
 UNKNOWN = "—"
-VERDICTS = {
-    Verdict.PASS: "Pass",
-    Verdict.WARN: "Pass with reservations",
-    Verdict.FAIL: "Fail",
-    Verdict.UNKNOWN: "Not judged",
-}
+VERDICTS = {verdict: phrase(f"verdict-{verdict.value}") for verdict in Verdict}
 METRICS = {
     "v_control": "viability, % of untreated",
     "v_count": "live cells, fraction",
     "v_score": "viability score, % of untreated",
     "live_um3": "live volume, µm³",
 }
-WELL_STATES = {
-    WellStatus.QUEUED: "not imaged yet",
-    WellStatus.ACQUIRING: "being imaged",
-    WellStatus.STORED: "waits for the model",
-    WellStatus.SCORING: "being scored",
-    WellStatus.PROVISIONAL: "provisional",
-    WellStatus.FINAL: "final",
-    WellStatus.FAILED: "failed",
-    WellStatus.INCOMPLETE: "incomplete",
-    WellStatus.SKIPPED: "skipped",
-    WellStatus.ABORTED: "aborted",
-    WellStatus.STOPPED: "stopped",
-}
+WELL_STATES = {status: phrase(f"well-{status.value}") for status in WellStatus}
+ROLES = {role: phrase(f"role-{role.value}") for role in WellRole}
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -65,17 +50,9 @@ def dose(value: float | None) -> str:
 
 def treatment(of: Treatment) -> str:
     """A treatment in a few words."""
-    if of.role is WellRole.SAMPLE:
-        return "sample" if of.compound is None else f"{of.compound}, {dose(of.dose_um)}"
+    if of.role is WellRole.SAMPLE and of.compound is not None:
+        return phrase("compound-at", compound=of.compound, dose=dose(of.dose_um))
     return ROLES[of.role]
-
-
-ROLES = {
-    WellRole.NEGATIVE_CONTROL: "untreated",
-    WellRole.POSITIVE_CONTROL: "killed",
-    WellRole.EMPTY: "empty",
-    WellRole.SAMPLE: "sample",
-}
 
 
 class Ic50(NamedTuple):
@@ -114,25 +91,27 @@ def interval(low: float | None, high: float | None) -> str:
     """The two ends of an interval; an end that the profile does not close is open."""
     if low is None and high is None:
         return UNKNOWN
-    return f"{'open' if low is None else estimate(low)} to {'open' if high is None else estimate(high)}"
+    ends = (phrase("open") if end is None else estimate(end) for end in (low, high))
+    return phrase("limits", **dict(zip(("low", "high"), ends, strict=True)))
 
 
 def ic50(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
     """The IC50 with its unit, or what is known instead of it; `doses_um` are those tested, without 0."""
     found = known_ic50(fit)
     if found is not None:
-        about = "about " if fit.status is CurveStatus.APPROXIMATE else ""
-        return f"{about}{estimate(found.um)} µM{' (absolute)' if found.absolute else ''}"
+        said = f"{estimate(found.um)} µM"
+        said = phrase("absolute", value=said) if found.absolute else said
+        return phrase("about", value=said) if fit.status is CurveStatus.APPROXIMATE else said
     return censored(fit, doses_um)
 
 
 def censored(fit: DoseResponseFit, doses_um: tuple[float, ...]) -> str:
     """What is known where there is no IC50."""
-    instead = fit.words.instead or "not known"
-    if instead in "<>":
+    instead, unknown = fit.words.instead, phrase("curve-failed-instead")
+    if instead in ("<", ">"):
         bound = min if instead == "<" else max
-        return f"{instead} {dose(bound(doses_um))}" if doses_um else "not known"
-    return instead
+        return f"{instead} {dose(bound(doses_um))}" if doses_um else unknown
+    return instead or unknown
 
 
 def moment(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from spheroidd.daemon.analysis.curves import CurveOfPlate, CurvePoints, curve_points, fit_points
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.report import wording as words
+from spheroidd.protocols.phrase import as_data
 
 JSON = dict[str, Any]
 STEPS = 48  # of a line that is 260 pixels wide
@@ -74,7 +75,7 @@ def drawn_points(points: CurvePoints) -> JSON:
         ],
         "controls": [[well, round(value, 3), None] for well, value in controls]
         + [[well, round(value, 3), reason] for well, value, reason in points.excluded_controls],
-        "missing": [[one.well, one.dose_um, one.reason] for one in points.missing],
+        "missing": [[one.well, one.dose_um, as_data(one.reason)] for one in points.missing],
         "provisional": points.provisional,
     }
 
@@ -95,12 +96,12 @@ def drawn_fit(curve: CurveOfPlate) -> JSON:
         line = [[_finite(value) for value in map(float, one)] for one in columns]
     return {
         "status": fit.status.value,
-        "said": fit.words.said,
-        "reason": words.sentence(fit.reason) if fit.reason else "",
-        "ic50": words.ic50(fit, doses),
-        "interval": words.interval(found.low_um, found.high_um) if found else "",
+        "said": as_data(fit.words.said),
+        "reason": as_data(fit.reason),
+        "ic50": as_data(words.ic50(fit, doses)),
+        "interval": as_data(words.interval(found.low_um, found.high_um)) if found else "",
         "ic50_um": [found.um, found.low_um, found.high_um] if found else None,
-        "warnings": [words.sentence(one) for one in fit.warnings],
+        "warnings": [as_data(one) for one in fit.warnings],
         "n": fit.n,
         "line": line,
     }

@@ -38,16 +38,17 @@ const nameOf = (curve) => [curve.compound, curve.patient].filter(Boolean).join("
 
 function curveCard(curve, key) {
   const total = curve.points.length + curve.missing.length;
-  const bound = /^[<>]/.test(curve.ic50); // known to lie beyond the doses; else there is only its status to tell
-  const known = curve.ic50_um ? say("ic50_interval", { value: curve.ic50, interval: curve.interval }) : bound ? say("ic50", { value: curve.ic50 }) : "";
+  const value = told(curve.ic50), status = told(curve.said);
+  const bound = /^[<>]/.test(value); // known to lie beyond the doses; else there is only its status to tell
+  const known = curve.ic50_um ? say("ic50_interval", { value, interval: told(curve.interval) }) : bound ? say("ic50", { value }) : "";
   const soFar = (what) => (curve.provisional ? say("so_far", { what }) : what); // wells to come may say something else
-  const ic50 = known ? soFar(known) : curve.provisional ? say("no_ic50_yet") : curve.said;
-  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === curve.said ? [] : [known ? curve.said : soFar(curve.said)]), ...(curve.provisional ? [say("curve_provisional")] : [])];
+  const ic50 = known ? soFar(known) : curve.provisional ? say("no_ic50_yet") : status;
+  const words = [say("curve_wells", { n: curve.points.length, total }), ...(ic50 === status ? [] : [known ? status : soFar(status)]), ...(curve.provisional ? [say("curve_provisional")] : [])];
   const card = element("article", { className: "curve" },
     element("h2", { textContent: nameOf(curve) }),
     element("p", { className: "ic50", textContent: ic50 }), curveDrawing(curve),
-    element("p", { className: "said", textContent: words.join(" · "), title: curve.reason }),
-    ...curve.warnings.map((one) => element("p", { className: "flag", textContent: one })));
+    element("p", { className: "said", textContent: words.join(" · "), title: sentence(curve.reason) }),
+    ...curve.warnings.map((one) => element("p", { className: "flag", textContent: sentence(one) })));
   Object.assign(card.dataset, { key, status: curve.status });
   return card;
 }
@@ -60,7 +61,7 @@ function curveDrawing(curve) {
   const x = (value) => (value > 0 ? left + controls + ((Math.log10(value) - first) / span) * (width - left - controls - right - 8) : left + controls / 3);
   const largest = 1.04 * Math.max(108, ...curve.points.map((one) => one[2]), ...curve.controls.map((one) => one[1]));
   const y = (value) => top + (1 - Math.min(Math.max(value, 0), largest) / largest) * (height - top - bottom);
-  const found = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say("curve_alt", { name: nameOf(curve), value: curve.ic50, said: curve.provisional ? say("so_far", { what: curve.said }) : curve.said }) });
+  const found = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say("curve_alt", { name: nameOf(curve), value: told(curve.ic50), said: curve.provisional ? say("so_far", { what: told(curve.said) }) : told(curve.said) }) });
   found.append(...axes(x, y, first, first + span, largest), ...fitted(curve, x, y), ...points(curve, x, y));
   return found;
 }
@@ -111,7 +112,7 @@ function points(curve, x, y) {
   });
   const treated = curve.points.map(([well, at, value, why]) => dot(well, x(at), value, say("point", { well, dose: dose(at), value: value.toFixed(1) }), why, "treated"));
   const missing = curve.missing.map(([well, at, why], n) => { // a well to come stands on the axis, and has no figure
-    const mark = svg("path", { class: "missing", d: `M${(x(at) - 3 + (n % 3) * 3).toFixed(1)} ${AREA.height - AREA.bottom}v-6` }, svg("title", {}, say("point_missing", { well, dose: dose(at), why })));
+    const mark = svg("path", { class: "missing", d: `M${(x(at) - 3 + (n % 3) * 3).toFixed(1)} ${AREA.height - AREA.bottom}v-6` }, svg("title", {}, say("point_missing", { well, dose: dose(at), why: told(why) })));
     mark.dataset.well = well;
     return mark;
   });

@@ -7,6 +7,16 @@ const $ = (id) => document.getElementById(id);
 const WORDS = JSON.parse($("words").textContent);
 // A text of the table, with what stands in its braces.
 const say = (name, given = {}) => WORDS[name].replace(/\{(\w+)\}/g, (_, key) => given[key]);
+// What the daemon says: a text that somebody wrote, or a code of the table and its values, which may be the same again.
+function told(text) {
+  if (!Array.isArray(text)) return text;
+  const [code, values] = text;
+  return say(code, Object.fromEntries(Object.entries(values || {}).map(([name, value]) => [name, told(value)])));
+}
+function sentence(text) {
+  const words = told(text).replaceAll(" uM", " µM");
+  return words && words[0].toUpperCase() + words.slice(1) + (/[.?!]$/.test(words) ? "" : ".");
+}
 const UNKNOWN = say("unknown");
 const SILENT_MS = 12000; // the daemon says something each second while it runs
 const ORDER = ["queued", "acquiring", "stored", "scoring", "stopped", "provisional", "final", "failed", "incomplete", "skipped", "aborted"];
@@ -204,10 +214,17 @@ function showOrders() {
   $("relabel").hidden = !may || !open || !open.view || state !== "idle";
 }
 
+// In another language the code says it, and then the instrument's or the system's own words.
+function alarmWords(fault) {
+  const known = WORDS.language === "en" ? "" : WORDS[`fault_${fault.code}`];
+  const what = known ? say("alarm_of", { where: known, what: fault.what }) : fault.what;
+  return fault.where ? say("alarm_of", { where: fault.where, what }) : what;
+}
+
 function showAlarms() {
   const alarms = (status.faults || []).map((fault) => element("article", { className: "alarm" },
     element("span", { className: "mark", textContent: "▲", ariaHidden: "true" }),
-    element("b", { textContent: (fault.where ? `${fault.where}: ` : "") + fault.what }),
+    element("b", { textContent: alarmWords(fault) }),
     element("time", { textContent: fault.raised_s ? say("since", { time: clock(fault.raised_s) }) : "" }),
     element("span", { className: "do", textContent: fault.do ? say("to_do", { what: fault.do }) : "" })));
   const box = $("alarms"), key = JSON.stringify(status.faults || []);
@@ -222,7 +239,8 @@ function showFacts() {
   $("stack-bar").max = total || 1;
   $("stack-bar").value = done || 0;
   $("stack-words").textContent = total ? say("slice_of", { n: done, total }) : "\u00a0";
-  const facts = [[say("worker"), (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "")]];
+  const worker = status.worker === "idle" ? say("daemon_idle") : (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "");
+  const facts = [[say("worker"), worker]];
   if (plate && plate.latency_s) {
     const [median, longest] = plate.latency_s.map((s) => s.toFixed(1));
     facts.push([say("latency"), say("latency_value", { median, longest })]);
@@ -244,14 +262,16 @@ function showFacts() {
   showVerdict();
 }
 
+const finding = (one) => `${sentence(one.what)} ${sentence(one.do)}`;
+
 function showVerdict() {
   const found = plate && plate.quality;
   $("verdict").hidden = !found;
   if (!found) return;
   $("verdict").dataset.verdict = found.code;
-  $("verdict-words").textContent = found.verdict + (found.z_prime === null ? "" : ` · ${say("z_prime", { value: found.z_prime.toFixed(2) })}`);
-  const told = new Set(found.findings.map((one) => one.what)); // those say what to do as well
-  const why = [...found.reasons.filter((one) => !told.has(one)), ...found.findings.map((one) => `${one.what} ${one.do}`)];
+  $("verdict-words").textContent = told(found.verdict) + (found.z_prime === null ? "" : ` · ${say("z_prime", { value: found.z_prime.toFixed(2) })}`);
+  const known = new Set(found.findings.map((one) => sentence(one.what))); // those say what to do as well
+  const why = [...found.reasons.map(sentence).filter((one) => !known.has(one)), ...found.findings.map(finding)];
   $("verdict-why").replaceChildren(...why.map((words) => element("li", { textContent: words })));
 }
 
@@ -362,7 +382,8 @@ function showCell(cell, well, shown) {
   cell.style.color = figure ? figure[2] : "";
   setPattern(cell, layout ? layout[3] : undefined);
   const said = figure && !layout ? (shown === "viability" ? say("percent", { n: figure[0] }) : figure[0]) : "";
-  const words = said ? say("cell", { well: well.well, figure: said, words: well.words }) : say("cell_bare", { well: well.well, words: well.words });
+  const stands = well.words.map(told).join("; ");
+  const words = said ? say("cell", { well: well.well, figure: said, words: stands }) : say("cell_bare", { well: well.well, words: stands });
   if (cell.title !== words) { cell.title = words; cell.ariaLabel = words; }
 }
 
@@ -586,19 +607,21 @@ function stackShown() {
   return stacks.find((one) => one.stack === open.stack) || stacks[stacks.length - 1];
 }
 
+const figureWords = (name, value) => (name === "trust" && WORDS[`trusted-${value}`]) || told(value);
+
 function showWell() {
   const view = open.view, stack = stackShown();
-  $("well-title").textContent = `${view.well}  ${view.treatment}${view.patient ? `, ${view.patient}` : ""}`;
+  $("well-title").textContent = `${view.well}  ${told(view.treatment)}${view.patient ? `, ${view.patient}` : ""}`;
   $("well-words").textContent = [STATES[stack ? stack.state : view.state], ...(stack && stack.total ? [say("slices", stack)] : [])].join(", ");
-  const flags = [...(stack ? stack.flags : []), ...view.flags].map((flag) => element("p", { className: "flag", textContent: `${flag.what} ${flag.do}` }));
+  const flags = [...(stack ? stack.flags : []), ...view.flags].map((flag) => element("p", { className: "flag", textContent: finding(flag) }));
   if (view.excluded) flags.unshift(element("p", { className: "flag", textContent: say("excluded", { why: view.excluded }) }));
-  if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: stack.reason }));
+  if (stack && stack.reason) flags.unshift(element("p", { className: `flag ${BAD.includes(stack.state) ? "bad" : LEFT_OUT.includes(stack.state) ? "quiet" : ""}`, textContent: told(stack.reason) }));
   $("well-flags").replaceChildren(...flags);
-  pairs($("figures"), stack ? stack.figures : []);
+  pairs($("figures"), (stack ? stack.figures : []).map(([name, value]) => [say(`column_${name}`), figureWords(name, value), say(`column_${name}_meaning`)]));
   $("map-head").hidden = !view.notes.length;
   pairs($("map-notes"), view.notes);
   $("history").replaceChildren(...(stack ? stack.history : []).map((one) => element("li", {},
-    element("time", { textContent: moment(one.when_s) }), say("change", one))));
+    element("time", { textContent: moment(one.when_s) }), say("change", { ...one, status: STATES[one.status] || one.status, why: told(one.why) }))));
   $("slice").max = stack && stack.n_z ? stack.n_z - 1 : -1;
   $("slice").disabled = !(stack && stack.done);
   $("stacks").hidden = view.stacks.length < 2;
@@ -756,7 +779,7 @@ setTheme(["light", "dark", "red"].includes(localStorage.getItem("theme")) ? loca
 
 async function whoAmI() {
   me = await json("/page/me");
-  $("who").textContent = `${me.data_dir} · ${me.name}, ${me.role} · ${say("footer_times", { zone: zone() })}`;
+  $("who").textContent = `${me.data_dir} · ${me.name}, ${say(`who_${me.role}`)} · ${say("footer_times", { zone: zone() })}`;
   if (status) showOrders();
 }
 

@@ -37,13 +37,14 @@ from spheroidd.daemon.web.plate_view import well_view
 from spheroidd.daemon.web.plate_views import PlateViews, fingerprint
 from spheroidd.daemon.web.report_file import ReportFiles
 from spheroidd.daemon.web.result_view import result_view
+from spheroidd.daemon.web.words import words
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 
 SCRIPTS = ("page.js", "curves.js", "results.js", "corrections.js", "queue.js", "live.js")
-WORDS = "page_words.json"
+WORDS = "words.json"
 NEUROGLANCER = "{neuroglancer}"  # in the address of a viewer: the place of a whole state
 SMALL = 2000  # bytes: below that an answer is a packet or two anyway
 _FOLDER = Path(__file__).parent
@@ -56,6 +57,7 @@ def page_routes(app: WebApp, data_dir: Path, settings: ServiceConfig) -> list[Ba
         Route("/", page.document),
         *(Route(f"/{name}", partial(page.script, name=name)) for name in SCRIPTS),
         Route("/page.css", page.style),
+        Route(f"/{WORDS}", page.words),
         Route("/favicon.svg", page.icon),
         Route("/page/me", page.me),
         Route("/page/plate", page.plate),
@@ -78,10 +80,11 @@ class Page:
     def __init__(self, app: WebApp, data_dir: Path, settings: ServiceConfig) -> None:
         self._app, self._data_dir, self._settings = app, data_dir, settings
         environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
-        words = json.loads((_FOLDER / WORDS).read_text(encoding="utf-8"))
-        about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": words}
+        table = words(settings.http_words)
+        about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": table}
         self._html = environment.get_template("page.html.j2").render(about)
         texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")} | {"": self._html.encode()}
+        texts[WORDS] = json.dumps(table, ensure_ascii=False, indent=1).encode()
         self._texts = {name: (text, gzip.compress(text, mtime=0)) for name, text in texts.items()}
         self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir, app.failed_logins)
         self._views, self._curves, self._reports = PlateViews(), CurveViews(), ReportFiles(data_dir)
@@ -97,6 +100,10 @@ class Page:
     async def style(self, request: Request) -> Response:
         """How it looks."""
         return self._text(request, "page.css", "text/css")
+
+    async def words(self, request: Request) -> Response:
+        """What it says, for whoever translates it."""
+        return self._text(request, WORDS, "application/json")
 
     async def icon(self, request: Request) -> Response:
         """A spheroid."""

@@ -9,6 +9,7 @@ from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.report.heatmap import plate_format, viridis
 from spheroidd.daemon.report.well_entry import WellEntry
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.phrase import as_data, constant
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.result_columns import Place, seen_in
@@ -107,7 +108,10 @@ def _cell(entry: WellEntry, top_um3: float) -> JSON:
         "dose": words.number(entry.treatment.dose_um) if entry.treatment.dose_um is not None else "",
         "patient": entry.treatment.patient,
         "role": entry.treatment.role.value,
-        "words": f"{words.treatment(entry.treatment)}; {entry.state_in_words or words.WELL_STATES[WellStatus.QUEUED]}",
+        "words": [
+            as_data(words.treatment(entry.treatment)),
+            *map(as_data, entry.told or [words.WELL_STATES[WellStatus.QUEUED]]),
+        ],
     }
 
 
@@ -151,9 +155,9 @@ def _quality(quality: PlateQuality | None) -> JSON | None:
     if quality is None:
         return None
     return {
-        "verdict": words.VERDICTS[quality.verdict],
+        "verdict": as_data(words.VERDICTS[quality.verdict]),
         "code": quality.verdict.value,
-        "reasons": [words.sentence(reason) for reason in quality.reasons],
+        "reasons": [as_data(reason) for reason in quality.reasons],
         "z_prime": quality.z_prime,
         "control_cv": quality.control_cv,
         "findings": [
@@ -177,7 +181,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
             {
                 "stack": result.stack,
                 "state": result.status.value,
-                "reason": result.reason,
+                "reason": as_data(result.why) or None,
                 "done": result.n_slices_acked,
                 "total": result.n_slices_expected,
                 "figures": _figures(result),
@@ -192,7 +196,7 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
         "plate": plate,
         "well": str(well),
         "path": f"{plate}.ome.zarr/{well.row_name}/{well.column_name}",
-        "treatment": words.treatment(found.treatment),
+        "treatment": as_data(words.treatment(found.treatment)),
         "patient": found.treatment.patient,
         "notes": list(found.annotations.items()),
         "role": found.treatment.role.value,
@@ -207,13 +211,13 @@ def well_view(catalog: CatalogReader, plate: str, well: WellId, quality: PlateQu
 
 
 def _finding(what: str, do: str) -> JSON:
-    return {"what": words.sentence(what), "do": words.sentence(do)}
+    return {"what": as_data(what), "do": as_data(do)}
 
 
-def _figures(result: WellResult) -> list[tuple[str, str, str]]:
-    """Name, value and meaning, as a person reads them; what is a share of a whole comes first."""
+def _figures(result: WellResult) -> list[tuple[str, Any]]:
+    """Each column's name and its value as a person reads it; what is a share of a whole comes first."""
     figures = sorted(seen_in(Place.PANEL), key=lambda seen: seen[1].unit != "%")
-    return [(shown.label, column.in_words(result, unknown=words.UNKNOWN), column.meaning) for column, shown in figures]
+    return [(column.name, as_data(constant(column.in_words(result, unknown=words.UNKNOWN)))) for column, _ in figures]
 
 
 def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:
@@ -222,7 +226,7 @@ def _history(catalog: CatalogReader, key: StackKey) -> list[JSON]:
     return [
         {
             "when_s": change.changed_s,
-            "why": change.reason,
+            "why": as_data(constant(change.reason)),
             "status": change.new.get("status"),
             "from": _percent(change.old),
             "to": _percent(change.new),

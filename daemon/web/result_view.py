@@ -6,6 +6,8 @@ What is not known is null, never 0.
 from typing import Any
 
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.daemon.catalog.rows import ResultRow
+from spheroidd.protocols.phrase import as_data
 from spheroidd.protocols.result_columns import COLUMNS, ResultColumn
 
 JSON = dict[str, Any]
@@ -13,17 +15,6 @@ NAMES = (
     *("well", "compound", "dose_um", "patient", "role", "status", "v_control", "v_count", "v_score"),
     *("n_live", "n_dead", "live_um3", "dead_um3", "trust", "excluded", "exclusion_reason", "reason"),
 )
-_WORDS = {  # of columns that people see nowhere else in a column of their own
-    "well": "Well",
-    "compound": "Compound",
-    "dose_um": "Dose",
-    "patient": "Patient",
-    "role": "Role",
-    "status": "State",
-    "excluded": "Excluded",
-    "exclusion_reason": "Excluded because",
-    "reason": "Reason",
-}
 
 
 def result_view(catalog: CatalogReader, plate: str) -> JSON:
@@ -31,18 +22,22 @@ def result_view(catalog: CatalogReader, plate: str) -> JSON:
     catalog.plate_map(plate)
     known = {column.name: column for column in COLUMNS}
     columns = [known[name] for name in NAMES]
-    rows = [[values[name] for name in NAMES] for values in (row.values() for row in catalog.result_rows(plate))]
+    found = catalog.result_rows(plate)
+    rows = [[_cell(name, values, row) for name in NAMES] for row in found for values in (row.values(),)]
     return {"plate": plate, "columns": [_column(column) for column in columns], "rows": rows}
+
+
+def _cell(name: str, values: JSON, row: ResultRow) -> Any:
+    return as_data(row.result.why) or None if name == "reason" else values[name]
 
 
 def _column(column: ResultColumn) -> JSON:
     shown = column.shown
     return {
         "name": column.export_name,
-        "label": _WORDS.get(column.name) or (shown.label if shown else column.name),
+        "key": column.name,
         "unit": "µM" if column.name == "dose_um" else shown.unit if shown else "",
         "scale": shown.scale if shown else 1.0,
         "places": None if column.name == "dose_um" or column.kind != "number" else shown.places if shown else 1,
         "kind": column.kind,
-        "meaning": column.text,
     }

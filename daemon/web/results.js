@@ -16,11 +16,13 @@ const refreshResults = once(async () => {
   showRows();
 });
 
-const titleOf = (column) => (column.unit ? `${column.label}, ${column.unit}` : column.label);
+const titleOf = (column) => (column.unit ? `${say(`column_${column.key}`)}, ${column.unit}` : say(`column_${column.key}`));
 
 function written(column, value) {
   if (value === null) return UNKNOWN;
   if (column.name === "status") return STATES[value];
+  if (column.key === "trust") return WORDS[`trusted-${value}`] || value;
+  if (column.key === "reason") return told(value);
   if (column.name === "role") return say(`role_${value}`);
   if (column.kind === "truth") return value ? say("yes") : "";
   if (column.name === "dose_um") return dose(value);
@@ -30,7 +32,7 @@ function written(column, value) {
 
 function showHead() {
   const heads = table.columns.map((column, n) => {
-    const button = element("button", { type: "button", textContent: titleOf(column), title: column.meaning, ariaLabel: say("sort_by", { column: titleOf(column) }) });
+    const button = element("button", { type: "button", textContent: titleOf(column), title: say(`column_${column.key}_meaning`), ariaLabel: say("sort_by", { column: titleOf(column) }) });
     button.onclick = () => { sorting = { column: n, down: sorting.column === n && !sorting.down }; showHead(); showRows(); };
     const head = element("th", { scope: "col" }, button);
     if (sorting.column === n) head.ariaSort = sorting.down ? "descending" : "ascending";
@@ -53,7 +55,7 @@ function chosenRows() {
   const { column, down } = sorting;
   return rows.sort((a, b) => {
     if (a[column] === null || b[column] === null) return (a[column] === null) - (b[column] === null);
-    const less = typeof a[column] === "number" ? a[column] - b[column] : String(a[column]).localeCompare(String(b[column]), "en");
+    const less = typeof a[column] === "number" ? a[column] - b[column] : String(told(a[column])).localeCompare(String(told(b[column])), "en");
     return down ? -less : less;
   });
 }
@@ -78,7 +80,7 @@ function showRows() {
 // A text with its delimiters, raw values, for a program or a sheet; a text that a sheet would compute stays a text.
 function asText(rows, delimiter) {
   const cell = (value) => {
-    let text = value === null ? "" : String(value);
+    let text = value === null ? "" : String(told(value));
     if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
     return /["\n\r]/.test(text) || text.includes(delimiter) ? `"${text.replaceAll('"', '""')}"` : text;
   };

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from spheroidd.inference.dose_response.log_logistic import Floats, LogLogistic
 from spheroidd.protocols.errors import ConfigError
+from spheroidd.protocols.phrase import phrase
 
 LEAST_DOSE_UM = 1e-30  # below it, and above its reciprocal, is a mistake and not a dose
 LARGEST_RESPONSE = 1e100  # can still be squared
@@ -90,9 +91,10 @@ class Observations:
         """Why this model cannot be fitted to them, or None."""
         need, levels, dosed = len(model.free), len(np.unique(self.doses_um)), len(self.dosed_um)
         if len(self.doses_um) <= need:
-            return f"{len(self.doses_um)} usable observations; {model.name} needs at least {need + 1}"
+            n, least = str(len(self.doses_um)), str(need + 1)
+            return phrase("curve-few-values", n=n, model=model.name, least=least)
         if dosed < 2 or levels < need:
-            return f"{dosed} different doses above 0; {model.name} needs two, and {need} with dose 0 counted"
+            return phrase("curve-few-doses", n=str(dosed), model=model.name, least=str(need))
         return None
 
 

@@ -16,6 +16,7 @@ from spheroidd.inference.dose_response.profile_likelihood import Limits, crossin
 from spheroidd.inference.dose_response.status_rules import Doses, Effect, Interval, Verdict
 from spheroidd.inference.dose_response.variable_projection import SLOPES
 from spheroidd.protocols.dose import ALPHA, CurveStatus, DoseResponseFit
+from spheroidd.protocols.phrase import phrase
 
 LEVEL = 0.95
 OUTLIER = 3.5  # robust standard deviations
@@ -206,7 +207,7 @@ def _said(
     return DoseResponseFit(
         name=each.name,
         status=verdict.status,
-        reason=verdict.reason + ("; low doses stimulate (hormesis)" if "hormesis" in " ".join(warnings) else ""),
+        reason=phrase("and-hormesis", what=verdict.reason) if "hormesis" in " ".join(warnings) else verdict.reason,
         model=batch.model.name,
         **numbers,
         hill=abs(parameters["b"]) if is_curve else None,
@@ -256,7 +257,7 @@ def _midpoints(values: Floats) -> Floats:
 
 def _missing(each: Observations) -> tuple[str, ...]:
     total = each.missing + len(each.doses_um)
-    return (f"{each.missing} of {total} observations are missing",) if each.missing else ()
+    return (phrase("observations-missing", n=str(each.missing), total=str(total)),) if each.missing else ()
 
 
 def _warnings(batch: CurveBatch, i: int, effect: Effect) -> tuple[str, ...]:
@@ -273,24 +274,20 @@ def _warnings(batch: CurveBatch, i: int, effect: Effect) -> tuple[str, ...]:
 def _plateau_warning(batch: CurveBatch, i: int) -> str | None:
     """That a plateau lies further outside of the data than they span, or would if it were let."""
     upper, lower = batch.at_the_box(i)
-    names = " and ".join(name for name, there in (("upper", upper), ("lower", lower)) if there)
-    if not names:
+    if not (upper or lower):
         return None
-    values = " and ".join(
-        f"{value:.4g}" for value, there in ((batch.ends(i)[1], upper), (batch.ends(i)[0], lower)) if there
-    )
-    what = f"plateau{'s' if upper and lower else ''}"
-    if batch.runaway[i]:
-        far = f"held at {values}, as far outside of them as they span"
-        return f"the {names} {what} cannot be determined from the data: {far}"
-    return f"the {names} {what}, {values}, lies further outside of the data than they span"
+    at_lower, at_upper = (f"{value:.4g}" for value in batch.ends(i))
+    how = "held" if batch.runaway[i] else "far"
+    if upper and lower:
+        return phrase(f"plateaus-{how}", upper=at_upper, lower=at_lower)
+    return phrase(f"plateau-{'upper' if upper else 'lower'}-{how}", value=at_upper if upper else at_lower)
 
 
 def _slope_warning(batch: CurveBatch, i: int) -> str | None:
     slope = math.exp(batch.best.q[i, 0])
     if slope > 0.99 * SLOPES[1]:
-        return "a step between two doses: the slope is steeper than the doses can tell"
-    return "the slope is too shallow for plateaus to be determined" if slope < 1.01 * SLOPES[0] else None
+        return phrase("slope-steep")
+    return phrase("slope-shallow") if slope < 1.01 * SLOPES[0] else None
 
 
 def _hump_warning(batch: CurveBatch, i: int, effect: Effect) -> str | None:
@@ -313,11 +310,11 @@ def _hump_warning(batch: CurveBatch, i: int, effect: Effect) -> str | None:
     )
     if hump is None:
         return None
-    share = 100 * hump.height / effect.full_scale
-    beyond = "below" if model.increasing else "above"
-    return (
-        f"hormesis: the response goes {share:.0f} % {beyond} the untreated one near {_said_dose(batch, i, hump.dose)} "
-        f"(p = {hump.p:.2g}), which a monotone curve cannot show"
+    return phrase(
+        "hormesis-below" if model.increasing else "hormesis-above",
+        percent=f"{100 * hump.height / effect.full_scale:.0f}",
+        dose=_said_dose(batch, i, hump.dose),
+        p=f"{hump.p:.2g}",
     )
 
 
@@ -334,7 +331,7 @@ def _fit_warning(batch: CurveBatch, i: int) -> str | None:
         return None
     f = max(float(batch.best.rss[i]) - scatter, 0) / spare / (scatter / replicates)
     p = float(stats.f.sf(f, spare, replicates))
-    return f"lack of fit: the doses' means lie off the curve (p = {p:.2g})" if p < LACK_OF_FIT else None
+    return phrase("lack-of-fit", p=f"{p:.2g}") if p < LACK_OF_FIT else None
 
 
 def _outliers(batch: CurveBatch, i: int) -> str | None:
@@ -346,5 +343,5 @@ def _outliers(batch: CurveBatch, i: int) -> str | None:
     if not len(far):
         return None
     worst = far[size[far].argmax()]
-    where = f"{each.responses[worst]:.4g} at {_said_dose(batch, i, each.doses_um[worst])}"
-    return f"{len(far)} outlier{'s' * (len(far) > 1)}, the farthest {where}; kept in the fit"
+    where = {"value": f"{each.responses[worst]:.4g}", "dose": _said_dose(batch, i, each.doses_um[worst])}
+    return phrase("outlier-kept", **where) if len(far) == 1 else phrase("outliers-kept", n=str(len(far)), **where)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from spheroidd.protocols.dose import ALPHA, CurveStatus
+from spheroidd.protocols.phrase import phrase
 
 BEYOND_DOUBT = 0.001  # the same, where there is no control
 STRICT_WITHOUT_HALF = 0.999  # level of the limits that must lie within the doses where half of the control is kept
@@ -103,13 +104,13 @@ class Doses(NamedTuple):
     def said(self, dose: float | None) -> str:
         """A dose with the unit; "open" for a limit that is not known."""
         if dose is None:
-            return "open"
+            return phrase("open")
         return f"{dose:.3g} {self.unit}" if self.unit else f"{dose:.3g}"
 
     def limits(self, low: float | None, high: float | None) -> str:
         """Both ends of an interval."""
         first = self.said(low) if low is None or high is None else f"{low:.3g}"
-        return f"{first} to {self.said(high)}"
+        return phrase("limits", low=first, high=self.said(high))
 
 
 class Verdict(NamedTuple):
@@ -122,67 +123,71 @@ class Verdict(NamedTuple):
 def without_ic50(effect: Effect) -> Verdict | None:
     """Why there can be no IC50 whatever its interval, or None where one may be looked for."""
     if effect.control_known and effect.kept <= DEAD:
-        what = "the full effect" if effect.increasing else f"at most {100 * effect.kept:.0f} % of the control left"
-        return Verdict(CurveStatus.ALL_DEAD, f"{what} at every dose: the IC50 lies below the lowest")
-    way, other = ("falls", "without") if effect.increasing else ("rises", "with")
-    opposite = f"the response {way} with the dose; fit it {other} `increasing`"
+        dead = phrase("all-dead", percent=f"{100 * effect.kept:.0f}")
+        return Verdict(CurveStatus.ALL_DEAD, phrase("all-affected") if effect.increasing else dead)
+    opposite = phrase("falls" if effect.increasing else "rises")
     if effect.p_effect is not None and effect.p_effect <= ALPHA and effect.share <= -SPAN:
         return Verdict(CurveStatus.INACTIVE, opposite)  # before what the lowest dose seems to have
     if effect.half_gone:
-        return Verdict(CurveStatus.CENSORED_LOW, "IC50 below the lowest dose, which already has half of the effect")
+        return Verdict(CurveStatus.CENSORED_LOW, phrase("half-gone"))
     if effect.p_effect is None:
-        return Verdict(CurveStatus.INACTIVE, "all responses are the same")
+        return Verdict(CurveStatus.INACTIVE, phrase("all-the-same"))
     if effect.p_effect > ALPHA:
-        return Verdict(CurveStatus.INACTIVE, f"no effect of the dose was shown ({_test(effect)}){_unknown(effect)}")
+        return Verdict(CurveStatus.INACTIVE, _with_unknown(phrase("no-effect", test=_test(effect)), effect))
     if not effect.control_known and effect.p_effect > BEYOND_DOUBT:
-        return Verdict(CurveStatus.INACTIVE, f"a doubtful effect (p = {effect.p_effect:.2g}){_unknown(effect)}")
+        return Verdict(
+            CurveStatus.INACTIVE, _with_unknown(phrase("doubtful-effect", p=f"{effect.p_effect:.2g}"), effect)
+        )
     if effect.change < 0:
         return Verdict(CurveStatus.INACTIVE, opposite)
     share = effect.share
     if not share >= SPAN:
-        said = f"{100 * share:.0f} % of the control" if math.isfinite(share) else "nothing that can be related"
-        why = f"the effect is {said}; below {100 * SPAN:.0f} % no IC50 is reported"
+        least = f"{100 * SPAN:.0f}"
+        why = phrase("unrelated-effect", least=least)
+        if math.isfinite(share):
+            why = phrase("small-effect", percent=f"{100 * share:.0f}", least=least)
         if effect.control_known and not effect.half_left:  # most of it lies outside of the doses
-            return Verdict(CurveStatus.UNPLACED, f"{why}, though less than half of the control is left at the end")
+            return Verdict(CurveStatus.UNPLACED, phrase("half-not-left", what=why))
         return Verdict(CurveStatus.INACTIVE, why)
     return None
 
 
 def _test(effect: Effect) -> str:
     """The test that showed none; where the fit has one all the same, that these values cannot tell."""
-    said = f"p = {effect.p_effect:.2g} with {effect.n} values"
+    found = {"p": f"{effect.p_effect:.2g}", "n": str(effect.n)}
     share = abs(effect.share)
     if not (effect.control_known and SPAN <= share <= 1):
-        return said
-    return f"{said}, too few for the fitted {100 * share:.0f} % of the control"
+        return phrase("test", **found)
+    return phrase("test-too-few", **found, percent=f"{100 * share:.0f}")
 
 
-def _unknown(effect: Effect) -> str:
+def _with_unknown(what: str, effect: Effect) -> str:
     if effect.control_known:
-        return ""
-    missing = "full effect is known" if effect.increasing else "untreated control is known: all may be dead"
-    return f", and no {missing}"
+        return what
+    return phrase("no-full-effect" if effect.increasing else "no-untreated", what=what)
 
 
 def place(ic50: Interval, doses: Doses) -> Verdict:
     """The status of one IC50 for itself."""
     lowest, highest = doses.lowest, doses.highest
     if ic50.estimate < lowest:
-        return Verdict(CurveStatus.CENSORED_LOW, f"below the lowest dose, {doses.said(lowest)}")
+        return Verdict(CurveStatus.CENSORED_LOW, phrase("below-lowest", dose=doses.said(lowest)))
     if ic50.estimate > highest:
-        return Verdict(CurveStatus.CENSORED_HIGH, f"above the highest dose, {doses.said(highest)}")
+        return Verdict(CurveStatus.CENSORED_HIGH, phrase("above-highest", dose=doses.said(highest)))
     low, high = ic50.low or 0.0, ic50.high or math.inf
     if high <= TENFOLD * low and ic50.sure_low and ic50.sure_high:
-        return Verdict(CurveStatus.OK, f"{doses.said(ic50.estimate)}, 95 % limits {doses.limits(low, high)}")
+        limits = doses.limits(low, high)
+        return Verdict(CurveStatus.OK, phrase("known", dose=doses.said(ic50.estimate), limits=limits))
     past_low = low < lowest or not ic50.sure_low
     past_high = high > highest or not ic50.sure_high
     if past_low and past_high:
-        return Verdict(CurveStatus.UNPLACED, "not placed: any dose tested could be it")
+        return Verdict(CurveStatus.UNPLACED, phrase("any-dose"))
     if past_high:
-        return Verdict(CurveStatus.CENSORED_HIGH, f"not shown to lie below the highest dose, {doses.said(highest)}")
+        return Verdict(CurveStatus.CENSORED_HIGH, phrase("not-below-highest", dose=doses.said(highest)))
     if past_low:
-        return Verdict(CurveStatus.CENSORED_LOW, f"not shown to lie above the lowest dose, {doses.said(lowest)}")
-    return Verdict(CurveStatus.APPROXIMATE, f"known to {high / low:.0f}-fold only: {doses.limits(low, high)}")
+        return Verdict(CurveStatus.CENSORED_LOW, phrase("not-above-lowest", dose=doses.said(lowest)))
+    fold = f"{high / low:.0f}"
+    return Verdict(CurveStatus.APPROXIMATE, phrase("known-to-fold", fold=fold, limits=doses.limits(low, high)))
 
 
 def together(relative: Interval, absolute: Interval | None, doses: Doses, effect: Effect) -> Verdict:
@@ -194,20 +199,20 @@ def together(relative: Interval, absolute: Interval | None, doses: Doses, effect
     of_relative = _relative(place(relative, doses), absolute, doses, effect)
     if of_relative.status in NUMBERED:
         if of_absolute is None:
-            beside = f"the response never {'rises' if effect.increasing else 'falls'} to half of the control"
-        elif of_absolute.status in NUMBERED:
-            return Verdict(of_relative.status, f"IC50 {of_relative.reason}")
-        else:
-            beside = f"the absolute one is {of_absolute.reason}"
-        return Verdict(of_relative.status, f"IC50 (relative) {of_relative.reason}; {beside}")
+            never = "ic50-never-rises" if effect.increasing else "ic50-never-falls"
+            return Verdict(of_relative.status, phrase(never, what=of_relative.reason))
+        if of_absolute.status in NUMBERED:
+            return Verdict(of_relative.status, phrase("ic50", what=of_relative.reason))
+        beside = phrase("ic50-relative", what=of_relative.reason, other=of_absolute.reason)
+        return Verdict(of_relative.status, beside)
     if of_absolute is not None and of_absolute.status in NUMBERED:
-        said = f"IC50 (absolute) {of_absolute.reason}; the relative one is {of_relative.reason}"
+        said = phrase("ic50-absolute", what=of_absolute.reason, other=of_relative.reason)
         return Verdict(of_absolute.status, said)
     if of_relative.status is CurveStatus.UNPLACED and absolute is not None and doses.holds(absolute.estimate):
         limits = doses.limits(absolute.low, absolute.high)
-        half = "half of the effect is reached" if effect.increasing else "half of the control is passed"
-        return Verdict(CurveStatus.UNPLACED, f"IC50 not placed: {half} within the doses, the 95 % limits are {limits}")
-    return Verdict(of_relative.status, f"IC50 {of_relative.reason}")
+        half = "half-reached" if effect.increasing else "half-passed"
+        return Verdict(CurveStatus.UNPLACED, phrase(half, limits=limits))
+    return Verdict(of_relative.status, phrase("ic50", what=of_relative.reason))
 
 
 def _relative(alone: Verdict, absolute: Interval | None, doses: Doses, effect: Effect) -> Verdict:
@@ -217,5 +222,5 @@ def _relative(alone: Verdict, absolute: Interval | None, doses: Doses, effect: E
     too_low = alone.status is CurveStatus.CENSORED_LOW and passed and effect.control_known
     if not (too_high or too_low):
         return alone
-    plateau = "upper" if too_low != effect.increasing else "lower"
-    return Verdict(CurveStatus.UNPLACED, f"not placed: the {plateau} plateau is not known")
+    plateau = "upper-unknown" if too_low != effect.increasing else "lower-unknown"
+    return Verdict(CurveStatus.UNPLACED, phrase(plateau))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spheroidd.inference.quality.control_statistics import MIN_CONTROLS, ControlFigures, control_figures, known
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.plate import Treatment, WellRole
 from spheroidd.protocols.well import WellId
 
@@ -59,7 +60,7 @@ class Series:
     @property
     def named(self) -> str:
         """How its flags begin."""
-        return f"patient {self.patient}: " if self.patient else ""
+        return phrase("of-patient", patient=self.patient) if self.patient else ""
 
     def relative(self) -> dict[WellId, float]:
         """Its untreated controls over their median; empty where that is not above 0."""

@@ -24,6 +24,7 @@ from spheroidd.inference.quality.plate_series import (
 )
 from spheroidd.inference.quality.position_effects import EdgeRatio, edge_ratio, is_edge, plate_format, trend
 from spheroidd.inference.quality.well_flags import doubted_wells, excluded_wells, outliers
+from spheroidd.protocols.phrase import all_of, constant, phrase
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import PlateQuality, QualityFlag, Verdict
 from spheroidd.protocols.well import WellId
@@ -82,45 +83,41 @@ def judge_plate(
 
 
 def _control_flags(series: Series, limits: QualityLimits) -> Iterator[QualityFlag]:
-    figures, named = series.figures, series.named
+    figures, whose = series.figures, series.named
     wells = names_of(series.negative)
     few = min(figures.n_negative, figures.n_positive)
-    counts = f"{figures.n_negative} untreated and {figures.n_positive} killed controls with a value"
+    counts = {"whose": whose, "negative": str(figures.n_negative), "positive": str(figures.n_positive)}
     if few < MIN_CONTROLS:
-        what = f"{named}{counts}; a Z' needs {MIN_CONTROLS} of each"
-        yield QualityFlag(
-            "too-few-controls", Verdict.UNKNOWN, wells, what, "give the plate 8 of each, on and off the edge"
-        )
+        what = phrase("controls-too-few", **counts, least=str(MIN_CONTROLS))
+        yield QualityFlag("too-few-controls", Verdict.UNKNOWN, wells, what, phrase("do-more-controls"))
     elif figures.separated is False:
-        what = f"{named}the untreated controls do not lie above the killed ones"
-        yield QualityFlag("controls-not-separated", Verdict.FAIL, wells, what, "check the plate map and the stains")
+        what = phrase("controls-not-separated", whose=whose)
+        yield QualityFlag("controls-not-separated", Verdict.FAIL, wells, what, phrase("do-check-map"))
     elif few < limits.few_controls:
-        what = f"{named}{counts}: a Z' of so few is uncertain"
-        yield QualityFlag("few-controls", Verdict.WARN, wells, what, "give the plate 8 of each, on and off the edge")
+        what = phrase("controls-few", **counts)
+        yield QualityFlag("few-controls", Verdict.WARN, wells, what, phrase("do-more-controls"))
     if figures.z_prime is not None and figures.z_prime < limits.z_prime_pass:
         fails = figures.z_prime < limits.z_prime_warn
         bound = limits.z_prime_warn if fails else limits.z_prime_pass
-        what = f"{named}robust Z' is {figures.z_prime:.2f}, below {bound:g}"
-        do = "look at the control wells; repeat the plate" if fails else "look at the control wells before trusting it"
+        what = phrase("z-prime-low", whose=whose, z=f"{figures.z_prime:.2f}", bound=f"{bound:g}")
+        do = phrase("do-repeat-plate" if fails else "do-look-at-controls")
         yield QualityFlag("z-prime", Verdict.FAIL if fails else Verdict.WARN, wells, what, do)
     if figures.control_cv is not None and figures.control_cv > limits.control_cv:
         verdict = Verdict.FAIL if figures.control_cv > limits.control_cv_fail else Verdict.WARN
-        what = f"{named}the untreated controls' CV is {figures.control_cv:.0f} %, above {limits.control_cv:g} %"
-        yield QualityFlag("control-cv", verdict, wells, what, "look for a bad control; check seeding")
+        what = phrase("control-cv", whose=whose, cv=f"{figures.control_cv:.0f}", bound=f"{limits.control_cv:g}")
+        yield QualityFlag("control-cv", verdict, wells, what, phrase("do-bad-control"))
     if figures.n_negative >= MIN_CONTROLS and len(set(series.negative.values())) == 1:
-        what = f"{named}all {figures.n_negative} untreated controls have the very same value"
-        yield QualityFlag("constant-controls", Verdict.WARN, wells, what, "check that they are different wells")
+        what = phrase("controls-constant", whose=whose, n=str(figures.n_negative))
+        yield QualityFlag("constant-controls", Verdict.WARN, wells, what, phrase("do-different-wells"))
 
 
 def _lost_controls(wells: Sequence[WellValue]) -> Iterator[QualityFlag]:
     controls = (entry for entry in wells if entry.treatment.role in (NEGATIVE, POSITIVE) and not entry.pending)
     lost = [entry for entry in controls if known(entry.value) is None]
     if lost:
-        words = "; ".join(dict.fromkeys(entry.reason or "no value" for entry in lost))
-        what = f"{len(lost)} control wells have no value ({words})"
-        yield QualityFlag(
-            "control-lost", Verdict.WARN, names_of(e.well for e in lost), what, "image or score them again"
-        )
+        why = all_of(constant(entry.reason or "no value") for entry in lost)
+        what = phrase("controls-lost", n=str(len(lost)), why=why)
+        yield QualityFlag("control-lost", Verdict.WARN, names_of(e.well for e in lost), what, phrase("do-image-again"))
 
 
 def _patients_apart(
@@ -134,15 +131,13 @@ def _patients_apart(
         middle = one.figures.negative_median
         if middle is None or overall <= 0 or abs(middle / overall - 1) <= limits.patient_level:
             continue
-        what = f"{one.named}its untreated controls lie at {middle:.3g}, all of the plate at {overall:.3g}"
-        do = "relate this patient's wells to its own controls before comparing patients"
-        yield QualityFlag("patient-level", Verdict.WARN, names_of(one.negative), what, do)
+        what = phrase("patient-level", whose=one.named, own=f"{middle:.3g}", all=f"{overall:.3g}")
+        yield QualityFlag("patient-level", Verdict.WARN, names_of(one.negative), what, phrase("do-own-controls"))
     own = {one.patient for one in series}
     orphans = [e for e in wells if e.treatment.role is WellRole.SAMPLE and (e.treatment.patient or NAMELESS) not in own]
     if orphans:
         patients = ", ".join(sorted({entry.treatment.patient or NAMELESS for entry in orphans}))
-        what = f"patient {patients} has no untreated control of its own"
-        do = "read its viabilities as relative to other patients' controls"
+        what, do = phrase("patient-without-controls", patients=patients), phrase("do-read-relative")
         yield QualityFlag("patient-without-controls", Verdict.WARN, names_of(e.well for e in orphans), what, do)
 
 
@@ -156,14 +151,13 @@ def _edge_flags(found: EdgeRatio | None, series: Sequence[Series], limits: Quali
     if found is None or limits.edge_low <= found.ratio <= limits.edge_high:
         return
     wells = names_of(well for one in series for well in one.negative)
-    what = f"untreated controls on the edge are at {100 * found.ratio:.0f} % of the inner ones"
+    percent = f"{100 * found.ratio:.0f}"
     if found.beyond_chance:
-        do = "leave edge wells empty or fill them with medium; do not compare edge with inner wells"
-        yield QualityFlag("edge-effect", Verdict.WARN, wells, what, do)
+        what = phrase("edge-effect", percent=percent)
+        yield QualityFlag("edge-effect", Verdict.WARN, wells, what, phrase("do-leave-edge"))
     else:
-        what += f", which {found.n_edge} and {found.n_inner} wells of this spread can be by chance"
-        do = "spread more untreated controls over edge and inner wells"
-        yield QualityFlag("edge-effect", Verdict.UNKNOWN, wells, what, do)
+        what = phrase("edge-by-chance", percent=percent, edge=str(found.n_edge), inner=str(found.n_inner))
+        yield QualityFlag("edge-effect", Verdict.UNKNOWN, wells, what, phrase("do-spread-controls"))
 
 
 def _left_on_edge(found: EdgeRatio | None, wells: Sequence[WellValue], limits: QualityLimits) -> dict[WellId, float]:
@@ -188,14 +182,14 @@ def _trends(series: Sequence[Series], wells: Sequence[WellValue], limits: Qualit
         middle = statistics.median(value for _, value in group)
         if len(group) > 1 and middle > 0 and middle >= highest / 2:
             groups.append([(entry, value / middle) for entry, value in group])
-    for code, words, position in _POSITIONS:
+    for code, sentence, position in _POSITIONS:
         placed = [[(p, v) for e, v in group if (p := position(e)) is not None] for group in groups]
         found = trend([group for group in placed if len(group) > 1])
         if found is None or abs(found.change) < limits.trend_change or abs(found.z) < limits.trend_z:
             continue
-        what = f"viability of wells treated alike changes by {100 * found.change:+.0f} % {words} (z {found.z:.1f})"
+        what = phrase(sentence, percent=f"{100 * found.change:+.0f}", z=f"{found.z:.1f}")
         names = names_of(e.well for group in groups for e, _ in group)
-        yield QualityFlag(code, Verdict.WARN, names, what, "randomise the layout; shorten the run or the way")
+        yield QualityFlag(code, Verdict.WARN, names, what, phrase("do-randomise"))
 
 
 def _order(entry: WellValue) -> float | None:
@@ -211,9 +205,9 @@ def _column(entry: WellValue) -> float | None:
 
 
 _POSITIONS: tuple[tuple[str, str, Callable[[WellValue], float | None]], ...] = (
-    ("acquisition-drift", "from the first imaged to the last", _order),
-    ("row-gradient", "from the top row to the bottom row", _row),
-    ("column-gradient", "from the first column to the last", _column),
+    ("acquisition-drift", "drift-of-run", _order),
+    ("row-gradient", "drift-of-rows", _row),
+    ("column-gradient", "drift-of-columns", _column),
 )
 
 
@@ -237,12 +231,20 @@ def _reasons(
     if verdict is not Verdict.PASS:
         order = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.WARN)
         return tuple(flag.what for kind in order for flag in flags if flag.verdict is kind)
-    words = [f"robust Z' {figures.z_prime:.2f}"]
+    found = {"z": f"{figures.z_prime:.2f}"}
     if figures.control_cv is not None:
-        words.append(f"control CV {figures.control_cv:.0f} %")
+        found["cv"] = f"{figures.control_cv:.0f}"
     if edge is not None:
-        words.append(f"edge/inner {edge:.2f}")
-    return (", ".join(words),)
+        found["edge"] = f"{edge:.2f}"
+    return (phrase(_FIGURES["cv" in found, "edge" in found], **found),)
+
+
+_FIGURES = {  # of a control's CV and of the edge
+    (True, True): "figures-of-plate",
+    (True, False): "figures-without-edge",
+    (False, True): "figures-without-cv",
+    (False, False): "figure-z-prime",
+}
 
 
 def _by_z_prime(series: Series) -> float:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spheroidd.inference.quality.control_statistics import robust_sd
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import ChannelProfile, StackProfile
 from spheroidd.protocols.stack import SliceIndex, StackKey
@@ -69,8 +70,8 @@ def judge_stacks(stacks: Sequence[StackEvidence], limits: StackLimits = STACK_LI
     stacks = sorted(stacks, key=lambda one: one.key)
     flags = [flag for one in stacks for flag in _alone(one, limits)]
     if 0 < len(stacks) < limits.min_stacks:
-        what = f"focus and bleaching are not judged: the plate has {len(stacks)} stacks, {limits.min_stacks} are needed"
-        flags.append(QualityFlag("images-not-compared", Verdict.UNKNOWN, (), what, "look at the images"))
+        what = phrase("images-not-compared", n=str(len(stacks)), least=str(limits.min_stacks))
+        flags.append(QualityFlag("images-not-compared", Verdict.UNKNOWN, (), what, phrase("do-look-at-images")))
     else:
         contrast = _best_ratio(stacks, lambda seen: seen.contrast_adu)
         empty = [one for one in stacks if contrast.get(one.key, 0.0) < limits.contrast]
@@ -88,41 +89,41 @@ def _alone(one: StackEvidence, limits: StackLimits) -> Iterator[QualityFlag]:
     for channel, seen in profile.channels.items():
         if seen.saturated_share >= limits.saturated_warn:
             verdict = Verdict.FAIL if seen.saturated_share >= limits.saturated_fail else Verdict.WARN
-            what = f"{100 * seen.saturated_share:.2g} % of channel {channel} stands at the camera's maximum"
-            yield _flag(
-                "saturated", verdict, one, what, "lower exposure or laser power; its brightness is a lower bound"
-            )
+            what = phrase("stack-saturated", percent=f"{100 * seen.saturated_share:.2g}", channel=channel)
+            yield _flag("saturated", verdict, one, what, phrase("do-lower-exposure"))
         if seen.hot_share >= limits.hot_share:
-            what = f"{100 * seen.hot_share:.2g} % of channel {channel}'s pixels shine in every slice"
-            yield _flag("hot-pixels", Verdict.WARN, one, what, "renew the camera's dark calibration, check its cooling")
+            what = phrase("stack-hot-pixels", percent=f"{100 * seen.hot_share:.2g}", channel=channel)
+            yield _flag("hot-pixels", Verdict.WARN, one, what, phrase("do-calibrate-camera"))
         yield from _lost_slices(one, channel, seen, limits)
     if one.repeated:
         first, count = one.repeated[0], len(one.repeated)
         n_slices = sum(len(seen.mean_adu_by_z) for seen in profile.channels.values())
-        what = f"{count} slices repeat an earlier one byte for byte, the first is channel {first.channel} z {first.z}"
+        what = phrase("stack-repeated", n=str(count), channel=first.channel, z=str(first.z))
         verdict = Verdict.FAIL if count > limits.lost_slices_fail * n_slices else Verdict.WARN
-        yield _flag("repeated-slices", verdict, one, what, "check camera and trigger; image the well again")
+        yield _flag("repeated-slices", verdict, one, what, phrase("do-check-trigger"))
     if profile.jump_um is not None and profile.jump_um >= limits.jump_um:
-        what = f"the sample moved sideways by {profile.jump_um:.1f} um at once before slice {profile.jump_z}"
-        yield _flag("moved", Verdict.WARN, one, what, "look for a bump or a stage that slips; image the well again")
+        what = phrase("stack-moved", um=f"{profile.jump_um:.1f}", z=str(profile.jump_z))
+        yield _flag("moved", Verdict.WARN, one, what, phrase("do-look-for-bump"))
     elif profile.drift_um is not None and profile.drift_um >= limits.drift_um * max(1.0, one.depth_um / 100):
-        what = f"the sample drifted sideways by at least {profile.drift_um:.1f} um during the stack"
-        yield _flag("drifted", Verdict.WARN, one, what, "let the plate settle and warm through before imaging")
+        what = phrase("stack-drifted", um=f"{profile.drift_um:.1f}")
+        yield _flag("drifted", Verdict.WARN, one, what, phrase("do-let-settle"))
 
 
 def _lost_slices(one: StackEvidence, channel: str, seen: ChannelProfile, limits: StackLimits) -> Iterator[QualityFlag]:
     dark, bright = odd_slices(seen, limits.slice_ratio)
-    for code, found, words, do in (
-        ("dark-slices", dark, "far darker", "check laser and shutter; image the well again"),
-        ("bright-slices", bright, "far brighter", "look for stray light; image the well again"),
+    for code, found, word, do in (
+        ("dark-slices", dark, "dark", "do-check-shutter"),
+        ("bright-slices", bright, "bright", "do-stray-light"),
     ):
         if found:
             share = len(found) / len(seen.mean_adu_by_z)
             verdict = Verdict.FAIL if share > limits.lost_slices_fail else Verdict.WARN
-            which = (
-                f"slice {found[0]} is" if len(found) == 1 else f"{len(found)} slices ({found[0]} to {found[-1]}) are"
-            )
-            yield _flag(code, verdict, one, f"channel {channel}: {which} {words} than those beside", do)
+            if len(found) == 1:
+                what = phrase(f"slice-{word}", channel=channel, z=str(found[0]))
+            else:
+                ends = {"first": str(found[0]), "last": str(found[-1])}
+                what = phrase(f"slices-{word}", channel=channel, n=str(len(found)), **ends)
+            yield _flag(code, verdict, one, what, phrase(do))
 
 
 def odd_slices(seen: ChannelProfile, ratio: float = STACK_LIMITS.slice_ratio) -> tuple[list[int], list[int]]:
@@ -166,14 +167,13 @@ def _out_of_focus(stacks: Sequence[StackEvidence], limits: StackLimits) -> Itera
             continue
         if (math.log(ratio) - middle) / spread <= -limits.sharpness_z:
             verdict = Verdict.FAIL if ratio < limits.sharpness_fail else Verdict.WARN
-            what = f"it is blurred: its sharpness is {ratio:.2f} of the plate's median stack"
-            yield _flag("out-of-focus", verdict, one, what, "look at its images; image the well again")
+            what = phrase("stack-blurred", ratio=f"{ratio:.2f}")
+            yield _flag("out-of-focus", verdict, one, what, phrase("do-image-well-again"))
 
 
 def _empty(one: StackEvidence, ratio: float) -> QualityFlag:
-    what = f"hardly anything is seen: its contrast is {ratio:.2f} of the plate's median stack in every channel"
-    do = "check that the spheroid is in the field and stained; do not read it as dead"
-    return _flag("empty-field", Verdict.FAIL, one, what, do)
+    what = phrase("stack-empty", ratio=f"{ratio:.2f}")
+    return _flag("empty-field", Verdict.FAIL, one, what, phrase("do-check-field"))
 
 
 def _best_ratio(
@@ -202,10 +202,8 @@ def _bleached(stacks: Sequence[StackEvidence], limits: StackLimits) -> Iterator[
     for one in stacks:
         excess = slopes.get(one.key, middle) - middle
         if excess <= math.log(limits.bleached_left) and excess / spread <= -limits.bleached_z:
-            what = (
-                f"its light fades to {100 * math.exp(excess):.0f} % of what the plate's median stack keeps over depth"
-            )
-            yield _flag("bleached", Verdict.WARN, one, what, "lower laser power or exposure; was it imaged before?")
+            what = phrase("stack-bleached", percent=f"{100 * math.exp(excess):.0f}")
+            yield _flag("bleached", Verdict.WARN, one, what, phrase("do-less-light"))
 
 
 def _slope(channels: Mapping[str, ChannelProfile], limits: StackLimits) -> float | None:
@@ -222,5 +220,8 @@ def _slope(channels: Mapping[str, ChannelProfile], limits: StackLimits) -> float
 
 
 def _flag(code: str, verdict: Verdict, one: StackEvidence, what: str, do: str) -> QualityFlag:
-    head = f"{one.key.well}" + (f", stack {one.key.stack}" if one.key.stack else "")
-    return QualityFlag(code, verdict, (str(one.key.well),), f"{head}: {what}", do)
+    well, stack = str(one.key.well), one.key.stack
+    of = (
+        phrase("of-stack", well=well, stack=str(stack), what=what) if stack else phrase("of-well", well=well, what=what)
+    )
+    return QualityFlag(code, verdict, (well,), of, do)

@@ -12,6 +12,7 @@ from spheroidd.inference.quality.plate_series import (
     treated_alike,
 )
 from spheroidd.inference.quality.replicate_outliers import deviants
+from spheroidd.protocols.phrase import phrase
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.well import WellId
@@ -26,26 +27,28 @@ def outliers(
     level = max((one.figures.negative_median or 0.0 for one in series), default=0.0)
     found = deviants(groups, limits.smallest_spread * max(level, 0.0), limits.outlier_z)
     if found is None:
-        what = "no well has enough replicates on this plate to tell an outlier"
-        yield QualityFlag("outliers-unknown", Verdict.UNKNOWN, (), what, "give each dose 3 replicates")
+        yield QualityFlag("outliers-unknown", Verdict.UNKNOWN, (), phrase("replicates-few"), phrase("do-replicates"))
     for one in found or ():
         entry = entries[one.well]
         control = entry.treatment.role in (NEGATIVE, POSITIVE)
         code = "bad-control" if control else "replicates-differ" if one.n == 2 else "outlier"
-        what = (
-            f"{one.well} is at {entry.value:.3g}, its {one.n} replicates' median at {one.median:.3g} (z {one.z:+.1f})"
+        what = phrase(
+            "unlike-replicates-edge" if entry.well in edge else "unlike-replicates",
+            well=one.well,
+            value=f"{entry.value:.3g}",
+            n=str(one.n),
+            median=f"{one.median:.3g}",
+            z=f"{one.z:+.1f}",
         )
-        what += ", the edge effect allowed for" if entry.well in edge else ""
-        do = "look at its images; exclude it by hand with a reason if they show why"
-        yield QualityFlag(code, Verdict.WARN, (one.well,), what, do)
+        yield QualityFlag(code, Verdict.WARN, (one.well,), what, phrase("do-exclude-by-hand"))
 
 
 def excluded_wells(wells: Sequence[WellValue], excluded: frozenset[str]) -> Iterator[QualityFlag]:
     """That wells were left out by hand stays visible."""
     names = names_of(entry.well for entry in wells if str(entry.well) in excluded)
     if names:
-        what = f"{len(names)} wells were excluded by hand and enter no figure"
-        yield QualityFlag("excluded", Verdict.PASS, names, what, "see the audit trail for who and why")
+        what = phrase("wells-excluded", n=str(len(names)))
+        yield QualityFlag("excluded", Verdict.PASS, names, what, phrase("do-see-trail"))
 
 
 def doubted_wells(
@@ -60,9 +63,8 @@ def doubted_wells(
     doubted = failed | names & {well for flag in well_flags if flag.verdict is Verdict.WARN for well in flag.wells}
     n_wells = len(names)
     if failed:
-        what = f"the images of {len(failed)} of {n_wells} wells cannot be trusted"
-        yield QualityFlag("lost-wells", Verdict.WARN, tuple(sorted(failed)), what, "image them again, or exclude them")
+        what = phrase("wells-lost", n=str(len(failed)), total=str(n_wells))
+        yield QualityFlag("lost-wells", Verdict.WARN, tuple(sorted(failed)), what, phrase("do-image-or-exclude"))
     if len(doubted) > limits.flagged_share * n_wells:
-        what = f"{len(doubted)} of {n_wells} wells carry a flag of their own"
-        do = "look for one cause: stain, focus, seeding"
-        yield QualityFlag("many-flagged-wells", Verdict.WARN, tuple(sorted(doubted)), what, do)
+        what = phrase("wells-flagged", n=str(len(doubted)), total=str(n_wells))
+        yield QualityFlag("many-flagged-wells", Verdict.WARN, tuple(sorted(doubted)), what, phrase("do-one-cause"))

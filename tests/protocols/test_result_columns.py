@@ -27,6 +27,7 @@ from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.daemon.service.messages import result_message
 from spheroidd.daemon.web.openapi import openapi
 from spheroidd.daemon.web.plate_view import well_view
+from spheroidd.daemon.web.words import english
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment
@@ -50,6 +51,7 @@ from spheroidd.protocols.trust import Trust
 from spheroidd.protocols.well import WellId
 from tests.daemon.export.schema_document import PATH
 from tests.daemon.report import plates
+from tests.daemon.web.rig import said
 
 WELL = WellId(1, 1)
 WIRE_TYPES = {
@@ -225,7 +227,12 @@ def test_further_columns_of_the_map_stand_beside_the_figures_and_a_corrected_map
 def test_the_page_shows_it(data: Path, row: ResultRow, column: ResultColumn, shown: Shown) -> None:
     with Catalog.read_only(data) as catalog:
         (stack,) = well_view(catalog, "P1", WELL, None)["stacks"]
-    assert (shown.label, column.in_words(row.result), column.meaning) in stack["figures"]
+    found = {name: said(value) for name, value in stack["figures"]}
+    assert found[column.name] == column.in_words(row.result)
+    assert (english()[f"column_{column.name}"], english()[f"column_{column.name}_meaning"]) == (
+        shown.label,
+        column.text,
+    )
 
 
 @pytest.mark.parametrize(("column", "shown"), seen_in(Place.REPORT), ids=lambda value: getattr(value, "name", ""))

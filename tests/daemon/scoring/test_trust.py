@@ -27,6 +27,7 @@ from spheroidd.protocols.stack import CHANNELS, StackKey
 from spheroidd.protocols.trust import MEANINGS, Trust, TrustFlag, failed_reason
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
+from tests.daemon.web.rig import said
 from tests.faults.plate_runs import run, spheroidd, write_config
 
 FAILED_CONTROL, CONTROLS = WellId(0, 3), [WellId(0, column) for column in range(3)]
@@ -184,8 +185,10 @@ def test_the_page_marks_the_well_and_says_why_in_its_panel(data: Path) -> None:
     )
     assert (cells[str(DOUBTFUL)]["trust"], cells[str(DOUBTFUL)]["flagged"]) == ("check", True)
     assert not cells["A01"]["flagged"]
-    assert [flag["what"] for flag in panel["stacks"][0]["flags"]] == ["No cell was found, neither living nor dead."]
-    assert doubtful["stacks"][0]["flags"][0]["do"].startswith("Compare")
+    assert [said(flag["what"]) for flag in panel["stacks"][0]["flags"]] == [
+        "no cell was found, neither living nor dead"
+    ]
+    assert said(doubtful["stacks"][0]["flags"][0]["do"]).startswith("compare")
 
 
 def test_the_report_says_it_in_the_map_and_in_the_table(data: Path) -> None:

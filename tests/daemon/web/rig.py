@@ -11,6 +11,7 @@ from typing import Any
 from spheroidd.daemon.config.model import ServiceConfig
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.web.server import WebServer
+from spheroidd.protocols.phrase import phrase
 from tests.daemon.service.rig import Main, running
 
 CALL_S = 20.0
@@ -58,6 +59,14 @@ class Client:
 
     def post(self, path: str, body: object = None, **headers: str) -> Answer:
         return self.ask("POST", path, body, **headers)
+
+
+def said(text: Any) -> str:
+    """What the page was given to say, in English: the text of somebody, or a code with its values."""
+    if isinstance(text, str):
+        return text
+    code, *values = text
+    return phrase(code, **{name: said(value) for name, value in (values[0] if values else {}).items()})
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
-from tests.daemon.web.rig import Client, asked
+from tests.daemon.web.rig import Client, asked, said
 from tests.daemon.web.test_page import fill_plate
 
 
@@ -54,8 +54,9 @@ def test_the_curves_are_those_of_the_report(client: Client, data_dir: Path) -> N
     with Catalog.read_only(data_dir) as catalog:
         (curve,) = curves(catalog, "P1")
     doses = tuple(dose for dose in curve.doses_um if dose > 0)
-    assert (drawn["compound"], drawn["status"], drawn["said"]) == ("drug", curve.fit.status, curve.fit.words.said)
-    assert drawn["ic50"] == wording.ic50(curve.fit, doses)
+    assert (drawn["compound"], drawn["status"], said(drawn["said"])) == ("drug", curve.fit.status, curve.fit.words.said)
+    assert said(drawn["ic50"]) == wording.ic50(curve.fit, doses)
+    assert (said(drawn["reason"]), list(map(said, drawn["warnings"]))) == (curve.fit.reason, list(curve.fit.warnings))
     assert [one[0] for one in drawn["points"]] == list(curve.wells)
     assert [one[2] for one in drawn["points"]] == pytest.approx(curve.responses, abs=1e-3)
     assert {one[0] for one in drawn["missing"]} == {one.well for one in curve.missing}

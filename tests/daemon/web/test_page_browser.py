@@ -9,6 +9,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -20,10 +21,13 @@ from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.catalog.plate_queue import PlateQueue
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
 from spheroidd.daemon.pipeline import orders, queue_orders
+from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.daemon.service.tokens import Role, TokenFile
+from spheroidd.daemon.web.words import english
 from spheroidd.protocols.errors import InstrumentError
 from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.trust import Trust, failed_reason, trust_of
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 from tests.daemon.service.rig import Main
@@ -404,6 +408,78 @@ def test_an_exclusion_has_a_reason_and_is_undone(page: "playwright.Page", served
         page.get_by_role("button", name="Undo").click()
         playwright.expect(cell).not_to_have_class(re.compile("excluded"))
         playwright.expect(page.locator("#exclude")).to_be_visible()
+
+
+# -- in another language
+
+
+def bracketed(text: str) -> str:
+    """A text of a language that is made up: each word in brackets, and what stands in braces as it is."""
+    return re.sub(r"\{\w+\}|[^\W\d_]+", lambda found: found[0] if found[0][0] == "{" else f"[{found[0]}]", text)
+
+
+# Every text that a person could read or hear, with the words in brackets and what is a name or holds a digit left out.
+LEFT = """(known) => {
+  const texts = [], walk = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
+  for (let at = walk.nextNode(); at; at = walk.nextNode()) {
+    if (!at.parentElement.closest("script, style, noscript, footer > span")) texts.push(at.data);
+  }
+  for (const one of document.querySelectorAll("*")) {
+    for (const name of ["title", "aria-label", "alt", "placeholder", "aria-valuetext"]) {
+      texts.push(one.getAttribute(name) || "");
+    }
+  }
+  const left = texts.flatMap((text) => text.replaceAll(/\\[[^\\]]*\\]/g, " ").split(/[\\s,;:()"'.…·\\/<>-]+/));
+  return [...new Set(left)].filter((word) => /\\p{L}{2}/u.test(word) && !/\\d/.test(word) && !known.includes(word));
+}"""
+UNITS = ("µM", "µm", "µm³", "spheroidd", "REST")
+# As a person wrote it, or as it is kept: a catalog has the text alone of what was ordered.
+WRITTEN = ("drug", "controls", "Bea", "bubble", "skipped by Ada: mould", "the worker ended <b>three</b> times")
+
+
+def doubtful_plate(folder: Path) -> None:
+    """A plate that is finished: wells whose images failed or are doubtful, one unlike the others, one left out."""
+    fill_plate(folder)
+    wells, live = plates.screen_plate("P1", 4, 6, {"drug": 1.0})
+    left = sorted(live)[17:18] + sorted(live)[19:]
+    plates.score(folder, wells, {well: live[well] for well in left}, control_um3=plates.FULL_UM3)
+    for well in ("A04", "B03", "B04"):
+        plates.store_images(folder, wells, plates.plan_of(StackKey("P1", WellId.parse(well))), 0.7)
+    exclude_well(folder, "B04", "bubble", plate="P1", who="Bea")
+    with Catalog.create_or_open(folder) as catalog, catalog.transaction():
+        for well, flags in ((WellId(1, 2), ("no-cell", "too-dim")), (WellId(0, 3), ("drift", "shaded"))):
+            trust = trust_of(flags)
+            failed = trust is Trust.FAIL
+            related = Related(WellStatus.FINAL, failed_reason(flags) if failed else None, None if failed else 80.0)
+            related = replace(related, trust=trust, trust_flags=flags)
+            catalog.update_related(StackKey("P1", well), plates.MODEL, related, "related to the plate's controls")
+        catalog.set_run_state(RunState("1", 1, "idle", time.time(), time.time()))
+
+
+def test_a_second_language_leaves_no_word_of_the_first(page: "playwright.Page", tmp_path: Path) -> None:
+    doubtful_plate(tmp_path)
+    file = tmp_path / "words.json"
+    file.write_text(json.dumps({name: bracketed(text) for name, text in english().items()}), encoding="utf-8")
+    known = [*UNITS, *(word for text in WRITTEN for word in re.findall(r"\w+", text))]
+    with asked(tmp_path, http_words=file) as (client, _, _):
+        page.goto(f"http://127.0.0.1:{client.port}/")
+        page.wait_for_selector(".grid .well[data-state]")
+        playwright.expect(page.locator("#state")).to_have_text("[idle]")
+        left = {"plate": page.evaluate(LEFT, known)}
+        for shown in ("volume", "layout", "state"):
+            page.evaluate("(name) => document.querySelector(`input[value=${name}]`).click()", shown)
+            left[shown] = page.evaluate(LEFT, known)
+        for well in ("A04", "B03", "B04", "C05", "D01"):
+            page.click(f"#well-{well}")
+            playwright.expect(page.locator("#well-title")).to_have_text(re.compile(rf"{well}  \S"))
+            page.wait_for_selector("#well-picture:not([hidden]), #well-none:not([hidden])")
+            left[well] = page.evaluate(LEFT, known)
+        views = {"curves": ".curve svg", "results": "#results td", "live": "#snap", "queue": "#queue-words"}
+        for view, there in views.items():
+            page.click(f"#tab-{view}")
+            page.wait_for_selector(there, state="attached")
+            left[view] = page.evaluate(LEFT, known)
+    assert not any(left.values()), left
 
 
 def test_a_wrong_token_is_told_so(page: "playwright.Page", tmp_path: Path) -> None:
