@@ -58,6 +58,13 @@ class Precision(StrEnum):
     BF16 = "bf16"  # eight bits of mantissa: half the memory and time where the hardware multiplies it
 
 
+class Boundary(StrEnum):
+    """Where the boundary of a cell that a network found is drawn."""
+
+    HALF_HEIGHT = "half-height"  # where its light falls to the middle between it and the ground around it
+    NETWORK = "network"  # where the network's probability is one half
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """One channel's transform: clip to [low, high], then subtract mean and divide by sd, both of the clipped data."""

@@ -27,7 +27,7 @@ from spheroidd.protocols.plate import PlateMap, WellRole, check_plate_name
 from spheroidd.protocols.plate_map.file import read_plate_map
 from spheroidd.protocols.ports import Clock, StackSource
 from spheroidd.protocols.regular_file import read_regular_text
-from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.results import Boundary, Limits, Normalisation
 from spheroidd.protocols.sim_pattern import KeepRaw
 from spheroidd.protocols.toml_text import parse_toml
 
@@ -152,6 +152,11 @@ class InferenceConfig(Section):
     normalisation: Normalisation = Field(
         default=Normalisation.PLATE,
         description="intensity limits from the plate's wells (each stack's own without controls), or stack",
+    )
+    boundary: Boundary = Field(
+        default=Boundary.HALF_HEIGHT,
+        description="of each cell that the network found: half-height, where its light falls to the middle between it "
+        "and the ground around it, or network, where the network's probability is one half",
     )
     limit_tolerance: float = Field(
         default=0.0,

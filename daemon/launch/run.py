@@ -329,6 +329,7 @@ def _run(
         again=again,
         keep_raw=catalog.keep_raw(plate_map.name),
         objects=inference.objects,
+        boundary=inference.boundary,
     )
     pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
@@ -361,6 +362,7 @@ def _enter_start(
         "model_sha256": settings.model_sha256,
         "regressor_sha256": regressor_sha256,
         "normalisation": settings.normalisation.value,
+        "boundary": settings.boundary.value,
         "host": platform.node(),
         "pid": os.getpid(),
     }

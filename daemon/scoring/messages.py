@@ -10,7 +10,7 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.plate import Treatment
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement, StackProfile
+from spheroidd.protocols.results import Boundary, Limits, Normalisation, StackMeasurement, StackProfile
 from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 from spheroidd.protocols.stack import Block, SliceIndex, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
@@ -30,6 +30,8 @@ class ScoreJob:
     """The plate's wells, where an image is to be made of raw frames: the plate that it is put into names them."""
     objects: bool = False
     """Whether each counted object is written down, as a number in a label image and a row of a table."""
+    boundary: Boundary = Boundary.NETWORK
+    """Of a network's masks; a threshold's are its own."""
 
     @property
     def light_only(self) -> bool:

@@ -30,7 +30,7 @@ from spheroidd.protocols.errors import NoRoomError, SpheroiddError, StackError, 
 from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap, Treatment, WellRole
-from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.results import Boundary, Limits, Normalisation
 from spheroidd.protocols.sim_pattern import KeepRaw, PatternEstimate
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.stack_end import Ending
@@ -52,6 +52,7 @@ class ScoringSettings:
     again: bool = False  # score what this model has scored before, too
     keep_raw: KeepRaw = KeepRaw.ALL
     objects: bool = False  # write each counted object down
+    boundary: Boundary = Boundary.NETWORK
 
 
 class ScoringScheduler:
@@ -220,7 +221,8 @@ class ScoringScheduler:
             elif not self._is_control(row.key) or row.key in self._lights:
                 return None
         known = limits if kind is Normalisation.PLATE else None
-        return ScoreJob(row.key, kind, known, self._settings.tolerance, patterns, wells, self._settings.objects)
+        settings = self._settings
+        return ScoreJob(row.key, kind, known, settings.tolerance, patterns, wells, settings.objects, settings.boundary)
 
     def _is_control(self, key: StackKey) -> bool:
         return self._role(key) in CONTROLS

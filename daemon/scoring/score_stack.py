@@ -22,17 +22,18 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.scoring.counted_objects import LABELS, objects_of
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
-from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks, Shape, Spacing
+from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
+from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.streaming import SegmentedSlab, StreamingSegmentation
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.protocols.errors import StackError, StorageError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
-from spheroidd.protocols.results import Limits, Normalisation
+from spheroidd.protocols.results import Boundary, Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -74,11 +75,16 @@ def score_stack(
         read = partial(raw.slices, alive=alive)
     elif plan.raw is not None:  # the slices that were made of them are there, with checksums of their own
         read = partial(_computed_block, images)
-    preprocessor, inspector = _preprocessor(plan, segmenter, job.limits), StackInspector(plan)
-    coarse = CoarseStack(plan)
-    output = None if job.light_only else _StackOutput(plan, images, preprocessor.shape, segmenter, coarse)
+    limits = job.limits if job.normalisation is Normalisation.PLATE else None
+    boundary = Boundary.NETWORK if isinstance(segmenter, ThresholdSegmenter) else job.boundary
+    own_edges = boundary is Boundary.HALF_HEIGHT and not job.light_only
+    preprocessor = _preprocessor(plan, segmenter, job.limits, keep_filtered=own_edges)
+    inspector, coarse = StackInspector(plan), CoarseStack(plan)
+    output = None
+    if not job.light_only:
+        resampler = _masks(preprocessor, segmenter, plan, boundary, limits)
+        output = _StackOutput(plan, images, preprocessor.shape, segmenter, coarse, resampler, boundary)
     try:
-        limits = job.limits if job.normalisation is Normalisation.PLATE else None
         segmentation = _segmentation(preprocessor, segmenter, limits, job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
         slices = partial(ledger.acknowledged, job.key)
@@ -140,7 +146,7 @@ def _read(read: Callable[[Block, Mapping[int, int]], Pixels], block: Block, ackn
 
 
 def _preprocessor(
-    plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None
+    plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None, *, keep_filtered: bool = False
 ) -> "StreamingPreprocessor | DevicePreprocessor":
     make: Any = StreamingPreprocessor
     network = _on_device(segmenter)
@@ -161,6 +167,7 @@ def _preprocessor(
         spacing_um=segmenter.spacing_um,
         known_limits=limits,
         own_window=True,
+        keep_filtered=keep_filtered,
     )
     return made
 
@@ -206,10 +213,18 @@ def _segmentation(
 
 
 def _masks(
-    model_shape: Shape, segmenter: Segmenter, shape: Shape, spacing_um: Spacing
-) -> "MaskResampler | DeviceMasks":
+    preprocessor: "StreamingPreprocessor | DevicePreprocessor",
+    segmenter: Segmenter,
+    plan: StackPlan,
+    boundary: Boundary,
+    limits: Mapping[str, Limits] | None,
+) -> "MaskResampler | DeviceMasks | HalfHeightMasks":
+    """What makes masks of a stack's slabs. Boundaries at half height are found on the processor on any device."""
+    shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
+    if boundary is Boundary.HALF_HEIGHT:
+        return HalfHeightMasks(preprocessor, segmenter.spacing_um, shape, spacing_um, limits)
     given: dict[str, Any] = {
-        "model_shape": model_shape,
+        "model_shape": preprocessor.shape,
         "model_spacing_um": segmenter.spacing_um,
         "shape": shape,
         "spacing_um": spacing_um,
@@ -266,12 +281,12 @@ class _StackOutput:
         model_shape: tuple[int, int, int],
         segmenter: Segmenter,
         coarse: CoarseStack,
+        resampler: "MaskResampler | DeviceMasks | HalfHeightMasks",
+        boundary: Boundary,
     ) -> None:
-        self._coarse = coarse
-        shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
-        self._resampler = _masks(model_shape, segmenter, shape, spacing_um)
+        self._coarse, self._resampler = coarse, resampler
         self._counter = StackCounter(plan, model_shape=model_shape, model_spacing_um=segmenter.spacing_um)
-        attributes = {"model_sha256": segmenter.sha256}
+        attributes = {"model_sha256": segmenter.sha256, "boundary": boundary.value}
         self._labels = {
             name: LabelWriter(images, plan.key, plan, name, attributes)
             for name, channel in LABELS.items()
@@ -323,14 +338,15 @@ def warm_up(segmenter: Segmenter, plan: StackPlan | None = None) -> None:
 
 def _score_made_up(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, Limits] | None) -> None:
     """The whole way of noise, block by block, to masks that nobody keeps."""
-    preprocessor = _preprocessor(plan, segmenter, limits)
+    preprocessor = _preprocessor(plan, segmenter, limits, keep_filtered=True)
     segmentation = _segmentation(preprocessor, segmenter, limits)
-    shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
-    resampler = _masks(preprocessor.shape, segmenter, shape, spacing_um)
+    boundaries = [Boundary.NETWORK] if isinstance(segmenter, ThresholdSegmenter) else list(Boundary)
+    resamplers = [_masks(preprocessor, segmenter, plan, boundary, limits) for boundary in boundaries]
 
     def take(slabs: Iterable[SegmentedSlab]) -> None:
         for slab in slabs:
-            list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
+            for resampler in resamplers:
+                list(resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
 
     pixels = np.random.default_rng(0).integers(90, 400, (_BLOCK_Z, plan.height, plan.width)).astype(plan.dtype)
     for z in range(0, plan.n_z, _BLOCK_Z):
@@ -339,4 +355,5 @@ def _score_made_up(plan: StackPlan, segmenter: Segmenter, limits: Mapping[str, L
         take(segmentation.advance())
     preprocessor.finish()
     take(segmentation.finish())
-    list(resampler.finish())
+    for resampler in resamplers:
+        list(resampler.finish())

@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.intensity import N_BINS, Histogram, normalise_torch, stack_limits
+from spheroidd.inference.preprocessing.intensity import (
+    N_BINS,
+    Histogram,
+    normalise_torch,
+    sparse_channels,
+    stack_limits,
+)
 from spheroidd.inference.preprocessing.median import median3_torch
 from spheroidd.inference.preprocessing.resample import Axis, Shape, Spacing, resampling_axis
 from spheroidd.inference.preprocessing.stream import BACKGROUND, QUANTILES, RAW_ROW_STEP, check_geometry
@@ -46,6 +52,7 @@ class DevicePreprocessor:
         known_limits: Mapping[str, Limits] | None = None,
         background: float = BACKGROUND,
         own_window: bool = False,
+        keep_filtered: bool = False,
     ) -> None:
         check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
@@ -56,7 +63,7 @@ class DevicePreprocessor:
         self.device = device
         self._portion = portion_of((n_z, height, width))
         self._n_z, self._percentiles, self._background = n_z, percentiles, background
-        self._own_window = own_window
+        self._own_window, self._keep_filtered = own_window, keep_filtered
         self._z = resampling_axis(n_z, z_step_um, spacing_um[0])
         self._y = DeviceAxis(resampling_axis(height, pixel_um, spacing_um[1]), device)
         self._x = DeviceAxis(resampling_axis(width, pixel_um, spacing_um[2]), device)
@@ -64,6 +71,7 @@ class DevicePreprocessor:
         self._known = None if known_limits is None else {c: known_limits[c] for c in self._channels}
         self._filtered: dict[str, dict[int, torch.Tensor]] = {channel: {} for channel in self._channels}
         self._ready: dict[str, dict[int, torch.Tensor]] = {channel: {} for channel in self._channels}
+        self._slices: dict[str, dict[int, Pixels]] = {channel: {} for channel in self._channels}  # in the host's memory
         self._ready_limits = self._known
 
     @property
@@ -77,11 +85,18 @@ class DevicePreprocessor:
         filtered = min(channel.n_filtered for channel in self._channels.values())
         return int(np.searchsorted(self._z.stops, filtered, side="right"))
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Those that the stack has, in the order of `CHANNELS`."""
+        return tuple(self._channels)
+
     def feed(self, channel: str, z: int, pixels: Pixels) -> None:
         """Take the next slices (n, y, x) of a channel, uint8 or uint16, in z order, starting at z. They are copied."""
         if channel not in self._channels:
             raise StackError(f"a slice of channel {channel} arrived", do=f"this stack has {', '.join(self._channels)}")
         for start, filtered in self._channels[channel].feed(z, pixels):
+            if self._keep_filtered:
+                self._slices[channel] |= dict(enumerate(filtered.cpu().numpy().copy(), start))
             if self._known is None:
                 # A copy: what was filtered lies within a larger tensor, which would stay as long as it does.
                 self._filtered[channel] |= dict(enumerate(filtered.clone(), start))
@@ -98,6 +113,22 @@ class DevicePreprocessor:
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
         return stack_limits(self.histograms(), self._percentiles, own_window=self._own_window)
+
+    def sparse(self) -> frozenset[str]:
+        """As of `StreamingPreprocessor`."""
+        return sparse_channels(self.histograms(), self._percentiles) if self._own_window else frozenset()
+
+    def filtered(self, channel: str, z: int) -> Pixels:
+        """A slice (y, x) after the median, in the host's memory; as of `StreamingPreprocessor`."""
+        if z not in self._slices[channel]:
+            raise StackError(f"slice {z} of channel {channel} is not kept", do="ask for slices before releasing them")
+        return self._slices[channel][z]
+
+    def release(self, below_z: int) -> None:
+        """Let go the slices at the stack's own sampling below `below_z`."""
+        for kept in self._slices.values():
+            for z in [z for z in kept if z < below_z]:
+                del kept[z]
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel."""

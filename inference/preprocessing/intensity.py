@@ -135,6 +135,14 @@ def stack_limits(
     }
 
 
+def sparse_channels(histograms: Mapping[str, Histogram], percentiles: tuple[float, float] = (2, 98)) -> frozenset[str]:
+    """Channels whose `Histogram.own_limits` are wider than the percentiles alone: cells fill little of the field."""
+    top = percentiles[1]
+    return frozenset(
+        name for name, found in histograms.items() if found.own_limits(*percentiles).high > found.percentile(top)
+    )
+
+
 def moved(old: Limits, new: Limits) -> float:
     """How far low, high, mean or sd moved at most, as a part of the new window high - low; to compare with a tolerance.
 

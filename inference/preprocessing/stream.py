@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheroidd.inference.preprocessing.intensity import Histogram, normalise, stack_limits
+from spheroidd.inference.preprocessing.intensity import Histogram, normalise, sparse_channels, stack_limits
 from spheroidd.inference.preprocessing.median import median3, median_slice
 from spheroidd.inference.preprocessing.resample import (
     PlaneResampler,
@@ -35,8 +35,8 @@ class StreamingPreprocessor:
 
     With `known_limits` each filtered slice is normalised and resampled in its plane at once, and only that is kept
     (`discard` lets planes go). Without, the filtered slices are kept (512 MB of a screen stack), because the stack's
-    own limits are exact only after its last slice; `own_window` makes them `Histogram.own_limits`. One thread at a
-    time.
+    own limits are exact only after its last slice; `own_window` makes them `Histogram.own_limits`. With `keep_filtered`
+    the filtered slices are kept in both cases, until they are released. One thread at a time.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class StreamingPreprocessor:
         known_limits: Mapping[str, Limits] | None = None,
         background: float = BACKGROUND,
         own_window: bool = False,
+        keep_filtered: bool = False,
     ) -> None:
         check_geometry((n_z, height, width), (z_step_um, pixel_um, pixel_um), spacing_um, channels)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
@@ -70,6 +71,8 @@ class StreamingPreprocessor:
         }
         self._known = None if known_limits is None else {c: known_limits[c] for c in self._channels}
         self._filtered: dict[tuple[str, int], Pixels] = {}
+        self._keep_filtered = keep_filtered
+        self._slices: dict[tuple[str, int], Pixels] = {}  # filtered, at the stack's own sampling, until released
         self._ready: dict[tuple[str, int], NDArray[np.float32]] = {}  # normalised and resampled in y and x
         self._ready_limits = self._known
         self._scratch = np.empty((height, width), np.float32)
@@ -85,12 +88,21 @@ class StreamingPreprocessor:
         filtered = min(channel.n_filtered for channel in self._channels.values())
         return int(np.searchsorted(self._z.stops, filtered, side="right"))
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Those that the stack has, in the order of `CHANNELS`."""
+        return tuple(self._channels)
+
     def feed(self, channel: str, z: int, pixels: Pixels) -> None:
         """Take the next slices (n, y, x) of a channel, uint8 or uint16, in z order, starting at z. They are copied."""
         if channel not in self._channels:
             raise StackError(f"a slice of channel {channel} arrived", do=f"this stack has {', '.join(self._channels)}")
         known = self._known
-        for index, filtered in self._channels[channel].feed(z, pixels, reuse=known is not None):
+        for index, filtered in self._channels[channel].feed(
+            z, pixels, reuse=known is not None and not self._keep_filtered
+        ):
+            if self._keep_filtered:
+                self._slices[channel, index] = filtered
             if known is None:
                 self._filtered[channel, index] = filtered
             else:
@@ -106,6 +118,20 @@ class StreamingPreprocessor:
     def limits(self) -> dict[str, Limits]:
         """The stack's own limits per channel it has, of what was filtered so far; exact after `finish`."""
         return stack_limits(self.histograms(), self._percentiles, own_window=self._own_window)
+
+    def sparse(self) -> frozenset[str]:
+        """Channels whose own limits were widened, because cells fill little of the field."""
+        return sparse_channels(self.histograms(), self._percentiles) if self._own_window else frozenset()
+
+    def filtered(self, channel: str, z: int) -> Pixels:
+        """A slice (y, x) after the median, with `keep_filtered`; StackError where it was not kept, or released."""
+        if (channel, z) not in self._slices:
+            raise StackError(f"slice {z} of channel {channel} is not kept", do="ask for slices before releasing them")
+        return self._slices[channel, z]
+
+    def release(self, below_z: int) -> None:
+        """Let go the slices at the stack's own sampling below `below_z`."""
+        self._drop_below(self._slices, below_z)
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel: what plate limits are pooled from."""

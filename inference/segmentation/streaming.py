@@ -76,9 +76,8 @@ class StreamingSegmentation:
                 self._next += 1
             else:
                 self._next += 1
-                slab = self._slab(row, self._infer(row, self._limits or {}))
-                self._discard_before(self._next)
-                yield slab
+                yield self._slab(row, self._infer(row, self._limits or {}))
+                self._discard_before(self._next)  # whoever makes masks of the slab may ask for its volume again
 
     def finish(self) -> Iterator[SegmentedSlab]:
         """Every slab that has not come out yet; call it once the preprocessor is finished."""
