@@ -45,7 +45,9 @@ class Held:
     results: list[WellResult]
     truths: list[WellTruth]
     dice: dict[str, list[float]]  # per well
-    pooled_dice: dict[str, float]  # of all wells' voxels
+    pooled_dice: dict[str, float]  # of all wells' voxels, as are precision and recall
+    pooled_precision: dict[str, float]
+    pooled_recall: dict[str, float]
 
 
 def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO, *, console: Console | None = None) -> Held:
@@ -71,7 +73,7 @@ def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO, *, cons
         if left := [result.well for result in results if result.live_um3 is None and result.trust is None]:
             raise RuntimeError(f"the run ended with code {code} and without a row of {', '.join(left)}")
         dice: dict[str, list[float]] = {name: [] for name in LABELS}
-        both = {name: np.zeros(2, int) for name in LABELS}  # twice the overlap, and the sum of both
+        voxels = {name: np.zeros(3, int) for name in LABELS}  # of both, of the mask, of the truth
         truths = []
         for result in results:
             truth = emulator.truth(result.well)
@@ -79,8 +81,11 @@ def run(seed: int, normalisation: str, source: Mapping[str, Any] = DEMO, *, cons
             for name, true in (("live", truth.live), ("dead", truth.dead)):
                 mask = read_label(data, StackKey("heldout", WellId.parse(result.well)), name)
                 dice[name].append(agreement(mask, true).dice)
-                both[name] += 2 * np.count_nonzero(mask & true), np.count_nonzero(mask) + np.count_nonzero(true)
-    return Held(code, results, truths, dice, {name: float(both[name][0] / both[name][1]) for name in LABELS})
+                voxels[name] += np.count_nonzero(mask & true), np.count_nonzero(mask), np.count_nonzero(true)
+    pooled = {name: float(2 * both / (found + true)) for name, (both, found, true) in voxels.items()}
+    precision = {name: float(both / found) for name, (both, found, _) in voxels.items()}
+    recall = {name: float(both / true) for name, (both, _, true) in voxels.items()}
+    return Held(code, results, truths, dice, pooled, precision, recall)
 
 
 def figures(held: Held) -> dict[str, Any]:
@@ -88,6 +93,8 @@ def figures(held: Held) -> dict[str, Any]:
     found: dict[str, Any] = {"exit_code": held.exit_code, "wells": len(held.results)}
     for name, dice in held.dice.items():
         found[f"{name}_dice_plate"] = round(held.pooled_dice[name], 4)
+        found[f"{name}_precision_plate"] = round(held.pooled_precision[name], 4)
+        found[f"{name}_recall_plate"] = round(held.pooled_recall[name], 4)
         found[f"{name}_dice_per_well_mean"] = round(statistics.mean(dice), 4)
         found[f"{name}_dice_per_well_median"] = round(statistics.median(dice), 4)
         found[f"{name}_dice_per_well_lowest"] = round(min(dice), 4)

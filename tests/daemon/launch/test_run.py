@@ -163,7 +163,8 @@ def test_the_other_precision_stands_in_every_row_and_changes_little(finished: Pa
     assert ledger(config).changes > changes
     for well, row in after.items():
         assert row["live_um3"] == pytest.approx(before[well]["live_um3"], rel=0.05), well
-        assert row["live_um3"] != before[well]["live_um3"], well
+    changed = {well for well, row in after.items() if row["live_um3"] != before[well]["live_um3"]}
+    assert changed, "no mask is another one"  # not every one: edges lie where the image has them
     with Catalog.read_only(config.parent / "data") as catalog:
         assert dict(plate_facts(catalog, "P1"))["Model's precision"] == other
         assert {row["precision"] for row in wells_table(catalog, ["P1"]).rows} == {other}
