@@ -87,7 +87,7 @@ def wiener(electrons: float) -> float:
 
 
 def plans(scene: Scene) -> tuple[ReconstructionPlan, ReconstructionPlan]:
-    """With the pattern and without: the same target, the same Wiener constant. The sample does not matter."""
+    """With the pattern and without, of the same target. The sample does not matter."""
     return _plans(replace(scene, seed=0, beads=False, bead_um=0.0, haze=0.0))
 
 
@@ -95,7 +95,7 @@ def plans(scene: Scene) -> tuple[ReconstructionPlan, ReconstructionPlan]:
 def _plans(scene: Scene) -> tuple[ReconstructionPlan, ReconstructionPlan]:
     shape, channel, w = (scene.size, scene.size), scene.optics.channel, wiener(scene.electrons)
     sharp = ReconstructionPlan.of(scene.pattern, channel, shape, PIXEL_UM, true_estimate(scene, w))
-    return sharp, ReconstructionPlan.of(scene.pattern, channel, shape, PIXEL_UM, None, w)
+    return sharp, ReconstructionPlan.of(scene.pattern, channel, shape, PIXEL_UM, None)
 
 
 def with_modulation(scene: Scene, modulation: float) -> Scene:

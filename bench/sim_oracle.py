@@ -15,7 +15,7 @@ from spheroidd.inference.reconstruction.plan import UPSAMPLING, ReconstructionPl
 
 
 def best_linear(plan: ReconstructionPlan, scene: Scene, sample: NDArray[np.float64]) -> ReconstructionPlan:
-    """The plan with the true ratio of noise to signal at every |k| instead of w^2 (k / kc)^2; for torch alone.
+    """The plan with the true ratio of noise to signal at every |k| instead of what the slice says; for torch alone.
 
     In the plan's units a sample bin is the mean frame's over the OTF, and den = A O^2 + ... goes with A times the
     noise of the mean: that of Poisson, reading and rounding. The sample's power is averaged over rings.
@@ -30,5 +30,4 @@ def best_linear(plan: ReconstructionPlan, scene: Scene, sample: NDArray[np.float
     noise = light.size / UPSAMPLING**2 * variance / scene.n_phases
     ratio: NDArray[Any] = noise / power[rings]
     ratio[0, 0] = 0
-    none = {name: np.zeros_like(getattr(plan, name)) for name in ("floor_y", "floor_x")}
-    return replace(plan, base=(plan.base + ratio).astype(np.float32), **none)
+    return replace(plan, base=(plan.base + ratio).astype(np.float32), wiener=0.0, stated=True)

@@ -102,7 +102,7 @@ def _facts(file: RawFile, plan: ReconstructionPlan, scale: float, as_float: bool
         "from": file.raw.path.name,
         "counts": "float" if as_float else f"round({scale:g} x value + {OUT_OFFSET:g})",
         "value": f"raw counts above {file.pattern.offset_adu:g}",
-        "wiener": plan.wiener,
+        "wiener": plan.wiener if plan.stated else "by each slice's noise and signal",
         "reach_per_um": plan.reach_per_um,
         "pattern": asdict(file.pattern),
         "estimate": None if plan.estimate is None else asdict(plan.estimate),

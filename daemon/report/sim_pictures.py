@@ -92,9 +92,7 @@ def _both(
     raw: SimPattern = pattern_of(plan)
     frames = read_raw(data_dir, block, ledger)[0]
     widefield, sim = (
-        CpuReconstructor(
-            ReconstructionPlan.of(raw, block.channel, plan.frame_shape, plan.frame_pixel_um, known, pattern.wiener)
-        )
+        CpuReconstructor(ReconstructionPlan.of(raw, block.channel, plan.frame_shape, plan.frame_pixel_um, known))
         .reconstruct(frames, block.z_start)
         .image
         for known in (None, pattern)

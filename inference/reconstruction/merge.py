@@ -24,15 +24,15 @@ def add_up(frames, sums):  # type: ignore[no-untyped-def]
 
 @kernel
 def merge(  # type: ignore[no-untyped-def]
-    mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths, floor_y, floor_x, apodisation, reach, ramp_y,
-    ramp_x, spectrum,
+    mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths, reach, table, place_y, place_x, apodisation,
+    ramp_y, ramp_x, spectrum,
 ):  # fmt: skip
     """spectrum = G [A O D_0 + sum of T(k) + conj T(-k)] on the half plane (2 Ny, Nx + 1) of the doubled grid.
 
     T(k) = weight O(k+f) C(k+f), whose bin lies `shifts` (band, 2) bins from that of k; D_0 and `otf` are half planes
     (Ny, Nx / 2 + 1), `bands` and `otfs` whole ones. G = Apod / (A O^2 + sum of strength O(k+f)^2 + strength O(k-f)^2 +
-    `floor_y` + `floor_x`), and the shift to the output's pixels, `ramp_y` and `ramp_x`. Bands of strength 0 are left
-    out.
+    `table`), whose place is `place_y` + `place_x`, and the shift to the output's pixels, `ramp_y` and `ramp_x`. Bands
+    of strength 0 are left out.
 
     Memory takes longer than arithmetic here. So what is 0 is not read: `reach` (y,) says up to which column the target
     is not, `reaches` (band, y) up to which one, either way, a row of an OTF is not. Sums stay in the nearest cache, and
@@ -46,11 +46,37 @@ def merge(  # type: ignore[no-untyped-def]
             last = reach[ky % height]
             spectrum[ky % height, last:] = 0
             if last > 0:
-                sums[:2, :last], den, floor = 0, sums[2], floor_y[ky % height]
+                sums[:2, :last], den, place = 0, sums[2], place_y[ky % height]
                 for x in range(last):
-                    den[x] = floor + floor_x[x]
+                    den[x] = table[np.uint32(np.int32(place + place_x[x]))]
                 _add_up(sums, ky, last, mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths)
                 _weigh(spectrum[ky % height], sums, apodisation[ky % height], ramp_y[ky % height], ramp_x, last)
+
+
+@kernel
+def power_by_place(  # type: ignore[no-untyped-def]
+    mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths, reach, every, place_y, place_x, power,
+):  # fmt: skip
+    """power (3, place) = |A O D_0 + sum of T(k) + conj T(-k)|^2, den and den^2 by place, of every so manieth row.
+
+    Arguments as of `merge`; in double precision and one order.
+    """
+    height = len(reach)
+    sums = np.empty((3, len(place_x)), np.float32)
+    power[:] = 0
+    for distance in range(0, height // 2, every):
+        for turn in range(2 if distance else 1):
+            ky = -distance if turn else distance
+            last, place = reach[ky % height], place_y[ky % height]
+            if last > 0:
+                sums[:, :last] = 0
+                _add_up(sums, ky, last, mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths)
+                for x in range(last):
+                    at = np.uint32(np.int32(place + place_x[x]))
+                    re, im, den = np.float64(sums[0, x]), np.float64(sums[1, x]), np.float64(sums[2, x])
+                    power[0, at] += re * re + im * im
+                    power[1, at] += den
+                    power[2, at] += den * den
 
 
 @kernel

@@ -3,14 +3,15 @@
 The reconstruction is a generalised Wiener filter (Gustafsson, J. Microsc. 198, 2000) with the weights that noise gives:
 with O the OTF, f the bands' frequencies and m their modulation, A angles,
 
-    H(k) = Apod / (den + w^2 (k / kc)^2) * [A O D_0(k) + sum (m/4) (O(k+f) C(k+f) + O(k-f) C*(k-f))]
+    H(k) = Apod / (den + A N / S) * [A O D_0(k) + sum (m/4) (O(k+f) C(k+f) + O(k-f) C*(k-f))]
     den  = A O^2 + sum (m/2)^2 [O(k+f)^2 + O(k-f)^2]
 
-A Wiener filter wants the ratio of noise to signal there, and signal falls with the frequency: the power of images of
-many kinds as about k^-2 (Field, J. Opt. Soc. Am. A 4, 1987). So the constant w holds at the lens's cutoff kc, and k = 0
-passes with a gain of exactly 1; H(0) itself is D_0's, so that an image has the mean of its frames although haze, which
-is not modulated, is missing in the bands. A band with m = 0 drops out and leaves the widefield image of the same
-target, so that a dying pattern fades into widefield without a step.
+The ratio of noise N to signal S at every |k| is read from the slice itself (`noise_weight.py`). A Wiener constant w
+that somebody states takes its place as w^2 (k / kc)^2: it holds at the lens's cutoff kc, and signal falls with the
+frequency, the power of images of many kinds as about k^-2 (Field, J. Opt. Soc. Am. A 4, 1987). k = 0 passes with a gain
+of exactly 1; H(0) itself is D_0's, so that an image has the mean of its frames although haze, which is not modulated,
+is missing in the bands. A band with m = 0 drops out and leaves the widefield image of the same target, so that a dying
+pattern fades into widefield without a step.
 """
 
 import math
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction.band_check import Check, taper
+from spheroidd.inference.reconstruction.noise_weight import PLACES
 from spheroidd.inference.reconstruction.otf import Floats, FrequencyGrid, Otf, ideal_lens
 from spheroidd.inference.reconstruction.separation import Complexes, unmixing
 from spheroidd.protocols.errors import ConfigError
@@ -29,6 +31,7 @@ from spheroidd.protocols.sim_pattern import AngleEstimate, OrderEstimate, Patter
 UPSAMPLING = 2
 EDGE_PX = 16  # in which one edge goes over into the other: wrapped around, the outer 4 pixels would be spoilt
 EXPECTED_REACH = 1.9  # of the cutoff, where no pattern is known: stripes at .9 of it
+_FALLBACK_WIENER = 0.1
 NOISE_BINS = 4000  # beyond the cutoff, looked at for the mean's noise
 Frames = NDArray[np.generic]
 
@@ -62,7 +65,8 @@ class ReconstructionPlan:
 
     Two output pixels tile one camera pixel, so the field keeps its edges. `base` = A O^2 and `squares` (band, ...) hold
     the parts of den on the half plane of the doubled grid, `apodisation` the target; `reach` (y,) says up to which
-    column that is not 0. `floor_y` (y,) + `floor_x` (x,) is w^2 (k / kc)^2.
+    column that is not 0. `place_y` (y,) + `place_x` (x,), rounded down, is where the ratio of noise to signal stands in
+    the table of `noise_weight.py`; `stated` says that it is w^2 (k / kc)^2 for every slice.
     """
 
     pattern: SimPattern
@@ -77,13 +81,15 @@ class ReconstructionPlan:
     squares: NDArray[np.float32]
     apodisation: NDArray[np.float32]
     reach: NDArray[np.int64]
-    floor_y: NDArray[np.float32]
-    floor_x: NDArray[np.float32]
+    place_y: NDArray[np.float32]
+    place_x: NDArray[np.float32]
     out_ramp_y: NDArray[np.complex64]
     out_ramp_x: NDArray[np.complex64]
     noise_at: NDArray[np.int32]
     taper: NDArray[np.float32]
     wiener: float
+    stated: bool
+    cutoff_per_um: float
     reach_per_um: float
 
     @classmethod
@@ -96,7 +102,10 @@ class ReconstructionPlan:
         estimate: PatternEstimate | None,
         wiener: float | None = None,
     ) -> "ReconstructionPlan":
-        """For slices of `shape` (y, x). Without an estimate, or with one that is not usable, they become widefield."""
+        """For slices of `shape` (y, x). Without an estimate, or with one that is not usable, they become widefield.
+
+        Stated, `wiener` holds for every slice; otherwise noise is weighed against each slice's own signal.
+        """
         known = estimate if estimate is not None and estimate.usable else None
         if known is not None and len(known.angles) != pattern.n_angles:
             what = f"the estimate has {len(known.angles)} angles and the pattern {pattern.n_angles}"
@@ -116,9 +125,7 @@ class ReconstructionPlan:
         half = otf.at(grid.ky, grid.half_kx)
         base = pattern.n_angles * otf.at(ky, kx) ** 2
         quarter = -0.25 * pixel_um  # from the centre of a camera pixel to that of its first half
-        if wiener is None:
-            wiener = 0.1 if known is None else known.wiener
-        steepness = wiener / otf.cutoff_per_um
+        fallback = _FALLBACK_WIENER if known is None else known.wiener
         return cls(
             pattern,
             known,
@@ -131,13 +138,15 @@ class ReconstructionPlan:
             squares.reshape(len(bands), *apodisation.shape),
             apodisation.astype(np.float32),
             _lit(apodisation),
-            ((steepness * ky[:, 0]) ** 2).astype(np.float32),
-            ((steepness * kx[0]) ** 2).astype(np.float32),
+            (PLACES * (ky[:, 0] / reach) ** 2).astype(np.float32),
+            (PLACES * (kx[0] / reach) ** 2).astype(np.float32),
             np.exp(2j * np.pi * quarter * ky[:, 0]).astype(np.complex64),
             np.exp(2j * np.pi * quarter * kx[0]).astype(np.complex64),
             _beyond(grid, otf.cutoff_per_um),
             window,
-            wiener,
+            fallback if wiener is None else wiener,
+            wiener is not None,
+            otf.cutoff_per_um,
             reach,
         )
 

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction.band_check import BandState
+from spheroidd.inference.reconstruction.noise_weight import constant, of_power
 from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
 from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.sim_pattern import SliceModulation
 
+_BRIGHTEST = 576.0  # electrons a pixel and frame: frames with less noise than that were smoothed or resampled
 MOST_EVENING = 2.0  # of one frame's brightness against the others of its slice
 
 Raw = NDArray[Any]  # (angle, phase, y, x), uint8, uint16 or float32
@@ -75,6 +77,21 @@ def even_out(
 def mean_noise(outside: NDArray[np.complex64]) -> float:
     """The noise power in one bin of the mean's transform, from bins that no light reaches; 0 where there are none."""
     return float(np.mean(np.abs(outside.astype(np.complex128)) ** 2)) if len(outside) else 0.0
+
+
+def weighed_noise(
+    plan: ReconstructionPlan, sums: NDArray[np.float64], noise: float, light: float
+) -> NDArray[np.float32]:
+    """The table of `noise_weight.py` for a slice.
+
+    `sums` are those of `noise_weight.of_power`, `noise` is the mean's power in one bin, `light` the mean's sum over the
+    field. Where neither can be read, or a Wiener constant was stated, the table is that of the constant.
+    """
+    pixels = plan.grid.height * plan.grid.width
+    frames = plan.pattern.n_angles * plan.pattern.n_phases
+    noise = plan.pattern.n_angles * max(noise, light**2 / (pixels * frames * _BRIGHTEST))
+    found = None if plan.stated or not noise > 0 else of_power(sums, noise)
+    return constant(plan.wiener, plan.reach_per_um / plan.cutoff_per_um) if found is None else found
 
 
 def strengths(states: list[BandState]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spheroidd.inference.reconstruction import merge
 from spheroidd.inference.reconstruction.band_check import BandState, sums_of, taper
 from spheroidd.inference.reconstruction.butterflies import WIDE, part_pair
+from spheroidd.inference.reconstruction.noise_weight import LOOKED_AT, PLACES
 from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
     Raw,
@@ -21,6 +22,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
     modulation_of,
     refuse_empty,
     strengths,
+    weighed_noise,
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
 from spheroidd.inference.reconstruction.transforms import PlaneTransforms, aligned
@@ -75,15 +77,16 @@ class CpuReconstructor:
             self._pair,
             self._bands,
         )
-        states = self._states(weights)
-        return ReconstructedSlice(self._merged(states), modulation_of(plan, states, z, present))
-
-    def _states(self, weights: FrameWeights) -> list[BandState]:
-        """Transforms the mean and the bands, and looks at each while it is still in the cache."""
-        plan, transforms = self.plan, self._transforms
+        transforms = self._transforms
         transforms.forward(self._pair, self._both)
         part_pair(self._both, self._mean, self._tapered)
         noise = mean_noise(self._mean.reshape(-1)[plan.noise_at])
+        states = self._states(weights, noise)
+        return ReconstructedSlice(self._merged(states, noise), modulation_of(plan, states, z, present))
+
+    def _states(self, weights: FrameWeights, noise: float) -> list[BandState]:
+        """Transforms the bands, and looks at each while it is still in the cache."""
+        plan, transforms = self.plan, self._transforms
         light = self._pair.reshape(-1).real
         states = []
         for band, plane, dead in zip(plan.bands, self._bands, weights.dead, strict=True):
@@ -95,9 +98,9 @@ class CpuReconstructor:
                 states.append(BandState.decide(sums, noise * band.noise_share))
         return states
 
-    def _merged(self, states: list[BandState]) -> NDArray[np.float32]:
+    def _merged(self, states: list[BandState], noise: float) -> NDArray[np.float32]:
         plan, spectrum = self.plan, self._transforms.spectrum
-        merge.merge(
+        parts = (
             self._mean,
             plan.otf,
             np.float32(plan.pattern.n_angles),
@@ -107,14 +110,13 @@ class CpuReconstructor:
             np.array([state.modulation / 4 * state.turn for state in states], np.complex64),
             self._shifts,
             strengths(states).astype(np.float32),
-            plan.floor_y,
-            plan.floor_x,
-            plan.apodisation,
             plan.reach,
-            self._scale * plan.out_ramp_y,
-            plan.out_ramp_x,
-            spectrum,
         )
+        power = np.empty((3, PLACES + 1))
+        merge.power_by_place(*parts, LOOKED_AT, plan.place_y, plan.place_x, power)
+        table = weighed_noise(plan, power, noise, float(self._mean[0, 0].real))
+        ramps = self._scale * plan.out_ramp_y, plan.out_ramp_x
+        merge.merge(*parts, table, plan.place_y, plan.place_x, plan.apodisation, *ramps, spectrum)
         spectrum[0, 0] = self._scale * self._mean[0, 0]
         image, (height, width) = self._transforms.inverse(), plan.out_shape
         return np.ascontiguousarray(image[:height, :width])

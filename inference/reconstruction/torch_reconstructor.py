@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction.band_check import BandState, Check, unevenness
+from spheroidd.inference.reconstruction.noise_weight import LOOKED_AT, PLACES
 from spheroidd.inference.reconstruction.plan import UPSAMPLING, Band, FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
     Raw,
@@ -21,6 +22,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
     modulation_of,
     refuse_empty,
     strengths,
+    weighed_noise,
 )
 from spheroidd.inference.reconstruction.separation import blending
 
@@ -38,7 +40,10 @@ class TorchReconstructor:
         self._ramp = ramp_y[:, : plan.height, None] * ramp_x[:, None, : plan.width]
         self._spin = spin_y[:, :, None] * spin_x[:, None, :]
         self._otf, self._base, self._squares = self._on(plan.otf), self._on(plan.base), self._on(plan.squares)
-        self._base = self._base + (self._on(plan.floor_y)[:, None] + self._on(plan.floor_x)[None])
+        place = (plan.place_y[:, np.newaxis] + plan.place_x).astype(np.int64)
+        self._place = self._on(np.minimum(place, PLACES))
+        rows = np.arange(0, grid.height, LOOKED_AT)
+        self._looked_at = self._on(np.concatenate([rows, 2 * grid.height - rows[1:]]))
         self._apodisation, self._taper = self._on(plan.apodisation), self._on(plan.taper)
         self._out_ramp = self._on(plan.out_ramp_y)[:, None] * self._on(plan.out_ramp_x)[None]
         self._noise_at = self._on(plan.noise_at.astype(np.int64))
@@ -58,7 +63,7 @@ class TorchReconstructor:
         mean = torch.fft.rfft2(mean_plane)
         bands = torch.fft.fft2(planes) if len(planes) else planes  # MKL refuses to transform nothing
         states = self._states(mean_plane, mean, bands, weights)
-        image = self._merged(mean, bands, states).cpu().numpy()
+        image = self._merged(mean, bands, states, self._noise(mean)).cpu().numpy()
         return ReconstructedSlice(np.ascontiguousarray(image), modulation_of(plan, states, z, present))
 
     def _on(self, values: NDArray[np.generic]) -> torch.Tensor:
@@ -90,9 +95,7 @@ class TorchReconstructor:
         self, plane: torch.Tensor, mean: torch.Tensor, bands: torch.Tensor, weights: FrameWeights
     ) -> list[BandState]:
         tapered = torch.fft.rfft2(plane * self._taper)
-        outside = mean.reshape(-1)[self._noise_at]
-        noise = float(outside.abs().double().square().mean()) if len(outside) else 0.0
-        states = []
+        noise, states = self._noise(mean), []
         for band, check, spectrum, dead in zip(self.plan.bands, self._checks, bands, weights.dead, strict=True):
             if dead:
                 states.append(BandState.dead())
@@ -100,7 +103,11 @@ class TorchReconstructor:
                 states.append(BandState.decide(check.sums(mean, tapered, spectrum, plane), noise * band.noise_share))
         return states
 
-    def _merged(self, mean: torch.Tensor, bands: torch.Tensor, states: list[BandState]) -> torch.Tensor:
+    def _noise(self, mean: torch.Tensor) -> float:
+        outside = mean.reshape(-1)[self._noise_at]
+        return float(outside.abs().double().square().mean()) if len(outside) else 0.0
+
+    def _merged(self, mean: torch.Tensor, bands: torch.Tensor, states: list[BandState], noise: float) -> torch.Tensor:
         plan, grid = self.plan, self.plan.grid
         rows, columns = grid.height, grid.width
         spectrum = torch.zeros((2 * rows, columns + 1), dtype=torch.complex64, device=self._device)
@@ -114,10 +121,21 @@ class TorchReconstructor:
         for strength, square in zip(squared, self._squares, strict=True):
             if strength > 0:
                 den = den + float(strength) * square
+        table = weighed_noise(plan, self._power(spectrum, den), noise, float(mean[0, 0].real))
+        den = den + self._on(table)[self._place]
         spectrum = spectrum * self._out_ramp * (UPSAMPLING**2 * self._apodisation / den)
         spectrum[0, 0] = UPSAMPLING**2 * mean[0, 0]
         full: torch.Tensor = torch.fft.irfft2(spectrum, s=(2 * rows, 2 * columns))
         return full[: plan.out_shape[0], : plan.out_shape[1]]
+
+    def _power(self, spectrum: torch.Tensor, den: torch.Tensor) -> NDArray[np.float64]:
+        """As `merge.power_by_place`; added up on the CPU, in one order."""
+        rows = self._looked_at
+        inside = (self._apodisation[rows] != 0).cpu().numpy().reshape(-1)
+        place = self._place[rows].cpu().numpy().reshape(-1)[inside]
+        weight = den[rows].double().cpu().numpy().reshape(-1)[inside]
+        squared = spectrum[rows].to(torch.complex128).abs().square().cpu().numpy().reshape(-1)[inside]
+        return np.array([np.bincount(place, part, PLACES + 1) for part in (squared, weight, weight**2)])
 
     def _moved(self, bands: torch.Tensor, states: list[BandState]) -> torch.Tensor:
         """The side bands in their places with their conjugates, half plane of the doubled grid.
