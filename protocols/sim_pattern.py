@@ -255,7 +255,7 @@ class AngleEstimate:
 class PatternEstimate:
     """The pattern of one colour as found in `n_slices` raw slices, angle by angle, and what speaks against it.
 
-    `wiener` is the regularisation that goes with the light of these slices; it stays fixed for a colour and plate.
+    `wiener` goes with the light of these slices; it counts only in a slice whose own noise cannot be read.
     `doubts` are sentences about the whole: angles that do not fit each other or what was stated. `notes` are those that
     change no image, as a reversed step sign does not.
     """
