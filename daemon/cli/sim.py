@@ -114,7 +114,9 @@ def reconstruct(
     search: Search = None,
     channel: ChannelOption = None,
     slices: Slices = 6,
-    wiener: Annotated[float | None, typer.Option(help="Wiener constant; without it, by each slice's noise and signal.")] = None,
+    wiener: Annotated[
+        float | None, typer.Option(help="Wiener constant; without it, by each slice's noise and signal.")
+    ] = None,
     scale: Annotated[float, typer.Option(help="Counts written for one count of the frames.")] = 1.0,
     as_float: Annotated[bool, typer.Option("--float", help="Write float32 instead of uint16.")] = False,
     widefield: Annotated[
