@@ -11,6 +11,7 @@ from spheroidd.inference.preprocessing.jit import kernel
 
 Complexes = NDArray[np.complex128]
 Floats = NDArray[np.float64]
+EDGE_STEP = 0.3  # of an edge's last step, by which it goes on
 MOST_CONDITION = 30.0  # of the system: beyond it phases coincide, and noise would grow as much
 
 
@@ -36,11 +37,11 @@ def separate(  # type: ignore[no-untyped-def]
     """One pass over frames (frame, y, x): their mean plane, and each band moved by its fraction of a bin.
 
     `pair` (y, x) and `bands` (band, y, x) complex64 are larger than the frames: they begin with them, and behind them
-    the last pixel goes over into the first of the other side by the shares `blend` (axis, pixel), so that the
-    transforms see no edge. `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the
-    frames' brightness out; `ramp_y` (band, y) and `ramp_x` (band, x) are the factors of the move, `spin_y` and `spin_x`
-    the stripes in whole bins: a band goes over from edge to edge without them, so that they go on evenly. The real
-    part of `pair` is the mean, the imaginary one the mean times `taper_y` (y,) and `taper_x` (x,), 0 behind the frames.
+    one edge goes over into the other by the shares `blend` (axis, pixel), so that the transforms see none.
+    `mean_weights` (frame,) and `band_weights` (band, frame) complex64 carry what evens the frames' brightness out;
+    `ramp_y` (band, y) and `ramp_x` (band, x) are the factors of the move, `spin_y` and `spin_x` the stripes in whole
+    bins: a band goes over from edge to edge without them, so that they go on evenly. The real part of `pair` is the
+    mean, the imaginary one the mean times `taper_y` (y,) and `taper_x` (x,), 0 behind the frames.
     """
     n_frames, height, width = frames.shape
     n_bands = bands.shape[0]
@@ -83,9 +84,6 @@ def separate(  # type: ignore[no-untyped-def]
         both, at_row = pair[y], taper_y[y]
         for x in range(width):
             both[x] = complex(plain[x], plain[x] * (at_row * taper_x[x]))
-        for x in range(width, both.size):
-            share = blend[1, x - width]
-            both[x] = complex(plain[width - 1] + share * (plain[0] - plain[width - 1]), np.float32(0))
         for b in range(n_bands):
             out, turn, real_b, imaginary_b = bands[b, y], ramp_x[b], real[b], imaginary[b]
             a, c = ramp_y[b, y].real, ramp_y[b, y].imag
@@ -93,19 +91,51 @@ def separate(  # type: ignore[no-untyped-def]
                 re, im = real_b[x] * a - imaginary_b[x] * c, real_b[x] * c + imaginary_b[x] * a
                 t = turn[x]
                 out[x] = complex(re * t.real - im * t.imag, re * t.imag + im * t.real)
-            last, first = out[width - 1] * spin_x[b, width - 1].conjugate(), out[0]
-            for x in range(width, out.size):
-                out[x] = (last + blend[1, x - width] * (first - last)) * spin_x[b, x]
-    for y in range(height, pair.shape[0]):
-        share = blend[0, y - height]
-        for x in range(pair.shape[1]):
-            last_mean, first_mean = pair[height - 1, x].real, pair[0, x].real
-            pair[y, x] = complex(last_mean + share * (first_mean - last_mean), np.float32(0))
-        for b in range(n_bands):
-            last = spin_y[b, height - 1].conjugate() * spin_y[b, y] * (np.float32(1) - share)
-            first = spin_y[b, y] * share
-            for x in range(pair.shape[1]):
-                bands[b, y, x] = bands[b, height - 1, x] * last + bands[b, 0, x] * first
+    plain_y, plain_x = np.ones(pair.shape[0], np.complex64), np.ones(pair.shape[1], np.complex64)
+    _close(pair, height, width, plain_y, plain_x, blend)
+    pair[:, width:].imag[:] = 0
+    pair[height:].imag[:] = 0
+    for b in range(n_bands):
+        _close(bands[b], height, width, spin_y[b], spin_x[b], blend)
+
+
+@kernel
+def _close(plane, height, width, spin_y, spin_x, blend):  # type: ignore[no-untyped-def]
+    """Fills a plane behind its frame of `height` x `width`: right of it, then below.
+
+    An edge goes on as its last step promises, in part, evened with its neighbours along the edge (1, 2, 1), because
+    what goes on is a pixel's noise too; without the stripes in whole bins, which go on by themselves.
+    """
+    quarter, beyond = np.float32(0.25), np.float32(EDGE_STEP)
+    first, last = np.empty(len(spin_x), np.complex64), np.empty(len(spin_x), np.complex64)
+    left, right = np.empty(height, np.complex64), np.empty(height, np.complex64)
+    for y in range(height):
+        row, turn = plane[y], spin_y[y].conjugate()
+        one, two = row[0] * spin_x[0].conjugate(), row[1] * spin_x[1].conjugate()
+        left[y] = (one + beyond * (one - two)) * turn
+        one, two = row[width - 1] * spin_x[width - 1].conjugate(), row[width - 2] * spin_x[width - 2].conjugate()
+        right[y] = (one + beyond * (one - two)) * turn
+    for y in range(height):
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        start = quarter * (right[above] + right[y] + right[y] + right[below]) * spin_y[y]
+        stop = quarter * (left[above] + left[y] + left[y] + left[below]) * spin_y[y]
+        for x in range(width, len(spin_x)):
+            plane[y, x] = (start + blend[1, x - width] * (stop - start)) * spin_x[x]
+    for x in range(len(spin_x)):
+        turn = spin_x[x].conjugate()
+        one, two = plane[0, x] * spin_y[0].conjugate(), plane[1, x] * spin_y[1].conjugate()
+        first[x] = (one + beyond * (one - two)) * turn
+        one, two = (
+            plane[height - 1, x] * spin_y[height - 1].conjugate(),
+            plane[height - 2, x] * spin_y[height - 2].conjugate(),
+        )
+        last[x] = (one + beyond * (one - two)) * turn
+    for x in range(len(spin_x)):
+        before, after = (x - 1) % len(spin_x), (x + 1) % len(spin_x)
+        start = quarter * (last[before] + last[x] + last[x] + last[after]) * spin_x[x]
+        stop = quarter * (first[before] + first[x] + first[x] + first[after]) * spin_x[x]
+        for y in range(height, len(spin_y)):
+            plane[y, x] = (start + blend[0, y - height] * (stop - start)) * spin_y[y]
 
 
 def blending(pad_y: int, pad_x: int) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
     strengths,
     weighed_noise,
 )
-from spheroidd.inference.reconstruction.separation import blending
+from spheroidd.inference.reconstruction.separation import EDGE_STEP, blending
 
 
 class TorchReconstructor:
@@ -84,12 +84,10 @@ class TorchReconstructor:
     def _framed(self, plane: torch.Tensor) -> torch.Tensor:
         """Planes (..., y, x) with the frame in which one edge goes over into the other."""
         pad_y, pad_x = self.plan.grid.height - self.plan.height, self.plan.grid.width - self.plan.width
-        share = self._blend[1, :pad_x]
-        first, last = plane[..., :, :1], plane[..., :, -1:]
-        plane = torch.cat([plane, last + share * (first - last)], dim=-1)
-        share = self._blend[0, :pad_y, None]
-        first, last = plane[..., :1, :], plane[..., -1:, :]
-        return torch.cat([plane, last + share * (first - last)], dim=-2)
+        right, left = (_even(_beyond(plane, -1, side), -2, wraps=False) for side in (-1, 0))
+        plane = torch.cat([plane, right + self._blend[1, :pad_x] * (left - right)], dim=-1)
+        last, first = (_even(_beyond(plane, -2, side), -1, wraps=True) for side in (-1, 0))
+        return torch.cat([plane, last + self._blend[0, :pad_y, None] * (first - last)], dim=-2)
 
     def _states(
         self, plane: torch.Tensor, mean: torch.Tensor, bands: torch.Tensor, weights: FrameWeights
@@ -152,6 +150,22 @@ class TorchReconstructor:
         plain: torch.Tensor = torch.fft.ifftshift(plane)
         mirrored = torch.roll(torch.flip(plain, (0, 1)), (1, 1), (0, 1)).conj()
         return (plain + mirrored)[:, : columns + 1]
+
+
+def _beyond(plane: torch.Tensor, axis: int, side: int) -> torch.Tensor:
+    """How an edge goes on: its first or last (`side` -1) pixels and a part of the step to them."""
+    edge, inner = (plane.narrow(axis, at % plane.shape[axis], 1) for at in ((0, 1) if side == 0 else (-1, -2)))
+    return edge + EDGE_STEP * (edge - inner)
+
+
+def _even(edge: torch.Tensor, axis: int, wraps: bool) -> torch.Tensor:
+    """An edge evened along itself, (1, 2, 1) / 4."""
+    before, after = torch.roll(edge, 1, axis), torch.roll(edge, -1, axis)
+    if not wraps:
+        size = edge.shape[axis]
+        before = torch.cat([edge.narrow(axis, 0, 1), edge.narrow(axis, 0, size - 1)], dim=axis)
+        after = torch.cat([edge.narrow(axis, 1, size - 1), edge.narrow(axis, size - 1, 1)], dim=axis)
+    return (before + 2 * edge + after) / 4
 
 
 class _Check:
