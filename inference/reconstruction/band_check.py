@@ -105,11 +105,11 @@ class BandState:
 
         `noise_power` is what noise adds to the own power (it would make m too low: .32 for .80 at 10 electrons).
         """
-        real, imaginary, under, _ = sums[0].tolist()
-        squared, spread = sums[:, 0] ** 2 + sums[:, 1] ** 2, sums[:, 3]
-        strengths = np.divide(squared, spread, out=np.zeros(len(sums)), where=spread > 0)  # in units of the noise
-        null = float(np.sort(strengths[1:])[:_RING_KEPT].mean()) / _NULL_MEAN
-        ratio = float(strengths[0]) / null if null > 0 else 0.0
+        rows = sums.tolist()
+        real, imaginary, under, _ = rows[0]
+        strengths = [(a * a + b * b) / spread if spread > 0 else 0.0 for a, b, _, spread in rows]  # in units of noise
+        null = sum(sorted(strengths[1:])[:_RING_KEPT]) / _RING_KEPT / _NULL_MEAN
+        ratio = strengths[0] / null if null > 0 else 0.0
         power = under - noise_power
         if not (ratio > ALIVE and power > 0):
             return cls(0.0, math.sqrt(ratio), False, 1 + 0j)
@@ -210,35 +210,28 @@ def light_under(filtered, light):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def put_into_box(tapered, mean_at, mirrored, product, box_at, box):  # type: ignore[no-untyped-def]
-    """box[box_at] += product x the tapered mean, conjugated where mirrored; 0 elsewhere. All flat."""
-    box[:] = 0
-    for i in range(box_at.size):
-        value, weight = tapered[mean_at[i]], product[i]
-        box[box_at[i]] += complex(weight * value.real, weight * (-value.imag if mirrored[i] else value.imag))
-
-
-@kernel
-def overlap_sums(mean, tapered, band, mean_at, mirrored, band_at, product, power, starts, sums):  # type: ignore[no-untyped-def]
+def overlap_sums(  # type: ignore[no-untyped-def]
+    mean, tapered, band, mean_at, mirrored, band_at, product, power, starts, box_at, sums, box,
+):  # fmt: skip
     """sums (overlap, 4) of the flat transforms, in double precision: product (two parts), power, spread.
 
-    The power is that of the own overlap alone, 0 for the ring's: nobody asks for those.
+    The power is that of the own overlap alone, 0 for the ring's: nobody asks for those. The own product x tapered mean
+    is added into the flat `box` at `box_at`, too.
     """
+    box[:] = 0
     for n in range(sums.shape[0]):
-        real, imaginary, spread = 0.0, 0.0, 0.0
-        for i in range(starts[n], starts[n + 1]):
-            t, b = tapered[mean_at[i]], band[band_at[i]]
-            t_imaginary = -t.imag if mirrored[i] else t.imag
-            q = product[i]
-            real += q * (b.real * t.real + b.imag * t_imaginary)
-            imaginary += q * (b.imag * t.real - b.real * t_imaginary)
-            spread += q * q * (t.real * t.real + t.imag * t.imag)
-        sums[n, 0], sums[n, 1], sums[n, 2], sums[n, 3] = real, imaginary, 0.0, spread
-    under = 0.0
-    for i in range(starts[0], starts[1]):
-        m, t = mean[mean_at[i]], tapered[mean_at[i]]
-        under += power[i] * (m.real * t.real + m.imag * t.imag)
-    sums[0, 2] = under
+        real, imaginary, under, spread = 0.0, 0.0, 0.0, 0.0
+        for i in range(np.uint64(starts[n]), np.uint64(starts[n + 1])):
+            t, b, q = tapered[mean_at[i]], band[band_at[i]], product[i]
+            t_real, t_imaginary = q * t.real, q * (-t.imag if mirrored[i] else t.imag)
+            real += b.real * t_real + b.imag * t_imaginary
+            imaginary += b.imag * t_real - b.real * t_imaginary
+            spread += t_real * t_real + t_imaginary * t_imaginary
+            if n == 0:
+                m = mean[mean_at[i]]
+                under += power[i] * (m.real * t.real + m.imag * t.imag)
+                box[box_at[i]] += complex(t_real, t_imaginary)
+        sums[n, 0], sums[n, 1], sums[n, 2], sums[n, 3] = real, imaginary, under, spread
 
 
 Spectrum = NDArray[np.complex64]
@@ -250,9 +243,9 @@ def sums_of(mean: Spectrum, tapered: Spectrum, band: Spectrum, light: NDArray[np
     The own spread is that of photon noise, by the mean itself, the flat plane `light`.
     """
     sums = np.empty((len(check.starts) - 1, 4))
-    overlap_sums(mean.reshape(-1), tapered.reshape(-1), band.reshape(-1), *check.overlaps, check.starts, sums)
     box = np.empty(check.box, np.complex64)
-    put_into_box(tapered.reshape(-1), *check.overlaps[:2], check.overlaps.product, check.box_at, box.reshape(-1))
+    flat = mean.reshape(-1), tapered.reshape(-1), band.reshape(-1)
+    overlap_sums(*flat, *check.overlaps, check.starts, check.box_at, sums, box.reshape(-1))
     sums[0, 3] *= unevenness(fft.ifft2(box, overwrite_x=True), light[check.light_at])
     return sums
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction import merge
 from spheroidd.inference.reconstruction.band_check import BandState, sums_of, taper
-from spheroidd.inference.reconstruction.butterflies import WIDE, part_pair
 from spheroidd.inference.reconstruction.noise_weight import LOOKED_AT, PLACES
 from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
 from spheroidd.inference.reconstruction.raw_slice import (
@@ -25,7 +24,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
     weighed_noise,
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
-from spheroidd.inference.reconstruction.transforms import PlaneTransforms, aligned
+from spheroidd.inference.reconstruction.transforms import PlaneTransforms, aligned, part_pair
 
 OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
 
@@ -46,8 +45,7 @@ class CpuReconstructor:
         self._pair, self._both = aligned(whole, np.complex64), aligned(whole, np.complex64)
         self._mean, self._tapered = np.empty(half, np.complex64), np.empty(half, np.complex64)
         self._bands = aligned((n_bands, *whole), np.complex64)
-        least = max(plan.out_shape[0], WIDE), max(plan.out_shape[1], WIDE)
-        self._transforms = PlaneTransforms(*whole, least, plan.columns)
+        self._transforms = PlaneTransforms(*whole, plan.out_shape, plan.columns)
         self._scale = np.float32(1 / (grid.height * grid.width))  # UPSAMPLING^2 over the pixels of the doubled grid
         self._otfs = np.array([band.otf for band in plan.bands], np.float32).reshape(n_bands, grid.height, grid.width)
         self._reaches = np.array([band.reach for band in plan.bands], np.int64).reshape(n_bands, grid.height)
@@ -118,8 +116,7 @@ class CpuReconstructor:
         ramps = self._scale * plan.out_ramp_y, plan.out_ramp_x
         merge.merge(*parts, table, plan.place_y, plan.place_x, plan.apodisation, *ramps, spectrum)
         spectrum[0, 0] = self._scale * self._mean[0, 0]
-        image, (height, width) = self._transforms.inverse(), plan.out_shape
-        return np.ascontiguousarray(image[:height, :width])
+        return np.ascontiguousarray(self._transforms.inverse())
 
 
 def frame_sums(frames: Raw) -> NDArray[np.float64]:
