@@ -222,11 +222,17 @@ def _turned(degrees: float) -> float:
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
+WANTED_RATIO = {5: 0.6, 3: 0.65}  # by phases, at m .8 and 100 electrons
 KINDS = ((0.8, 400, 5), (0.8, 100, 5), (0.8, 100, 3), (0.8, 20, 5), (0.3, 100, 5), (0.1, 100, 5))
 
 
 def images() -> list[dict[str, Any]]:
-    """Each kind of light on each sample. What does not depend on how much light there is, is rendered once."""
+    """Each kind of light on each sample. What does not depend on how much light there is, is rendered once.
+
+    The bound on the ratio at m .8 and 100 electrons is one of cells with beads: errors of .061 to .112 of the truth's
+    standard deviation, which it was set by, lie between those of beads of 100 and of 236 nm. Cells alone hold little
+    that widefield does not show; theirs is within 1 % of that of the best linear filters.
+    """
     rows = []
     for bead_um in (0.1, 0.2355, None):
         scene = replace(GREEN_SCENE, beads=bead_um is not None, bead_um=bead_um or 0.1)
@@ -253,6 +259,9 @@ def _images(
         nrmse(TorchReconstructor(best_linear(one.plan, scene, sample)).reconstruct(first).image, target)
         for one in (sharp, wide)
     )
+    ratio = nrmse(sim, target) / nrmse(plain, target)
+    wanted = WANTED_RATIO[scene.n_phases] if scene.beads else 1.01 * best / best_wide
+    bound = {"wanted_ratio": round(wanted, 3), "kept": ratio < wanted + 0.0005}
     return {
         "m": modulation,
         "electrons": scene.electrons,
@@ -260,7 +269,8 @@ def _images(
         "sample": f"cells and beads of {1000 * scene.bead_um:.0f} nm" if scene.beads else "cells",
         "nrmse_sim": nrmse(sim, target),
         "nrmse_widefield": nrmse(plain, target),
-        "ratio": round(nrmse(sim, target) / nrmse(plain, target), 3),
+        "ratio": round(ratio, 3),
+        **(bound if (modulation, scene.electrons) == (0.8, 100) else {}),
         "nrmse_of_best_linear_filter": best,  # which knows the sample's spectrum; the next both are such
         "ratio_of_best_linear_filters": round(best / best_wide, 3),
         "frc_sim_per_um": frc_cutoff(sim, other),
