@@ -5,6 +5,7 @@ acquisition, x, y, z and channel in every event, and nothing but callbacks that 
 counted by whoever asked for it, and waiting for it always ends.
 """
 
+import gc
 import importlib
 import queue
 import threading
@@ -34,8 +35,13 @@ class Engine:
         self._failure: BaseException | None = None
         # By attribute at the time of the call, so that a test can put a faulty engine in its place.
         acquisition = importlib.import_module("pycromanager").Acquisition
+        if settings.backend == "java":
+            _collect_here_alone()
+        self._remote: Any = None
         backend = {} if settings.backend == "python" else {"show_display": False, "port": settings.port}
         self._acquisition = acquisition(image_process_fn=self._enqueue, **backend)
+        if settings.backend == "java":
+            self._remote = getattr(self._acquisition, "_acq", None)
 
     def take(self, events: Sequence[dict[str, Any]]) -> None:
         """Submit events: one alone is a snapshot, several are one hardware sequence."""
@@ -80,6 +86,28 @@ class Engine:
             self._acquisition.await_completion()
         except BaseException as error:
             self._failure = error
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Tell Java of the acquisition's objects one after another, while all of them are there.
+
+        They have a bridge of their own, which closes with the last. Collected together, the first would close it, and
+        the second would wait for ever for an answer.
+        """
+        bridge = getattr(self._remote, "_bridge", None)
+        for one in list(getattr(bridge, "_java_objects", ())):
+            one._close()
+
+
+def _collect_here_alone() -> None:
+    """Let go of what earlier acquisitions left, and of nothing in between, in this process of the instrument's alone.
+
+    The bridge to Java tells it of each object that is collected, under locks that it may hold itself at that moment: a
+    collection while it makes another one waits for ever. Here no call is under way.
+    """
+    gc.disable()
+    gc.collect()
 
 
 def event(order: StackOrder, planned: PlannedSlice, settings: MicroManagerSettings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import zmq
 
 from tests.acquisition.sources.micromanager.faults import painted
+from tests.acquisition.sources.micromanager.java_acquisition import JavaFactory, JavaNotices, JavaProcessor
 
 VERSION = "5.1.0"  # of the protocol, as pyjavaz expects it
 PRESETS = {"488": (("Laser", "Label", "488"),), "561": (("Laser", "Label", "561"),)}
@@ -27,6 +28,8 @@ SIGNATURES: Signatures = {
     **dict.fromkeys(("getPosition", "getXPosition", "getYPosition"), ((), (STRING,))),
     **dict.fromkeys(("getConfigData", "setConfig", "waitForConfig", "isConfigDefined"), ((STRING, STRING),)),
     "getCurrentConfig": ((STRING,),),
+    "getStageSequenceMaxLength": ((STRING,),),
+    "isStageSequenceable": ((STRING,),),
     "getProperty": ((STRING, STRING),),
     "setProperty": ((STRING, STRING, STRING), (STRING, STRING, REAL)),
     "getExposure": ((), (STRING,)),
@@ -46,9 +49,10 @@ _WORTH_NOTING = ("setPosition", "setXYPosition", "setConfig", "setExposure", "se
 class JavaCore:
     """A microscope as `mmcorej.CMMCore` shows it. `faults` holds what a method does instead, the next time only."""
 
-    classpath, signatures = "mmcorej.CMMCore", SIGNATURES
+    classpath, signatures, takes = "mmcorej.CMMCore", SIGNATURES, ()
 
     def __init__(self) -> None:
+        self.tags: dict[str, Any] = {}  # of an acquisition's images, in place of their own
         self.x_um, self.y_um, self.z_um, self.exposure_ms, self.laser = 0.0, 0.0, 100.0, 5.0, "dark"
         self.calls: list[tuple[Any, ...]] = []
         self.faults: dict[str, Callable[[], Any]] = {}
@@ -92,6 +96,9 @@ class JavaCore:
 
     def _isConfigDefined(self, _: str, preset: str) -> bool:  # noqa: N802
         return preset in PRESETS
+
+    def _getCurrentConfig(self, _: str) -> str:  # noqa: N802
+        return self.laser
 
     def _getProperty(self, *_: str) -> str:  # noqa: N802
         return self.laser
@@ -155,8 +162,32 @@ class JavaSetting:
 class JavaServer:
     """Answers one bridge after another, in the order in which they ask."""
 
-    def __init__(self, core: JavaCore) -> None:
-        self._core, self._objects, self._next = core, dict[int, Any](), 0
+    def __init__(self, core: JavaCore, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        self._core, self._context = core, context
+        self._objects: dict[int, Any] = {}
+        self._next = 0
+        self.sockets: list[zmq.Socket[bytes]] = []
+
+    def open_port(self) -> int:
+        """One more port under which the same objects are reached."""
+        # Each bridge waits for its own answer; one that was killed waits for none.
+        self.sockets.append(self._context.socket(zmq.ROUTER))
+        return self.sockets[-1].bind_to_random_port("tcp://127.0.0.1")
+
+    def serve(self, over: threading.Event) -> None:
+        """Answer until it is over."""
+        poller = zmq.Poller()
+        for known in iter(lambda: len(self.sockets), None):
+            for socket in self.sockets[:known]:
+                poller.register(socket, zmq.POLLIN)
+            for socket, _ in poller.poll(50):
+                who, empty, asked, *_ = socket.recv_multipart()
+                answer, rest = self.answer(json.loads(asked.decode("iso-8859-1")))
+                socket.send_multipart([who, empty, json.dumps(answer).encode("iso-8859-1"), *rest])
+            if over.is_set():
+                break
+        for socket in self.sockets:
+            socket.close(0)
 
     def answer(self, asked: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to a message, and the bytes that follow it."""
@@ -164,12 +195,14 @@ class JavaServer:
             case "connect":
                 return {"type": "none", "version": VERSION}, []
             case "get-constructors":
-                return {"type": "none", "api": [_method(asked["classpath"], ())]}, []
+                takes = next(kind.takes for kind in _KINDS if kind.classpath == asked["classpath"])
+                return {"type": "none", "api": [_method(asked["classpath"], takes)]}, []
             case "constructor":
-                return self._encoded(self._core)
+                found, rest = self._encoded(self._made(asked["classpath"], self._given(asked)))
+                return found | ({"port": self.open_port()} if asked.get("new-port") else {}), rest
             case "run-method":
                 try:
-                    return self._encoded(self._objects[asked["hash-code"]].call(asked["name"], asked["arguments"]))
+                    return self._encoded(self._objects[asked["hash-code"]].call(asked["name"], self._given(asked)))
                 except RuntimeError as error:
                     return {"type": "exception", "value": f"java.lang.Exception: {error}"}, []
             case "destructor":
@@ -178,9 +211,20 @@ class JavaServer:
             case other:
                 return {"type": "exception", "value": f"no such command: {other}"}, []
 
+    def _given(self, asked: dict[str, Any]) -> list[Any]:
+        return [self._objects[one["hash-code"]] if isinstance(one, dict) else one for one in asked["arguments"]]
+
+    def _made(self, classpath: str, given: list[Any]) -> Any:
+        if classpath == JavaCore.classpath:
+            return self._core
+        kind = next(kind for kind in _KINDS if kind.classpath == classpath)
+        return kind(self._context, self._core, *given[kind is JavaFactory :])
+
     def _encoded(self, value: Any) -> tuple[dict[str, Any], list[bytes]]:
         if value is None:
             return {"type": "null"}, []
+        if isinstance(value, str) and value == "{}":
+            return {"type": "object", "class": "JSONObject", "value": value}, []
         if isinstance(value, str):
             return {"type": "string", "value": value}, []
         if isinstance(value, np.ndarray):
@@ -199,27 +243,20 @@ def _method(name: str, given: tuple[str, ...]) -> dict[str, Any]:
     return {"name": name, "arguments": list(given), "return-type": "java.lang.Object"}
 
 
+_KINDS: tuple[Any, ...] = (JavaCore, JavaFactory, JavaProcessor, JavaNotices)
+
+
 @contextmanager
 def micromanager() -> Iterator[tuple[JavaCore, int]]:
     """A Micro-Manager that serves its core on a port, until the block ends."""
-    core, over = JavaCore(), threading.Event()
-    server, context = JavaServer(core), zmq.Context()
-    socket = context.socket(zmq.ROUTER)  # each bridge waits for its own answer; one that was killed waits for none
-    port = socket.bind_to_random_port("tcp://127.0.0.1")
-
-    def serve() -> None:
-        while not over.is_set():
-            if socket.poll(50):
-                who, empty, asked, *_ = socket.recv_multipart()
-                answer, rest = server.answer(json.loads(asked.decode("iso-8859-1")))
-                socket.send_multipart([who, empty, json.dumps(answer).encode("iso-8859-1"), *rest])
-
-    thread = threading.Thread(target=serve, name="java-server")
+    core, over, context = JavaCore(), threading.Event(), zmq.Context()
+    server = JavaServer(core, context)
+    port = server.open_port()
+    thread = threading.Thread(target=server.serve, args=(over,), name="java-server")
     thread.start()
     try:
         yield core, port
     finally:
         over.set()
         thread.join()
-        socket.close(0)
-        context.term()
+        context.destroy(0)
