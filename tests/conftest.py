@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib
 import os
 import shutil
 import sys
@@ -91,6 +90,8 @@ LONGEST_FIRST = (
     "inference/quality/test_stack_quality.py",
 )
 
+_open_until_the_end = contextlib.ExitStack()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse an environment that is older than the tree, and keep xdist from its own order of files.
@@ -109,28 +110,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove where the workers, which have ended, found their nursery."""
+    """Remove where the workers, which have ended, found their nursery, and end what forked them."""
     if not hasattr(config, "workerinput"):
+        _open_until_the_end.close()
         folder = Path(os.environ.pop(NURSERY_VARIABLE))
         over = folder.rename(f"{folder}-over")  # at once: the nursery, which ends now too, looks whether it is there
         shutil.rmtree(over, ignore_errors=True)
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    """Import the tests' modules, each worker of xdist beginning at another of them.
-
-    In a tree that is new pytest rewrites each module once, and not once a worker: they find what the others have made.
-    """
-    config = session.config
-    worker = getattr(config, "workerinput", None)
-    if worker is None or config.args_source is not config.ArgsSource.TESTPATHS:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Start workers of the whole suite warm; lines that are counted are those of modules that each imports anew."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS
+    if not whole or getattr(config.option, "cov_source", None) or not sys.platform.startswith("linux"):
         return
-    files = sorted(Path(__file__).parent.rglob("test_*.py"))
-    first = int(worker["workerid"].removeprefix("gw")) * len(files) // worker["workercount"]
-    for path in files[first:] + files[:first]:
-        # What cannot be imported says why when it is collected.
-        with contextlib.suppress(Exception, pytest.skip.Exception):
-            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    from tests.warm_start import begin
+    from tests.warm_workers import door_keeper
+
+    command = _open_until_the_end.enter_context(door_keeper())
+    begin()
+    for spec in specs:
+        spec.python = command
 
 
 @pytest.hookimpl(optionalhook=True)

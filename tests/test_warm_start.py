@@ -14,6 +14,7 @@ import pytest
 from tests.faults.plate_runs import spheroidd
 from tests.warm_spawn import spawning_warm
 from tests.warm_start import COMMAND, on_the_path, start
+from tests.warm_workers import FORKING, door_keeper
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,57 @@ def test_it_ends_as_a_cold_one(arguments: tuple[str, ...], tmp_path: Path) -> No
     cold = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
     warm = spheroidd(*arguments, cwd=tmp_path)
     assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
+
+
+LEFT_TO_DO = """
+import atexit, threading, time
+atexit.register(print, "at exit")
+threading.Thread(target=lambda: (time.sleep(0.2), print("a thread"))).start()
+print("the program", end="")
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "sys.exit('in words')", "raise KeyError('what')", "os._exit(4)"])
+def test_what_is_left_to_do_at_its_end_is_done(end: str, tmp_path: Path) -> None:
+    program = f"import os, sys\n{LEFT_TO_DO}\n{end}"
+    cold = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    with (tmp_path / "out").open("w") as out, (tmp_path / "errors").open("w") as errors:
+        code = start((), program=program, stdout=out, stderr=errors).wait(60)
+    assert (code, (tmp_path / "out").read_text()) == (cold.returncode, cold.stdout)
+    assert (tmp_path / "errors").read_text().splitlines()[-1:] == cold.stderr.splitlines()[-1:]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked on Linux")
+def test_a_worker_begins_with_what_is_loaded_talks_through_its_pipes_and_is_interrupted(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time; print('tests.warm_workers' in sys.modules, sys.stdin.readline(), os.getcwd(), "
+        "os.environ['SPHEROIDD_DATA'], flush=True); time.sleep(60)"
+    )
+    with door_keeper(FORKING.format(first="None")) as python:
+        worker = subprocess.Popen(
+            [python, "-u", "-c", program],
+            cwd=tmp_path,
+            env={**os.environ, "SPHEROIDD_DATA": "here"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write("a word\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == "True a word\n"
+        assert worker.stdout.readline() == f" {tmp_path} here\n"
+        worker.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in worker.communicate(timeout=60)[1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked on Linux")
+def test_a_worker_is_an_ordinary_one_where_nothing_can_be_forked() -> None:
+    with door_keeper("raise SystemExit") as python:
+        command = [python, "-u", "-c", "import sys; print('tests.warm_workers' in sys.modules)"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a session is POSIX's")

@@ -26,6 +26,8 @@ from typing import Any
 
 import psutil
 
+from tests import quick_end
+
 NAME = "spawn_main"  # what `psutil` has as the name of a process that was spawned warm
 _MAX_MESSAGE_BYTES = 1 << 20
 _MAX_FILES = 64
@@ -53,7 +55,10 @@ def prepare() -> None:
     util.spawnv_passfds = _warm(ours, util.spawnv_passfds)
 
 
-_SPARE = "import sys; from tests.warm_spawn import _spare; _spare(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
+_SPARE = (
+    "import sys; from tests import quick_end; from tests.warm_spawn import _spare; "
+    "_spare(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])"
+)
 
 
 @contextlib.contextmanager
@@ -163,4 +168,4 @@ def _become(order: dict[str, Any], files: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["-c", "--multiprocessing-fork"]
-    exec(order["code"], {})
+    quick_end.run(order["code"], {})

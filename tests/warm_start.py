@@ -2,8 +2,8 @@
 
 A nursery, one for all workers of a run of pytest, has imported what `spheroidd` needs, has run its kernels once, and
 forks a process for every start: a process like any other, with its own pid, that may be killed, stopped and looked at,
-and runs the command line to its interpreter's end. What such a process spawns is forked too (`tests/warm_spawn.py`).
-Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
+and does all that it has to do at its end (`tests/quick_end.py`). What such a process spawns is forked too
+(`tests/warm_spawn.py`). Where there is no fork (Windows) or it is not safe (macOS), a start is an ordinary one.
 """
 
 import atexit
@@ -35,8 +35,8 @@ _PROGRAM = "from spheroidd.daemon.cli import main; main()"
 COMMAND = (sys.executable, "-c", _PROGRAM)
 # A child of nobody's: whoever started it need not wait for it.
 _NURSERY = (
-    "import os, sys; os.fork() and os._exit(0); "
-    "from tests.warm_start import born; exec(born(int(sys.argv[1]), sys.argv[2]), {'__name__': '__main__'})"
+    "import os, sys; os.fork() and os._exit(0); from tests import quick_end; from tests.warm_start import born; "
+    "quick_end.run(born(int(sys.argv[1]), sys.argv[2]), {'__name__': '__main__'})"
 )
 _ROOT = Path(__file__).parents[1]
 _LOADED = (
@@ -80,7 +80,8 @@ class WarmProcess:
     def send_signal(self, number: int) -> None:
         """Nothing where it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since, and the nursery has not said so yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -136,6 +137,12 @@ def start(
         socket.send_fds(_nursery(), [json.dumps(order).encode()], files)
     pid = _number(ours)
     return WarmProcess(command, ours, pid)
+
+
+def begin() -> None:
+    """Have the nursery begin to load now, and not when the first process is asked for."""
+    if sys.platform.startswith("linux"):
+        _nursery()
 
 
 @contextlib.contextmanager

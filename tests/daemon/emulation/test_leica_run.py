@@ -4,7 +4,6 @@ import contextlib
 import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -17,8 +16,8 @@ from spheroidd.protocols.results import WellStatus
 from tests.acquisition.sources.leica.rig import fake_las_x
 from tests.faults.plate_runs import spheroidd
 from tests.places import EXAMPLES
+from tests.warm_start import COMMAND, talking
 
-SPHEROIDD = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()"]
 EMULATE = re.compile(r"^#   spheroidd (emulate .*)$", re.MULTILINE)
 
 
@@ -29,15 +28,8 @@ def emulated_las_x(folder, *options):
     assert told is not None
     command = told[1].replace("examples/", f"{EXAMPLES.as_posix()}/").split()
     command[1] = str(folder / "demo-data" / "leica-images")
-    with subprocess.Popen(
-        [*SPHEROIDD, *command, "--port", "0", *options], stdout=subprocess.PIPE, text=True, cwd=folder
-    ) as process:
-        try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            yield process, int(re.search(r"listens at 127\.0\.0\.1:(\d+) ", said)[1])
-        finally:
-            process.kill()
+    with talking(COMMAND[-1], *command, "--port", "0", *options) as (process, said):
+        yield process, int(re.search(r"listens at 127\.0\.0\.1:(\d+) ", said.readline())[1])
 
 
 def example(root, las_x_port, /, **changes):
