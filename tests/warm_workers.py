@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -96,13 +97,16 @@ def import_tests() -> None:
 
 
 def forked(fd: int) -> str:
-    """Wait for orders at a socket that listens, until killed; in each process forked for one, what it is to execute."""
+    """Wait for orders at a socket that listens, while who began this lives; its code, in each forked for one."""
     if (n := psutil.Process().num_threads()) != 1:
         raise RuntimeError(f"what was imported has started {n - 1} threads: this process cannot be forked")
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    door = socket.socket(fileno=fd)
+    whom, door = os.getppid(), socket.socket(fileno=fd)
     while True:
+        while not select.select([door], [], [], 1)[0]:
+            if os.getppid() != whom:  # it was killed
+                sys.exit()
         link, _ = door.accept()
         message, files, _, _ = socket.recv_fds(link, _MAX_MESSAGE_BYTES, 3)
         if os.fork() == 0:
