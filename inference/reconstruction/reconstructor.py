@@ -24,7 +24,7 @@ from spheroidd.inference.reconstruction.raw_slice import (
     weighed_noise,
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
-from spheroidd.inference.reconstruction.transforms import PlaneTransforms, aligned, part_pair
+from spheroidd.inference.reconstruction.transforms import Plane, PlaneTransforms, aligned, part_pair
 
 OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
 
@@ -42,9 +42,8 @@ class CpuReconstructor:
         self._blend = blending(grid.height - plan.height, grid.width - plan.width)
         self._tapers = taper(plan.height, grid.height), taper(plan.width, grid.width)
         whole, half = (grid.height, grid.width), (grid.height, grid.width // 2 + 1)
-        self._pair, self._both = aligned(whole, np.complex64), aligned(whole, np.complex64)
+        self._planes = aligned((1 + n_bands, *whole), np.complex64)  # the mean with its tapered copy, then the bands
         self._mean, self._tapered = np.empty(half, np.complex64), np.empty(half, np.complex64)
-        self._bands = aligned((n_bands, *whole), np.complex64)
         self._transforms = PlaneTransforms(*whole, plan.out_shape, plan.columns)
         self._scale = np.float32(1 / (grid.height * grid.width))  # UPSAMPLING^2 over the pixels of the doubled grid
         self._otfs = np.array([band.otf for band in plan.bands], np.float32).reshape(n_bands, grid.height, grid.width)
@@ -72,37 +71,33 @@ class CpuReconstructor:
             *self._ramps,
             self._blend,
             *self._tapers,
-            self._pair,
-            self._bands,
+            self._planes[0],
+            self._planes[1:],
         )
-        transforms = self._transforms
-        transforms.forward(self._pair, self._both)
-        part_pair(self._both, self._mean, self._tapered)
+        both, *bands = spectra = self._transforms.forward(self._planes)
+        part_pair(both, self._mean, self._tapered)
         noise = mean_noise(self._mean.reshape(-1)[plan.noise_at])
-        states = self._states(weights, noise)
-        return ReconstructedSlice(self._merged(states, noise), modulation_of(plan, states, z, present))
+        states = self._states(bands, weights, noise)
+        return ReconstructedSlice(self._merged(spectra[1:], states, noise), modulation_of(plan, states, z, present))
 
-    def _states(self, weights: FrameWeights, noise: float) -> list[BandState]:
-        """Transforms the bands, and looks at each while it is still in the cache."""
-        plan, transforms = self.plan, self._transforms
-        light = self._pair.reshape(-1).real
+    def _states(self, bands: list[Plane], weights: FrameWeights, noise: float) -> list[BandState]:
+        light = self._planes[0].reshape(-1).real
         states = []
-        for band, plane, dead in zip(plan.bands, self._bands, weights.dead, strict=True):
+        for band, spectrum, dead in zip(self.plan.bands, bands, weights.dead, strict=True):
             if dead:
                 states.append(BandState.dead())
             else:
-                transforms.forward(plane, plane)
-                sums = sums_of(self._mean, self._tapered, plane, light, band.check)
+                sums = sums_of(self._mean, self._tapered, spectrum, light, band.check)
                 states.append(BandState.decide(sums, noise * band.noise_share))
         return states
 
-    def _merged(self, states: list[BandState], noise: float) -> NDArray[np.float32]:
+    def _merged(self, bands: Plane, states: list[BandState], noise: float) -> NDArray[np.float32]:
         plan, spectrum = self.plan, self._transforms.spectrum
         parts = (
             self._mean,
             plan.otf,
             np.float32(plan.pattern.n_angles),
-            self._bands,
+            bands,
             self._otfs,
             self._reaches,
             np.array([state.modulation / 4 * state.turn for state in states], np.complex64),

@@ -36,18 +36,17 @@ class PlaneTransforms:
         self._out_shape, self._length = out_shape, 2 * width
         self.spectrum: Plane = aligned((2 * height, width + 1), np.complex64)
         """What `inverse` transforms: the half spectrum (2 height, width + 1)."""
-        between = torch.from_numpy(aligned(self.spectrum.shape, np.complex64))  # transformed along y
-        self._filled, self._down = torch.from_numpy(self.spectrum)[:, :columns], between[:, :columns]
-        self._rows = between[: out_shape[0]]
+        self._filled = torch.from_numpy(self.spectrum)[:, :columns]
 
-    def forward(self, plane: Plane, out: Plane) -> None:
-        """out = the transform of plane; both may be the same."""
-        torch.fft.fft2(torch.from_numpy(plane), out=torch.from_numpy(out))
+    def forward(self, planes: Plane) -> Plane:
+        """The transforms of planes (..., height, width); all at once: torch copies what it is told where to put."""
+        transformed: Plane = torch.fft.fft2(torch.from_numpy(planes)).numpy()
+        return transformed
 
     def inverse(self) -> NDArray[np.float32]:
         """The real plane `out_shape` of `spectrum`, not divided by its number of pixels."""
-        torch.fft.ifft(self._filled, dim=0, norm="forward", out=self._down)
-        image: NDArray[np.float32] = torch.fft.irfft(self._rows, n=self._length, dim=1, norm="forward").numpy()
+        rows = torch.fft.ifft(self._filled, dim=0, norm="forward")[: self._out_shape[0]]
+        image: NDArray[np.float32] = torch.fft.irfft(rows, n=self._length, dim=1, norm="forward").numpy()
         return image[:, : self._out_shape[1]]
 
 
