@@ -485,7 +485,7 @@ def picture(out: Path = DOCS / "sim.png") -> str:
     estimate = estimate_pattern(slices, pattern, "raw", pixel_um)
     panels = []
     for known in (None, estimate):
-        plan = ReconstructionPlan.of(pattern, "raw", raw.frames.shape[1:], pixel_um, known, 0.2)
+        plan = ReconstructionPlan.of(pattern, "raw", raw.frames.shape[1:], pixel_um, known)
         panel = CpuReconstructor(plan).reconstruct(slices[0]).image[60:440, 60:440]
         low, high = np.percentile(panel, [1, 99.7])
         panels.append(np.clip((panel - low) / (high - low), 0, 1) ** 0.8)
