@@ -111,7 +111,7 @@ class CpuReconstructor:
         ramps = self._scale * plan.out_ramp_y, plan.out_ramp_x
         merge.merge(*parts, table, plan.place_y, plan.place_x, plan.apodisation, *ramps, spectrum)
         spectrum[0, 0] = self._scale * self._mean[0, 0]
-        return np.ascontiguousarray(self._transforms.inverse())
+        return self._transforms.inverse()
 
 
 def frame_sums(frames: Raw) -> NDArray[np.float64]:

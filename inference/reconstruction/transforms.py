@@ -14,6 +14,7 @@ from spheroidd.inference.preprocessing.jit import kernel
 
 Plane = NDArray[np.complex64]
 _LINE_BYTES = 64  # of a cache line
+_ROWS = 160  # transformed at a time, and cut out while they are in the cache
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -45,9 +46,13 @@ class PlaneTransforms:
 
     def inverse(self) -> NDArray[np.float32]:
         """The real plane `out_shape` of `spectrum`, not divided by its number of pixels."""
-        rows = torch.fft.ifft(self._filled, dim=0, norm="forward")[: self._out_shape[0]]
-        image: NDArray[np.float32] = torch.fft.irfft(rows, n=self._length, dim=1, norm="forward").numpy()
-        return image[:, : self._out_shape[1]]
+        between = torch.fft.ifft(self._filled, dim=0, norm="forward")
+        height, width = self._out_shape
+        image = np.empty(self._out_shape, np.float32)
+        for row in range(0, height, _ROWS):
+            rows = torch.fft.irfft(between[row : min(row + _ROWS, height)], n=self._length, dim=1, norm="forward")
+            image[row : row + _ROWS] = rows.numpy()[:, :width]
+        return image
 
 
 @kernel
