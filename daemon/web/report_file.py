@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spheroidd.protocols.errors import BusyError, ConfigError, StorageError
 
-PATIENCE_S = 300.0  # 1536 wells with a page for each compound take a minute
+PATIENCE_S = 900.0  # 1536 wells, each compound on a page with its doses in pictures, take three minutes
 KINDS = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
 _COMMAND = (sys.executable, "-c", "from spheroidd.daemon.cli import main; main()")
 _ALTERED = 1  # the report was written, and says that rows are not as they were written
