@@ -56,6 +56,7 @@ class WebServer:
 
     def __enter__(self) -> Self:
         self._check_certificate()
+        self._check_words()
         self._socket = self._bind()
         # asyncio only sees to this for sockets it made itself; without it each small answer waits 40 ms
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -143,6 +144,13 @@ class WebServer:
         except (OSError, ssl.SSLError) as error:
             what = f"the page cannot use its certificate: {error}"
             raise ConfigError(what, where="service.tls_certificate", do="give a certificate and its own key") from error
+
+    def _check_words(self) -> None:
+        """Refuse at the start, too, a translation that the page could not show."""
+        if self._settings.http_words is not None:
+            from spheroidd.daemon.web.words import words
+
+            words(self._settings.http_words)
 
     def _tls(self) -> dict[str, Any]:
         """TLS wherever there is a certificate, on this computer too; where an authority is named, only its clients."""

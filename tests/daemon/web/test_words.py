@@ -21,7 +21,7 @@ from spheroidd.protocols.result_columns import COLUMNS
 from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.trust import Trust, TrustFlag, failed_reason
 from tests.daemon.report import plates
-from tests.daemon.web.rig import said
+from tests.daemon.web.rig import asked, said
 from tests.places import ROOT
 
 SAID = re.compile(r"""phrase\(\s*(f?)"([^"]+)\"""")
@@ -101,8 +101,8 @@ def test_what_is_found_in_a_plate_and_its_curves_is_told_by_code(tmp_path: Path)
 def test_a_translation_that_the_page_cannot_show_is_refused(tmp_path: Path, given: object, what: str) -> None:
     file = tmp_path / "words.de.json"
     file.write_text(given if isinstance(given, str) else json.dumps(given), encoding="utf-8")
-    with pytest.raises(ConfigError, match=re.escape(what)) as refused:
-        words(file)
+    with pytest.raises(ConfigError, match=re.escape(what)) as refused, asked(tmp_path, http_words=file):
+        pass
     assert (refused.value.where, bool(refused.value.do)) == (str(file), True)
 
 

@@ -23,7 +23,7 @@ from tests.acquisition.sources.micromanager.rig import needs_core, plate, settin
 pytestmark = needs_core
 B02 = WellId.parse("B02")
 OFF = 10_000  # counts above those of a painted image: half of them are negative where a number is signed
-FIRST_FRAME_S = 2.0
+FIRST_FRAME_S = 4.0
 
 
 def attach_untidy(core: Any) -> None:
