@@ -243,6 +243,14 @@ COLUMNS: tuple[ResultColumn, ...] = (
         shown=Shown("", "Cells told apart down to", "µm", places=0, where=_ON_PAPER),
     ),
     ResultColumn(
+        "foreign",
+        "number",
+        "",
+        "how far what the network sees lies from the images that it knows, over the largest distance of healthy ones",
+        Origin.MEASURED,
+        shown=Shown("", "Foreign to the network, above 1", "", places=2, where=_ON_PAPER),
+    ),
+    ResultColumn(
         "precision",
         "text",
         "",

@@ -43,6 +43,7 @@ class TrustFlag(StrEnum):
     SHADED = "shaded"
     DRIFT = "drift"
     CLIPPED = "clipped"
+    FOREIGN = "foreign-images"
     WIDEFIELD = "sim-widefield"
 
 
@@ -85,6 +86,7 @@ MEANINGS: dict[TrustFlag, FlagMeaning] = {
     TrustFlag.SHADED: _flag(Trust.CHECK, TrustFlag.SHADED),
     TrustFlag.DRIFT: _flag(Trust.CHECK, TrustFlag.DRIFT),
     TrustFlag.CLIPPED: _flag(Trust.CHECK, TrustFlag.CLIPPED, "do-clipped"),
+    TrustFlag.FOREIGN: _flag(Trust.CHECK, TrustFlag.FOREIGN, "do-foreign-images"),
     TrustFlag.WIDEFIELD: _flag(Trust.CHECK, TrustFlag.WIDEFIELD, "do-sim-widefield"),
 }
 """What each flag means, in the order in which they are told."""

@@ -119,6 +119,7 @@ def score_stack(
             precision=segmenter.precision,
             quantiles=preprocessor.quantiles(),
             depth_seen_um=coarse.depth_seen_um(preprocessor.raw_histograms()),
+            foreign=_foreign(segmenter, segmentation, plan, job.normalisation),
             cpu_s=time.process_time() - cpu_start_s,
         )
         origin = ScoredFrom(images_digest(slices()), output.digests())
@@ -127,6 +128,18 @@ def score_stack(
     finally:
         if output:
             output.abandon()
+
+
+def _foreign(
+    segmenter: Segmenter, segmentation: StreamingSegmentation, plan: StackPlan, normalisation: Normalisation
+) -> float | None:
+    """How far the stack lies from what its network knows; a threshold knows nothing."""
+    sums = segmentation.features
+    if sums is None or isinstance(segmenter, ThresholdSegmenter):
+        return None
+    from spheroidd.inference.segmentation.segmenter import UNetSegmenter
+
+    return segmenter.foreign(sums, plan.channels, normalisation) if isinstance(segmenter, UNetSegmenter) else None
 
 
 def _computed_block(images: Path, block: Block, _frames: Mapping[int, int]) -> Pixels:

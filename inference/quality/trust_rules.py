@@ -61,6 +61,7 @@ class TrustLimits:
     sharp: float = 0.6  # sharpness over the plate's median
     shade: float = 0.75  # small fields of few dead nuclei have .77 by chance
     compared: int = 4  # stacks that make a plate to compare with
+    foreign: float = 1.0  # distance of the network's features over the largest of healthy emulated stacks
     untreated_alive: float = 0.3  # V count that untreated wells have at least
 
 
@@ -113,6 +114,12 @@ def without_pattern(row: RowEvidence, limits: TrustLimits) -> Flags:
     """Raw frames whose pattern is nowhere to be found make widefield images, which are less sharp than the plate's."""
     if row.seen.widefield:
         yield TrustFlag.WIDEFIELD
+
+
+def foreign(row: RowEvidence, limits: TrustLimits) -> Flags:
+    """The network answers to anything; its own features say whether the images are of the kind that it knows."""
+    if (row.measurement.foreign or 0.0) > limits.foreign:
+        yield TrustFlag.FOREIGN
 
 
 # -- light -------------------------------------------------------------------------------------------------------------
@@ -333,6 +340,7 @@ def _blurred(row: RowEvidence, limits: TrustLimits) -> bool:
 RULES: tuple[Rule, ...] = (
     *(clipped, structure, saturated, channels_alike, dead_dye, moved, shaded, repeated, out_of_focus),
     without_pattern,
+    foreign,
     *(nothing_found, live_light, debris, cell_sizes),
 )
 

@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spheroidd.inference.network.known_features import FeatureSums, KnownFeatures, known_features
+from spheroidd.inference.network.layer_watch import LayerWatch
 from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNet, fold_batchnorm
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.segmentation.precision import AUTO, CPU_WHOLE_WAY, choose_precision
 from spheroidd.protocols.errors import ModelError
 from spheroidd.protocols.ports import Prediction
-from spheroidd.protocols.results import Precision
+from spheroidd.protocols.results import Normalisation, Precision
 
 
 class UNetSegmenter:
@@ -21,7 +23,14 @@ class UNetSegmenter:
     `precision` is "fp32", "bf16" or "auto" (see `precision.choose_precision`).
     """
 
-    def __init__(self, model: UNet, card: ModelCard, device: str = "auto", precision: str = AUTO) -> None:
+    def __init__(
+        self,
+        model: UNet,
+        card: ModelCard,
+        device: str = "auto",
+        precision: str = AUTO,
+        known: KnownFeatures | None = None,
+    ) -> None:
         self._whole_way = device == CPU_WHOLE_WAY
         self._device = torch.device(_choose_device(device))
         if self._device.type == "cuda":  # the same stack gives the same masks, and fp32 is what its name says
@@ -31,7 +40,16 @@ class UNetSegmenter:
         self._dtype = choose_dtype(self._device, precision)
         folded = fold_batchnorm(model).to(self._device, self._dtype)
         self._model: UNet = folded.to(memory_format=model.memory_format)  # type: ignore[call-overload]
-        self.card = card
+        self.card, self._known = card, known
+        self._watch = LayerWatch(self._model)
+
+    def take_features(self) -> FeatureSums:
+        """What the layers held in all regions since the last call."""
+        return self._watch.take()
+
+    def foreign(self, sums: FeatureSums, channels: tuple[str, ...], normalisation: Normalisation) -> float | None:
+        """How far a stack lies from those that the network knows: above 1 it is foreign; None where nobody can say."""
+        return None if self._known is None else self._known.foreign(sums, channels, normalisation)
 
     @property
     def spacing_um(self) -> tuple[float, float, float]:
@@ -112,6 +130,7 @@ class UNetSegmenter:
             given = torch.nn.functional.pad(given, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate")
         given = given.to(self._dtype).contiguous(memory_format=torch.channels_last_3d)
         probability, density = self._model.infer(given)
+        self._watch.count(probability)
         z, y, x = shape
         found[seen, :2] = probability[:, :, :z, :y, :x]
         found[seen, 2:] = density[:, :, :z, :y, :x] * DENSITY_UNIT_PER_UM3
@@ -122,6 +141,7 @@ class UNetSegmenter:
         channels_last = np.array(np.moveaxis(region, 0, -1), order="C")  # a copy: the region may be read-only
         x = torch.from_numpy(channels_last).to(self._device, self._dtype)
         probability, density = self._model.infer(x.movedim(-1, 0).unsqueeze(0))
+        self._watch.count(probability)
         return tuple(t[0].contiguous().cpu().numpy() for t in (probability, density))  # type: ignore[return-value]
 
 
@@ -136,7 +156,7 @@ def load_segmenter(
     if threads is not None:
         torch.set_num_threads(threads)
     network, card = load_model(model)
-    return UNetSegmenter(network, card, device, precision)
+    return UNetSegmenter(network, card, device, precision, known_features(model, card.sha256))
 
 
 def _choose_device(device: str) -> str:

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.inference.network.known_features import FeatureSums
 from spheroidd.inference.preprocessing.intensity import moved
 from spheroidd.inference.segmentation.tiles import Tile, tile_axis
 from spheroidd.protocols.errors import ConfigError
@@ -18,6 +19,15 @@ from spheroidd.protocols.results import Limits
 LONGEST_TILE_Z = 88  # two rows for a screen stack at 1 um, so that half is done before its last slice; 1.9 x in halo
 LONGEST_TILE_YX = 128  # larger tiles are no faster and take more memory, smaller ones see more halo
 KEPT_BYTES_MAX = 512 << 20  # of predictions made with provisional limits; planes beyond wait for the end of the stack
+
+
+@runtime_checkable
+class SaysFeatures(Protocol):
+    """A segmenter that says what its layers held."""
+
+    def take_features(self) -> FeatureSums:
+        """Since the last call."""
+        ...
 
 
 class SegmentedSlab(NamedTuple):
@@ -60,6 +70,17 @@ class StreamingSegmentation:
         self._next = 0  # the first row not inferred yet
         self._kept: list[tuple[Mapping[str, Limits], Prediction]] = []
         self._kept_bytes = 0
+        self._features: dict[int, FeatureSums] = {}  # by row
+
+    @property
+    def features(self) -> FeatureSums | None:
+        """What the network's layers held in all that was segmented; None of a segmenter that does not say."""
+        if not isinstance(self._segmenter, SaysFeatures):
+            return None
+        whole = FeatureSums.none()
+        for _, sums in sorted(self._features.items()):
+            whole.merge(sums)
+        return whole
 
     def advance(self) -> Iterator[SegmentedSlab]:
         """The slabs that became final since the last call; call it whenever slices were fed."""
@@ -72,11 +93,11 @@ class StreamingSegmentation:
                 if self._kept_bytes > KEPT_BYTES_MAX:
                     return
                 limits = self._guess or self._preprocessor.limits()
-                self._keep(limits, self._infer(row, limits))
+                self._keep(limits, self._inferred(row, limits))
                 self._next += 1
             else:
                 self._next += 1
-                yield self._slab(row, self._infer(row, self._limits or {}))
+                yield self._slab(row, self._inferred(row, self._limits or {}))
                 self._discard_before(self._next)  # whoever makes masks of the slab may ask for its volume again
 
     def finish(self) -> Iterator[SegmentedSlab]:
@@ -90,7 +111,7 @@ class StreamingSegmentation:
                 kept = Prediction(*(part.astype(np.float32) for part in self._kept[number][1]))
                 yield self._slab(row, kept)
             else:
-                yield self._slab(row, self._infer(row, limits))
+                yield self._slab(row, self._inferred(row, limits))
             self._discard_before(number + 1)
         self._kept.clear()
 
@@ -113,6 +134,15 @@ class StreamingSegmentation:
 
     def _slab(self, row: Tile, prediction: Prediction) -> SegmentedSlab:
         return SegmentedSlab(row.core_start, row.core_stop, prediction)
+
+    def _inferred(self, row: Tile, limits: Mapping[str, Limits]) -> Prediction:
+        """`_infer`, with the features noted; a row that is inferred again counts once."""
+        if not isinstance(self._segmenter, SaysFeatures):
+            return self._infer(row, limits)
+        self._segmenter.take_features()
+        found = self._infer(row, limits)
+        self._features[row.core_start] = self._segmenter.take_features()
+        return found
 
     def _infer(self, row: Tile, limits: Mapping[str, Limits]) -> Prediction:
         """One row of tiles across the whole field, trimmed to its core."""
