@@ -243,7 +243,7 @@ COLUMNS: tuple[ResultColumn, ...] = (
         shown=Shown("", "Cells told apart down to", "µm", places=0, where=_ON_PAPER),
     ),
     ResultColumn(
-        "foreign",
+        "foreign_score",
         "number",
         "",
         "how far what the network sees lies from the images that it knows, over the largest distance of healthy ones",

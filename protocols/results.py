@@ -81,9 +81,9 @@ class StackMeasurement:
 
     The dead figures are None where the stack has no dead channel, and the live ones where it has no live channel.
     `live_um3_by_z` holds the live volume of each slice, in z order. `precision` is what the network computed in; None
-    for a measurement of an older version, which did not note it. `depth_seen_um` is how deep below the
-    surface cells can be told apart; `foreign` is how far what the network sees in the images lies from what it knows,
-    over the largest distance of healthy stacks. Both are None where nobody can say.
+    for a measurement of an older version, which did not note it. `depth_seen_um` is how deep below the surface cells
+    can be told apart; `foreign_score` is how far what the network sees in the images lies from what it knows, over the
+    largest distance of healthy stacks. Both are None where nobody can say.
     """
 
     live_um3: float | None
@@ -98,7 +98,7 @@ class StackMeasurement:
     quantiles: dict[str, dict[str, float]]  # per channel: raw intensity quantiles "0.02", "0.5", "0.98", "0.999"
     precision: Precision | None = None
     depth_seen_um: float | None = None
-    foreign: float | None = None
+    foreign_score: float | None = None
 
     @property
     def v_count(self) -> float | None:
@@ -187,7 +187,7 @@ class WellResult:
     trust: Trust | None = None
     trust_flags: tuple[str, ...] | None = None
     depth_seen_um: float | None = None
-    foreign: float | None = None
+    foreign_score: float | None = None
 
     @property
     def standing(self) -> str:

@@ -590,7 +590,7 @@ class Result(_message.Message):
     TRUST_FLAGS_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     DEPTH_SEEN_UM_FIELD_NUMBER: _builtins.int
-    FOREIGN_FIELD_NUMBER: _builtins.int
+    FOREIGN_SCORE_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -621,7 +621,7 @@ class Result(_message.Message):
     excluded_at_utc: _builtins.str
     trust: _builtins.str
     depth_seen_um: _builtins.float
-    foreign: _builtins.float
+    foreign_score: _builtins.float
     @_builtins.property
     def trust_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -661,11 +661,11 @@ class Result(_message.Message):
         trust_flags: _abc.Iterable[_builtins.str] | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         depth_seen_um: _builtins.float | None = ...,
-        foreign: _builtins.float | None = ...,
+        foreign_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign", b"_foreign", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "foreign", b"foreign", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign", b"_foreign", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "annotations", b"annotations", "compound", b"compound", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "foreign", b"foreign", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "annotations", b"annotations", "compound", b"compound", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_um3: _TypeAlias = _typing.Literal["dead_um3"]  # noqa: Y015
     _WhichOneofArgType__dead_um3: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3"]  # noqa: Y015
@@ -675,8 +675,8 @@ class Result(_message.Message):
     _WhichOneofArgType__dose_um: _TypeAlias = _typing.Literal["_dose_um", b"_dose_um"]  # noqa: Y015
     _WhichOneofReturnType__excluded: _TypeAlias = _typing.Literal["excluded"]  # noqa: Y015
     _WhichOneofArgType__excluded: _TypeAlias = _typing.Literal["_excluded", b"_excluded"]  # noqa: Y015
-    _WhichOneofReturnType__foreign: _TypeAlias = _typing.Literal["foreign"]  # noqa: Y015
-    _WhichOneofArgType__foreign: _TypeAlias = _typing.Literal["_foreign", b"_foreign"]  # noqa: Y015
+    _WhichOneofReturnType__foreign_score: _TypeAlias = _typing.Literal["foreign_score"]  # noqa: Y015
+    _WhichOneofArgType__foreign_score: _TypeAlias = _typing.Literal["_foreign_score", b"_foreign_score"]  # noqa: Y015
     _WhichOneofReturnType__latency_s: _TypeAlias = _typing.Literal["latency_s"]  # noqa: Y015
     _WhichOneofArgType__latency_s: _TypeAlias = _typing.Literal["_latency_s", b"_latency_s"]  # noqa: Y015
     _WhichOneofReturnType__live_um3: _TypeAlias = _typing.Literal["live_um3"]  # noqa: Y015
@@ -710,7 +710,7 @@ class Result(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__excluded) -> _WhichOneofReturnType__excluded | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__foreign) -> _WhichOneofReturnType__foreign | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__foreign_score) -> _WhichOneofReturnType__foreign_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_s) -> _WhichOneofReturnType__latency_s | None: ...
     @_typing.overload

@@ -119,7 +119,7 @@ def score_stack(
             precision=segmenter.precision,
             quantiles=preprocessor.quantiles(),
             depth_seen_um=coarse.depth_seen_um(preprocessor.raw_histograms()),
-            foreign=_foreign(segmenter, segmentation, plan, job.normalisation),
+            foreign_score=_foreign(segmenter, segmentation, plan, job.normalisation),
             cpu_s=time.process_time() - cpu_start_s,
         )
         origin = ScoredFrom(images_digest(slices()), output.digests())

@@ -142,11 +142,15 @@ class TrainingPlate:
 
     def render(self, well: WellId) -> tuple[Pixels, Truth]:
         """The raw stack (2, z, y, x) uint16, and its truth."""
+        return self.pixels(well), self.source.truth(well)
+
+    def pixels(self, well: WellId) -> Pixels:
+        """The raw stack (2, z, y, x) uint16."""
         plan = self.source.plan(well)
         stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
         for frame in self.source.frames(plan, set(plan.indices())):
             stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
-        return stack[::-1] if self._field.swapped else stack, self.source.truth(well)
+        return stack[::-1] if self._field.swapped else stack
 
     def limits(self, spacing_um: Spacing, rendered: Mapping[WellId, Pixels]) -> dict[str, Limits]:
         """The plate's limits, by the rule of a run: from the light of all of its wells that are used."""

@@ -20,7 +20,6 @@ from spheroidd.inference.network.known_features import (
     SUFFIX,
     KnownFeatures,
     Vector,
-    digest_of,
     home_of,
     kind_of,
 )
@@ -48,7 +47,7 @@ _FIELD = 128  # voxels along each side that are looked at, in the middle: featur
 def plate_vectors(kind: str, seed: int, segmenter: UNetSegmenter) -> dict[str, list[Vector]]:
     """Every well's features, by the kinds of stacks that a network tells apart; without those of empty fields."""
     plate = TrainingPlate(kind, seed)
-    stacks = {well: plate.render(well)[0] for well in plate.wells()}
+    stacks = {well: plate.pixels(well) for well in plate.wells()}
     limits = plate.limits(segmenter.spacing_um, stacks)
     found: dict[str, list[Vector]] = {}
     for stack in stacks.values():
@@ -119,7 +118,6 @@ def reference(
         "home": {kind: list(seeds) for kind, seeds in HOME.items()},
         "healthy": {kind: list(seeds) for kind, seeds in HEALTHY.items()},
         "stacks": {name: [len(home[name]), len(healthy[name])] for name in home},
-        "digest": digest_of([vector for name in sorted(home) for vector in home[name]]),
     }
     return KnownFeatures(homes, weights_sha256, about)
 

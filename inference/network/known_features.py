@@ -7,7 +7,6 @@ covariance shrunk towards its diagonal (Lee et al. 2018, 1807.03888), is compare
 The reference lies beside the weights: `<name>.features.npz`. Weights without one give no number.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -165,8 +164,3 @@ def known_features(name_or_path: str | Path | None, weights_sha256: str) -> Know
         do = "make it anew with python -m spheroidd.daemon.training.features_from_emulator, or remove it"
         raise ModelError("it was made of other weights", where=str(path), do=do)
     return known
-
-
-def digest_of(vectors: Sequence[Vector]) -> str:
-    """What a reference was made from, in sixteen digits."""
-    return hashlib.sha256(np.stack(vectors).astype("<f4").tobytes()).hexdigest()[:16]

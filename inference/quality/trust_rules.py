@@ -118,7 +118,7 @@ def without_pattern(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def foreign(row: RowEvidence, limits: TrustLimits) -> Flags:
     """The network answers to anything; its own features say whether the images are of the kind that it knows."""
-    if (row.measurement.foreign or 0.0) > limits.foreign:
+    if (row.measurement.foreign_score or 0.0) > limits.foreign:
         yield TrustFlag.FOREIGN
 
 

@@ -268,7 +268,7 @@ class StackCounter:
         cpu_s: float,
         quantiles: Mapping[str, Mapping[str, float]],
         depth_seen_um: float | None = None,
-        foreign: float | None = None,
+        foreign_score: float | None = None,
     ) -> StackMeasurement:
         """The finished measurement, once every slice was fed; StackError where one was not."""
         live, dead = self.volumes_by_z(LIVE_CHANNEL), self.volumes_by_z(DEAD_CHANNEL)
@@ -285,7 +285,7 @@ class StackCounter:
             cpu_s=cpu_s,
             quantiles={channel: dict(values) for channel, values in quantiles.items()},
             depth_seen_um=depth_seen_um,
-            foreign=foreign,
+            foreign_score=foreign_score,
         )
 
 
