@@ -67,6 +67,7 @@ def test_every_data_file_is_packaged() -> None:
                 ".proto",
                 ".pyi",
                 ".safetensors",
+                ".npz",
                 ".json",
                 ".md",
             }:
@@ -158,7 +159,7 @@ def test_a_distribution_that_lacks_weights_or_holds_tests_is_refused() -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a release is made from a clone")
 def test_a_release_holds_examples_weights_cards_templates_and_no_test() -> None:
     names = shipped()
-    kinds = {".safetensors", ".json", ".j2", ".css", ".js", ".proto", ".toml", ".csv"}
+    kinds = {".safetensors", ".npz", ".json", ".j2", ".css", ".js", ".proto", ".toml", ".csv"}
     assert kinds <= {Path(name).suffix for name in names}
     assert "inference/weights/emulator.json" in names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]
