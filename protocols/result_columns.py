@@ -125,6 +125,8 @@ def plain(value: Any) -> Any:
 
 def stored(value: Any) -> Any:
     """A value as the catalog and a cell of a table keep it: a list or an object is its JSON."""
+    if value is None or type(value) in (float, int, str):
+        return value
     found = plain(value)
     return json.dumps(found, ensure_ascii=False) if isinstance(found, list | dict) else found
 

@@ -73,6 +73,10 @@ class StackKey:
     def __str__(self) -> str:
         return f"{self.plate}/{self.well}/{self.stack}"
 
+    def __hash__(self) -> int:
+        """In one step: all that is kept of a plate is found by it, and its wells' own would be asked for each time."""
+        return hash((self.plate, self.well.row, self.well.column, self.stack))
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The inverse of `str`; ValueError, or ConfigError for a well that is none."""

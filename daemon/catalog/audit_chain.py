@@ -16,10 +16,11 @@ import json
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from spheroidd.daemon.catalog.rows import dump
@@ -147,27 +148,45 @@ def append(
     """
     if not connection.in_transaction:
         raise RuntimeError("an audit event belongs into the transaction of the act it tells of")
-    last = connection.execute("SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-    # Numbers are never used twice: after events were cut off in spite of the triggers, a gap remains.
-    used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    used, last = getattr(connection, "trail_end", None) or _trail_end(connection)
     event = AuditEvent(
-        seq=max(last[0] if last else 0, used[0] if used else 0) + 1,
+        seq=used + 1,
         at_utc=utc(at_s),
-        who=given_who(who),
+        who=_at_work(connection) if who is None else given_who(who),
         action=action.value,
         plate=plate,
         well=well,
         old_json=None if old is None else dump(dict(old)),
         new_json=None if new is None else dump(dict(new)),
         reason=reason,
-        prev_sha256=last[1] if last else "",
+        prev_sha256=last,
         sha256="",
     )
-    names = AuditEvent.__slots__
-    values = {name: getattr(event, name) for name in names} | {"sha256": digest(event)}
-    slots = ", ".join(f":{name}" for name in names)
-    connection.execute(f"INSERT INTO audit ({', '.join(names)}) VALUES ({slots})", values)
+    values = {name: getattr(event, name) for name in AuditEvent.__slots__} | {"sha256": digest(event)}
+    connection.execute(_APPEND, values)
+    if hasattr(connection, "trail_end"):
+        connection.trail_end = (event.seq, values["sha256"])
     return AuditEvent(**values)
+
+
+def _at_work(connection: sqlite3.Connection) -> str:
+    """This user; the system is asked once a transaction, however many events it has."""
+    known: str | None = getattr(connection, "person", None)
+    if known is None:
+        known = given_who(None)
+        if hasattr(connection, "person"):
+            connection.person = known
+    return known
+
+
+def _trail_end(connection: sqlite3.Connection) -> tuple[int, str]:
+    """The last number that was used, and the hash of the last event ("" without any).
+
+    Numbers are never used twice: after events were cut off in spite of the triggers, a gap remains.
+    """
+    last = connection.execute("SELECT seq, sha256 FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    return max(last[0] if last else 0, used[0] if used else 0), last[1] if last else ""
 
 
 def start_trail(connection: sqlite3.Connection, at_s: float) -> None:
@@ -222,14 +241,24 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
             yield f"{above}{key}", value
 
 
-def change_digests(connection: sqlite3.Connection, change: int | None = None) -> dict[int, str]:
-    """The hash of each entry of `result_changes`, or of one, by its id: how the trail names an entry."""
-    where, values = ("WHERE id = ?", (change,)) if change is not None else ("", ())
-    columns = "id, changed_s, plate, well, stack, model_sha256, old_json, new_json, reason"
-    rows = connection.execute(f"SELECT {columns} FROM result_changes {where} ORDER BY id", values)
-    return {row[0]: sha256_of(dump(list(row))) for row in rows}
+def change_digests(connection: sqlite3.Connection) -> dict[int, str]:
+    """The hash of each entry of `result_changes` by its id: how the trail names an entry."""
+    rows = connection.execute(f"SELECT id, {', '.join(CHANGE_COLUMNS)} FROM result_changes ORDER BY id")
+    return {row[0]: change_digest(tuple(row)) for row in rows}
 
 
+def change_digest(entry: Sequence[object]) -> str:
+    """The hash of an entry: of its id and the values of `CHANGE_COLUMNS`, as SQLite keeps them."""
+    return sha256_of(dump(list(entry)))
+
+
+CHANGE_COLUMNS = ("changed_s", "plate", "well", "stack", "model_sha256", "old_json", "new_json", "reason")
+_APPEND = (
+    f"INSERT INTO audit ({', '.join(AuditEvent.__slots__)}) VALUES ({', '.join(f':{n}' for n in AuditEvent.__slots__)})"
+)
+
+
+@lru_cache(maxsize=64)  # the same person stands in event after event
 def _one_line(name: str, text: str) -> str:
     """A name or a reason as the trail keeps it; ConfigError where it says nothing, or cannot be shown."""
     words = " ".join(text.split())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from itertools import takewhile
 
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -42,20 +43,33 @@ class KeptStandings:
         self._seq, self._change = 0, 0
         self._standings: dict[StackKey, RowStanding] = {}
         self._rows: dict[StackKey, ResultRow] = {}
+        self._readings = 0
+        self._changed: dict[StackKey, int] = {}  # since the last of them; the number of a row's newest change, in order
+
+    @property
+    def readings(self) -> int:
+        """How often everything was read: in between, no map, no exclusion and no other stack of a well has changed."""
+        return self._readings
 
     def look(self, catalog: CatalogReader) -> list[RowStanding]:
         """What `catalog.standings()` gives."""
         (now,) = catalog.query(_NOW, {"after": self._seq})
         changes = catalog.query(_CHANGED, {"after": self._change})
-        stacks = {tuple(row.values()) for row in catalog.query(_STACKS)}
+        stacks = set(catalog.plain_rows(_STACKS))
         counts = (now["plates"], now["wells"])
         changed = {_key(*row[:3]) for row in stacks - self._stacks} | {stack_key(row) for row in changes}
         same = now["seq"] is None and counts == self._counts and len(stacks) == len(self._stacks)
         if not same or (changed and not self._alone(catalog, changed, stacks)):
             self._standings, self._rows = {one.key: one for one in catalog.standings()}, {}
+            self._readings += 1
+            self._changed.clear()
         elif changed:
             self._standings |= {one.key: one for one in catalog.standings(only=changed)}
-            self._rows = {key: row for key, row in self._rows.items() if key not in changed}
+            for key in changed:
+                self._rows.pop(key, None)
+                number = next(reversed(self._changed.values()), 0) + 1
+                self._changed.pop(key, None)
+                self._changed[key] = number
         self._stacks, self._counts, self._seq = stacks, counts, now["last"]
         self._change = max((row["id"] for row in changes), default=self._change)
         return list(self._standings.values())
@@ -66,9 +80,29 @@ class KeptStandings:
             self._rows |= {row.key: row for row in catalog.rows_of(missing)}
         return [self._rows[key] for key in self._standings if key in keys and key in self._rows]
 
+    def rows_of_plate(
+        self, catalog: CatalogReader, plate: str, after: int | None = None
+    ) -> tuple[int, list[ResultRow]]:
+        """What `catalog.rows_under_way(plate)` gives, as of the last look, and a cursor. With `after`, a cursor of the
+        same reading, only those rows that changed since.
+        """
+        keys = self._standings.keys() if after is None else self._changed_since(after)
+        cursor = next(reversed(self._changed.values()), 0)
+        return cursor, self.rows_told(catalog, [self._standings[key] for key in keys if key.plate == plate])
+
+    def rows_told(self, catalog: CatalogReader, told: Collection[RowStanding]) -> list[ResultRow]:
+        """The rows of some of the last look's standings, in their order."""
+        if missing := [one.key for one in told if one.key not in self._rows]:
+            self._rows |= {row.key: row for row in catalog.rows_of(missing)}
+        return [row for one in told if (row := self._rows.get(one.key)) is not None]
+
+    def _changed_since(self, after: int) -> list[StackKey]:
+        return list(takewhile(lambda key: self._changed[key] > after, reversed(self._changed)))
+
     def _alone(self, catalog: CatalogReader, changed: set[StackKey], stacks: set[tuple[object, ...]]) -> bool:
         """Whether these change no other row: which stack counts is decided among all that one place has."""
-        in_well = Counter(row[:2] for row in stacks)
+        wells = {(key.plate, str(key.well)) for key in changed}
+        in_well = Counter(row[:2] for row in stacks if row[:2] in wells)
         places = {plate: catalog.n_fields(plate) for plate in {key.plate for key in changed}}
         return all(key in self._standings and in_well[key.plate, str(key.well)] <= places[key.plate] for key in changed)
 

@@ -85,6 +85,13 @@ class CatalogReader:
         """The rows of any SELECT, for readers that stand in files of their own."""
         return self._rows(sql, arguments)
 
+    def plain_rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT as tuples: of a whole plate they take a fifth of the time of those with names."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        with translated(self.path):
+            return cursor.execute(sql).fetchall()
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see the catalog as it is at the first of them, whatever a daemon writes meanwhile."""

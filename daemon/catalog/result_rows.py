@@ -11,6 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from spheroidd.daemon.catalog.audit_chain import CHANGE_COLUMNS, change_digest
 from spheroidd.daemon.catalog.current_stacks import current, excluded
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
@@ -29,7 +30,7 @@ from spheroidd.daemon.catalog.rows import (
     stack_key,
     treatment,
 )
-from spheroidd.daemon.catalog.statements import update, upsert
+from spheroidd.daemon.catalog.statements import change, put
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.result_columns import STORED, Origin, ResultColumn, from_stored, of, stored
 from spheroidd.protocols.results import Related, StackMeasurement, WellResult, WellStatus
@@ -65,7 +66,7 @@ def put_measurement(
         "latency_s": latency_s,
         "measured_s": now_s,
     }
-    upsert(connection, "results", [row], _PRIMARY_KEY)
+    put(connection, "results", row, _PRIMARY_KEY)
     return old, row
 
 
@@ -83,7 +84,8 @@ def put_related(
     new = _related_columns(related) | _following(old, withheld=related.trust is Trust.FAIL)
     if all(old[name] == value for name, value in new.items()):
         return None
-    update(connection, "results", (key.plate, str(key.well), key.stack, model_sha256), new)
+    place = zip(_PRIMARY_KEY, (key.plate, str(key.well), key.stack, model_sha256), strict=True)
+    change(connection, "results", dict(place), new)
     return old, {**old, **new}
 
 
@@ -97,17 +99,18 @@ def _following(old: Row, *, withheld: bool) -> dict[str, Any]:
     return {name: getattr(measured, name) for name in _FOLLOWING}
 
 
-def put_change(connection: sqlite3.Connection, change: ResultChange) -> int:
-    """Add an entry to the history of results inside the caller's transaction; gives its id."""
+def put_change(connection: sqlite3.Connection, entered: ResultChange) -> tuple[int, str]:
+    """Add an entry to the history of results inside the caller's transaction; gives its id, and its hash."""
     entry = {
-        **parameters(change.key),
-        "changed_s": change.changed_s,
-        "model_sha256": change.model_sha256,
-        "old_json": None if change.old is None else dump(change.old),
-        "new_json": dump(change.new),
-        "reason": change.reason,
+        **parameters(entered.key),
+        "changed_s": float(entered.changed_s),  # as SQLite gives it back
+        "model_sha256": entered.model_sha256,
+        "old_json": None if entered.old is None else dump(entered.old),
+        "new_json": dump(entered.new),
+        "reason": entered.reason,
     }
-    return int(connection.execute(_CHANGE, entry).lastrowid or 0)
+    number = int(connection.execute(_CHANGE, entry).lastrowid or 0)
+    return number, change_digest((number, *(entry[name] for name in CHANGE_COLUMNS)))
 
 
 def measurements(

@@ -14,7 +14,7 @@ import hashlib
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spheroidd.daemon.catalog.transaction import transaction
@@ -45,10 +45,10 @@ class OtherRow:
 def install(connection: sqlite3.Connection) -> None:
     """Give a connection that may write the triggers that keep the digests."""
     tables = _tables(connection)
-    names = {table: columns for table, (columns, _) in tables.items()}
+    orders = {table: _order(columns) for table, (columns, _) in tables.items()}
 
     def row_digest(table: str, *values: object) -> int:
-        return digest(table, names[table], values)
+        return _digest(table, orders[table], values)
 
     connection.create_function(FUNCTION, -1, row_digest, deterministic=True)
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -59,7 +59,18 @@ def install(connection: sqlite3.Connection) -> None:
 
 def digest(table: str, names: Collection[str], values: Collection[object]) -> int:
     """The digest of a row, as SQLite's signed 64-bit integer."""
-    known = sorted((name, value) for name, value in zip(names, values, strict=True) if value is not None)
+    return _digest(table, _order(names), tuple(values))
+
+
+def _order(names: Collection[str]) -> tuple[tuple[str, int], ...]:
+    """The columns by name, each with its place among them: the same for each row of a table."""
+    return tuple(sorted((name, place) for place, name in enumerate(names)))
+
+
+def _digest(table: str, order: tuple[tuple[str, int], ...], values: Sequence[object]) -> int:
+    if len(values) != len(order):
+        raise ValueError(f"{table} has {len(order)} columns, and a row of {len(values)} values is none of it")
+    known = [(name, value) for name, place in order if (value := values[place]) is not None]
     text = repr((table, known)).encode("utf-8", "backslashreplace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
@@ -169,13 +180,15 @@ def _triggers(table: str, columns: tuple[str, ...], key: tuple[str, ...]) -> Ite
         return place, f"""{FUNCTION}('{table}', {", ".join(f'{row}."{name}"' for name in columns)})"""
 
     (old_key, old), (new_key, new) = of("OLD"), of("NEW")
+    moved = None
     if table in _BY_STACK:
         add = _ADD.format(table=table, key=new_key, digest=new)
         take = _TAKE.format(table=table, key=old_key, digest=old)
     else:  # REPLACE fires no trigger for the row that goes, which has the same key
         add = _PUT.format(table=table, key=new_key, digest=new)
         take = f"""DELETE FROM {TABLE} WHERE "of" = '{table}' AND "key" = {old_key};"""
-    for act, body in (("INSERT", add), ("DELETE", take), ("UPDATE", take + add)):
+        moved = f"""DELETE FROM {TABLE} WHERE {old_key} <> {new_key} AND "of" = '{table}' AND "key" = {old_key};"""
+    for act, body in (("INSERT", add), ("DELETE", take), ("UPDATE", (moved or take) + add)):
         name = f"row_digest_{table}_{act.lower()}"
         yield f'CREATE TEMP TRIGGER IF NOT EXISTS {name} AFTER {act} ON main."{table}" BEGIN {body} END'
 

@@ -178,10 +178,13 @@ class RunState:
     eta_s: float | None = None
 
 
+_TEXT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def dump(value: object) -> str:
     """One text for equal values: sorted keys, no blanks. RowRefusedError for NaN, infinity and what JSON cannot say."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _TEXT.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         do = "correct what gave this value"
         raise RowRefusedError(f"a value cannot be written down: {error}", where="catalog", do=do) from error

@@ -14,16 +14,26 @@ from spheroidd.protocols.errors import GOES_ON, QUOTA_WORDS, NoRoomError, RowRef
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One that no other writer can come between; inside another one it is a savepoint. Errors are SQLite's own."""
-    begin, commit, undo = _SAVEPOINT if connection.in_transaction else _OUTERMOST
+    outermost = not connection.in_transaction
+    begin, commit, undo = _OUTERMOST if outermost else _SAVEPOINT
     connection.execute(begin)
+    if outermost:
+        _forget_trail(connection)
     try:
         yield
         connection.execute(commit)
     except BaseException:
+        _forget_trail(connection)
         if connection.in_transaction:  # a full disk may have rolled it back already
             for statement in undo:
                 connection.execute(statement)
         raise
+
+
+def _forget_trail(connection: sqlite3.Connection) -> None:
+    """Others may append to the audit trail between transactions, and what was taken back is its end no more."""
+    if hasattr(connection, "trail_end"):
+        connection.trail_end, connection.person = None, None  # type: ignore[attr-defined]
 
 
 _SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))

@@ -52,6 +52,9 @@ class Catalog(CatalogReader):
     def __init__(self, connection: sqlite3.Connection, path: Path, now: Callable[[], float]) -> None:
         super().__init__(connection, path, now)
         self._rollbacks = 0
+        self._decisions = 0  # appended by this writer
+        self._asked: tuple[tuple[int, ...], int] = (), 0
+        self._half: BaseException | None = None  # what ended a part of the transaction under way that had written
         self._changed: dict[StackKey, int] = {}  # the number of its last change, in the order of these numbers
 
     @classmethod
@@ -69,11 +72,35 @@ class Catalog(CatalogReader):
 
         StorageError where the disk is full or fails, or another process holds the file for longer than it should.
         """
+        before, self._half = self._half, None
         try:
             with translated(self.path), transaction(self._connection):
                 yield
+                if self._half is not None:
+                    raise self._half
         except BaseException:
             self._rollbacks += 1
+            raise
+        finally:
+            self._half = before
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        """The writes of one act: a transaction, or inside another one a part of it without a savepoint, which takes
+        twice as long as a write. Where such a part fails after it wrote, nothing of that other one stays.
+        """
+        if not self._connection.in_transaction:
+            with self.transaction():
+                yield
+            return
+        before = self._connection.total_changes
+        try:
+            with translated(self.path):
+                yield
+        except BaseException as error:
+            self._rollbacks += 1
+            if self._connection.total_changes != before:
+                self._half = error
             raise
 
     @property
@@ -117,6 +144,15 @@ class Catalog(CatalogReader):
         except OverflowError as error:
             raise RowRefusedError(f"a number is too large: {error}", where=str(self.path)) from error
 
+    def last_decision(self, after: int = 0) -> int:
+        """As `CatalogReader.last_decision`; asked again only where somebody wrote since, which SQLite itself counts."""
+        with translated(self.path):
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        state = (version, self._decisions, self._rollbacks, after)
+        if self._asked[0] != state:
+            self._asked = state, super().last_decision(after)
+        return self._asked[1]
+
     def append_event(
         self,
         action: audit.Action,
@@ -129,6 +165,7 @@ class Catalog(CatalogReader):
         who: str | None = None,
     ) -> audit.AuditEvent:
         """Add an event to the audit trail, in the transaction of the act it tells of; `who` is by default this user."""
+        self._decisions += action in audit.DECISIONS
         with self._one_write():
             return audit.append(
                 self._connection,
@@ -313,7 +350,7 @@ class Catalog(CatalogReader):
         """
         if state in (StackState.FAILED, StackState.INCOMPLETE):
             raise StackError(f"it is not said how it ended as {state}", where=str(key), do="call end_stack")
-        with self.transaction():
+        with self._part():
             row = self.stack(key)
             measured = self._rows(_MEASURED, parameters(key))
             if state is StackState.SCORED and not (row.complete and measured):
@@ -326,7 +363,7 @@ class Catalog(CatalogReader):
     def end_stack(self, key: StackKey, ending: Ending) -> None:
         """Write down that a stack has no viability, and how it ended. ConfigError for an unplanned stack."""
         state = StackState.FAILED if ending.how is StackEnd.FAILED else StackState.INCOMPLETE
-        with self.transaction():
+        with self._part():
             self.stack(key)
             self._set_state(key, state, ending.how, ending.what, ending.do or None)
 
@@ -347,7 +384,7 @@ class Catalog(CatalogReader):
         The same measurement again changes nothing, not even what it was related to; another one is logged.
         StackError where the ledger lacks slices: such a stack gets no viability.
         """
-        with self.transaction():
+        with self._part():
             stack = self.stack(key)
             if not stack.complete:
                 what = f"{stack.n_slices_acked} of {stack.plan.n_slices} slices are acknowledged"
@@ -356,7 +393,7 @@ class Catalog(CatalogReader):
             rows = result_rows.put_measurement(self._connection, key, measurement, latency_s=latency_s, now_s=now_s)
             if rows is not None:
                 self._log_change(key, *rows, reason)
-            self.set_stack_state(key, StackState.SCORED)
+            self._set_state(key, StackState.SCORED, None, None, None)
             return rows is not None
 
     def update_related(self, key: StackKey, model_sha256: str, related: Related, reason: str) -> bool:
@@ -365,7 +402,7 @@ class Catalog(CatalogReader):
         """
         if related.status not in (WellStatus.PROVISIONAL, WellStatus.FINAL):
             raise ConfigError(f"a result cannot be {related.status}", where=str(key), do="say provisional or final")
-        with self.transaction():
+        with self._part():
             rows = result_rows.put_related(self._connection, key, model_sha256, related)
             if rows is not None:
                 self._log_change(key, *rows, reason)
@@ -373,30 +410,30 @@ class Catalog(CatalogReader):
 
     def put_origin(self, key: StackKey, model_sha256: str, origin: ScoredFrom) -> None:
         """Keep of which images and masks a result is; again replaces it."""
-        with self.transaction():
+        with self._part():
             scored_from.put(self._connection, key, model_sha256, origin)
 
     def put_stack_light(self, key: StackKey, light: StackLight) -> None:
         """Keep how bright a stack is; again replaces it. ConfigError where none was planned."""
-        with self.transaction():
+        with self._part():
             self.plan(key)
             evidence_rows.put_light(self._connection, key, light, self._now())
 
     def put_patterns(self, key: StackKey, found: Mapping[str, PatternEstimate]) -> None:
         """Keep what a stack's raw frames say of their patterns; what was kept of it before stays."""
-        with self.transaction():
+        with self._part():
             self.plan(key)
             sim_rows.put_patterns(self._connection, key, found, self._now())
 
     def put_sim_slices(self, key: StackKey, made: Sequence[SliceModulation]) -> None:
         """Keep how a stack's slices were made of raw frames; again replaces it."""
-        with self.transaction():
+        with self._part():
             self.plan(key)
             sim_rows.put_slices(self._connection, key, made, self._now())
 
     def put_mask_evidence(self, key: StackKey, model_sha256: str, found: MaskEvidence) -> None:
         """Keep what one model's masks of a stack look like; again replaces it. ConfigError where none was planned."""
-        with self.transaction():
+        with self._part():
             self.plan(key)
             evidence_rows.put_masks(self._connection, key, model_sha256, found, self._now())
 
@@ -409,18 +446,18 @@ class Catalog(CatalogReader):
 
     def put_stack_profile(self, key: StackKey, profile: StackProfile) -> None:
         """Keep what a stack's images say of themselves; again is harmless. ConfigError where none was planned."""
-        with self.transaction():
+        with self._part():
             self.plan(key)
             image_profile_rows.put(self._connection, key, profile, self._now())
 
     def _log_change(self, key: StackKey, old: dict[str, Any] | None, new: dict[str, Any], reason: str) -> None:
         entry = ResultChange(self._now(), key, new["model_sha256"], old, new, reason)
-        change = result_rows.put_change(self._connection, entry)
+        change, sha256 = result_rows.put_change(self._connection, entry)
         self.append_event(
             audit.Action.RESULT_NEW if old is None else audit.Action.RESULT_CHANGED,
             plate=key.plate,
             well=str(key.well),
-            new={"result_change": change, "sha256": audit.change_digests(self._connection, change)[change]},
+            new={"result_change": change, "sha256": sha256},
             reason=reason,
         )
 

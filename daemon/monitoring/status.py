@@ -69,8 +69,12 @@ def look(
     run, standings = catalog.run_state(), kept.look(catalog)
     out = {(row["plate"], row["well"]) for row in catalog.query("SELECT plate, well FROM excluded_wells")}
     stacks = catalog.excluded_stacks()
-    told = {one.key for one in standings if _is_told(one) or one.key in stacks or _well_of(one.key) in out}
-    rows = kept.rows_of(catalog, told) if told else []
+    told = [
+        one
+        for one in standings
+        if _is_told(one) or (stacks and one.key in stacks) or (out and _well_of(one.key) in out)
+    ]
+    rows = kept.rows_told(catalog, told)
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:

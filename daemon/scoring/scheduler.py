@@ -265,7 +265,9 @@ class ScoringScheduler:
         self._left_unsure.add(answer.key)
         self._record_moved_limits(answer.key)
         self._look()
-        self._sweeps.measured(self._model, answer.key, self._why())
+        # The model that is asked for may be another than that of the answer: then its row stands as it stood.
+        own = answer if answer.measurement.model_sha256 == self._model else None
+        self._sweeps.measured(self._model, answer.key, self._why(), own)
         self._related_early |= self._limits_may_move()
 
     def record_patterns(self, answer: PatternsFound) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.messages import Scored
 from spheroidd.daemon.scoring.plate_relations import PlateRelations, Standing
 from spheroidd.daemon.scoring.plate_stacks import PlateStacks
 from spheroidd.daemon.system.garbage import settle_memory
@@ -52,10 +53,10 @@ class Sweeps:
         """Relate the rows of a model before long. The reason of before stays where it still waits for its sweep."""
         self._wanted.setdefault(model_sha256, reason)
 
-    def measured(self, model_sha256: str, key: StackKey, reason: str) -> None:
+    def measured(self, model_sha256: str, key: StackKey, reason: str, answer: Scored | None = None) -> None:
         """A stack has a new measurement: its row is related soon, and at once where a sweep will take its time."""
         relations = self._of(model_sha256)
-        relations.measured(key)
+        relations.measured(key, answer)
         self.want(model_sha256, reason)
         if not self.due(quiet=False) or self._under_way is not None:
             relations.relate_alone(key, self._standing(model_sha256), reason)

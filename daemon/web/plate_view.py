@@ -1,7 +1,7 @@
 """What the page shows of a plate and of a well, as plain data: looked up in the catalog, coloured as in the report."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spheroidd.daemon.catalog.reader import CatalogReader
@@ -46,10 +46,7 @@ def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] =
     results: dict[str, list[WellResult]] = {}
     for row in catalog.rows_under_way(plate):
         results.setdefault(row.result.well, []).append(row.result)
-    by_well: dict[str, list[QualityFlag]] = {}
-    for flag in flags:
-        for well in flag.wells:
-            by_well.setdefault(well, []).append(flag)
+    by_well = flags_by_well(flags)
     return {
         one.well: WellEntry(
             one.well,
@@ -63,29 +60,60 @@ def entries(catalog: CatalogReader, plate: str, flags: tuple[QualityFlag, ...] =
     }
 
 
+def flags_by_well(flags: tuple[QualityFlag, ...]) -> dict[str, list[QualityFlag]]:
+    """The flags that name each well, by the well's name."""
+    found: dict[str, list[QualityFlag]] = {}
+    for flag in flags:
+        for well in flag.wells:
+            found.setdefault(well, []).append(flag)
+    return found
+
+
 def plate_view(catalog: CatalogReader, plate: str, quality: PlateQuality | None) -> JSON:
     """The plate as the page draws it; `quality` may be that of a moment ago."""
     found = entries(catalog, plate, quality.flags if quality else ())
     shown = {well: entry for well, entry in found.items() if entry.treatment.role is not WellRole.EMPTY}
-    rows, columns = plate_format(found)
-    top_um3 = max((value for e in shown.values() if (value := e.figure("live_um3")) is not None), default=1.0) or 1.0
-    results = [result for entry in shown.values() for result in entry.results]
     focus = focus_of(catalog, plate)
-    latencies = [result.latency_s for result in results if result.latency_s is not None]
+    top_um3 = top_of(entry.figure("live_um3") for entry in shown.values())
+    around = surroundings(plate, found, top_um3, focus, [s for e in shown.values() for s in latencies_of(e)], quality)
+    return around | {"wells": [cell(entry, top_um3, focus) for entry in shown.values()]}
+
+
+def top_of(volumes_um3: Iterable[float | None]) -> float:
+    """The volume at the end of the scale."""
+    return max((value for value in volumes_um3 if value is not None), default=1.0) or 1.0
+
+
+def latencies_of(entry: WellEntry) -> tuple[float, ...]:
+    """How long the well's rows took."""
+    return tuple(result.latency_s for result in entry.results if result.latency_s is not None)
+
+
+def surroundings(
+    plate: str,
+    wells: Iterable[WellId],
+    top_um3: float,
+    focus: Mapping[WellId, float],
+    latencies: Sequence[float],
+    quality: PlateQuality | None,
+) -> JSON:
+    """All of the view but its wells."""
+    rows, columns = plate_format(wells)
     return {
         "plate": plate,
         "rows": [WellId(row, 0).row_name for row in range(rows)],
         "columns": columns,
-        "wells": [
-            _cell(entry, top_um3) | ({"focus": _focus_figure(focus.get(well), focus)} if focus else {})
-            for well, entry in shown.items()
-        ],
         "tops": {"viability": SCALE_END, "volume": top_um3 / 1000},
         "focus_um": [min(focus.values()), max(focus.values())] if focus else None,
         "scale": [viridis(n / 16) for n in range(17)],
         "latency_s": [statistics.median(latencies), max(latencies)] if latencies else None,
         "quality": _quality(quality),
     }
+
+
+def cell(entry: WellEntry, top_um3: float, focus: Mapping[WellId, float]) -> JSON:
+    """One well of the view."""
+    return _cell(entry, top_um3) | ({"focus": _focus_figure(focus.get(entry.well), focus)} if focus else {})
 
 
 def _cell(entry: WellEntry, top_um3: float) -> JSON:

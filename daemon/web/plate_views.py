@@ -1,14 +1,14 @@
 """The newest view of each plate, made once for all who look at the same time, and only where something changed."""
 
-import json
 import threading
 import time
 import zlib
 from collections.abc import Callable
 from typing import Any
 
+from spheroidd.daemon.catalog.kept_standings import KeptStandings
 from spheroidd.daemon.catalog.reader import CatalogReader
-from spheroidd.daemon.web.plate_view import plate_view
+from spheroidd.daemon.web.kept_plate import KeptPlate
 from spheroidd.protocols.quality import PlateQuality
 
 REST = 20.0  # judging takes at most a twentieth of one processor: a plate of 1536 wells takes half a second
@@ -21,6 +21,7 @@ class PlateViews:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._lock = now, threading.Lock()
         self._views: dict[str, tuple[str, bytes]] = {}
+        self._kept, self._plates = KeptStandings(), dict[str, KeptPlate]()
         self._qualities: dict[str, tuple[float, str, PlateQuality]] = {}
 
     def of(self, catalog: CatalogReader, plate: str) -> tuple[str, bytes]:
@@ -31,7 +32,9 @@ class PlateViews:
             newest = f"{standing}-{zlib.crc32(self._qualities[plate][1].encode()):08x}"
             tag, view = self._views.get(plate, ("", b""))
             if tag != newest:
-                view = json.dumps(plate_view(catalog, plate, quality), allow_nan=False).encode()
+                if plate not in self._plates:
+                    _put(self._plates, plate, KeptPlate(self._kept, plate))
+                view = self._plates[plate].view(catalog, quality)
                 _put(self._views, plate, (newest, view))
             return newest, view
 

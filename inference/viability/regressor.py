@@ -61,17 +61,32 @@ def features(
     logarithm, the same in every bin) tells a field that holds a whole spheroid from one that sees its lowest cap.
     None where the controls hold no live volume.
     """
-    if len(control_um3_by_z) == 0:
+    given = features_of([um3_by_z], z_step_um, _hashable(control_um3_by_z))
+    return None if given is None else given[0]
+
+
+def features_of(
+    wells_um3_by_z: Sequence[Sequence[float]], z_step_um: float, controls: tuple[tuple[float, ...], ...]
+) -> NDArray[np.float32] | None:
+    """The same of some wells with one z-step, (n, 3, BINS)."""
+    if len(controls) == 0:
         return None
-    if not isinstance(control_um3_by_z, ControlProfiles):  # which are found again without looking at every number
-        control_um3_by_z = tuple(map(tuple, control_um3_by_z))
-    control = _control_profile(control_um3_by_z, z_step_um)
+    control = _control_profile(controls, z_step_um)
     level = control.mean()
     if not level > 0:
         return None
-    depth = np.full(BINS, np.log(len(um3_by_z) * z_step_um / DEPTH_UNIT_UM))
-    own = _own_profile(um3_by_z, z_step_um) if isinstance(um3_by_z, tuple) else depth_profile(um3_by_z, z_step_um)
-    return np.stack([own / level, control / level, depth]).astype(np.float32)
+    given = np.empty((len(wells_um3_by_z), INPUTS, BINS), np.float32)
+    given[:, 1] = control / level
+    for number, um3_by_z in enumerate(wells_um3_by_z):
+        own = _own_profile(um3_by_z, z_step_um) if isinstance(um3_by_z, tuple) else depth_profile(um3_by_z, z_step_um)
+        given[number, 0] = own / level
+        given[number, 2] = np.log(len(um3_by_z) * z_step_um / DEPTH_UNIT_UM)
+    return given
+
+
+def _hashable(profiles: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    """Controls whose profile is found again; of `ControlProfiles` without a look at every number."""
+    return profiles if isinstance(profiles, ControlProfiles) else tuple(map(tuple, profiles))
 
 
 @lru_cache(maxsize=2048)  # a well of a large plate is asked for each time a control is added
@@ -105,12 +120,29 @@ class ViabilityRegressor:
 
         Profiles are live volumes (um3) of each slice in z order, all at the same `z_step_um`. Nothing is clipped.
         """
-        given = features(profile_um3, z_step_um, control_profiles_um3) if len(profile_um3) else None
-        if given is None:
-            return None
-        mean, sigma = (
-            float(value[0]) for value in forward(self.weights, given[np.newaxis], self._like_controls(given))
-        )
+        return self.predict_many([(profile_um3, z_step_um)], control_profiles_um3)[0]
+
+    def predict_many(
+        self,
+        wells: Sequence[tuple[Sequence[float], float]],
+        control_profiles_um3: Sequence[Sequence[float]],
+    ) -> list[tuple[float, float, float] | None]:
+        """What `predict` returns, to the last bit, of each (profile_um3, z_step_um): together they take less time."""
+        controls = _hashable(control_profiles_um3)
+        found: list[tuple[float, float, float] | None] = [None] * len(wells)
+        alike: dict[tuple[float, int], list[int]] = {}  # with the same controls beside them, and as deep
+        for number, (profile, z_step_um) in enumerate(wells):
+            if len(profile):
+                alike.setdefault((z_step_um, len(profile)), []).append(number)
+        for (z_step_um, _), numbers in alike.items():
+            given = features_of([wells[number][0] for number in numbers], z_step_um, controls)
+            if given is not None:
+                like = np.repeat(self._like_controls(given[0]), len(given), axis=0)
+                for number, mean, sigma in zip(numbers, *forward(self.weights, given, like), strict=True):
+                    found[number] = self._in_percent(float(mean), float(sigma))
+        return found
+
+    def _in_percent(self, mean: float, sigma: float) -> tuple[float, float, float]:
         reach = self.quantile * sigma
         return 100 * mean, 100 * (mean - reach), 100 * (mean + reach)
 
@@ -161,8 +193,8 @@ def forward(
     apart = hidden - (hidden_of_controls(weights, given) if like_controls is None else like_controls)
     part = unseen(given)
     for_mean, for_sigma = weights["head.weight"]
-    mean = np.concatenate([part * apart, ratio], axis=1) @ for_mean + weights["head.bias"][0]
-    raw = np.concatenate([part * hidden, ratio], axis=1) @ for_sigma + weights["head.bias"][1]
+    mean = _each(np.concatenate([part * apart, ratio], axis=1), for_mean) + weights["head.bias"][0]
+    raw = _each(np.concatenate([part * hidden, ratio], axis=1), for_sigma) + weights["head.bias"][1]
     return mean, MIN_SIGMA + np.logaddexp(0, raw)
 
 
@@ -178,8 +210,16 @@ def _hidden(weights: Mapping[str, NDArray[np.float32]], given: NDArray[np.float3
     found = np.einsum("ncbk,fck->nfb", windows, weights["conv.weight"]) + weights["conv.bias"][:, np.newaxis]
     pooled = np.maximum(found, 0).reshape(len(given), FEATURES, -1, POOL).mean(3).reshape(len(given), -1)
     inputs = np.concatenate([pooled, given[:, 0].mean(1, keepdims=True)], axis=1)
-    hidden: NDArray[np.float32] = np.maximum(inputs @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+    hidden: NDArray[np.float32] = np.maximum(_each(inputs, weights["hidden.weight"].T) + weights["hidden.bias"], 0)
     return hidden
+
+
+def _each(inputs: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The product of each row (n, features) with `weight` by itself: of many rows at once BLAS adds up in another
+    order, and what a well's score is must not depend on which other wells are asked for.
+    """
+    found: NDArray[np.float32] = (inputs[:, np.newaxis] @ weight)[:, 0]
+    return found
 
 
 def unseen(given: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ included, so that the controls' V_control shows their spread around 100.
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from dataclasses import dataclass, replace
+from typing import Protocol, TypedDict, runtime_checkable
 
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
@@ -37,6 +37,19 @@ class Regressor(Protocol):
         self, profile_um3: Sequence[float], z_step_um: float, control_profiles_um3: Sequence[Sequence[float]]
     ) -> tuple[float, float, float] | None:
         """Return (score, low, high) in percent, or None where the controls hold no live volume."""
+        ...
+
+
+@runtime_checkable
+class ManyRegressor(Regressor, Protocol):
+    """One that takes the wells of a plate together, for a fraction of their time apart."""
+
+    def predict_many(
+        self,
+        wells: Sequence[tuple[Sequence[float], float]],
+        control_profiles_um3: Sequence[Sequence[float]],
+    ) -> list[tuple[float, float, float] | None]:
+        """What `predict` returns, to the last bit, of each (profile_um3, z_step_um)."""
         ...
 
 
@@ -142,6 +155,27 @@ class PlateControls:
 
     def relate(self, stack: PlateStack, measurement: StackMeasurement, regressor: Regressor | None = None) -> Related:
         """What a scored stack is beside these controls."""
+        return self.relate_many([(stack, measurement)], regressor)[0]
+
+    def relate_many(
+        self, rows: Sequence[tuple[PlateStack, StackMeasurement]], regressor: Regressor | None = None
+    ) -> list[Related]:
+        """What some scored stacks are beside these controls, each as by itself."""
+        found = [self._without_score(*row) for row in rows]
+        wanted = [number for number, one in enumerate(found) if one.v_control is not None] if regressor else []
+        by_model: dict[str, list[int]] = {}
+        for number in wanted:
+            by_model.setdefault(rows[number][1].model_sha256, []).append(number)
+        for model, numbers in by_model.items():
+            wells = [(rows[n][1].live_um3_by_z, rows[n][0].z_step_um) for n in numbers]
+            scores = _scores(regressor, wells, self._comparable[model].profiles)
+            for number, score in zip(numbers, scores, strict=True):
+                if score is not None:
+                    v_score, low, high = score
+                    found[number] = replace(found[number], v_score=v_score, v_score_lo=low, v_score_hi=high)
+        return found
+
+    def _without_score(self, stack: PlateStack, measurement: StackMeasurement) -> Related:
         status = WellStatus.FINAL if self.settled and stack.settled else WellStatus.PROVISIONAL
         judged: _Judged = {"trust": stack.trust, "trust_flags": stack.flags}
         if stack.flags is not None and stack.trust is Trust.FAIL:
@@ -154,8 +188,15 @@ class PlateControls:
         percent = v_control(measurement.live_um3, (comparable.median_um3,))
         if percent is None:
             return Related(status, NO_LIVE_CONTROL, **judged)
-        score = regressor and regressor.predict(measurement.live_um3_by_z, stack.z_step_um, comparable.profiles)
-        return Related(status, None, percent, *(score or (None, None, None)), **judged)
+        return Related(status, None, percent, **judged)
+
+
+def _scores(
+    regressor: Regressor | None, wells: Sequence[tuple[Sequence[float], float]], controls: ControlProfiles
+) -> list[tuple[float, float, float] | None]:
+    if isinstance(regressor, ManyRegressor):
+        return regressor.predict_many(wells, controls)
+    return [regressor and regressor.predict(profile, z_step_um, controls) for profile, z_step_um in wells]
 
 
 def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:

@@ -87,6 +87,8 @@ def test_a_kept_look_is_a_look_at_everything(tmp_path: Path, seed: int) -> None:
                 assert kept.look(reader) == reader.standings()
                 keys = {one.key for one in reader.standings() if chance.random() < 0.7}
                 assert kept.rows_of(reader, keys) == reader.rows_of(keys)
+                told = [one for one in reader.standings() if chance.random() < 0.7]
+                assert kept.rows_told(reader, told) == reader.rows_of([one.key for one in told])
 
 
 def test_what_did_not_change_is_not_read_again(tmp_path: Path) -> None:

@@ -132,6 +132,19 @@ def test_what_is_remembered_of_controls_changes_no_bit():
                 assert kept.predict(well, step_um, controls) == fresh
 
 
+@pytest.mark.parametrize("n", [1, 2, 16, 60])
+def test_a_wells_score_does_not_depend_on_who_is_asked_for_with_it(n):
+    regressor = ViabilityRegressor(random_weights(), 1.6, "")
+    controls = ControlProfiles(tuple(RNG.uniform(1, 9, 50).tolist()) for _ in range(3))
+    wells = [
+        (tuple(RNG.uniform(0, RNG.uniform(0.1, 99), int(RNG.integers(0, 90))).tolist()), float(RNG.choice([0.5, 2.0])))
+        for _ in range(60)
+    ]
+    together = [one for first in range(0, 60, n) for one in regressor.predict_many(wells[first : first + n], controls)]
+    assert together == [regressor.predict(profile, z_step_um, controls) for profile, z_step_um in wells]
+    assert regressor.predict_many(wells, ControlProfiles([(0.0,) * 50])) == [None] * 60
+
+
 def test_training_learns_what_the_ratio_of_volumes_cannot_say(trained):
     given_, truth = arrays(plates(300, 2))
     mean, sigma = forward(trained.weights, given_)
