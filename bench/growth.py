@@ -29,7 +29,6 @@ from bench.growth_plate import N_Z, config_of, scored, write
 from spheroidd.acquisition.channel import Channel
 from spheroidd.daemon.catalog.kept_standings import KeptStandings
 from spheroidd.daemon.catalog.rows import StackState
-from spheroidd.daemon.catalog.statements import load
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config
 from spheroidd.daemon.config.named_models import chosen_regressor
@@ -118,7 +117,6 @@ def first_slice(config: Config) -> dict[str, float]:
 
 def turns(config: Config, plate_map: PlateMap) -> dict[str, float]:
     """Main's turns, milliseconds, while results come in at their pace; and its processor time for each row."""
-    load()  # a run has a thread for that; here it would run beside what is measured
     with Catalog.create_or_open(config.data.dir) as catalog:
         keys = [StackKey("P1", entry.well) for entry in plate_map.imaged()]
         waiting, growing = keys[1 : 1 + min(RESULTS, len(keys) // 2)], keys[-1]

@@ -17,14 +17,13 @@ BLANK_BYTES = 1 << 16  # a file of zeros no longer than this was begun and never
 
 
 class WritingConnection(sqlite3.Connection):
-    """One that remembers which tables were written by name, and their primary keys (see `statements`), and within a
+    """One that remembers which tables were written by name (see `statements`), and within a
     transaction, in which nobody else can append, the end of the audit trail and who is at work (see `audit_chain`).
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.tables: dict[str, Any] = {}
-        self.keys: dict[str, list[str]] = {}
         self.trail_end: tuple[int, str] | None = None
         self.person: str | None = None
 

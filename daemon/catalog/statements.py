@@ -1,7 +1,7 @@
 """A row given by column name is written by sqlite-utils, inside the caller's transaction. Values are SQLite's own.
 
-sqlite-utils takes a while to import, which a reader of the catalog need not wait for: it is loaded by the first write,
-or before that by `load`.
+sqlite-utils takes a while to import, which a reader of the catalog need not wait for, nor the first slice of a plate
+that is taken up: it is loaded by the first row that it writes.
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Database, Table
 
 Values = Mapping[str, object]
-_loaded, _importing = threading.Event(), threading.Lock()
+_importing = threading.Lock()
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Values) -> int:
@@ -31,18 +31,6 @@ def upsert(connection: sqlite3.Connection, table: str, rows: Sequence[Values], k
     _table(connection, table).upsert_all([dict(row) for row in rows], pk=tuple(key))
 
 
-def update(connection: sqlite3.Connection, table: str, key: Sequence[object], values: Values) -> None:
-    """Give the row with this primary key, its values in the key's order, other values."""
-    written = _table(connection, table)
-    to, where = (
-        ", ".join(f'"{name}" = ?' for name in values),
-        " AND ".join(f'"{name}" = ?' for name in _keys(connection, written)),
-    )
-    changed = connection.execute(f'UPDATE "{table}" SET {to} WHERE {where}', [*values.values(), *key]).rowcount
-    if changed != 1:
-        raise sqlite3.IntegrityError(f"{table} has {changed} rows with the key {tuple(key)}")
-
-
 def put(connection: sqlite3.Connection, table: str, row: Values, key: Sequence[str]) -> None:
     """As `upsert` of one row, for tables to which a run writes many times a second: sqlite-utils asks the file what
     columns a table has for each row, which takes longer than to write it.
@@ -51,7 +39,7 @@ def put(connection: sqlite3.Connection, table: str, row: Values, key: Sequence[s
 
 
 def change(connection: sqlite3.Connection, table: str, key: Values, values: Values) -> None:
-    """As `update`, of the row with these values of its primary key, for such tables."""
+    """Give the row with these values of its primary key other values."""
     text = _change_text(table, tuple(key), tuple(values))
     changed = connection.execute(text, (*values.values(), *key.values())).rowcount
     if changed != 1:
@@ -73,33 +61,13 @@ def _change_text(table: str, key: tuple[str, ...], names: tuple[str, ...]) -> st
     return f'UPDATE "{table}" SET {to} WHERE {where}'
 
 
-def load() -> None:
-    """Import sqlite-utils, in whatever thread has the time for it."""
-    database_class()
-    _loaded.set()
-
-
-def is_loaded() -> bool:
-    """Whether a row can be written without waiting for that."""
-    return _loaded.is_set()
-
-
 def _table(connection: sqlite3.Connection, name: str) -> "Table":
     known = getattr(connection, "tables", {})  # to make one asks the file for all its tables, for every row
     if name not in known:
         database = database_class()
-        _loaded.set()
         known[name] = database(connection, execute_plugins=False).table(name)
     table: Table = known[name]
     return table
-
-
-def _keys(connection: sqlite3.Connection, table: "Table") -> list[str]:
-    known = getattr(connection, "keys", {})  # sqlite-utils looks them up anew for every row
-    if table.name not in known:
-        known[table.name] = table.pks
-    keys: list[str] = known[table.name]
-    return keys
 
 
 @cache

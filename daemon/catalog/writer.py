@@ -30,7 +30,7 @@ from spheroidd.daemon.catalog.rows import (
     parameters,
 )
 from spheroidd.daemon.catalog.scored_from import ScoredFrom
-from spheroidd.daemon.catalog.statements import insert, update, upsert
+from spheroidd.daemon.catalog.statements import change, insert, upsert
 from spheroidd.daemon.catalog.transaction import transaction, translated
 from spheroidd.protocols.errors import ConfigError, RowRefusedError, SpheroiddError, StackError, StorageError
 from spheroidd.protocols.events import SliceDurable
@@ -197,7 +197,7 @@ class Catalog(CatalogReader):
                 self._check_same_plate(plate_map)
                 values = {"config_json": config_json, "n_fields": n_fields}
                 if values != {"config_json": settings, "n_fields": self.n_fields(plate_map.name)}:
-                    update(self._connection, "plates", (plate_map.name,), values)
+                    change(self._connection, "plates", {"plate": plate_map.name}, values)
             else:
                 self._check_new_name(plate_map.name)
                 row = {

@@ -8,14 +8,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from threading import Thread
 from typing import TypeVar
 
 from spheroidd.acquisition.channel import Channel
 from spheroidd.acquisition.store.labels import commit_label, discard_label, remove_objects
 from spheroidd.acquisition.store.ngff import OBJECTS
 from spheroidd.daemon.catalog.rows import Exclusion, StackState
-from spheroidd.daemon.catalog.statements import is_loaded, load
 from spheroidd.daemon.catalog.transaction import may_pass
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.pipeline.acquisition_threads import AcquisitionThreads
@@ -100,8 +98,7 @@ class PlateRun:
         self._slices_refused = ""  # the run's state while the disk takes no slices
         self._unwritten: list[AnyEvent] = []  # of the last batch: what the catalog cannot hold
         self._took_slices = False
-        self._library: Thread | None = None  # loads what writes rows
-        self._loads_at_s = time.monotonic() + FIRST_SLICE_S
+        self._relates_at_s = time.monotonic() + FIRST_SLICE_S
 
     def run(self) -> None:
         """Run to the end, or to a stop.
@@ -227,14 +224,11 @@ class PlateRun:
         return self._scheduler.relations_due and self._may_relate()
 
     def _may_relate(self) -> bool:
-        """Whether the library that writes rows is there. It takes a second to load, for which no slice shall wait."""
-        if is_loaded():
-            return True
-        goes = self._threads is None or self._took_slices or time.monotonic() > self._loads_at_s
-        if self._library is None and goes:
-            self._library = Thread(target=load, name="load-row-writer", daemon=True)
-            self._library.start()
-        return self._library is not None and not self._library.is_alive()  # failed: the first row says why
+        """Whether the first slice has come, or will not soon: to read a large plate's rows takes seconds, for which it
+        shall not wait.
+        """
+        none_comes = self._threads is None or self._scheduler.source_finished
+        return none_comes or self._took_slices or time.monotonic() > self._relates_at_s
 
     def _write_down(
         self, batch: Sequence[AnyEvent], now_s: float, record: Callable[[AnyEvent, float], None], *, beat: bool

@@ -196,7 +196,7 @@ def _scores(
 ) -> list[tuple[float, float, float] | None]:
     if isinstance(regressor, ManyRegressor):
         return regressor.predict_many(wells, controls)
-    return [regressor and regressor.predict(profile, z_step_um, controls) for profile, z_step_um in wells]
+    return [regressor.predict(*well, controls) if regressor else None for well in wells]
 
 
 def relate(stacks: Iterable[PlateStack], regressor: Regressor | None = None) -> dict[StackKey, Related]:

@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from spheroidd.acquisition.channel import Channel
-from spheroidd.daemon.catalog import statements
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import alarm_watch
@@ -66,25 +64,33 @@ def test_a_large_plate_that_is_taken_up_is_judged_after_its_first_slice(
 
 
 @pytest.mark.parametrize("comes", [True, False], ids=["after the first slice", "after a while without one"])
-def test_rows_are_related_once_their_writer_is_loaded(
+def test_rows_are_related_once_the_first_slice_does_not_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool
 ) -> None:
     monkeypatch.setattr(main_loop, "FIRST_SLICE_S", 3600.0 if comes else 0.0)
     with Catalog.create_or_open(tmp_path) as catalog:
         planned(catalog)
-        monkeypatch.setattr(statements, "_loaded", threading.Event())
         desk, events = Related(), Channel[Any](capacity=8)
         pace, nobody, threads = Throughput(8, 0, plate="P1"), cast(Any, None), cast(Any, Instrument())
         run = PlateRun(catalog, cast(Any, desk), nobody, events, pace, lambda: None, threads, RunContext())
         if comes:
             run._turn()
-            assert run._library is None
+            assert desk.times == 0
             events.put(durable(GOOD, 0))
             run._turn()
             assert len(catalog.acknowledged(GOOD)) == 1
-        assert desk.times == 0
+        assert desk.times == 0 or not comes
         run._turn()
-        assert run._library is not None
-        run._library.join()
-        run._turn()
+        assert desk.times > 0
+
+
+def test_rows_do_not_wait_for_a_slice_where_none_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_loop, "FIRST_SLICE_S", 3600.0)
+    with Catalog.create_or_open(tmp_path) as catalog:
+        planned(catalog)
+        desk, pace = Related(), Throughput(8, 0, plate="P1")
+        desk.source_finished = True
+        nobody, threads = cast(Any, None), cast(Any, Instrument())
+        events = Channel[Any](capacity=8)
+        PlateRun(catalog, cast(Any, desk), nobody, events, pace, lambda: None, threads, RunContext())._turn()
         assert desk.times > 0
