@@ -39,17 +39,24 @@ _NURSERY = (
     "quick_end.run(born(int(sys.argv[1]), sys.argv[2]), {'__name__': '__main__'})"
 )
 _ROOT = Path(__file__).parents[1]
+# A network takes torch, a second and a half of a processor in each process that scores with one.
 _LOADED = (
     "spheroidd.daemon.analysis.plate_quality",
     "spheroidd.daemon.analysis.results_table",
     "spheroidd.daemon.cli.console",
     "spheroidd.daemon.config.model",
     "spheroidd.daemon.emulation.emulated_plate",
+    "spheroidd.daemon.export.writer",
     "spheroidd.daemon.launch.run",
     "spheroidd.daemon.launch.serve",
     "spheroidd.daemon.monitoring.status",
+    "spheroidd.daemon.report.writer",
     "spheroidd.daemon.service.client",
     "spheroidd.daemon.service.server",
+    "spheroidd.daemon.verification.verifier",
+    "spheroidd.daemon.web.page",
+    "spheroidd.inference.segmentation.segmenter",
+    "zarr",
 )
 _MAX_MESSAGE_BYTES = 1 << 20
 
