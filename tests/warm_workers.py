@@ -32,6 +32,8 @@ FORKING = (
 )
 _DOOR_KEEPER = """#!{python} -SEs
 import json, os, signal, socket, sys
+signals = (signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 order = json.dumps([sys.argv[-1], os.getcwd(), dict(os.environ)]).encode()
 link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {bytes})
@@ -40,9 +42,11 @@ try:
     socket.send_fds(link, [order], [0, 1, 2])
     worker = int(link.recv(64))
 except (OSError, ValueError):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     os.execv({python!r}, [{python!r}] + sys.argv[1:])
-for number in (signal.SIGINT, signal.SIGTERM):
+for number in signals:
     signal.signal(number, lambda number, _: os.kill(worker, number))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 for file in (0, 1):
     os.close(file)
 link.recv(64)
