@@ -1,5 +1,6 @@
 """A daemon that waits for plates, in this process: what a person hears of a start that cannot happen at once."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from spheroidd.daemon.pipeline.orders import StartPlate
 from spheroidd.daemon.pipeline.view_trail import ViewTrail
 from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.inference.network.model_card import find_weights
 from spheroidd.protocols.errors import RefusedError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.ports import StackSource
@@ -29,6 +31,7 @@ from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from tests.daemon.service.test_service_run import EMULATED
 
 PATIENCE_S = 30.0
+WEIGHTS = (find_weights(), find_weights().with_suffix(".json"))
 
 
 def until(found: Callable[[], object]) -> None:
@@ -61,7 +64,12 @@ def test_a_start_is_answered_while_a_live_view_loads_and_what_fails_later_is_an_
     ):
         service = Service(tmp_path, ServiceConfig())
         service.live = LiveView(load, ViewTrail(tmp_path))
-        SubmittedPlates(tmp_path).submit(EMULATED.replace('"threshold"', '"no-such-model"'), "")
+        removed = [tmp_path / f"removed{weights.suffix}" for weights in WEIGHTS]  # after the plate was handed in
+        for weights, copy in zip(WEIGHTS, removed, strict=True):
+            shutil.copy(weights, copy)
+        SubmittedPlates(tmp_path).submit(EMULATED.replace('"threshold"', f"'{removed[0]}'"), "")
+        for copy in removed:
+            copy.unlink()
         waiting = serve.Waiting(tmp_path, catalog, service, Console(quiet=True), monitor)
 
         def look() -> None:
@@ -99,4 +107,4 @@ def test_a_start_is_answered_while_a_live_view_loads_and_what_fails_later_is_an_
         "the instrument belongs to the run of a plate",
     ]
     assert ordered.who == "Ben"
-    assert "no-such-model" in str(faults()[0])
+    assert "removed.safetensors: there are no such weights" in str(faults()[0])
