@@ -179,15 +179,25 @@ class HalfHeightMasks:
         sparse = self._source.sparse() if self._known is None else frozenset()
         volume = self._source.volume(z_start, z_stop, self._limits)
         for name, channel, probability in zip(CHANNELS, volume, (live, dead), strict=True):
-            if name not in self._source.channels:
-                edge = Edge(np.zeros_like(channel), logit(probability))
-            else:
+            if self._shows_cells(name):
                 edge = half_height(channel, probability, self._model_um, sparse=name in sparse)
-            looked_at = np.any((edge.offset > -SURE) | (edge.slope > 0), axis=2)
+                looked_at = np.any((edge.offset > -SURE) | (edge.slope > 0), axis=2)
+            else:
+                edge = Edge(np.zeros_like(channel), probability - np.float32(0.5))
+                looked_at = np.any(edge.offset > 0, axis=2)
             for at, z in enumerate(range(z_start, z_stop)):
                 self._kept.setdefault(z, []).append(_Kept(edge.slope[at], edge.offset[at], looked_at[at]))
         self._fed = z_stop
         return self._ready()
+
+    def _shows_cells(self, name: str) -> bool:
+        """Whether contrast in the channel means cells, so that its image has a say in where they end.
+
+        A stack's own limits stretch whatever a channel holds. Where hardly a cell took one of two dyes that is the
+        other's bleed-through, which the network tells from cells and a height does not.
+        """
+        channels = self._source.channels
+        return name in channels and (self._known is not None or len(channels) == 1)
 
     def finish(self) -> Iterator[NativeMasks]:
         """Iterate over what is left; StackError where model planes are missing."""

@@ -90,6 +90,14 @@ def test_a_channel_that_the_stack_does_not_have_keeps_the_network_s_word() -> No
     assert agreement(dead, plain).dice > 0.97  # one interpolates logits, the other probabilities
 
 
+def test_under_limits_of_its_own_a_stack_of_two_dyes_keeps_the_network_s_edges() -> None:
+    source = filtered(image())
+    said = 0.1 + 0.73 * balls(5.0, MODEL_UM, source.shape)
+    found = masks(HalfHeightMasks(source, MODEL_UM, SHAPE, OWN_UM), [(0, said, said)])
+    plain = masks(MaskResampler(source.shape, MODEL_UM, SHAPE, OWN_UM), [(0, said, said)])
+    assert agreement(found, plain).dice > 0.9999  # but for the last digit of a probability
+
+
 def growing(portion: int, device: torch.device | None = None) -> NDArray[np.bool_]:
     """Masks of a stack that arrives in portions, through a segmenter, in several slabs."""
     given = (*SHAPE, 0.4, 1.25, CHANNELS, MODEL_UM)
