@@ -1,6 +1,7 @@
 """The page's plate, of which only what changed is made anew, is the plate made anew, whatever happened in between."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,7 @@ from spheroidd.daemon.web.kept_plate import KeptPlate
 from spheroidd.daemon.web.plate_view import cell, plate_view
 from spheroidd.protocols.errors import ConfigError, SpheroiddError
 from spheroidd.protocols.focus import FocusFound, FocusStatus
+from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
 from tests.daemon.catalog.test_kept_standings import FIELDS, plate_map, some_act
@@ -59,6 +61,21 @@ def test_a_well_that_did_not_change_is_not_drawn_again(tmp_path: Path, monkeypat
         assert catalog.update_related(key, reader.models()[0], related, "controls")
         view.view(reader, None)
         assert drawn == [str(key.well)]
+
+
+def test_a_flag_that_comes_and_goes_is_drawn_though_no_row_changed(tmp_path: Path) -> None:
+    wells, live = plates.screen_plate("P1", 2, 3, {"drug": 1.0})
+    plates.register(tmp_path, wells)
+    plates.score(tmp_path, wells, live)
+    view = KeptPlate(KeptStandings(), "P1")
+    with Catalog.read_only(tmp_path) as reader:
+        judged = plate_quality(reader, "P1")
+        flag = QualityFlag("outlier", Verdict.WARN, (str(min(live)),), "it differs", "look at it")
+        for quality in (replace(judged, flags=()), replace(judged, flags=(flag,)), replace(judged, flags=())):
+            found = json.loads(view.view(reader, quality))
+            assert found == json.loads(json.dumps(plate_view(reader, "P1", quality)))
+            flagged = {cell["well"] for cell in found["wells"] if "it differs" in cell["words"]}
+            assert flagged == {well for one in quality.flags for well in one.wells}
 
 
 def test_a_focus_that_was_found_meanwhile_is_drawn(tmp_path: Path) -> None:
