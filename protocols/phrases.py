@@ -216,6 +216,18 @@ PHRASES = {
     "curve-small-instead": "no IC50",
     "curve-few-values": "{n} usable observations; {model} needs at least {least}",
     "curve-few-doses": "{n} different doses above 0; {model} needs two, and {least} with dose 0 counted",
+    # -- of the stripes of raw frames
+    "stripes-modulation": "modulation of the stripes",
+    "stripes-contrast": "contrast to noise, weakest angle",
+    "stripes-depth": "above the first slice, µm",
+    "stripes-alive-above": "alive above",
+    "stripes-by-depth": "Stripes by depth. {what}",
+    "stripes-modulation-at": "{channel} nm, {um} µm: modulation {value}, {made}",
+    "stripes-contrast-at": "{channel} nm, {um} µm: contrast {value}, {made}",
+    "sim-nowhere": "{channel} nm: widefield at every depth",
+    "sim-everywhere": "{channel} nm: SIM to the last slice",
+    "sim-up-to": "{channel} nm: SIM up to {um} µm, of {last}",
+    "sim-shares": "{sim} % SIM, {partial} % SIM in some angles, {widefield} % widefield",
     # -- how a stack stands in its row, and how that is told of a well
     "status-queued": "queued",
     "status-acquiring": "acquiring",

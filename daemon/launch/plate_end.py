@@ -1,5 +1,6 @@
 """What is said of a plate when it has ended: one line for a person, and whether it has ended at all."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -37,9 +38,14 @@ def _verdict(catalog: Catalog, plate: str, states: list[WellStatus], doubtful: i
     quality = plate_quality(catalog, plate)
     scored = sum(state is WellStatus.FINAL for state in states)
     parts = [f"{scored} of {len(states)} wells have a row"]
-    for state in (WellStatus.FAILED, WellStatus.INCOMPLETE, WellStatus.SKIPPED, WellStatus.ABORTED):
-        n = states.count(state)
-        parts += [f"{n} {state.value}"] if n else []
+    n = Counter(states)
+    bad = {
+        WellStatus.FAILED: f"{n[WellStatus.FAILED]} failed",
+        WellStatus.INCOMPLETE: f"{n[WellStatus.INCOMPLETE]} incomplete",
+        WellStatus.SKIPPED: f"{n[WellStatus.SKIPPED]} skipped",
+        WellStatus.ABORTED: f"{n[WellStatus.ABORTED]} aborted",
+    }
+    parts += [words for state, words in bad.items() if n[state]]
     parts += [f"{doubtful} to be looked at"] if doubtful else []
     z_prime = "" if quality.z_prime is None else f", Z' {quality.z_prime:.2f}"
     return f"{', '.join(parts)}; {_VERDICTS[quality.verdict]}{z_prime}; {span}"
@@ -50,4 +56,4 @@ def _span(began_s: float, ended_s: float, time_zone: str | None) -> str:
     zone = ZoneInfo(time_zone) if time_zone else None
     began, ended = (datetime.fromtimestamp(at, UTC).astimezone(zone) for at in (began_s, ended_s))
     until = f"{ended:%H:%M}" if began.date() == ended.date() else f"{ended:%Y-%m-%d %H:%M}"
-    return f"{began:%Y-%m-%d %H:%M} to {until} {time_zone or began.tzname()}"
+    return f"run from {began:%Y-%m-%d %H:%M} until {until} {time_zone or began.tzname()}"

@@ -178,7 +178,7 @@ class Steering:
 
     def _abort(self, order: Abort) -> str:
         threads = self._acquiring()
-        aborted = _by_order(StackEnd.ABORTED, "the plate was aborted", order.who, order.reason)
+        aborted = _by_order(StackEnd.ABORTED, f"the plate was aborted by {order.who}", order.reason)
         with self._catalog.transaction():
             for row in self._stacks():
                 if row.state is StackState.QUEUED:
@@ -193,7 +193,7 @@ class Steering:
         if rows and not self._awaited(well):
             raise RefusedError(f"well {well} is imaged already", do="exclude it from the results instead")
         self._known(well)
-        skipped = _by_order(StackEnd.SKIPPED, "skipped", order.who, order.reason)
+        skipped = _by_order(StackEnd.SKIPPED, f"skipped by {order.who}", order.reason)
         with self._catalog.transaction():
             for row in rows:
                 if row.state is StackState.QUEUED:
@@ -313,6 +313,6 @@ def audited(catalog: Catalog, plate: str, order: Order, done: str) -> str:
     return done
 
 
-def _by_order(how: StackEnd, what: str, who: str, reason: str) -> Ending:
+def _by_order(how: StackEnd, what: str, reason: str) -> Ending:
     why = f": {' '.join(reason.split())}" if reason.strip() else ""
-    return Ending(how, f"{what} by {who}{why}", _AGAIN)
+    return Ending(how, f"{what}{why}", _AGAIN)

@@ -178,8 +178,8 @@ class ScoringScheduler:
         if not self._running:
             return "idle"
         first, *others = self._running.values()
-        more = f" and {len(others)} more" if others else ""
-        return f"{'measuring limits of' if first.light_only else 'scoring'} {first.key}{more}"
+        at_work = f"measuring limits of {first.key}" if first.light_only else f"scoring {first.key}"
+        return f"{at_work} and {len(others)} more" if others else at_work
 
     def _left(self) -> list[StackRow]:
         """What is to be scored, be it not stored yet; see `_turn` for the order."""

@@ -132,7 +132,7 @@ function showSweep() {
   const zs = points.map((one) => one.z_um), low = Math.min(...zs), span = Math.max(Math.max(...zs) - low, 1e-9);
   const most = Math.max(...points.map((one) => one.focus_measure), 1e-12);
   const x = (z) => left + ((z - low) / span) * (width - left - right), y = (value) => floor - (value / most) * (floor - top);
-  const words = swept.focus_um === undefined ? swept.why : say("focus_at", { z: um(swept.focus_um) });
+  const words = swept.focus_um === undefined ? told(swept.why) : say("focus_at", { z: um(swept.focus_um) });
   const made = frame(words);
   made.append(svg("path", { class: "fit", d: `M${points.map((one) => `${x(one.z_um).toFixed(1)} ${y(one.focus_measure).toFixed(1)}`).join("L")}` }));
   for (const one of points) made.append(svg("circle", { cx: x(one.z_um).toFixed(1), cy: y(one.focus_measure).toFixed(1), r: 2.4 }));

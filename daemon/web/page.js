@@ -7,11 +7,44 @@ const $ = (id) => document.getElementById(id);
 const WORDS = JSON.parse($("words").textContent);
 // A text of the table, with what stands in its braces.
 const say = (name, given = {}) => WORDS[name].replace(/\{(\w+)\}/g, (_, key) => given[key]);
-// What the daemon says: a text that somebody wrote, or a code of the table and its values, which may be the same again.
+// What the daemon says: a code of the table and its values, which may be the same again, or a text alone.
 function told(text) {
-  if (!Array.isArray(text)) return text;
+  if (!Array.isArray(text)) return text ? recognised(text) : text;
   const [code, values] = text;
   return say(code, Object.fromEntries(Object.entries(values || {}).map(([name, value]) => [name, told(value)])));
+}
+
+// A text alone is known again by the English that it is made of, which is its name in the table; those that are not
+// translated are not sent, and so in English there are none. What a person wrote stays as it is.
+const OWN = /^(who|by|reason|why|name|holder|plate|well|key|where|path)\d*$/; // names, and a person's words, to a sentence's end
+const bare = (english) => english.replace(/\{\w+\}/g, "");
+const SENTENCES = Object.keys(WORDS).filter((name) => name.includes(" ")).sort((a, b) => bare(b).length - bare(a).length).map((english) => {
+  const parts = english.split(/\{(\w+)\}/), values = parts.filter((_, n) => n % 2);
+  const made = parts.map((part, n) => (n % 2 ? (OWN.test(part) ? "([^;]*?)" : "([^]*?)") : part.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")));
+  return { english, values, pattern: new RegExp(`^${made.join("")}$`) };
+});
+const recognisedBefore = new Map();
+function recognised(text) {
+  if (!SENTENCES.length || text.length > 1000) return text;
+  if (!recognisedBefore.has(text)) {
+    if (recognisedBefore.size > 2000) recognisedBefore.clear();
+    recognisedBefore.set(text, translated(text));
+  }
+  return recognisedBefore.get(text);
+}
+function translated(text) {
+  const [, before, inner, after] = /^([ ,;:]*)([^]*?)([ ,;:]*)$/.exec(text);
+  for (const { english, values, pattern } of SENTENCES) {
+    const found = pattern.exec(inner);
+    if (!found) continue;
+    const given = values.map((name, n) => [name, OWN.test(name) ? found[n + 1] : recognised(found[n + 1])]);
+    return before + say(english, Object.fromEntries(given)) + after;
+  }
+  for (const between of ["; ", ": ", ", "]) {
+    const parts = text.split(between), known = parts.map((part) => recognised(part));
+    if (parts.some((part, n) => part !== known[n])) return known.join(between);
+  }
+  return text;
 }
 function sentence(text) {
   const words = told(text).replaceAll(" uM", " µM");
@@ -29,7 +62,7 @@ let lastHeard = Date.now(), connected = false;
 // -- asking ---------------------------------------------------------------------------------------------------------
 
 class Refused extends Error {
-  constructor(code, problem) { super(problem.title || say("error", { code })); this.code = code; this.do = problem.do || ""; }
+  constructor(code, problem) { super(told(problem.title) || say("error", { code })); this.code = code; this.do = told(problem.do) || ""; }
 }
 
 function headers(more) {
@@ -43,7 +76,7 @@ async function ask(path, options = {}) {
   if (answer.ok || answer.status === 304) return answer;
   let problem = {};
   try { problem = await answer.json(); } catch { /* not from the daemon */ }
-  if (answer.status === 401) await askForToken(sent.authorization ? problem.title : "");
+  if (answer.status === 401) await askForToken(sent.authorization ? told(problem.title) : "");
   throw new Refused(answer.status, problem);
 }
 
@@ -216,8 +249,8 @@ function showOrders() {
 
 // In another language the code says it, and then the instrument's or the system's own words.
 function alarmWords(fault) {
-  const known = WORDS.language === "en" ? "" : WORDS[`fault_${fault.code}`];
-  const what = known ? say("alarm_of", { where: known, what: fault.what }) : fault.what;
+  const known = WORDS.language === "en" ? "" : WORDS[`fault_${fault.code}`], said = told(fault.what);
+  const what = known ? say("alarm_of", { where: known, what: said }) : said;
   return fault.where ? say("alarm_of", { where: fault.where, what }) : what;
 }
 
@@ -226,7 +259,7 @@ function showAlarms() {
     element("span", { className: "mark", textContent: "▲", ariaHidden: "true" }),
     element("b", { textContent: alarmWords(fault) }),
     element("time", { textContent: fault.raised_s ? say("since", { time: clock(fault.raised_s) }) : "" }),
-    element("span", { className: "do", textContent: fault.do ? say("to_do", { what: fault.do }) : "" })));
+    element("span", { className: "do", textContent: fault.do ? say("to_do", { what: told(fault.do) }) : "" })));
   const box = $("alarms"), key = JSON.stringify(status.faults || []);
   if (box.dataset.key !== key) { box.replaceChildren(...alarms); box.dataset.key = key; layOut(); }
 }
@@ -239,7 +272,8 @@ function showFacts() {
   $("stack-bar").max = total || 1;
   $("stack-bar").value = done || 0;
   $("stack-words").textContent = total ? say("slice_of", { n: done, total }) : "\u00a0";
-  const worker = status.worker === "idle" ? say("daemon_idle") : (status.worker || UNKNOWN).replace(`${status.plate}/`, "").replace(/\/0$/, "");
+  const at = (status.worker || "").replace(`${status.plate}/`, "").replace("/0", "");
+  const worker = WORDS[`daemon_${at}`] || told(at) || UNKNOWN;
   const facts = [[say("worker"), worker]];
   if (plate && plate.latency_s) {
     const [median, longest] = plate.latency_s.map((s) => s.toFixed(1));
@@ -711,7 +745,7 @@ async function order(path, body, button, undo = null) {
   try {
     const answer = await ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
     const done = await answer.json();
-    note(done.done || say("submitted", done), false, undo);
+    note(told(done.done) || say("submitted", done), false, undo);
     refreshPlate();
     refreshQueue();
   } catch (error) {

@@ -37,7 +37,7 @@ from spheroidd.daemon.web.plate_view import well_view
 from spheroidd.daemon.web.plate_views import PlateViews, fingerprint
 from spheroidd.daemon.web.report_file import ReportFiles
 from spheroidd.daemon.web.result_view import result_view
-from spheroidd.daemon.web.words import words
+from spheroidd.daemon.web.words import Words, needed, told, words
 from spheroidd.protocols.errors import ConfigError, SpheroiddError, StorageError
 from spheroidd.protocols.plate import check_plate_name
 from spheroidd.protocols.stack import StackKey
@@ -80,8 +80,8 @@ class Page:
     def __init__(self, app: WebApp, data_dir: Path, settings: ServiceConfig) -> None:
         self._app, self._data_dir, self._settings = app, data_dir, settings
         environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
-        table = words(settings.http_words)
-        about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": table}
+        table = self._table = words(settings.http_words)
+        about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": needed(table)}
         self._html = environment.get_template("page.html.j2").render(about)
         texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")} | {"": self._html.encode()}
         texts[WORDS] = json.dumps(table, ensure_ascii=False, indent=1).encode()
@@ -143,7 +143,7 @@ class Page:
         """How the stripes of a stack's raw frames die with the depth, as SVG; 204 where it has none."""
         key = stack_key(_one(request, "plate"), _one(request, "well"), _number(request, "stack", 0) or 0)
         seen = request.headers.get("if-none-match", "")
-        return await self._read(request, lambda catalog: _stripes(catalog, key, seen))
+        return await self._read(request, lambda catalog: _stripes(catalog, key, seen, self._table))
 
     async def curves(self, request: Request) -> Response:
         """The dose-response curves as they are drawn."""
@@ -262,8 +262,8 @@ def _picture(found: Picture | None, seen: str) -> Response:
     return Response(found.jpeg, headers=headers, media_type="image/jpeg")
 
 
-def _stripes(catalog: CatalogReader, key: StackKey, seen: str) -> Response:
-    drawing = depth_plot(depth_of_plate(catalog, key.plate, key), narrow=True)
+def _stripes(catalog: CatalogReader, key: StackKey, seen: str, table: Words) -> Response:
+    drawing = depth_plot(depth_of_plate(catalog, key.plate, key), narrow=True, in_words=lambda text: told(text, table))
     if drawing is None:
         return Response(status_code=204, headers=_NEW)
     text = svg_file(drawing).encode()

@@ -15,7 +15,7 @@ const refreshQueue = once(async () => {
 function tellEnds(before) {
   const over = new Set(before.filter((one) => one.state === "finished").map((one) => `${one.plate}/${one.ended_s}`));
   for (const one of queued.plates) {
-    if (one.state === "finished" && !over.has(`${one.plate}/${one.ended_s}`)) note(say("plate_finished", one), "stays");
+    if (one.state === "finished" && !over.has(`${one.plate}/${one.ended_s}`)) note(say("plate_finished", { ...one, verdict: told(one.verdict) }), "stays");
   }
 }
 
@@ -23,7 +23,7 @@ function showQueue() {
   const may = me.role === "operator" || me.role === "admin";
   const waiting = queued.plates.filter((one) => one.state === "waiting").map((one) => one.plate);
   const words = queued.plates.length ? say(queued.goesOn ? "queue_goes_on" : "queue_waits") : say("queue_empty");
-  $("queue-words").textContent = queued.why ? say("queue_why", { words, why: queued.why }) : words;
+  $("queue-words").textContent = queued.why ? say("queue_why", { words, why: told(queued.why) }) : words;
   $("queue-start").hidden = !may || queued.goesOn || !waiting.length;
   $("queue-pause").hidden = !may || !queued.goesOn;
   const focused = document.activeElement && $("queue").contains(document.activeElement) ? document.activeElement.dataset.what : null;
@@ -40,7 +40,7 @@ function queueItem(one, waiting, may) {
   const look = element("button", { type: "button", className: "look", textContent: one.plate, ariaLabel: say("queue_look", one) });
   look.onclick = () => { choosePlate(one.plate); showView("plate"); };
   const item = element("li", { className: one.held ? "held" : "" }, look, element("span", { className: "facts", textContent: facts.join(" · ") }));
-  if (one.verdict) item.append(element("p", { className: "said", textContent: one.verdict }));
+  if (one.verdict) item.append(element("p", { className: "said", textContent: told(one.verdict) }));
   if (may && one.state !== "running") item.append(element("div", { className: "orders small" }, ...queueButtons(one, waiting)));
   item.dataset.state = one.state;
   return item;

@@ -175,18 +175,18 @@ def _name(settings: ServiceConfig) -> str:
 
 
 @contextlib.contextmanager
-def page_alone(data_dir: Path, address: str) -> Iterator["WebServer"]:
+def page_alone(data_dir: Path, address: str, words: Path | None = None) -> Iterator["WebServer"]:
     """The page of a data directory on which no daemon runs: it shows what is there and takes no order.
 
     On this computer without a token, as a viewer. Writes nothing, so a daemon may start beside it. ConfigError where
-    no plate was ever run there, and for an address that is not one of this computer.
+    no plate was ever run there, for an address that is not one of this computer, and for words that are no translation.
     """
     from spheroidd.daemon.catalog.reader import CatalogReader
     from spheroidd.daemon.service.server import Service
 
     CatalogReader.read_only(data_dir).close()
     try:
-        settings = ServiceConfig(http_address=address, local_role="viewer")
+        settings = ServiceConfig(http_address=address, local_role="viewer", http_words=words)
     except ValidationError as error:
         what = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
         raise ConfigError(what, where=address, do="write an address such as 127.0.0.1:8040") from error
