@@ -14,7 +14,7 @@ test-faults: $(STAMP)-dev
 fuzz: $(STAMP)-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-.PHONY: release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
+.PHONY: sentences release test-faults fuzz demo demo-sim test coverage mutants cases lint bench pictures proto docs clean ray-test k8s-test airflow-test image image-test
 
 demo: $(STAMP)-run
 	$(BIN)/spheroidd demo
@@ -53,6 +53,10 @@ pictures: $(STAMP)-bench
 
 proto: $(STAMP)-dev
 	$(BIN)/python -m tests.protocols.wire_contract
+
+# What the page knows again of the daemon's sentences, after one of them was written or changed.
+sentences: $(STAMP)-dev
+	$(BIN)/python -m tests.daemon.web.told_sentences
 
 # Source distribution and wheel in dist/, looked into; the wheel installed elsewhere runs a small demonstration.
 release: $(STAMP)-release

@@ -25,7 +25,8 @@ def carry_out(order: QueueOrder, catalog: Catalog) -> str:
             return f"{', '.join(order.plates)} will be run next"
         case HoldPlate():
             queue.hold(order.plate, order.held)
-            return f"plate {order.plate} is {'held: it is passed over' if order.held else 'released'}"
+            held = f"plate {order.plate} is held: it is passed over"
+            return held if order.held else f"plate {order.plate} is released"
         case RemovePlate():
             queue.remove(order.plate)
             with contextlib.suppress(MissingError):  # a person has removed its folder

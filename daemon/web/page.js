@@ -40,7 +40,7 @@ function translated(text) {
     const given = values.map((name, n) => [name, OWN.test(name) ? found[n + 1] : recognised(found[n + 1])]);
     return before + say(english, Object.fromEntries(given)) + after;
   }
-  for (const between of ["; ", ": ", ", "]) {
+  for (const between of ["; ", ": ", ", "].filter((one) => text.includes(one))) {
     const parts = text.split(between), known = parts.map((part) => recognised(part));
     if (parts.some((part, n) => part !== known[n])) return known.join(between);
   }

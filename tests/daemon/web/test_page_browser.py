@@ -20,13 +20,18 @@ from PIL import Image
 from spheroidd.daemon.analysis.curves import curve_points
 from spheroidd.daemon.catalog.plate_queue import PlateQueue
 from spheroidd.daemon.catalog.writer import Catalog, RunState, StackState
+from spheroidd.daemon.config.alarm_settings import AlarmsConfig
+from spheroidd.daemon.launch.plate_end import plate_ended
+from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions
 from spheroidd.daemon.pipeline import orders, queue_orders
 from spheroidd.daemon.scoring.exclusions import exclude_well
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.web.words import english
-from spheroidd.protocols.errors import InstrumentError
+from spheroidd.protocols.errors import InstrumentError, NoRoomError, RefusedError, StackError
+from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.stack_end import Ending
 from spheroidd.protocols.trust import Trust, failed_reason, trust_of
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
@@ -432,9 +437,8 @@ LEFT = """(known) => {
   const left = texts.flatMap((text) => text.replaceAll(/\\[[^\\]]*\\]/g, " ").split(/[\\s,;:()"'.…·\\/<>-]+/));
   return [...new Set(left)].filter((word) => /\\p{L}{2}/u.test(word) && !/\\d/.test(word) && !known.includes(word));
 }"""
-UNITS = ("µM", "µm", "µm³", "spheroidd", "REST")
-# As a person wrote it, or as it is kept: a catalog has the text alone of what was ordered.
-WRITTEN = ("drug", "controls", "Bea", "bubble", "skipped by Ada: mould", "the worker ended <b>three</b> times")
+UNITS = ("µM", "µm", "µm³", "spheroidd", "REST", "UTC", "run")
+WRITTEN = ("drug", "controls", "Bea", "bubble", "Ada", "mould", "the worker ended <b>three</b> times")  # by a person
 
 
 def doubtful_plate(folder: Path) -> None:
@@ -453,15 +457,43 @@ def doubtful_plate(folder: Path) -> None:
             related = Related(WellStatus.FINAL, failed_reason(flags) if failed else None, None if failed else 80.0)
             related = replace(related, trust=trust, trust_flags=flags)
             catalog.update_related(StackKey("P1", well), plates.MODEL, related, "related to the plate's controls")
-        catalog.set_run_state(RunState("1", 1, "idle", time.time(), time.time()))
+        now_s = time.time()
+        catalog.set_run_state(RunState("1", 1, "idle", now_s, now_s, worker="scoring P1/D01/0 and 2 more"))
+
+
+def told_of_it(folder: Path) -> list[str]:
+    """What the daemon makes of that plate as texts alone: its verdict in the queue, answers to orders, an alarm."""
+    with Catalog.create_or_open(folder) as catalog, catalog.transaction():
+        queue, ada = PlateQueue(catalog), {"who": "Ada"}
+        queue.add("P1", "Ada", 24)
+        queue.started("P1")
+        verdict = plate_ended(catalog, "P1", 0.0, 3600.0, "UTC")
+        queue.ended("P1", verdict)
+        given: list[orders.QueueOrder] = [orders.QueuePlate(**ada, plate=name, n_wells=1) for name in ("P2", "P3")]
+        given += [orders.HoldPlate(**ada, plate="P2", held=held) for held in (True, False)]
+        given += [orders.ArrangeQueue(**ada, plates=("P3", "P2")), orders.RemovePlate(**ada, plate="P3")]
+        given += [orders.GoOn(**ada, goes_on=goes_on) for goes_on in (True, False)]
+        said = [queue_orders.carry_out(order, catalog) for order in given]
+        alarms = conditions(catalog, AlarmsConfig(), Situation(0.0, 10**12, acquiring=False)) or {}
+        (alarm,) = (error for (code, _), error in alarms.items() if code is FaultCode.STACK_FAILED)
+        catalog.raise_fault(FaultCode.STALLED, InstrumentError("no slice has come since 10:00:00 UTC", do=alarm.do))
+    full = NoRoomError("the disk is full", where=str(folder), do="free some space; the run goes on by itself")
+    ended = Ending.of(StackError("the acquisition ended without all of its slices"), StackKey("P1", WellId(0, 0)))
+    more = (REFUSED.what, REFUSED.do, alarm.do, full.of_the_end().what, full.of_the_end().do, ended.what)
+    return [verdict or "", *said, *more]
+
+
+REFUSED = RefusedError("well D01 is imaged already, or under way", do="leave it out, or repeat it once it was imaged")
 
 
 def test_a_second_language_leaves_no_word_of_the_first(page: "playwright.Page", tmp_path: Path) -> None:
     doubtful_plate(tmp_path)
+    texts = told_of_it(tmp_path)
     file = tmp_path / "words.json"
     file.write_text(json.dumps({name: bracketed(text) for name, text in english().items()}), encoding="utf-8")
     known = [*UNITS, *(word for text in WRITTEN for word in re.findall(r"\w+", text))]
-    with asked(tmp_path, http_words=file) as (client, _, _):
+    with asked(tmp_path, http_words=file) as (client, main, _):
+        main.refusal = REFUSED
         page.goto(f"http://127.0.0.1:{client.port}/")
         page.wait_for_selector(".grid .well[data-state]")
         playwright.expect(page.locator("#state")).to_have_text("[idle]")
@@ -479,7 +511,18 @@ def test_a_second_language_leaves_no_word_of_the_first(page: "playwright.Page", 
             page.click(f"#tab-{view}")
             page.wait_for_selector(there, state="attached")
             left[view] = page.evaluate(LEFT, known)
+        page.click("#queue-start")
+        playwright.expect(page.locator(".note.bad")).to_contain_text("[well] D01 [is]")
+        left["refused"] = page.evaluate(LEFT, known)
+        translated = page.evaluate("(texts) => texts.map(told)", texts)
+        by_hand = page.evaluate("(texts) => texts.map(told)", OF_PEOPLE)
     assert not any(left.values()), left
+    words = {text: re.sub(r"\[[^\]]*\]", "", text) for text in translated}
+    assert [text for text, rest in words.items() if set(re.findall(r"[A-Za-z]{2,}", rest)) - set(known)] == []
+    assert tuple(by_hand) == OF_PEOPLE
+
+
+OF_PEOPLE = ("mould", "it is mouldy: image it twice", "the lid was open, by accident", "3 drops of medium and a hair")
 
 
 def test_a_wrong_token_is_told_so(page: "playwright.Page", tmp_path: Path) -> None:

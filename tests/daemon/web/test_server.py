@@ -159,11 +159,14 @@ def test_the_command_says_where_the_page_is(data_dir: Path) -> None:
     assert "no daemon with a page runs here" in missing.stderr
 
 
-def test_a_finished_plate_has_a_page_without_a_daemon(data_dir: Path) -> None:
+def test_a_finished_plate_has_a_page_without_a_daemon(data_dir: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words.de.json"
+    words.write_text('{"language": "de", "the body is too large": "zu viel"}', encoding="utf-8")
     before = {path.name for path in data_dir.iterdir()}
-    with page_alone(data_dir, "127.0.0.1:0") as web:
+    with page_alone(data_dir, "127.0.0.1:0", words) as web:
         client = Client(web.port)
-        assert client.get("/").status == 200
+        assert '"the body is too large": "zu viel"' in client.get("/").body.decode()
+        assert client.get("/words.json").json["alarms"] == "Alarms"
         assert client.get("/page/me").json["role"] == "viewer"
         assert client.get("/page/plate?plate=P1").status == 200
         refused = client.post("/v1/run:pause", {"when": "PAUSE_WHEN_AFTER_WELL"})

@@ -1,5 +1,6 @@
 """All that the page says stands in one table: its own words, and by their codes those of the daemon."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 
 from spheroidd.daemon.analysis.curves import curves
 from spheroidd.daemon.analysis.plate_quality import plate_quality
+from spheroidd.daemon.analysis.sim_depth import ChannelDepth, SliceDepth
 from spheroidd.daemon.catalog.writer import Catalog
-from spheroidd.daemon.web.words import english, words
+from spheroidd.daemon.report.drawing import svg
+from spheroidd.daemon.report.sim_depth import depth_plot
+from spheroidd.daemon.web.words import english, told, words
 from spheroidd.protocols.dose import CurveStatus
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.faults import FaultCode
@@ -22,6 +26,7 @@ from spheroidd.protocols.results import WellStatus
 from spheroidd.protocols.trust import Trust, TrustFlag, failed_reason
 from tests.daemon.report import plates
 from tests.daemon.web.rig import asked, said
+from tests.daemon.web.told_sentences import FILE, raised, sentences
 from tests.places import ROOT
 
 SAID = re.compile(r"""phrase\(\s*(f?)"([^"]+)\"""")
@@ -61,6 +66,26 @@ def test_every_sentence_that_is_made_stands_in_the_table_and_no_other() -> None:
     constants = {name for name, text in PHRASES.items() if "{" not in text and f'"{text}"' in code}
     unused = {name for name in PHRASES if not name.startswith(starts)} - texts - constants
     assert unused == set()
+
+
+def test_every_text_that_is_raised_answered_or_kept_stands_in_the_table() -> None:
+    assert json.loads(FILE.read_text(encoding="utf-8")) == sentences(), "run `make sentences`"
+
+
+def test_a_text_of_the_code_has_its_values_in_braces() -> None:
+    code = (
+        """BusyError(f"no well {row.well!r} of {a or 'b'}, {b.well}", where="nowhere", do="wait for " + all_of(them))"""
+    )
+    assert list(raised(ast.parse(code))) == ["no well {well} of {value}, {well2}", "wait for {them}"]
+
+
+def test_what_is_drawn_here_is_drawn_in_the_words_of_the_table() -> None:
+    pieces = tuple(SliceDepth(float(n), 0.4, 5.0, 0.5, 0.25, 0.25) for n in range(3))
+    table = {name: re.sub(r"(?<![{\w])[^\W\d_]+(?![\w}])", "X", text) for name, text in english().items()}
+    drawing = depth_plot([ChannelDepth("488", 1, pieces)], narrow=True, in_words=lambda text: told(text, table))
+    assert drawing is not None
+    letters = " ".join(re.findall("<(?:text|title)[^>]*>([^<]*)<", svg(drawing)))
+    assert set(re.findall(r"[^\W\d_]+", letters)) == {"X"}
 
 
 def test_a_sentence_is_a_text_that_knows_its_code() -> None:

@@ -42,11 +42,11 @@ def sentences() -> list[str]:
         for path in (ROOT / room).rglob("*.py"):
             if not path.stem.endswith(("_pb2", "_pb2_grpc")):
                 tree = ast.parse(path.read_text(encoding="utf-8"))
-                found.update(_raised(tree), () if path.name in ELSEWHERE else _written(tree))
+                found.update(raised(tree), () if path.name in ELSEWHERE else _written(tree))
     return sorted(found)
 
 
-def _raised(tree: ast.Module) -> Iterator[str]:
+def raised(tree: ast.Module) -> Iterator[str]:
     """What is written into an error, or into the end of a stack; but "{name} is {value}" could be anything."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and re.search("Error$|^Ending$|^Done$|^_by_order$", _called(node)):
