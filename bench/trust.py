@@ -19,13 +19,13 @@ import numpy as np
 from bench.spoiled import SPOILED, Spoiled
 from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
-from spheroidd.inference.preprocessing.resample import MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.quality.trust_rules import RowEvidence, Seen, flags_of
+from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.objects import StackCounter
-from spheroidd.inference.segmentation.segmenter import load_segmenter
+from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
@@ -89,6 +89,7 @@ def look(stack: Pixels, own_um: Spacing, role: WellRole, segmenter: Segmenter, w
         z_step_um=own_um[0],
         channels=CHANNELS,
         spacing_um=segmenter.spacing_um,
+        keep_filtered=True,
     )
     for channel, slices in zip(CHANNELS, stack, strict=True):
         preprocessor.feed(channel, 0, slices)
@@ -105,13 +106,15 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
     """Segment and count what was looked at, with a plate's limits."""
     plan, shape = found.plan, found.preprocessor.shape
     own_um = (plan.z_step_um, plan.pixel_um, plan.pixel_um)
-    resampler = MaskResampler(shape, segmenter.spacing_um, (plan.n_z, plan.height, plan.width), own_um)
+    native = (plan.n_z, plan.height, plan.width)
+    edges = HalfHeightMasks(found.preprocessor, segmenter.spacing_um, native, own_um, limits)
     counter = StackCounter(plan, model_shape=shape, model_spacing_um=segmenter.spacing_um)
     slabs = []
-    for slab in StreamingSegmentation(found.preprocessor, segmenter, limits=limits).finish():
+    segmentation = StreamingSegmentation(found.preprocessor, segmenter, limits=limits)
+    for slab in segmentation.finish():
         counter.add_density(slab.z_start, slab.prediction)
-        slabs += resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead)
-    for z, live, dead in [*slabs, *resampler.finish()]:
+        slabs += edges.feed(slab.z_start, slab.prediction.live, slab.prediction.dead)
+    for z, live, dead in [*slabs, *edges.finish()]:
         counter.add_masks(z, live, dead)
         found.coarse.feed_masks(z, live, dead)
     measured = counter.measure(
@@ -121,8 +124,16 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
         model_sha256=segmenter.sha256,
         cpu_s=0.0,
         quantiles=found.preprocessor.quantiles(),
+        foreign_score=_foreign(segmenter, segmentation),
     )
     return RowEvidence(plan.key, found.well.role, measured, replace(found.seen, masks=found.coarse.masks()))
+
+
+def _foreign(segmenter: Segmenter, segmentation: StreamingSegmentation) -> float | None:
+    sums = segmentation.features
+    if sums is None or not isinstance(segmenter, UNetSegmenter):
+        return None
+    return segmenter.foreign(sums, CHANNELS, Normalisation.PLATE)
 
 
 def source_of(settings: Mapping[str, Any]) -> EmulatorSource:

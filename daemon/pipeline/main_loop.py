@@ -325,7 +325,8 @@ class PlateRun:
         key = event.plan.key
         ledger = self._catalog.acknowledged(key)
         lost = {index: crc for index, crc in ledger.items() if event.found.get(index) != crc}
-        self._catalog.set_stack_state(key, StackState.ACQUIRING)
+        if self._catalog.stack(key).state is not StackState.SCORED:  # held at its last slice, the worker was quicker
+            self._catalog.set_stack_state(key, StackState.ACQUIRING)
         for code in (FaultCode.INSTRUMENT, FaultCode.STORAGE):  # an earlier run ended with it; now both are there again
             self._catalog.clear_fault(code)
         if lost:
