@@ -6,7 +6,6 @@ without holding Python.
 
 import sqlite3
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +48,8 @@ class _Ledger(Protocol):
 
 def problems_of(catalog: _Ledger) -> list[str]:
     """What is wrong with the file and with the ledger's rules, in words; nothing where all is well."""
+    from concurrent.futures import ThreadPoolExecutor  # loads logging; a notebook that opens a plate does without
+
     with ThreadPoolExecutor(1, "integrity") as beside:
         file = beside.submit(_file_problems, catalog)
         ledger = _ledger_problems(catalog)

@@ -38,6 +38,7 @@ from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 if TYPE_CHECKING:
+    from spheroidd.daemon.scoring.raw_stack import RawStack
     from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
     from spheroidd.inference.segmentation.device_path import DeviceMasks
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
@@ -63,18 +64,11 @@ def score_stack(
     """
     plan = ledger.plan(job.key)
     cpu_start_s = time.process_time()
-    raw = None
-    if plan.raw is not None and not is_dropped(images, job.key):
-        from spheroidd.daemon.scoring.raw_stack import RawStack, find_patterns  # a fifth of a worker's start
+    if job.patterns is None and _has_raw_frames(plan, images):
+        from spheroidd.daemon.scoring.raw_stack import find_patterns  # a fifth of a worker's start
 
-        if job.patterns is None:
-            return PatternsFound(job.key, find_patterns(job.key, images, ledger, alive))
-        raw = RawStack(job, plan, images, job.patterns)
-    read: Callable[[Block, Mapping[int, int]], Pixels] = partial(read_block, images)
-    if raw is not None:
-        read = partial(raw.slices, alive=alive)
-    elif plan.raw is not None:  # the slices that were made of them are there, with checksums of their own
-        read = partial(_computed_block, images)
+        return PatternsFound(job.key, find_patterns(job.key, images, ledger, alive))
+    read, raw = _reader(job, plan, images, alive)
     limits = job.limits if job.normalisation is Normalisation.PLATE else None
     boundary = Boundary.NETWORK if isinstance(segmenter, ThresholdSegmenter) else job.boundary
     own_edges = boundary is Boundary.HALF_HEIGHT and not job.light_only
@@ -140,6 +134,24 @@ def _foreign(
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
     return segmenter.foreign(sums, plan.channels, normalisation) if isinstance(segmenter, UNetSegmenter) else None
+
+
+def _has_raw_frames(plan: StackPlan, images: Path) -> bool:
+    return plan.raw is not None and not is_dropped(images, plan.key)
+
+
+def _reader(
+    job: ScoreJob, plan: StackPlan, images: Path, alive: Callable[[], None]
+) -> "tuple[Callable[[Block, Mapping[int, int]], Pixels], RawStack | None]":
+    """What gives a block's pixels, and the stack that makes them of raw frames, where there are some."""
+    if _has_raw_frames(plan, images) and job.patterns is not None:
+        from spheroidd.daemon.scoring.raw_stack import RawStack
+
+        raw = RawStack(job, plan, images, job.patterns)
+        return partial(raw.slices, alive=alive), raw
+    if plan.raw is not None:  # the slices that were made of them are there, with checksums of their own
+        return partial(_computed_block, images), None
+    return partial(read_block, images), None
 
 
 def _computed_block(images: Path, block: Block, _frames: Mapping[int, int]) -> Pixels:

@@ -18,7 +18,7 @@ from spheroidd.protocols.errors import ConfigError, StackError
 Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 _DIGITS = 9  # of a ratio of spacings: 0.3 / 0.1 must be 3, not 2.9999999999999996
-_MASK_PLANES = 8  # native planes handed out at once: 10 MB for the two masks of a screen stack
+MASK_PLANES = 8  # native planes handed out at once: 10 MB for the two masks of a screen stack
 
 
 class Axis(NamedTuple):
@@ -108,6 +108,52 @@ class NativeMasks(NamedTuple):
     dead: NDArray[np.bool_]
 
 
+class NativePlanes:
+    """Planes at a model's spacing taken in z order, and the planes at the stack's own sampling that can be had of them.
+
+    `z`, `y` and `x` say of which model planes, rows and columns each native one is interpolated. ConfigError for sizes
+    and spacings that are not above 0.
+    """
+
+    def __init__(self, model_shape: Shape, model_spacing_um: Spacing, shape: Shape, spacing_um: Spacing) -> None:
+        if min(*model_shape, *shape) < 1 or min(*model_spacing_um, *spacing_um) <= 0:
+            raise ConfigError(f"masks cannot go from {model_shape} to {shape}", do="give sizes and spacings above 0")
+        axes = zip(model_shape, shape, model_spacing_um, spacing_um, strict=True)
+        self.z, self.y, self.x = (interpolating_axis(n, n_out, own / model) for n, n_out, model, own in axes)
+        self.model_shape, self.shape = model_shape, shape
+        self._taken = self._given = 0
+
+    def take(self, z_start: int, live: NDArray[np.float32], dead: NDArray[np.float32]) -> None:
+        """Count the next model planes (z, y, x); StackError for planes out of order, of another size or too many."""
+        n_z, height, width = self.model_shape
+        if z_start != self._taken or live.shape != dead.shape or live.shape[1:] != (height, width):
+            what = f"probabilities {live.shape} and {dead.shape} arrived for plane {z_start}"
+            raise StackError(what, do=f"feed planes of ({height}, {width}) in order, next is {self._taken}")
+        if z_start + len(live) > n_z:
+            raise StackError(
+                f"planes to {z_start + len(live)} arrived for a volume of {n_z}", do="feed each plane once"
+            )
+        self._taken += len(live)
+
+    def end(self) -> None:
+        """StackError where model planes are missing."""
+        if self._taken < self.model_shape[0]:
+            what = f"only {self._taken} of {self.model_shape[0]} planes were segmented"
+            raise StackError(what, do="feed every plane before finishing")
+
+    def ready(self) -> Iterator[range]:
+        """The native planes that can be had now and were not before, a few at a time; `first_needed` follows them."""
+        stop = int(np.searchsorted(self.z.stops, self._taken, side="right"))
+        for start in range(self._given, stop, MASK_PLANES):
+            self._given = min(start + MASK_PLANES, stop)
+            yield range(start, self._given)
+
+    @property
+    def first_needed(self) -> int:
+        """The first model plane that native planes still to come are made of."""
+        return int(self.z.starts[self._given]) if self._given < len(self.z.starts) else self.model_shape[0]
+
+
 class MaskResampler:
     """Probabilities at the model's spacing, in z order, to masks at the stack's own: interpolated, then thresholded.
 
@@ -122,64 +168,46 @@ class MaskResampler:
         spacing_um: Spacing,
         threshold: float = 0.5,
     ) -> None:
-        if min(*model_shape, *shape) < 1 or min(*model_spacing_um, *spacing_um) <= 0:
-            raise ConfigError(f"masks cannot go from {model_shape} to {shape}", do="give sizes and spacings above 0")
-        axes = zip(model_shape, shape, model_spacing_um, spacing_um, strict=True)
-        self._z, self._y, self._x = (interpolating_axis(n, n_out, own / model) for n, n_out, model, own in axes)
-        self._model_shape, self._shape = model_shape, shape
+        self._planes = NativePlanes(model_shape, model_spacing_um, shape, spacing_um)
         self._threshold = np.float32(threshold)
-        self._fed = 0
-        self._next = 0
         self._kept: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}  # the last planes, by model z
 
     def feed(self, z_start: int, live: NDArray[np.float32], dead: NDArray[np.float32]) -> Iterator[NativeMasks]:
         """Take the next model planes (z, y, x); iterate over the native planes that can be had with them."""
-        n_z, height, width = self._model_shape
-        if z_start != self._fed or live.shape != dead.shape or live.shape[1:] != (height, width):
-            what = f"probabilities {live.shape} and {dead.shape} arrived for plane {z_start}"
-            raise StackError(what, do=f"feed planes of ({height}, {width}) in order, next is {self._fed}")
-        if z_start + len(live) > n_z:
-            raise StackError(
-                f"planes to {z_start + len(live)} arrived for a volume of {n_z}", do="feed each plane once"
-            )
+        self._planes.take(z_start, live, dead)
         self._kept |= {z_start + i: pair for i, pair in enumerate(zip(live, dead, strict=True))}
-        self._fed += len(live)
         return self._ready()
 
     def finish(self) -> Iterator[NativeMasks]:
         """Iterate over what is left; StackError where model planes are missing."""
-        if self._fed < self._model_shape[0]:
-            what = f"only {self._fed} of {self._model_shape[0]} planes were segmented"
-            raise StackError(what, do="feed every plane before finishing")
+        self._planes.end()
         return self._ready()
 
     def _ready(self) -> Iterator[NativeMasks]:
-        stop = int(np.searchsorted(self._z.stops, self._fed, side="right"))
-        for start in range(self._next, stop, _MASK_PLANES):
-            planes = range(start, min(start + _MASK_PLANES, stop))
-            live, dead = (np.zeros((len(planes), *self._shape[1:]), np.bool_) for _ in range(2))
+        for planes in self._planes.ready():
+            live, dead = (np.zeros((len(planes), *self._planes.shape[1:]), np.bool_) for _ in range(2))
             for i, z in enumerate(planes):
                 self._fill(z, live[i], dead[i])
-            self._next = planes.stop
             self._forget(is_last=False)
-            yield NativeMasks(start, live, dead)
+            yield NativeMasks(planes.start, live, dead)
         self._forget(is_last=True)
 
     def _fill(self, z: int, *masks: NDArray[np.bool_]) -> None:
-        start, count = self._z.starts[z], self._z.counts[z]
+        of = self._planes
+        start, count = of.z.starts[z], of.z.counts[z]
         for kind, mask in enumerate(masks):
             planes = [self._kept[start + k][kind] for k in range(count)]
             if max(float(plane.max()) for plane in planes) <= self._threshold:
                 continue
             between = planes[0]
             if count > 1:
-                between = np.empty(self._model_shape[1:], np.float32)
-                combine(planes, self._z.weights[z], between)
-            _mask_plane(_read_only(between), self._y, self._x, self._threshold, mask)
+                between = np.empty(of.model_shape[1:], np.float32)
+                combine(planes, of.z.weights[z], between)
+            _mask_plane(_read_only(between), of.y, of.x, self._threshold, mask)
 
     def _forget(self, is_last: bool) -> None:
         """Keep no plane that only past output needed, and a copy of the rest: it is a small part of a slab."""
-        first = self._z.starts[self._next] if self._next < len(self._z.starts) else self._model_shape[0]
+        first = self._planes.first_needed
         kept = {z: pair for z, pair in self._kept.items() if z >= first}
         self._kept = {z: (live.copy(), dead.copy()) for z, (live, dead) in kept.items()} if is_last else kept
 

@@ -7,8 +7,8 @@ top. A test counts the bytes of real stacks on the CPU against it.
 import math
 
 from spheroidd.inference.preprocessing.device_stream import portion_of
-from spheroidd.inference.preprocessing.resample import Shape, Spacing, resampling_axis
-from spheroidd.inference.segmentation.device_path import BATCH_VOXELS, MASK_PLANES
+from spheroidd.inference.preprocessing.resample import MASK_PLANES, Shape, Spacing, resampling_axis
+from spheroidd.inference.segmentation.device_path import BATCH_VOXELS
 from spheroidd.inference.segmentation.streaming import LONGEST_TILE_YX, LONGEST_TILE_Z
 from spheroidd.inference.segmentation.tiles import tile_axis
 from spheroidd.protocols.errors import StackError

@@ -13,16 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from spheroidd.inference.preprocessing.device_stream import DeviceAxis, DevicePreprocessor, combined
-from spheroidd.inference.preprocessing.resample import NativeMasks, Shape, Spacing, interpolating_axis
+from spheroidd.inference.preprocessing.resample import NativeMasks, NativePlanes, Shape, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.segmentation.streaming import StreamingSegmentation, inside
 from spheroidd.inference.segmentation.tiles import Tile
-from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Limits
 
 BATCH_VOXELS = 1 << 24  # of input: a gigabyte of the widest features in bfloat16
-MASK_PLANES = 8
 
 
 class DeviceSegmentation(StreamingSegmentation):
@@ -69,51 +67,35 @@ class DeviceMasks:
         device: torch.device,
         threshold: float = 0.5,
     ) -> None:
-        if min(*model_shape, *shape) < 1 or min(*model_spacing_um, *spacing_um) <= 0:
-            raise ConfigError(f"masks cannot go from {model_shape} to {shape}", do="give sizes and spacings above 0")
-        axes = zip(model_shape, shape, model_spacing_um, spacing_um, strict=True)
-        self._z, y, x = (interpolating_axis(n, n_out, own / model) for n, n_out, model, own in axes)
-        self._y, self._x = DeviceAxis(y, device), DeviceAxis(x, device)
-        self._model_shape, self._threshold, self._device = model_shape, threshold, device
-        self._fed = self._next = 0
+        self._planes = NativePlanes(model_shape, model_spacing_um, shape, spacing_um)
+        self._y, self._x = DeviceAxis(self._planes.y, device), DeviceAxis(self._planes.x, device)
+        self._threshold, self._device = threshold, device
         self._kept: dict[int, torch.Tensor] = {}  # (live and dead, y, x), by model z
 
     def feed(self, z_start: int, live: NDArray[np.float32], dead: NDArray[np.float32]) -> Iterator[NativeMasks]:
         """Take the next model planes (z, y, x); iterate over the native planes that can be had with them."""
-        n_z, height, width = self._model_shape
-        if z_start != self._fed or live.shape != dead.shape or live.shape[1:] != (height, width):
-            what = f"probabilities {live.shape} and {dead.shape} arrived for plane {z_start}"
-            raise StackError(what, do=f"feed planes of ({height}, {width}) in order, next is {self._fed}")
-        if z_start + len(live) > n_z:
-            raise StackError(
-                f"planes to {z_start + len(live)} arrived for a volume of {n_z}", do="feed each plane once"
-            )
+        self._planes.take(z_start, live, dead)
         both = torch.from_numpy(np.stack([live, dead], axis=1)).to(self._device)
         self._kept |= dict(enumerate(both, z_start))
-        self._fed += len(live)
         return self._ready()
 
     def finish(self) -> Iterator[NativeMasks]:
         """Iterate over what is left; StackError where model planes are missing."""
-        if self._fed < self._model_shape[0]:
-            what = f"only {self._fed} of {self._model_shape[0]} planes were segmented"
-            raise StackError(what, do="feed every plane before finishing")
+        self._planes.end()
         return self._ready()
 
     def _ready(self) -> Iterator[NativeMasks]:
-        stop = int(np.searchsorted(self._z.stops, self._fed, side="right"))
-        for start in range(self._next, stop, MASK_PLANES):
-            planes = range(start, min(start + MASK_PLANES, stop))
+        for planes in self._planes.ready():
             found = torch.stack([self._native(z) for z in planes]).cpu().numpy()
-            self._next = planes.stop
-            yield NativeMasks(start, np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]))
-        first = int(self._z.starts[self._next]) if self._next < len(self._z.starts) else self._model_shape[0]
+            yield NativeMasks(planes.start, np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1]))
+        first = self._planes.first_needed
         self._kept = {z: plane for z, plane in self._kept.items() if z >= first}
 
     def _native(self, z: int) -> torch.Tensor:
         """Both masks of one native plane: interpolated along z, x and y, as the numba path does."""
-        start, count = int(self._z.starts[z]), int(self._z.counts[z])
-        between = combined([self._kept[start + k] for k in range(count)], self._z.weights[z])
+        along_z = self._planes.z
+        start, count = int(along_z.starts[z]), int(along_z.counts[z])
+        between = combined([self._kept[start + k] for k in range(count)], along_z.weights[z])
         return self._y.along(self._x.along(between, 2), 1) > self._threshold
 
 

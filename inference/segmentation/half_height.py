@@ -15,13 +15,12 @@ from spheroidd.inference.preprocessing.intensity import normalise
 from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.inference.preprocessing.resample import (
     NativeMasks,
+    NativePlanes,
     Shape,
     Spacing,
     combine,
-    interpolating_axis,
     resample,
 )
-from spheroidd.protocols.errors import StackError
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.results import Limits
 from spheroidd.protocols.stack import CHANNELS
@@ -35,7 +34,6 @@ BRIGHT = 0.6  # power with which brighter parts of a cell count for more: its ri
 ROUNDS = 2  # the second finds heights with the boundaries of the first
 SURE = 6.0  # logit at which the network's word is held
 _COARSE_UM = 2.0  # averages that wide lose nothing on a coarser grid
-_PLANES = 8  # native planes handed out at once
 
 
 class KeepsSlices(Protocol):
@@ -157,11 +155,8 @@ class HalfHeightMasks:
         limits: Mapping[str, Limits] | None = None,
     ) -> None:
         self._source, self._model_um, self._known = preprocessor, model_spacing_um, limits
-        self._model_shape, self._shape = preprocessor.shape, shape
-        axes = zip(self._model_shape, shape, model_spacing_um, spacing_um, strict=True)
-        self._z, self._y, self._x = (interpolating_axis(n, n_out, own / model) for n, n_out, model, own in axes)
+        self._planes = NativePlanes(preprocessor.shape, model_spacing_um, shape, spacing_um)
         self._limits: Mapping[str, Limits] = {}
-        self._fed = self._next = 0
         self._kept: dict[int, list[_Kept]] = {}
         self._image = np.empty(shape[1:], np.float32)
 
@@ -170,11 +165,8 @@ class HalfHeightMasks:
 
         StackError for planes out of order.
         """
-        n_z, height, width = self._model_shape
+        self._planes.take(z_start, live, dead)
         z_stop = z_start + len(live)
-        if z_start != self._fed or live.shape != dead.shape or live.shape[1:] != (height, width) or z_stop > n_z:
-            what = f"probabilities {live.shape} and {dead.shape} arrived for plane {z_start}"
-            raise StackError(what, do=f"feed planes of ({height}, {width}) in order, next is {self._fed} of {n_z}")
         self._limits = self._known or self._source.limits()
         sparse = self._source.sparse() if self._known is None else frozenset()
         volume = self._source.volume(z_start, z_stop, self._limits)
@@ -187,7 +179,6 @@ class HalfHeightMasks:
                 looked_at = np.any(edge.offset > 0, axis=2)
             for at, z in enumerate(range(z_start, z_stop)):
                 self._kept.setdefault(z, []).append(_Kept(edge.slope[at], edge.offset[at], looked_at[at]))
-        self._fed = z_stop
         return self._ready()
 
     def _shows_cells(self, name: str) -> bool:
@@ -201,27 +192,23 @@ class HalfHeightMasks:
 
     def finish(self) -> Iterator[NativeMasks]:
         """Iterate over what is left; StackError where model planes are missing."""
-        if self._fed < self._model_shape[0]:
-            what = f"only {self._fed} of {self._model_shape[0]} planes were segmented"
-            raise StackError(what, do="feed every plane before finishing")
+        self._planes.end()
         return self._ready()
 
     def _ready(self) -> Iterator[NativeMasks]:
-        stop = int(np.searchsorted(self._z.stops, self._fed, side="right"))
-        for start in range(self._next, stop, _PLANES):
-            planes = range(start, min(start + _PLANES, stop))
-            live, dead = (np.zeros((len(planes), *self._shape[1:]), np.bool_) for _ in range(2))
+        for planes in self._planes.ready():
+            live, dead = (np.zeros((len(planes), *self._planes.shape[1:]), np.bool_) for _ in range(2))
             for i, z in enumerate(planes):
                 for number, (name, mask) in enumerate(zip(CHANNELS, (live[i], dead[i]), strict=True)):
                     self._fill(z, number, name, mask)
-            self._next = planes.stop
-            self._source.release(self._next)
-            yield NativeMasks(start, live, dead)
-        first = int(self._z.starts[self._next]) if self._next < len(self._z.starts) else self._model_shape[0]
+            self._source.release(planes.stop)
+            yield NativeMasks(planes.start, live, dead)
+        first = self._planes.first_needed
         self._kept = {z: [_copy(one) for one in plane] for z, plane in self._kept.items() if z >= first}
 
     def _fill(self, z: int, number: int, name: str, mask: NDArray[np.bool_]) -> None:
-        start, count = int(self._z.starts[z]), int(self._z.counts[z])
+        along_z = self._planes.z
+        start, count = int(along_z.starts[z]), int(along_z.counts[z])
         planes = [self._kept[start + k][number] for k in range(count)]
         looked_at = np.logical_or.reduce([plane.looked_at for plane in planes])
         if not looked_at.any():
@@ -231,10 +218,10 @@ class HalfHeightMasks:
         slope, offset = planes[0].slope, planes[0].offset
         if count > 1:
             slope, offset = np.empty_like(slope), np.empty_like(offset)
-            combine([plane.slope for plane in planes], self._z.weights[z], slope)
-            combine([plane.offset for plane in planes], self._z.weights[z], offset)
+            combine([plane.slope for plane in planes], along_z.weights[z], slope)
+            combine([plane.offset for plane in planes], along_z.weights[z], offset)
         slope, offset = np.ascontiguousarray(slope), np.ascontiguousarray(offset)
-        _edge_plane(self._image, slope, offset, looked_at, self._y, self._x, mask)
+        _edge_plane(self._image, slope, offset, looked_at, self._planes.y, self._planes.x, mask)
 
 
 def _copy(kept: _Kept) -> _Kept:

@@ -1,6 +1,6 @@
 """What is kept between two looks says what a look at everything says, whatever happened between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -71,18 +71,24 @@ def some_act(catalog: Catalog, chance: Random) -> Callable[[], object]:
     return chance.choice(always[:1] * 6 + always + of_a_stack * 4) if known else always[0]
 
 
+def acts_of_chance(catalog: Catalog, chance: Random, count: int) -> Iterator[None]:
+    """Plates and what happens to them, so many acts; what is done between two of them is the caller's."""
+    for plate, n_fields in FIELDS.items():
+        catalog.register_plate(plate_map(plate, chance), "{}", n_fields=n_fields)
+    while count > 0:
+        try:
+            some_act(catalog, chance)()
+        except SpheroiddError:
+            continue  # not every act fits the state that chance has made
+        count -= 1
+        yield
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_kept_look_is_a_look_at_everything(tmp_path: Path, seed: int) -> None:
-    chance, kept, happened = Random(seed), KeptStandings(), 0
+    chance, kept = Random(seed), KeptStandings()
     with Catalog.create_or_open(tmp_path) as catalog, Catalog.read_only(tmp_path) as reader:
-        for plate, n_fields in FIELDS.items():
-            catalog.register_plate(plate_map(plate, chance), "{}", n_fields=n_fields)
-        while happened < 250:
-            try:
-                some_act(catalog, chance)()
-            except SpheroiddError:
-                continue  # not every act fits the state that chance has made
-            happened += 1
+        for _ in acts_of_chance(catalog, chance, 250):
             if chance.random() < 0.6:
                 assert kept.look(reader) == reader.standings()
                 keys = {one.key for one in reader.standings() if chance.random() < 0.7}

@@ -13,28 +13,21 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.web import kept_plate
 from spheroidd.daemon.web.kept_plate import KeptPlate
 from spheroidd.daemon.web.plate_view import cell, plate_view
-from spheroidd.protocols.errors import ConfigError, SpheroiddError
+from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.focus import FocusFound, FocusStatus
 from spheroidd.protocols.quality import QualityFlag, Verdict
 from spheroidd.protocols.results import Related, WellStatus
 from spheroidd.protocols.stack import StackKey
-from tests.daemon.catalog.test_kept_standings import FIELDS, plate_map, some_act
+from tests.daemon.catalog.test_kept_standings import FIELDS, acts_of_chance
 from tests.daemon.report import plates
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_kept_plate_is_the_plate_made_anew(tmp_path: Path, seed: int) -> None:
-    chance, kept, happened = Random(seed), KeptStandings(), 0
+    chance, kept = Random(seed), KeptStandings()
     views = {plate: KeptPlate(kept, plate) for plate in FIELDS}
     with Catalog.create_or_open(tmp_path) as catalog, Catalog.read_only(tmp_path) as reader:
-        for plate, n_fields in FIELDS.items():
-            catalog.register_plate(plate_map(plate, chance), "{}", n_fields=n_fields)
-        while happened < 150:
-            try:
-                some_act(catalog, chance)()
-            except SpheroiddError:
-                continue  # not every act fits the state that chance has made
-            happened += 1
+        for _ in acts_of_chance(catalog, chance, 150):
             plate = chance.choice(list(FIELDS))
             if chance.random() < 0.5:
                 quality = plate_quality(reader, plate) if chance.random() < 0.1 else None

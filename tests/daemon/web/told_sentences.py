@@ -30,7 +30,7 @@ FOR_PROGRAMS = {"tell", "exception", "info", "warning", "debug", "query", "execu
 FOR_PROGRAMS |= {"print", "echo", "Field", "Path", "Thread"}
 _BRACES = re.compile(r"\{\w+\}")
 _SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE|FROM|WHERE|PRAGMA|VALUES|UNION|JOIN)\b")
-_CODE = re.compile(r"<|=\"|\$\.|\w\(\w+\.\w+|\\\\|%[sd]")
+_CODE = re.compile(r"""<|="|\$\.|\w\(\w+\.\w+|\\\\|%[sd]|\(\?|= :\w|; charset=|\) \* |\w\[\w+[,\[]|^_|^\('""")
 LEAST = 6  # letters of its own, for a sentence to be known by them
 _AROUND = " ,;:"  # of a part of a sentence: the page takes it away as well
 

@@ -82,22 +82,25 @@ def hostile_sequence(draw: random.Random) -> tuple[bytes, list[bytes]]:
 @given(st.integers(0, 2**64))
 def test_hostile_sequences_lose_no_message(seed: int) -> None:
     """150 times 20 of them; hypothesis draws the seed, because drawing each byte would take minutes."""
-    hear_hostile_sequences(seed)
+    assert lost_of_hostile_sequences(seed) == []
 
 
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.integers(0, 2**64))
 def test_ten_thousand_hostile_sequences_lose_no_message(seed: int) -> None:
-    hear_hostile_sequences(seed)
+    assert lost_of_hostile_sequences(seed) == []
 
 
-def hear_hostile_sequences(seed: int) -> None:
-    draw = random.Random(seed)
+def lost_of_hostile_sequences(seed: int) -> list[bytes]:
+    """Of 20 connections the bytes of those whose messages did not all arrive, in their order."""
+    draw, lost = random.Random(seed), []
     for _ in range(20):
         data, valid = hostile_sequence(draw)
         came = iter([message.text.encode("utf-8", "replace") for message in read(data, random_cuts(draw, len(data)))])
-        assert all(any(text == line for text in came) for line in valid), (seed, data)
+        if not all(any(text == line for text in came) for line in valid):
+            lost.append(data)
+    return lost
 
 
 @settings(max_examples=300, deadline=None)
