@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from spheroidd.inference.quality.trust_rules import RowEvidence, Seen, flags_of, own_flags
+from spheroidd.inference.quality.trust_evidence import RowEvidence, Seen
+from spheroidd.inference.quality.trust_rules import flags_of, own_flags
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
 from spheroidd.protocols.results import Related
 from spheroidd.protocols.stack import StackKey
