@@ -6,6 +6,7 @@
 A part is left out, saying so, where the whole runs late; what is not done after LIMIT_S is cut off, and what was found
 by then is printed. A part that fails makes the exit code 1, and so does, on a GPU, an aim that is missed or not known.
 
+Boundaries lie at half height, as a run draws them; `dice` is the worse of that and of the network's own.
 `stored_to_row_s` is from stored files to a measurement with its masks on the disk, by the worker's own function;
 `last_slice_to_row_s` is what a live run's row says of itself. `counts_equal`: every well of the demonstration's plate
 has the counts, in fp32, that the processor finds. `bf16_off`: by how much, of that, the plate's totals of volumes and
@@ -43,13 +44,15 @@ from spheroidd.daemon.scoring.score_stack import score_stack, warm_up
 from spheroidd.inference.network.unet import fold_batchnorm
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
-from spheroidd.inference.preprocessing.resample import MaskResampler
+from spheroidd.inference.preprocessing.resample import MakesMasks, MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.segmentation.device_half_height import DeviceHalfHeightMasks
 from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
+from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.segmentation.streaming import StreamingSegmentation
-from spheroidd.protocols.results import Limits, Normalisation, StackMeasurement
+from spheroidd.protocols.results import Boundary, Limits, Normalisation, StackMeasurement
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -95,19 +98,23 @@ def seconds(act: Callable[[], object], device: torch.device, n: int = 5) -> floa
     return statistics.median(found[1:] or found)
 
 
-def whole_way(raw: np.ndarray, segmenter: UNetSegmenter) -> tuple[np.ndarray, np.ndarray]:
+def whole_way(
+    raw: np.ndarray, segmenter: UNetSegmenter, boundary: Boundary = Boundary.HALF_HEIGHT
+) -> tuple[np.ndarray, np.ndarray]:
     """Raw slices to native masks (live, dead), by the path that the segmenter's device takes."""
     shape, own_um = raw.shape[1:], OWN_UM
     given = (*shape, PIXEL_UM, Z_STEP_UM, CHANNELS, segmenter.spacing_um)
-    stays = segmenter.keeps_stacks_on_device
-    source: Any = (
-        DevicePreprocessor(*given, known_limits=LIMITS, device=segmenter.device)
-        if stays
-        else StreamingPreprocessor(*given, known_limits=LIMITS)
-    )
-    slabs: Any = (DeviceSegmentation if stays else StreamingSegmentation)(source, segmenter, limits=LIMITS)
-    masks: Any = MaskResampler(source.shape, segmenter.spacing_um, shape, own_um)
+    stays, own_edges = segmenter.keeps_stacks_on_device, boundary is Boundary.HALF_HEIGHT
+    known: dict[str, Any] = {"known_limits": LIMITS, "keep_filtered": own_edges}
+    source: Any = StreamingPreprocessor(*given, **known)
     if stays:
+        source = DevicePreprocessor(*given, **known, device=segmenter.device)
+    slabs: Any = (DeviceSegmentation if stays else StreamingSegmentation)(source, segmenter, limits=LIMITS)
+    masks: MakesMasks = MaskResampler(source.shape, segmenter.spacing_um, shape, own_um)
+    if own_edges:
+        make: Any = DeviceHalfHeightMasks if stays else HalfHeightMasks
+        masks = make(source, segmenter.spacing_um, shape, own_um, LIMITS)
+    elif stays:
         masks = DeviceMasks(source.shape, segmenter.spacing_um, shape, own_um, device=segmenter.device)
     parts = []
     for z in range(0, shape[0], BLOCK_Z):
@@ -136,16 +143,21 @@ class Check:
         self.device, self.raw = torch.device(device), cells(shape)
 
     def masks(self) -> dict[str, Any]:
-        """Against the numba path in fp32 on the processor; and twice the same bits."""
+        """Against the numba path in fp32 on the processor, with either boundary; and twice the same bits."""
         part = self.raw[:, :48, :256, :256]
-        truth = whole_way(part, load_segmenter(None, "cpu", None, "fp32"))
+        plain = load_segmenter(None, "cpu", None, "fp32")
+        truths = {boundary: whole_way(part, plain, boundary) for boundary in Boundary}
         found: dict[str, Any] = {}
         for precision in ("fp32", "bf16"):
-            segmenter = load_segmenter(None, self.name, None, precision)
-            first, again = whole_way(part, segmenter), whole_way(part, segmenter)
-            found[f"dice_{precision}"] = round(min(dice(a, b) for a, b in zip(truth, first, strict=True)), 6)
-            found[f"repeats_{precision}"] = all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-        return found | {"dice": found["dice_fp32"], "live_voxels": int(truth[0].sum())}
+            segmenter, repeats = load_segmenter(None, self.name, None, precision), True
+            for boundary, truth in truths.items():
+                first, again = whole_way(part, segmenter, boundary), whole_way(part, segmenter, boundary)
+                alike = min(dice(a, b) for a, b in zip(truth, first, strict=True))
+                found[f"dice_{precision}_{boundary}"] = round(alike, 6)
+                repeats &= all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+            found[f"repeats_{precision}"] = repeats
+        worst = min(found[f"dice_fp32_{boundary}"] for boundary in Boundary)
+        return found | {"dice": worst, "live_voxels": min(int(truth[0].sum()) for truth in truths.values())}
 
     def network(self) -> dict[str, Any]:
         """A stack's tiles in one batch."""
@@ -201,7 +213,8 @@ class Check:
     def _measure(self, data: Path, catalog: Catalog, key: StackKey, segmenter: UNetSegmenter) -> StackMeasurement:
         """What the worker's function says of a stored stack; its masks are not kept."""
         limits = catalog.locked_limits(key.plate)
-        job = ScoreJob(key, Normalisation.PLATE if limits else Normalisation.STACK, limits, 0.0)
+        normalisation = Normalisation.PLATE if limits else Normalisation.STACK
+        job = ScoreJob(key, normalisation, limits, 0.0, boundary=Boundary.HALF_HEIGHT)
         found = score_stack(job, data, catalog, segmenter)
         if not isinstance(found, Scored) or found.measurement is None:
             raise RuntimeError(f"no measurement came of {key}: {found}")

@@ -22,7 +22,7 @@ from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.scored_from import ScoredFrom, images_digest
 from spheroidd.daemon.scoring.counted_objects import LABELS, objects_of
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob, StackLedger
-from spheroidd.inference.preprocessing.resample import MaskResampler, NativeMasks
+from spheroidd.inference.preprocessing.resample import MakesMasks, MaskResampler, NativeMasks
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
@@ -40,7 +40,6 @@ from spheroidd.protocols.well import WellId
 if TYPE_CHECKING:
     from spheroidd.daemon.scoring.raw_stack import RawStack
     from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
-    from spheroidd.inference.segmentation.device_path import DeviceMasks
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
 _NOWHERE = StackKey("warm-up", WellId(0, 0))
@@ -181,7 +180,8 @@ def _preprocessor(
 
         make = partial(DevicePreprocessor, device=network.device)
         if (there := network.memory_bytes) is not None:
-            require_room(_bytes_on_device(plan, network, known_limits=limits is not None), there, str(plan.key))
+            needed = _bytes_on_device(plan, network, known_limits=limits is not None, half_height=keep_filtered)
+            require_room(needed, there, str(plan.key))
     made: StreamingPreprocessor | DevicePreprocessor = make(
         n_z=plan.n_z,
         height=plan.height,
@@ -197,7 +197,7 @@ def _preprocessor(
     return made
 
 
-def _bytes_on_device(plan: StackPlan, network: "UNetSegmenter", *, known_limits: bool) -> int:
+def _bytes_on_device(plan: StackPlan, network: "UNetSegmenter", *, known_limits: bool, half_height: bool) -> int:
     """The most that a stack holds of a GPU's memory; see `device_memory`."""
     from spheroidd.inference.segmentation.device_memory import stack_bytes
 
@@ -208,6 +208,7 @@ def _bytes_on_device(plan: StackPlan, network: "UNetSegmenter", *, known_limits:
         network.halo,
         network.precision,
         known_limits=known_limits,
+        half_height=half_height,
         base=network.card.settings.base,
     )
 
@@ -243,23 +244,21 @@ def _masks(
     plan: StackPlan,
     boundary: Boundary,
     limits: Mapping[str, Limits] | None,
-) -> "MaskResampler | DeviceMasks | HalfHeightMasks":
-    """What makes masks of a stack's slabs. Boundaries at half height are found on the processor on any device."""
+) -> MakesMasks:
+    """What makes masks of a stack's slabs, where its slices are."""
     shape, spacing_um = (plan.n_z, plan.height, plan.width), (plan.z_step_um, plan.pixel_um, plan.pixel_um)
-    if boundary is Boundary.HALF_HEIGHT:
-        return HalfHeightMasks(preprocessor, segmenter.spacing_um, shape, spacing_um, limits)
-    given: dict[str, Any] = {
-        "model_shape": preprocessor.shape,
-        "model_spacing_um": segmenter.spacing_um,
-        "shape": shape,
-        "spacing_um": spacing_um,
-    }
-    network = _on_device(segmenter)
-    if network is not None:
-        from spheroidd.inference.segmentation.device_path import DeviceMasks
+    own_edges = boundary is Boundary.HALF_HEIGHT
+    if isinstance(preprocessor, StreamingPreprocessor):
+        if own_edges:
+            return HalfHeightMasks(preprocessor, segmenter.spacing_um, shape, spacing_um, limits)
+        return MaskResampler(preprocessor.shape, segmenter.spacing_um, shape, spacing_um)
+    if own_edges:
+        from spheroidd.inference.segmentation.device_half_height import DeviceHalfHeightMasks
 
-        return DeviceMasks(**given, device=network.device)
-    return MaskResampler(**given)
+        return DeviceHalfHeightMasks(preprocessor, segmenter.spacing_um, shape, spacing_um, limits)
+    from spheroidd.inference.segmentation.device_path import DeviceMasks
+
+    return DeviceMasks(preprocessor.shape, segmenter.spacing_um, shape, spacing_um, device=preprocessor.device)
 
 
 def _each(slabs: Iterable[SegmentedSlab], alive: Callable[[], None]) -> Iterator[SegmentedSlab]:
@@ -306,7 +305,7 @@ class _StackOutput:
         model_shape: tuple[int, int, int],
         segmenter: Segmenter,
         coarse: CoarseStack,
-        resampler: "MaskResampler | DeviceMasks | HalfHeightMasks",
+        resampler: MakesMasks,
         boundary: Boundary,
     ) -> None:
         self._coarse, self._resampler = coarse, resampler

@@ -71,7 +71,7 @@ class DevicePreprocessor:
         self._known = None if known_limits is None else {c: known_limits[c] for c in self._channels}
         self._filtered: dict[str, dict[int, torch.Tensor]] = {channel: {} for channel in self._channels}
         self._ready: dict[str, dict[int, torch.Tensor]] = {channel: {} for channel in self._channels}
-        self._slices: dict[str, dict[int, Pixels]] = {channel: {} for channel in self._channels}  # in the host's memory
+        self._slices: dict[str, dict[int, torch.Tensor]] = {channel: {} for channel in self._channels}  # until released
         self._ready_limits = self._known
 
     @property
@@ -95,11 +95,12 @@ class DevicePreprocessor:
         if channel not in self._channels:
             raise StackError(f"a slice of channel {channel} arrived", do=f"this stack has {', '.join(self._channels)}")
         for start, filtered in self._channels[channel].feed(z, pixels):
+            # A copy: what was filtered lies within a larger tensor, which would stay as long as it does.
+            kept = dict(enumerate(filtered.clone(), start)) if self._keep_filtered or self._known is None else {}
             if self._keep_filtered:
-                self._slices[channel] |= dict(enumerate(filtered.cpu().numpy().copy(), start))
+                self._slices[channel] |= kept
             if self._known is None:
-                # A copy: what was filtered lies within a larger tensor, which would stay as long as it does.
-                self._filtered[channel] |= dict(enumerate(filtered.clone(), start))
+                self._filtered[channel] |= kept
             else:
                 self._ready[channel] |= dict(enumerate(self._prepare(filtered, self._known[channel]), start))
 
@@ -118,17 +119,19 @@ class DevicePreprocessor:
         """As of `StreamingPreprocessor`."""
         return sparse_channels(self.histograms(), self._percentiles) if self._own_window else frozenset()
 
-    def filtered(self, channel: str, z: int) -> Pixels:
-        """A slice (y, x) after the median, in the host's memory; as of `StreamingPreprocessor`."""
-        if z not in self._slices[channel]:
-            raise StackError(f"slice {z} of channel {channel} is not kept", do="ask for slices before releasing them")
-        return self._slices[channel][z]
+    def filtered_on_device(self, channel: str, z_start: int, z_stop: int) -> torch.Tensor:
+        """Slices (z, y, x) after the median; StackError where `keep_filtered` was not asked or they were released."""
+        kept = self._slices[channel]
+        if missing := [z for z in range(z_start, z_stop) if z not in kept]:
+            raise StackError(
+                f"slice {missing[0]} of channel {channel} is not kept", do="ask for slices before releasing them"
+            )
+        return _stacked([kept[z] for z in range(z_start, z_stop)])
 
     def release(self, below_z: int) -> None:
         """Let go the slices at the stack's own sampling below `below_z`."""
         for kept in self._slices.values():
-            for z in [z for z in kept if z < below_z]:
-                del kept[z]
+            _drop_below(kept, below_z)
 
     def histograms(self) -> dict[str, Histogram]:
         """The filtered pixels' histogram per channel."""
@@ -186,7 +189,7 @@ class DevicePreprocessor:
             if any(z not in filtered for z in part) or limits is None:
                 what = f"slice {part[0]} of channel {channel} was discarded"
                 raise StackError(what, do="ask for planes before discarding")
-            prepared = self._prepare(torch.stack([filtered[z] for z in part]), limits[channel])
+            prepared = self._prepare(_stacked([filtered[z] for z in part]), limits[channel])
             kept |= dict(zip(part, prepared, strict=True))
 
     def _prepare(self, filtered: torch.Tensor, limits: Limits) -> torch.Tensor:
@@ -297,6 +300,11 @@ def portion_of(shape: Shape) -> int:
 def _bits(kind: torch.dtype) -> torch.dtype:
     """What torch can join and copy everywhere in place of uint16."""
     return torch.int16 if kind is torch.uint16 else kind
+
+
+def _stacked(slices: list[torch.Tensor]) -> torch.Tensor:
+    kind = slices[0].dtype
+    return torch.stack([one.view(_bits(kind)) for one in slices]).view(kind)
 
 
 def _counts(pixels: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ order of operations, so slices may come in any portions and the result has the s
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,21 @@ class NativeMasks(NamedTuple):
     z_start: int
     live: NDArray[np.bool_]
     dead: NDArray[np.bool_]
+
+
+class MakesMasks(Protocol):
+    """Turns a stack's probabilities into masks at its own sampling, slab by slab."""
+
+    def feed(self, z_start: int, live: NDArray[np.float32], dead: NDArray[np.float32]) -> Iterator[NativeMasks]:
+        """Take the next model planes (z, y, x); iterate over the native planes that can be had with them.
+
+        StackError for planes out of order.
+        """
+        ...
+
+    def finish(self) -> Iterator[NativeMasks]:
+        """Iterate over what is left; StackError where model planes are missing."""
+        ...
 
 
 class NativePlanes:

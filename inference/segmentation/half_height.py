@@ -5,7 +5,8 @@ learned from. The network says where cells are, and so which light is a cell's a
 the edge lies. Both are weighed: to the logit of the network's probability a term is added that is 0 at half height.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ CELL_UM, GROUND_UM = 2.0, 5.0  # sigmas within which a cell's height and its gro
 BRIGHT = 0.6  # power with which brighter parts of a cell count for more: its rim is part ground
 ROUNDS = 2  # the second finds heights with the boundaries of the first
 SURE = 6.0  # logit at which the network's word is held
+TRUNCATE = 3.0  # sigmas after which a Gaussian is 0
 _COARSE_UM = 2.0  # averages that wide lose nothing on a coarser grid
 
 
@@ -71,10 +73,10 @@ class KeepsSlices(Protocol):
 
 
 class Edge(NamedTuple):
-    """Inside is where `slope` times the normalised channel plus `offset` is above 0; both (z, y, x)."""
+    """Inside is where `slope` times the normalised channel plus `offset` is above 0; both float32 (z, y, x)."""
 
-    slope: Floats
-    offset: Floats
+    slope: Any
+    offset: Any
 
 
 def half_height(channel: Floats, probability: Floats, spacing_um: Spacing, *, sparse: bool = False) -> Edge:
@@ -83,53 +85,71 @@ def half_height(channel: Floats, probability: Floats, spacing_um: Spacing, *, sp
     In a `sparse` field, where the limits are such that any cell is bright, nothing that stands out by less than
     `CONTRAST` counts as one. Elsewhere the network decides about the dim.
     """
-    said = logit(probability)
-    inside, ground_um, cell_um = probability, GROUND_UM, CELL_UM
-    slope, offset = np.zeros_like(channel), said
-    for _ in range(ROUNDS):
-        outside = 1 - inside
-        ground = _average(channel, outside, spacing_um, ground_um)
-        weight = inside * np.maximum(channel - ground, np.float32(0.01)) ** np.float32(BRIGHT)
-        height = _average(channel, weight, spacing_um, cell_um) - ground
+    return edge_by(np, partial(_wide, spacing_um=spacing_um), channel, probability, sparse=sparse)
+
+
+def edge_by(arrays: Any, wide: Callable[..., Any], channel: Any, probability: Any, *, sparse: bool) -> Edge:
+    """`half_height` by numpy or torch (`arrays`), whose arrays the others are; `wide(values, sigma_um=...)` smooths."""
+    said = _logit(arrays, probability)
+    inside, edge = probability, Edge(arrays.zeros_like(channel), said)
+    for number in range(ROUNDS):
+        if number:
+            inside = 1 / (1 + arrays.exp(-arrays.clip(edge.slope * channel + edge.offset, -30, 30)))
+        ground = _average(wide, channel, 1 - inside, GROUND_UM)
+        weight = inside * arrays.clip(channel - ground, 0.01, None) ** BRIGHT
+        height = _average(wide, channel, weight, CELL_UM) - ground
         if sparse:
-            slope = STEEPNESS / np.maximum(height, CONTRAST)
-            offset = said - slope * ground - np.float32(STEEPNESS / 2)
+            slope = STEEPNESS / arrays.clip(height, CONTRAST, None)
+            edge = Edge(slope, said - slope * ground - STEEPNESS / 2)
         else:
-            trust = STEEPNESS * np.clip(height / CONTRAST, 0, 1) ** 2
-            slope = trust / np.maximum(height, np.float32(0.01))
-            offset = said - slope * ground - trust / 2
-        inside = 1 / (1 + np.exp(-np.clip(slope * channel + offset, -30, 30)))
+            trust = STEEPNESS * arrays.clip(height / CONTRAST, 0, 1) ** 2
+            slope = trust / arrays.clip(height, 0.01, None)
+            edge = Edge(slope, said - slope * ground - trust / 2)
     nobody = said <= -SURE  # there the network is sure, and rows of it need not be looked at
-    slope[nobody], offset[nobody] = 0, -SURE
-    return Edge(slope.astype(np.float32, copy=False), offset.astype(np.float32, copy=False))
+    edge.slope[nobody], edge.offset[nobody] = 0, -SURE
+    return edge
 
 
-def logit(probability: Floats) -> Floats:
+def _logit(arrays: Any, probability: Any) -> Any:
     """log(p / (1 - p)), held within `SURE`."""
-    least = np.float32(1 / (1 + np.exp(SURE)))
-    held = np.clip(probability, least, 1 - least)
-    found: Floats = np.clip(np.log(held / (1 - held)), -SURE, SURE)
-    return found
+    least = float(np.float32(1 / (1 + np.exp(SURE))))
+    held = arrays.clip(probability, least, 1 - least)
+    return arrays.clip(arrays.log(held / (1 - held)), -SURE, SURE)
 
 
-def _average(channel: Floats, weight: Floats, spacing_um: Spacing, sigma_um: float) -> Floats:
+def _average(wide: Callable[..., Any], channel: Any, weight: Any, sigma_um: float) -> Any:
     """The weighted mean of the channel around each voxel."""
-    total, norm = (_wide(values, spacing_um, sigma_um) for values in (channel * weight, weight))
-    return total / (norm + np.float32(1e-3))
+    total, norm = (wide(values, sigma_um=sigma_um) for values in (channel * weight, weight))
+    return total / (norm + 1e-3)
 
 
-def _wide(values: Floats, spacing_um: Spacing, sigma_um: float) -> Floats:
+def coarse_steps(spacing_um: Spacing) -> tuple[int, int, int]:
+    """How many voxels along (z, y, x) one of the grid has on which averages are taken."""
+    z, y, x = (max(1, int(_COARSE_UM / step)) for step in spacing_um)
+    return z, y, x
+
+
+def _wide(values: Floats, *, spacing_um: Spacing, sigma_um: float) -> Floats:
     """Smoothed by a Gaussian, on a grid as coarse as it may be; the nearest voxel stands for what lies outside."""
     from scipy import ndimage  # half a second to import, and a run's main process only asks for names
 
-    every = [max(1, int(_COARSE_UM / step)) for step in spacing_um]
+    every = coarse_steps(spacing_um)
     pad = [(0, -n % by) for n, by in zip(values.shape, every, strict=True)]
     coarse_um: Any = tuple(by * step for by, step in zip(every, spacing_um, strict=True))
     padded = np.pad(values, pad, mode="edge").astype(np.float32, copy=False)
     coarse = resample(padded, spacing_um, coarse_um)
-    smooth = ndimage.gaussian_filter(coarse, [sigma_um / step for step in coarse_um], truncate=3.0, mode="nearest")
+    smooth = ndimage.gaussian_filter(coarse, [sigma_um / step for step in coarse_um], truncate=TRUNCATE, mode="nearest")
     z, y, x = values.shape
     return resample(smooth, coarse_um, spacing_um)[:z, :y, :x]
+
+
+def shows_cells(name: str, channels: tuple[str, ...], *, known: bool) -> bool:
+    """Whether contrast in a channel means cells, so that its image has a say in where they end.
+
+    Without limits that were `known` a stack's own stretch whatever a channel holds. Where hardly a cell took one of two
+    dyes that is the other's bleed-through, which the network tells from cells and a height does not.
+    """
+    return name in channels and (known or len(channels) == 1)
 
 
 class _Kept(NamedTuple):
@@ -158,7 +178,7 @@ class HalfHeightMasks:
         self._planes = NativePlanes(preprocessor.shape, model_spacing_um, shape, spacing_um)
         self._limits: Mapping[str, Limits] = {}
         self._kept: dict[int, list[_Kept]] = {}
-        self._image = np.empty(shape[1:], np.float32)
+        self._image = np.zeros(shape[1:], np.float32)  # stays so for a channel that the stack does not have
 
     def feed(self, z_start: int, live: Floats, dead: Floats) -> Iterator[NativeMasks]:
         """Take the next slab's probabilities (z, y, x); iterate over the native planes that can be had with them.
@@ -171,7 +191,7 @@ class HalfHeightMasks:
         sparse = self._source.sparse() if self._known is None else frozenset()
         volume = self._source.volume(z_start, z_stop, self._limits)
         for name, channel, probability in zip(CHANNELS, volume, (live, dead), strict=True):
-            if self._shows_cells(name):
+            if shows_cells(name, self._source.channels, known=self._known is not None):
                 edge = half_height(channel, probability, self._model_um, sparse=name in sparse)
                 looked_at = np.any((edge.offset > -SURE) | (edge.slope > 0), axis=2)
             else:
@@ -180,15 +200,6 @@ class HalfHeightMasks:
             for at, z in enumerate(range(z_start, z_stop)):
                 self._kept.setdefault(z, []).append(_Kept(edge.slope[at], edge.offset[at], looked_at[at]))
         return self._ready()
-
-    def _shows_cells(self, name: str) -> bool:
-        """Whether contrast in the channel means cells, so that its image has a say in where they end.
-
-        A stack's own limits stretch whatever a channel holds. Where hardly a cell took one of two dyes that is the
-        other's bleed-through, which the network tells from cells and a height does not.
-        """
-        channels = self._source.channels
-        return name in channels and (self._known is not None or len(channels) == 1)
 
     def finish(self) -> Iterator[NativeMasks]:
         """Iterate over what is left; StackError where model planes are missing."""

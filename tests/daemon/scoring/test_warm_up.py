@@ -13,9 +13,11 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.score_stack import warm_up
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+from spheroidd.inference.segmentation.device_half_height import DeviceHalfHeightMasks
 from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
+from spheroidd.protocols.results import Boundary
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
@@ -37,12 +39,15 @@ class Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def score(raw: np.ndarray, plan: StackPlan, network: UNetSegmenter) -> None:
+def score(raw: np.ndarray, plan: StackPlan, network: UNetSegmenter, boundary: Boundary) -> None:
     """The whole way of a stack whose blocks arrive one by one."""
     given = (plan.n_z, plan.height, plan.width, plan.pixel_um, plan.z_step_um, CHANNELS, SPACING)
-    source = DevicePreprocessor(*given, known_limits=KNOWN, device=CPU)
+    own_edges = boundary is Boundary.HALF_HEIGHT
+    source = DevicePreprocessor(*given, known_limits=KNOWN, device=CPU, keep_filtered=own_edges)
     segmentation = DeviceSegmentation(source, network, limits=KNOWN)
-    masks = DeviceMasks(source.shape, SPACING, raw.shape[1:], SPACING, device=CPU)
+    masks: Any = DeviceMasks(source.shape, SPACING, raw.shape[1:], SPACING, device=CPU)
+    if own_edges:
+        masks = DeviceHalfHeightMasks(source, SPACING, raw.shape[1:], SPACING, KNOWN)
     for z in range(0, plan.n_z, 8):
         for channel, pixels in zip(CHANNELS, raw, strict=True):
             source.feed(channel, z, pixels[z : z + 8])
@@ -52,7 +57,8 @@ def score(raw: np.ndarray, plan: StackPlan, network: UNetSegmenter) -> None:
     list(masks.finish())
 
 
-def test_no_operation_of_a_stack_is_the_first_with_its_shapes() -> None:
+@pytest.mark.parametrize("boundary", Boundary)
+def test_no_operation_of_a_stack_is_the_first_with_its_shapes(boundary: Boundary) -> None:
     network = load_segmenter(None, CPU_WHOLE_WAY, None, "fp32")
     raw = cells(WIDE.n_z, WIDE.height, WIDE.width)
     with Seen() as warm:
@@ -60,7 +66,7 @@ def test_no_operation_of_a_stack_is_the_first_with_its_shapes() -> None:
     with Seen() as small:
         warm_up(network)
     with Seen() as scored:
-        score(raw, WIDE, network)
+        score(raw, WIDE, network, boundary)
     assert any("convolution" in name for name, *_ in scored.all)
     assert scored.all <= warm.all
     assert not scored.all <= small.all

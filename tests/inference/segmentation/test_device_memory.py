@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
+from spheroidd.inference.segmentation.device_half_height import DeviceHalfHeightMasks
 from spheroidd.inference.segmentation.device_memory import FED, require_room, stack_bytes
 from spheroidd.inference.segmentation.device_path import DeviceMasks, DeviceSegmentation
 from spheroidd.inference.segmentation.precision import CPU_WHOLE_WAY
@@ -50,6 +51,7 @@ class Counted(TorchDispatchMode):
             self._now -= n_bytes
 
 
+@pytest.mark.parametrize("half_height", [False, True], ids=["network's boundary", "half height"])
 @pytest.mark.parametrize(
     ("shape", "own_um", "known", "precision"),
     [
@@ -57,18 +59,26 @@ class Counted(TorchDispatchMode):
         ((24, 40, 168), (1.0, 1.0, 1.0), False, Precision.BF16),
         ((48, 192, 64), OWN_UM, True, Precision.BF16),
         ((48, 192, 64), OWN_UM, False, Precision.FP32),
+        ((12, 40, 168), (1.0, 1.0, 1.0), True, Precision.FP32),
     ],
 )
 def test_a_stack_takes_no_more_than_is_reckoned_and_not_much_less(
-    shape: tuple[int, int, int], own_um: tuple[float, float, float], known: bool, precision: Precision
+    shape: tuple[int, int, int],
+    own_um: tuple[float, float, float],
+    known: bool,
+    precision: Precision,
+    half_height: bool,
 ) -> None:
     network = load_segmenter(None, CPU_WHOLE_WAY, None, precision.value)
     raw = cells(*shape)
     with Counted() as counted:
         given = (*shape, own_um[1], own_um[0], CHANNELS, SPACING)
-        source = DevicePreprocessor(*given, known_limits=KNOWN if known else None, device=CPU)
-        segmentation = DeviceSegmentation(source, network, limits=KNOWN if known else None)
-        masks = DeviceMasks(source.shape, SPACING, shape, own_um, device=CPU)
+        limits = KNOWN if known else None
+        source = DevicePreprocessor(*given, known_limits=limits, device=CPU, keep_filtered=half_height)
+        segmentation = DeviceSegmentation(source, network, limits=limits)
+        masks: Any = DeviceMasks(source.shape, SPACING, shape, own_um, device=CPU)
+        if half_height:
+            masks = DeviceHalfHeightMasks(source, SPACING, shape, own_um, limits)
         for z in range(0, shape[0], FED):
             for channel, pixels in zip(CHANNELS, raw, strict=True):
                 source.feed(channel, z, pixels[z : z + FED])
@@ -76,15 +86,19 @@ def test_a_stack_takes_no_more_than_is_reckoned_and_not_much_less(
         for slab in segmentation.finish():
             list(masks.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
         list(masks.finish())
-    reckoned = stack_bytes(shape, own_um, SPACING, network.halo, precision, known_limits=known)
+    reckoned = stack_bytes(shape, own_um, SPACING, network.halo, precision, known_limits=known, half_height=half_height)
     assert counted.peak <= reckoned <= 2.5 * counted.peak
 
 
 @pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("known", [True, False], ids=["known limits", "own limits"])
-def test_a_stack_of_2048_by_2048_by_200_in_two_channels_stays_within_8_gb(known: bool, precision: Precision) -> None:
+@pytest.mark.parametrize("half_height", [False, True], ids=["network's boundary", "half height"])
+def test_a_stack_of_2048_by_2048_by_200_in_two_channels_stays_within_8_gb(
+    half_height: bool, known: bool, precision: Precision
+) -> None:
     halo = load_segmenter(None, CPU_WHOLE_WAY).halo
-    needed = stack_bytes((200, 2048, 2048), OWN_UM, SPACING, halo, precision, known_limits=known)
+    shape = (200, 2048, 2048)
+    needed = stack_bytes(shape, OWN_UM, SPACING, halo, precision, known_limits=known, half_height=half_height)
     assert needed <= 8 * 2**30
 
 

@@ -13,6 +13,7 @@ from spheroidd.inference.agreement.overlap_metrics import agreement
 from spheroidd.inference.preprocessing.device_stream import DevicePreprocessor
 from spheroidd.inference.preprocessing.resample import MaskResampler
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.segmentation.device_half_height import DeviceHalfHeightMasks
 from spheroidd.inference.segmentation.half_height import SURE, HalfHeightMasks, half_height
 from spheroidd.inference.segmentation.streaming import StreamingSegmentation
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
@@ -90,6 +91,17 @@ def test_a_channel_that_the_stack_does_not_have_keeps_the_network_s_word() -> No
     assert agreement(dead, plain).dice > 0.97  # one interpolates logits, the other probabilities
 
 
+def test_what_memory_held_before_is_no_image_of_a_channel_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = filtered(image(), CHANNELS[1:])
+    said = 0.1 + 0.8 * balls(5.0, MODEL_UM, source.shape)
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+        maker = HalfHeightMasks(source, MODEL_UM, SHAPE, OWN_UM, LIMITS)
+    live, _ = masks(maker, [(0, said, said)])
+    plain, _ = masks(MaskResampler(source.shape, MODEL_UM, SHAPE, OWN_UM), [(0, said, said)])
+    assert agreement(live, plain).dice > 0.97
+
+
 def test_under_limits_of_its_own_a_stack_of_two_dyes_keeps_the_network_s_edges() -> None:
     source = filtered(image())
     said = 0.1 + 0.73 * balls(5.0, MODEL_UM, source.shape)
@@ -105,7 +117,8 @@ def growing(portion: int, device: torch.device | None = None) -> NDArray[np.bool
     if device is not None:
         source = DevicePreprocessor(*given, known_limits=LIMITS, keep_filtered=True, device=device)
     streaming = StreamingSegmentation(source, ThresholdSegmenter(), limits=LIMITS, slab_z=40, tile_yx=64)
-    maker, pixels, found = HalfHeightMasks(source, MODEL_UM, SHAPE, OWN_UM, LIMITS), image(), []
+    maker: Any = DeviceHalfHeightMasks if device is not None else HalfHeightMasks
+    maker, pixels, found = maker(source, MODEL_UM, SHAPE, OWN_UM, LIMITS), image(), []
     for z in range(0, SHAPE[0], portion):
         for channel in CHANNELS:
             source.feed(channel, z, pixels[z : z + portion])
@@ -115,16 +128,18 @@ def growing(portion: int, device: torch.device | None = None) -> NDArray[np.bool
     for slab in streaming.finish():
         found += list(maker.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
     found += list(maker.finish())
+    last = (SHAPE[0] - 1,) if device is None else (SHAPE[0] - 1, SHAPE[0])
     with pytest.raises(StackError, match="not kept"):
-        source.filtered("488", SHAPE[0] - 1)
+        (source.filtered if device is None else source.filtered_on_device)("488", *last)
     return np.concatenate([one.live for one in found])
 
 
-def test_no_pace_at_which_slices_come_changes_a_mask() -> None:
-    whole = growing(SHAPE[0])
+@pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["processor", "device"])
+def test_no_pace_at_which_slices_come_changes_a_mask(device: torch.device | None) -> None:
+    whole = growing(SHAPE[0], device)
     assert whole.any()
     for portion in (1, 7):
-        np.testing.assert_array_equal(growing(portion), whole)
+        np.testing.assert_array_equal(growing(portion, device), whole)
 
 
 def test_slices_that_stay_on_a_device_give_the_same_masks() -> None:
