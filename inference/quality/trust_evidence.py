@@ -34,6 +34,7 @@ class TrustLimits:
     exchanged_dead_um3: float = 480.0  # and "dead nuclei" as large as bodies
     beside_plate: tuple[float, float] = (0.55, 1.8)  # volume an object over the plate's median
     body_um3: float = 2500.0  # more in a mask for each object is no cell
+    many: int = 40  # objects are cells, however large: of a saturated or blurred well 31 are found at most
     aspect: tuple[float, float] = (0.75, 1.5)  # length in depth over length sideways
     coarse_um: float = 2.0  # z-step from which on nuclei look longer than they are, as they lie between slices
     longer: float = 0.55  # by so much for each um more: dead ones have 1.65 at 3 um, 2.6 at 4

@@ -10,13 +10,18 @@ from spheroidd.protocols.trust import TrustFlag
 
 
 def nothing_found(row: RowEvidence, limits: TrustLimits) -> Flags:
-    """No cell was found; or there is volume, and no cell in it."""
+    """No cell was found; or there is volume, and next to no cell in it.
+
+    Many cells that run into one another, as in a blurred core, are cells: their size asks somebody to look.
+    """
     measured = row.measurement
     known = [n for n in (measured.n_live, measured.n_dead) if n is not None]
     if known and sum(known) == 0:
         yield TrustFlag.NO_CELL
     for n, volume in ((measured.n_live, measured.live_um3), (measured.n_dead, measured.dead_um3)):
-        if row.seen.masks and n is not None and volume is not None and volume > limits.body_um3 * max(n, 1):
+        if row.seen.masks is None or n is None or volume is None or n >= limits.many:
+            continue
+        if volume > limits.body_um3 * max(n, 1):
             yield TrustFlag.VOLUME_WITHOUT_OBJECTS
 
 

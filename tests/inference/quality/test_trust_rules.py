@@ -122,6 +122,9 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         (NOTHING, {"no-cell"}),
         ({"n_live": 1, "live_um3": 37_400.0}, {"volume-without-objects"}),
         ({"n_live": 0, "n_dead": 0, "live_um3": 9000.0}, {"no-cell", "volume-without-objects"}),
+        ({"n_live": 12, "live_um3": 128_000.0}, {"volume-without-objects", "object-size"}),  # saturated
+        # HT-29, every nucleus stained, its core a blur: large, and cells
+        ({"n_live": 443, "live_size": 5940.0, "n_dead": 146, "dead_size": 13_512.0}, {"object-size"}),
         ({"contrast": {"488": 0.0, "561": 300.0}}, {"live-dye-absent"}),
         ({"contrast": {"488": 4.6, "561": 458.0}, "noise": {"488": 5.2, "561": 27.0}}, {"live-dye-absent"}),
         ({"contrast": {"488": 500.0, "561": 0.0}, "n_dead": 0}, {"dead-dye-absent"}),
