@@ -191,16 +191,17 @@ def _shade(points: Mapping[str, Floats]) -> float | None:
         ]
         n = min((len(line) for line in lines), default=0)
         margin = max(2 * SHADE_POINTS, round(SHADE_MARGIN * n))
-        for cut in range(margin, n - margin + 1):
-            steps = [_step(line, cut) for line in lines]
-            if all(step > 0 for step in steps) or all(step < 0 for step in steps):
-                steepest = max(steepest, min(abs(step) for step in steps))
+        if 2 * margin <= n:
+            steps = np.stack([_steps(line[:n], margin) for line in lines])
+            alike = np.all(steps > 0, axis=0) | np.all(steps < 0, axis=0)
+            steepest = max(steepest, float(np.abs(steps[:, alike]).min(0).max(initial=0.0)))
     return float(np.exp(-steepest)) if points else None
 
 
-def _step(line: NDArray[np.float64], cut: int) -> float:
-    """The step of a line of logarithms at `cut`, less the mean step on either side of it."""
-    two_before, before, behind, two_behind = (
-        line[cut + at * SHADE_POINTS : cut + (at + 1) * SHADE_POINTS].mean() for at in (-2, -1, 0, 1)
-    )
-    return float((behind - before) - ((two_behind - behind) + (before - two_before)) / 2)
+def _steps(line: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+    """The step of a line of logarithms at each point but those of the margins, less the mean step on either side."""
+    means = np.lib.stride_tricks.sliding_window_view(line, SHADE_POINTS).mean(1)
+    cuts = np.arange(margin, len(line) - margin + 1)
+    two_before, before, behind, two_behind = (means[cuts + at * SHADE_POINTS] for at in (-2, -1, 0, 1))
+    found: NDArray[np.float64] = (behind - before) - ((two_behind - behind) + (before - two_before)) / 2
+    return found
