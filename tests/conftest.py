@@ -44,6 +44,10 @@ TOGETHER = ("tests/inference/training/", "tests/daemon/training/")
 WORKERS_A_CORE = 3
 BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
 
+# Thousands of small files, many made durable: on a disk, the tests of stores take half as much of a processor again.
+IN_MEMORY = Path("/dev/shm")
+BYTES_OF_FILES = 4 << 30  # several times what tests have written and not yet removed
+
 # The files that take longest must not be the last to start, with every other core idle.
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
@@ -105,6 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"{', '.join(missing)}: newer than this environment; install again: {again}", returncode=4)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= BYTES_OF_FILES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))  # pytest's own name for where `tmp_path` lies
     if not hasattr(config, "workerinput"):
         os.environ[NURSERY_VARIABLE] = tempfile.mkdtemp(prefix="spheroidd-nursery-")
 
