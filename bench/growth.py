@@ -33,7 +33,7 @@ from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config
 from spheroidd.daemon.config.named_models import chosen_regressor
 from spheroidd.daemon.monitoring.failed_logins import FailedLogins
-from spheroidd.daemon.monitoring.status import look
+from spheroidd.daemon.monitoring.status import Status, look, to_json, to_screen
 from spheroidd.daemon.pipeline.live_table import Progress
 from spheroidd.daemon.pipeline.main_loop import PlateRun
 from spheroidd.daemon.pipeline.run_context import RunContext
@@ -203,13 +203,18 @@ def looks(config: Config) -> dict[str, float]:
         look(config.data.dir, catalog, None, kept)  # a stream looks again and again
         page.view(catalog, None)  # and so does who looks at the page
         asked: dict[str, Callable[[], object]] = {
-            "status_ms": lambda: look(config.data.dir, catalog),
-            "stream_ms": lambda: status_message(look(config.data.dir, catalog, None, kept)),
+            "status_ms": lambda: _print(look(config.data.dir, catalog, figures=False)),
+            "status_json_ms": lambda: to_json(look(config.data.dir, catalog)),  # every figure of who is doubtful
+            "stream_ms": lambda: status_message(look(config.data.dir, catalog, None, kept, figures=False)),
             "page_first_ms": lambda: plate_view(catalog, "P1", None),
             "page_ms": lambda: page.view(catalog, None),
             "metrics_ms": lambda: metrics.text(catalog),
         }
         return {name: 1e3 * sorted(_cpu_s(one) for _ in range(3))[1] for name, one in asked.items()}
+
+
+def _print(seen: Status) -> None:
+    Console(file=io.StringIO(), width=140).print(to_screen(seen))
 
 
 def _cpu_s(act: Callable[[], object]) -> float:

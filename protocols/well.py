@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from spheroidd.protocols.errors import ConfigError
@@ -50,4 +51,9 @@ class WellId:
         return f"{self.column + 1:02d}"
 
     def __str__(self) -> str:
-        return self.row_name + self.column_name
+        return _name(self)
+
+
+@lru_cache(maxsize=MAX_ROWS * MAX_COLUMNS)  # each row of a catalog is found by it
+def _name(well: WellId) -> str:
+    return well.row_name + well.column_name

@@ -251,13 +251,19 @@ class CatalogReader:
         """
         with translated(self.path):
             found = result_rows.standings(self._connection, plate, only)
-        if only is not None:
+        if only is not None or not self._imaged_again(plate):
             return found
         current = self.current_stacks(plate)
         newest: dict[tuple[str, WellId], int] = {}
         for key in current:
             newest[key.plate, key.well] = max(key.stack, newest.get((key.plate, key.well), 0))
         return [one for one in found if _is_news(one, current, newest)]
+
+    def _imaged_again(self, plate: str | None) -> bool:
+        """Whether some place of a well may have more than one stack: else all of them are current."""
+        sql = """SELECT EXISTS (SELECT 1 FROM stacks JOIN plates USING (plate)
+                 WHERE (:plate IS NULL OR plate = :plate) AND (n_fields IS NULL OR stack >= n_fields)) AS again"""
+        return bool(self._rows(sql, {"plate": plate})[0]["again"])
 
     def rows_of(self, keys: Collection[StackKey]) -> list[ResultRow]:
         """The rows of some stacks, in the map's order."""

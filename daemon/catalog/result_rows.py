@@ -144,9 +144,16 @@ def standings(
             row["n_slices"],
             row["n_acked"],
             row["v_control"],
+            _flags(row["trust_flags"]),
         )
         for row in rows
     ]
+
+
+@cache
+def _flags(stored_list: str | None) -> tuple[str, ...] | None:
+    """Of a plate's rows few differ."""
+    return None if stored_list is None else tuple(json.loads(stored_list))
 
 
 def results(
@@ -308,9 +315,10 @@ LEFT JOIN excluded_wells ON excluded_wells.plate = wells.plate AND excluded_well
 LEFT JOIN results ON results.plate = stacks.plate AND results.well = stacks.well AND results.stack = stacks.stack
   AND stacks.state <> 'incomplete'
   AND CASE WHEN :model IS NULL
-    THEN stacks.state = 'scored' AND results.model_sha256 = (SELECT latest.model_sha256 FROM results AS latest
-      WHERE latest.plate = stacks.plate AND latest.well = stacks.well AND latest.stack = stacks.stack
-      ORDER BY latest.measured_s DESC, latest.model_sha256 LIMIT 1)
+    THEN stacks.state = 'scored' AND NOT EXISTS (SELECT 1 FROM results AS later
+      WHERE later.plate = stacks.plate AND later.well = stacks.well AND later.stack = stacks.stack
+        AND later.model_sha256 <> results.model_sha256 AND (later.measured_s > results.measured_s
+          OR later.measured_s = results.measured_s AND later.model_sha256 < results.model_sha256))
     ELSE results.model_sha256 = :model END
 WHERE role <> 'empty' AND (:plate IS NULL OR wells.plate = :plate){where}
 ORDER BY plates.created_s, wells.plate, wells.ordinal, stacks.stack
@@ -329,7 +337,7 @@ _STANDS = """stacks.state, stacks.ended, stacks.reason AS stack_reason, stacks.t
   coalesce(stacks.n_slices, 0) AS n_slices, coalesce(stacks.n_acked, 0) AS n_acked"""
 _COLUMNS = f"""{_KEY}, {_STANDS}, stacks.plan_json, role, compound, dose_um, patient, annotations_json,
   {", ".join(f"results.{column.name}" for column in STORED)}, excluded_at_utc, excluded_by, exclusion_reason"""
-_STANDING = f"{_KEY}, {_STANDS}, results.status, results.trust, results.v_control"
+_STANDING = f"{_KEY}, {_STANDS}, results.status, results.trust, results.trust_flags, results.v_control"
 _RESULTS = _SELECTED.format(columns=_COLUMNS, tables=_FROM, where="")
 _STANDINGS = _SELECTED.format(columns=_STANDING, tables=_FROM, where="")
 _SOME = """ AND (stacks.stack NOT NULL OR asked.stack = 0 AND NOT EXISTS (

@@ -131,6 +131,7 @@ class RowStanding:
     n_slices_expected: int
     n_slices_acked: int
     v_control: float | None
+    trust_flags: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def status(
     if address is not None:
         return _remote_status(address, authority, as_json=as_json, watch=watch)
     with CatalogReader.read_only(data) as catalog:
-        found = looking.look(data, catalog)
+        found = looking.look(data, catalog, figures=as_json)
         if as_json:
             typer.echo(looking.to_json(found))
         elif watch:
@@ -143,12 +143,12 @@ def _watch(data: Path, catalog: Any) -> Any:
     from spheroidd.daemon.monitoring import status as looking
 
     kept = KeptStandings()
-    found = looking.look(data, catalog, kept=kept)
+    found = looking.look(data, catalog, kept=kept, figures=False)
     with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(looking.to_screen(found), refresh=True)
             time.sleep(1.0)
-            found = looking.look(data, catalog, kept=kept)
+            found = looking.look(data, catalog, kept=kept, figures=False)
     return found
 
 

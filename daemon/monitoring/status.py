@@ -4,8 +4,9 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -27,7 +28,13 @@ from spheroidd.protocols.trust import Trust, meaning
 
 HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 10.0  # the daemon beats once a second; a commit on a bad disk may take a while
+MAX_NAMED = 12  # wells that are doubtful for one reason; `spheroidd results` lists them all
 FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
+
+_UNREAD: dict[str, Any] = {field.name: None for field in fields(WellResult)} | {
+    "n_slices_expected": 0,
+    "n_slices_acked": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +69,33 @@ class Status:
 
 
 def look(
-    data_dir: Path, catalog: CatalogReader, now_s: float | None = None, kept: KeptStandings | None = None
+    data_dir: Path,
+    catalog: CatalogReader,
+    now_s: float | None = None,
+    kept: KeptStandings | None = None,
+    *,
+    figures: bool = True,
 ) -> Status:
-    """See how a data directory is at the time `now_s` (seconds since 1970). Who looks again and again keeps `kept`."""
-    kept = kept or KeptStandings()
-    run, standings = catalog.run_state(), kept.look(catalog)
+    """See how a data directory is at the time `now_s` (seconds since 1970). Who looks again and again keeps `kept`.
+
+    Without `figures` those of doubtful rows are None, and their trust is all that is read of them.
+    """
+    run, standings = catalog.run_state(), catalog.standings() if kept is None else kept.look(catalog)
     out = {(row["plate"], row["well"]) for row in catalog.query("SELECT plate, well FROM excluded_wells")}
     stacks = catalog.excluded_stacks()
-    told = [
-        one
-        for one in standings
-        if _is_told(one) or (stacks and one.key in stacks) or (out and _well_of(one.key) in out)
-    ]
-    rows = kept.rows_told(catalog, told)
+    states = Counter(one.status for one in standings)
+    named = {state for state in states if state.went_wrong or state.was_ordered}
+    told: list[RowStanding] = []
+    doubtful: list[WellResult] = []
+    for one in standings:
+        was_excluded = (stacks and one.key in stacks) or (out and _well_of(one.key) in out)
+        is_doubtful = one.trust is Trust.CHECK or one.trust is Trust.FAIL
+        if was_excluded or one.status in named or (is_doubtful and figures):
+            told.append(one)
+        elif is_doubtful:
+            doubtful.append(_without_figures(one))
+    rows = catalog.rows_of([one.key for one in told]) if kept is None else kept.rows_told(catalog, told)
+    doubtful += [row.result for row in rows if row.to_look_at]
     now_s = time.time() if now_s is None else now_s
     running = is_locked(data_dir)
     if running is None:
@@ -89,10 +110,10 @@ def look(
         run=run,
         slice=(at_work.n_slices_acked, at_work.n_slices_expected) if running and at_work else None,
         slices=(sum(one.n_slices_acked for one in standings), sum(one.n_slices_expected for one in standings)),
-        wells=dict(Counter(one.status.value for one in standings)),
+        wells={state.value: n for state, n in states.items()},
         failed=tuple(row.result for row in rows if row.result.status.went_wrong),
-        doubtful=tuple(row.result for row in rows if row.to_look_at),
-        work_left=any(one.status.is_to_come for one in standings),
+        doubtful=tuple(doubtful),
+        work_left=any(state.is_to_come for state in states),
         disk_free_gb=shutil.disk_usage(data_dir).free / 1e9,
         faults=(*catalog.faults(), *unwritten_faults(data_dir, running=running, now_s=now_s)),
         excluded=tuple(dict.fromkeys(row.exclusion for row in rows if row.exclusion)),
@@ -102,9 +123,17 @@ def look(
     )
 
 
-def _is_told(one: RowStanding) -> bool:
-    """Whether a status says more of this row than that it is there."""
-    return one.status.went_wrong or one.status.was_ordered or one.trust in (Trust.CHECK, Trust.FAIL)
+def unread(plate: str, well: str, stack: int, status: WellStatus, **more: Any) -> WellResult:
+    """A row of which no more is known than is given."""
+    return WellResult(**{**_UNREAD, "plate": plate, "well": well, "stack": stack, "status": status, **more})
+
+
+def _without_figures(one: RowStanding) -> WellResult:
+    key = one.key
+    counts = {"n_slices_expected": one.n_slices_expected, "n_slices_acked": one.n_slices_acked}
+    return unread(
+        key.plate, str(key.well), key.stack, one.status, **counts, trust=one.trust, trust_flags=one.trust_flags
+    )
 
 
 def _well_of(key: StackKey) -> tuple[str, str]:
@@ -167,13 +196,26 @@ def to_screen(status: Status) -> RenderableType:
         if f"{result.plate}/{result.well}/{result.stack}" not in told
     ]
     parts += [
-        Text(f"{one.well} trust {one.trust}: {each.sentence}", style=TRUST_STYLES.get(one.trust, ""))
-        for one in status.doubtful
-        for each in map(meaning, one.trust_flags or ())
+        Text(f"{_listed(wells)} trust {trust}: {meaning(flag).sentence}", style=TRUST_STYLES.get(trust, ""))
+        for (trust, flag), wells in _by_flag(status.doubtful).items()
     ]
     parts += [Text(f"{', '.join(wells)} {why}") for why, wells in _by_reason(status.left_out).items()]
     parts += [Text(f"{one.plate}/{one.well} excluded by {one.who}: {one.reason}") for one in status.excluded]
     return Group(*parts)
+
+
+def _by_flag(results: tuple[WellResult, ...]) -> dict[tuple[Trust | None, str], list[str]]:
+    """The doubtful wells, by how far and why."""
+    found: dict[tuple[Trust | None, str], list[str]] = {}
+    for result in results:
+        for flag in result.trust_flags or ():
+            found.setdefault((result.trust, flag), []).append(result.well)
+    return found
+
+
+def _listed(wells: list[str]) -> str:
+    more = f" and {len(wells) - MAX_NAMED} more" if len(wells) > MAX_NAMED else ""
+    return ", ".join(wells[:MAX_NAMED]) + more
 
 
 def _by_reason(results: tuple[WellResult, ...]) -> dict[str, list[str]]:

@@ -34,4 +34,4 @@ def _changes(plate: Plate, interval_s: float, until_s: float | None) -> Iterator
 
 def _is_running(plate: Plate) -> bool:
     with CatalogReader.read_only(plate.data_dir) as catalog:
-        return look(plate.data_dir, catalog).running
+        return look(plate.data_dir, catalog, figures=False).running

@@ -81,7 +81,7 @@ class StatusBoard:
             kept = KeptStandings()
             while not self._closed:
                 now_s = time.time()
-                found = status_message(look(self._data_dir, catalog, now_s, kept))
+                found = status_message(look(self._data_dir, catalog, now_s, kept, figures=False))
                 found.instance, found.changes = self.instance, last_change(catalog)
                 self._extra(found)
                 self._show(found, now_s)

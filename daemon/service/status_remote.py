@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from spheroidd.daemon.catalog.rows import Fault, RunState
-from spheroidd.daemon.monitoring.status import STOPPED, Status
+from spheroidd.daemon.monitoring.status import STOPPED, Status, unread
 from spheroidd.daemon.service.client import CALL_S, DaemonClient
 from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.system.address_files import ServiceAddress
@@ -17,10 +16,6 @@ from spheroidd.daemon.verification.scrub_state import ScrubProgress
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.results import WellResult, WellStatus
 from spheroidd.protocols.trust import Trust
-
-_UNKNOWN: dict[str, Any] = {
-    field.name: None for field in fields(WellResult) if field.name in wire.Result.DESCRIPTOR.fields_by_name
-}
 
 
 def connect(address: str, authority: Path | None) -> DaemonClient:
@@ -83,6 +78,4 @@ def _scrub(told: wire.Scrub) -> ScrubProgress:
 
 def _row(told: wire.WellFault | wire.DoubtfulWell, **more: Any) -> WellResult:
     """What is told of one well; the figures are not."""
-    known = {"plate": told.plate, "well": told.well, "stack": told.stack, "status": WellStatus(told.status)}
-    slices = {"n_slices_expected": 0, "n_slices_acked": 0}
-    return WellResult(**{**_UNKNOWN, **slices, **known, **more})
+    return unread(told.plate, told.well, told.stack, WellStatus(told.status), **more)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spheroidd.daemon.catalog import schema
+from spheroidd.daemon.catalog import result_rows, schema
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.audit_verification import verify
@@ -512,6 +512,21 @@ def test_a_newer_catalog_is_refused(catalog: Catalog, tmp_path: Path, opened: Ca
     catalog._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="newer"):
         opened(tmp_path)
+
+
+def test_how_rows_stand_is_read_from_an_index_which_a_catalog_of_before_gets(catalog: Catalog, tmp_path: Path) -> None:
+    scored(catalog)
+    before = catalog.standings()
+    catalog._connection.execute("DROP INDEX results_standing")
+    assert catalog.standings() == before
+    with Catalog.read_only(tmp_path) as reader:
+        assert reader.standings() == before
+    with Catalog.create_or_open(tmp_path) as opened:
+        sql = f"EXPLAIN QUERY PLAN {result_rows._STANDINGS}"
+        plan = [row["detail"] for row in opened.query(sql, {"plate": None, "model": None})]
+        assert any("COVERING INDEX results_standing" in step for step in plan)
+        assert not any("results USING PRIMARY KEY" in step for step in plan)
+        assert opened.standings() == before
 
 
 def test_an_older_catalog_is_brought_up_to_date_step_by_step(

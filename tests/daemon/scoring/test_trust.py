@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
 from spheroidd.daemon.analysis.curves import curve_points, curves
 from spheroidd.daemon.analysis.plate_quality import plate_quality
 from spheroidd.daemon.catalog.audit_verification import verify
+from spheroidd.daemon.catalog.kept_standings import KeptStandings
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli.console import app
 from spheroidd.daemon.export.tables import curves_table
@@ -160,6 +162,37 @@ def test_status_names_each_doubtful_well_here_and_from_afar(data: Path) -> None:
             str(DOUBTFUL): (Trust.CHECK, ("clipped",)),
         }
         assert found.exit_code == status.ATTENTION
+
+
+def test_who_looks_once_sees_what_who_looks_again_sees_with_figures_or_without(data: Path) -> None:
+    with Catalog.read_only(data) as catalog:
+        seen = [
+            replace(status.look(data, catalog, 1.0, kept, figures=figures), disk_free_gb=0.0)
+            for kept in (None, KeptStandings())
+            for figures in (True, False)
+        ]
+    full, bare, full_again, bare_again = seen
+    assert (full, bare) == (full_again, bare_again)
+    assert [one.live_um3 is None for one in full.doubtful] != [one.live_um3 is None for one in bare.doubtful]
+    assert status_message(full) == status_message(bare)
+    assert shown(status.to_screen(full)) == shown(status.to_screen(bare))
+
+
+def test_wells_that_are_doubtful_for_one_reason_are_told_in_one_line(data: Path) -> None:
+    with Catalog.read_only(data) as catalog:
+        here = status.look(data, catalog)
+    (check,) = (one for one in here.doubtful if one.trust is Trust.CHECK)
+    many = replace(here, doubtful=tuple(replace(check, well=f"A{n:02d}") for n in range(1, 41)), failed=(), faults=())
+    (line,) = (line for line in shown(status.to_screen(many)).splitlines() if "trust check" in line)
+    assert line.startswith("A01, A02, ")
+    assert "A12 and 28 more trust check: " in line
+
+
+def shown(part: RenderableType) -> str:
+    console = Console(width=400)
+    with console.capture() as captured:
+        console.print(part)
+    return captured.get()
 
 
 def test_a_row_of_before_was_not_judged(data: Path) -> None:
