@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from spheroidd.protocols.pixels import Pixels
 
@@ -33,6 +32,8 @@ class Look:
     def of_light(self, light: F32, pixel_um: float) -> F32:
         """The light (y, x) as this look sees it, without noise."""
         if self.blur_um > 0:
+            from scipy.ndimage import gaussian_filter  # settings name looks, and blur nothing
+
             light = gaussian_filter(light, self.blur_um / pixel_um, mode="nearest")
         return light if self.exposure == 1 else np.asarray(light * np.float32(self.exposure), np.float32)
 

@@ -13,7 +13,8 @@ from spheroidd.sim_emulator.look import PLAIN, Look
 from spheroidd.sim_emulator.optics import Optics, emission
 from spheroidd.sim_emulator.raster import F32
 from spheroidd.sim_emulator.scene import Scene, axes
-from spheroidd.sim_emulator.stripes import StripedPlanes, StripeSettings, TruePattern
+from spheroidd.sim_emulator.striped_planes import StripedPlanes
+from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 
 _KEPT = 4  # slices whose striped planes are kept: of both channels, and of the ones before
 

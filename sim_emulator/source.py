@@ -6,8 +6,9 @@ completed with the very bytes that were missing.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence, Set
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,15 +25,19 @@ from spheroidd.sim_emulator.faults import Fault, FaultReel, look_of
 from spheroidd.sim_emulator.look import PLAIN, Look, Specimen
 from spheroidd.sim_emulator.plate import DrugMode, PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
-from spheroidd.sim_emulator.raw_camera import RawCamera
 from spheroidd.sim_emulator.realism import Realism
-from spheroidd.sim_emulator.recorded.raw_camera import RawField, RecordedRawCamera
-from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen, Recording
-from spheroidd.sim_emulator.scene import Scene, well_truth
 from spheroidd.sim_emulator.stage import UNTIMED_MS, Taken, taken
 from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 from spheroidd.sim_emulator.truth import Truth, WellTruth
 from spheroidd.sim_emulator.view import EmulatedView
+
+if TYPE_CHECKING:
+    from spheroidd.sim_emulator.raw_camera import RawCamera
+    from spheroidd.sim_emulator.recorded.raw_camera import RecordedRawCamera
+    from spheroidd.sim_emulator.recorded.recording import Recording
+    from spheroidd.sim_emulator.scene import Scene
+
+# What draws images takes half a second to import. A configuration is read without it; `check` loads it.
 
 Positive = Field(default=None, gt=0)
 
@@ -99,7 +104,7 @@ class EmulatorSettings(BaseModel):
             raise ValueError(f"{error.what}; {error.do}") from error
         return self
 
-    def field_preset(self, recording: Recording | None = None) -> Preset:
+    def field_preset(self, recording: "Recording | None" = None) -> Preset:
         """The preset with this model's geometry in place of its own, and of the recording's where there is one.
 
         A recording's field is placed from where it was taken: without a word, just there.
@@ -161,7 +166,7 @@ class EmulatorSource:
         clock: Clock,
         *,
         preset: Preset | None = None,
-        recording: Recording | None = None,
+        recording: "Recording | None" = None,
     ) -> None:
         if settings.recording is not None and recording is None:
             do = "take the source from `build_source`, which opens it"
@@ -192,7 +197,11 @@ class EmulatorSource:
         return self._map
 
     def check(self) -> None:
-        """Raise ConfigError where a stack of the recording cannot be read; nothing else can be out of order."""
+        """Raise ConfigError where a stack of the recording cannot be read; nothing else can be out of order.
+
+        What draws images is loaded, so that the first slice does not wait for it.
+        """
+        import_module("spheroidd.sim_emulator.scene")
         if self.recording is not None:
             try:
                 self.recording.check()
@@ -269,9 +278,14 @@ class EmulatorSource:
             for channel, planned_ms in planned.items()
         }
 
-    def _raw_camera(self, raw: StripeSettings, well: WellId, stack: int) -> RawCamera | RecordedRawCamera:
+    def _raw_camera(self, raw: StripeSettings, well: WellId, stack: int) -> "RawCamera | RecordedRawCamera":
         if self.recording is None:
+            from spheroidd.sim_emulator.raw_camera import RawCamera
+
             return RawCamera.over(self.scene(well, stack), raw)
+        from spheroidd.sim_emulator.recorded.raw_camera import RawField, RecordedRawCamera
+        from spheroidd.sim_emulator.recorded.recording import RecordedSpecimen
+
         p, channels, specimen = self.preset, self.recording.geometry.channels, self.specimen(well, stack)
         if not isinstance(specimen, RecordedSpecimen):
             raise ConfigError("a recorded well is no phantom", where=str(well), do="leave out recording, or raw")
@@ -310,6 +324,8 @@ class EmulatorSource:
         """What lies under the objective; a recording also beside the field, where nothing was recorded."""
         if self.recording is None:
             return self.scene(well, stack)
+        from spheroidd.sim_emulator.recorded.recording import CameraField, Place, RecordedSpecimen
+
         p, held = self.preset, self.recording.geometry
         place = Place(well, p.field_x_um + x_um, p.field_y_um + y_um, p.field_z_um)
         camera = CameraField(p.height, p.width, p.pixel_um, held.camera.dtype)
@@ -330,8 +346,10 @@ class EmulatorSource:
             return taken(self.preset, plan, index).exposure_ms
         return recorded_ms * self.settings.exposure
 
-    def scene(self, well: WellId, stack: int = 0) -> Scene:
+    def scene(self, well: WellId, stack: int = 0) -> "Scene":
         """The well under the microscope, for slices and truth without a plan."""
+        from spheroidd.sim_emulator.scene import Scene
+
         return Scene.of(self.spec(well), self.preset, stack=stack, swapped=self.settings.swapped_channels)
 
     def spec(self, well: WellId | str) -> WellSpec:
@@ -343,6 +361,8 @@ class EmulatorSource:
 
     def well_truth(self, well: WellId | str, stack: int = 0) -> WellTruth:
         """The well's row of the truth, without rendering the stack."""
+        from spheroidd.sim_emulator.scene import well_truth
+
         return well_truth(self.spec(well), self.preset, stack)
 
     def truth(self, well: WellId | str, stack: int = 0) -> Truth:

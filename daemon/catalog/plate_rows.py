@@ -1,7 +1,7 @@
 """The catalog's rows of a plate's wells: the map as columns, back as a map's wells, and what differs between two."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from spheroidd.daemon.catalog.rows import annotations, dump, treatment
 from spheroidd.protocols.plate import PlateMap, PlateWell
 from spheroidd.protocols.well import WellId
+
+_TREATMENT = ("role", "compound", "dose_um", "patient")
 
 
 def well_rows(plate_map: PlateMap) -> list[dict[str, object]]:
@@ -23,6 +25,12 @@ def plate_well(row: Mapping[str, Any]) -> PlateWell:
     return PlateWell(well, treatment(row), paths, pixel_um, z_step_um, annotations(row))
 
 
+def same_treatments(known: Iterable[Mapping[str, Any]], given: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether two plates' rows are the same wells with the same treatments: then `map_differences` finds none."""
+    one, other = ({tuple(row[name] for name in ("well", *_TREATMENT)) for row in rows} for rows in (known, given))
+    return one == other
+
+
 def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
     """What differs between two maps of a plate, in words: wells and their treatments, not paths or voxels."""
     old = {entry.well: entry.treatment for entry in known}
@@ -32,7 +40,7 @@ def map_differences(known: PlateMap, given: PlateMap) -> list[str]:
     differences += [
         f"{well}: {name} {getattr(old[well], name)} -> {getattr(new[well], name)}"
         for well in sorted(old.keys() & new.keys())
-        for name in ("role", "compound", "dose_um", "patient")
+        for name in _TREATMENT
         if getattr(old[well], name) != getattr(new[well], name)
     ]
     return differences

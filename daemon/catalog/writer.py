@@ -16,7 +16,7 @@ from typing import Any, Self
 from spheroidd.daemon.catalog import audit_chain as audit
 from spheroidd.daemon.catalog import evidence_rows, image_profile_rows, result_rows, scored_from, sim_rows
 from spheroidd.daemon.catalog.connection import BUSY_S, open_to_write
-from spheroidd.daemon.catalog.plate_rows import map_differences, well_row, well_rows
+from spheroidd.daemon.catalog.plate_rows import map_differences, same_treatments, well_row, well_rows
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import (
     OF_STACK,
@@ -190,11 +190,13 @@ class Catalog(CatalogReader):
         in upper and lower case only.
         """
         with self.transaction():
-            known = plate_map.name in self.plates()
+            known, rows = plate_map.name in self.plates(), well_rows(plate_map)
+            known_rows = {row["well"]: row for row in self._rows("SELECT * FROM wells WHERE plate = :plate", rows[0])}
             old = audit.plate_state(self._connection, plate_map.name) if known else None
             settings = self.plate_config(plate_map.name) if known else config_json
             if known:
-                self._check_same_plate(plate_map)
+                if not same_treatments(known_rows.values(), rows):
+                    self._check_same_plate(plate_map)
                 values = {"config_json": config_json, "n_fields": n_fields}
                 if values != {"config_json": settings, "n_fields": self.n_fields(plate_map.name)}:
                     change(self._connection, "plates", {"plate": plate_map.name}, values)
@@ -207,8 +209,6 @@ class Catalog(CatalogReader):
                     "n_fields": n_fields,
                 }
                 insert(self._connection, "plates", row)
-            rows = well_rows(plate_map)
-            known_rows = {row["well"]: row for row in self._rows("SELECT * FROM wells WHERE plate = :plate", rows[0])}
             changed = [well for well in rows if known_rows.get(well["well"]) != well]
             if changed:
                 upsert(self._connection, "wells", changed, ("plate", "well"))

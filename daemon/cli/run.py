@@ -80,6 +80,13 @@ def run(
     Exit code 1: a well has no viability, because it has no row or its images failed. Wells whose trust is check are
     named at the end, and leave it at 0; `results` and `status` end with 1 for them, too.
     """
+    from spheroidd.daemon.system.garbage import not_before_settled
+
+    with not_before_settled():
+        return _run(config, plain=plain, from_well=from_well, recording=recording, data=data)
+
+
+def _run(config: Path, *, plain: bool, from_well: str | None, recording: Path | None, data: Path | None) -> int:
     from spheroidd.daemon.config.model import load_config
     from spheroidd.daemon.launch.run import run_plate
     from spheroidd.daemon.system.last_data import remember_data

@@ -7,7 +7,6 @@ from typing import cast
 
 from spheroidd.daemon.config.model import build_config
 from spheroidd.daemon.config.source_registry import build_source
-from spheroidd.daemon.emulation.open_recording import open_recording
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
 from spheroidd.protocols.plate_map.file import read_plate_map
@@ -20,7 +19,11 @@ class EmulatorRun(EmulatorSource):
     """Only the composing layer may know both the emulator and the readers of files."""
 
     def __init__(self, settings: EmulatorSettings, plate_map: PlateMap | None, plate_name: str, clock: Clock) -> None:
-        recording = open_recording(settings.recording) if settings.recording is not None else None
+        recording = None
+        if settings.recording is not None:
+            from spheroidd.daemon.emulation.open_recording import open_recording  # the readers of all kinds of files
+
+            recording = open_recording(settings.recording)
         super().__init__(settings, plate_map, plate_name, clock, recording=recording)
 
 

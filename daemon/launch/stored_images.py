@@ -13,9 +13,11 @@ from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.config.model import Config
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import PlateMap
+from spheroidd.protocols.well import WellId
 
 _MEANING = ("channel_order", "channels", "first_z")  # of a source's settings: which plane of a file is which
 _FILES = ("replay", "watch", "matrix-screener")  # the sources whose files those settings read
+_STORED = "SELECT DISTINCT well FROM stacks WHERE plate = :plate AND n_acked > 0"
 _SAME_LIMITS = (
     "one plate, one set of limits: write them as they were, or replay the plate with the new ones into a new directory"
 )
@@ -26,12 +28,14 @@ def check_stored(catalog: CatalogReader, plate_map: PlateMap, config: Config) ->
     """ConfigError where a well has images from another file, or by other settings, than are given now."""
     if plate_map.name not in catalog.plates():
         return
-    stored = {row.key.well for row in catalog.stacks(plate_map.name) if row.n_slices_acked}
+    rows = catalog.query(_STORED, {"plate": plate_map.name})
+    stored = {WellId.parse(row["well"]) for row in rows}
     if not stored:
         return
-    for well, before, path in other_files(catalog.plate_map(plate_map.name), plate_map, stored):
-        what = f"its images are from {before}, and the map now names {path}"
-        raise ConfigError(what, where=f"plate {plate_map.name}, well {well}", do=_KEPT)
+    if any(entry.paths for entry in plate_map):
+        for well, before, path in other_files(catalog.plate_map(plate_map.name), plate_map, stored):
+            what = f"its images are from {before}, and the map now names {path}"
+            raise ConfigError(what, where=f"plate {plate_map.name}, well {well}", do=_KEPT)
     where, settings = f"plate {plate_map.name}", json.loads(catalog.plate_config(plate_map.name))
     was, now = settings["source"], config.source.model_dump(mode="json")
     if was.get("kind") == now.get("kind") and now.get("kind") in _FILES:

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spheroidd.daemon.catalog.connection import CATALOG_NAME, holds_catalog
+from spheroidd.daemon.catalog.rows import stack_key
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.model import Config, InferenceConfig, load_config, open_source
 from spheroidd.daemon.config.named_models import chosen_regressor
@@ -37,6 +38,7 @@ from spheroidd.protocols.stack import StackPlan
 # One raw byte on disk, uncompressed to be safe, a third of one for the 2x2 pyramid, and a tenth for both masks.
 DISK_BYTES_PER_RAW_BYTE = 1.0 + 1 / 3 + 0.1
 SLOW_SYNC_MS = 50.0  # a screen stack brings a slice every 600 ms; a slower disk eats the margin that rides out stalls
+_ACKED = "SELECT plate, well, stack, 1.0 * n_acked / n_slices AS share FROM stacks WHERE n_acked > 0"
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afpfs", "davfs", "fuse.sshfs"}
 
 
@@ -326,7 +328,7 @@ def _stored_bytes(data_dir: Path, plans: Sequence[StackPlan]) -> float:
     if not holds_catalog(data_dir):
         return 0.0
     with Catalog.read_only(data_dir) as catalog:
-        acked = {row.key: row.n_slices_acked / row.plan.n_slices for row in catalog.stacks()}
+        acked = {stack_key(row): float(row["share"]) for row in catalog.query(_ACKED)}
     return sum(plan.n_bytes * acked.get(plan.key, 0.0) for plan in plans)
 
 

@@ -40,7 +40,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._live:
             self._live.start()
-        self()
+        self._next_s = time.monotonic() + REFRESH_S  # to read a large plate takes longer than to take its first slice
         return self
 
     def __exit__(

@@ -11,6 +11,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -23,7 +24,7 @@ from spheroidd.protocols.plate_map.tables import MapTable, Record, map_tables
 from spheroidd.protocols.stack import CHANNELS, LARGEST_UM, SMALLEST_UM
 from spheroidd.protocols.tables.cells import guarded
 from spheroidd.protocols.tables.numbers import NumberStyle, number_style
-from spheroidd.protocols.tables.sheets import read_sheets
+from spheroidd.protocols.tables.sheets import Sheet, read_sheets
 from spheroidd.protocols.well import WellId
 from spheroidd.protocols.well_imaging import IMAGING_COLUMNS, imaging_faults, imaging_of
 
@@ -42,10 +43,18 @@ def read_plate_map(path: Path, name: str | None = None, roles: Mapping[str, Well
         sheets = read_sheets(path)
     except ConfigError as error:
         raise ConfigError(f"cannot read the plate map: {error.what}", where=error.where, do=error.do) from error
+    return _understood(path, sheets, name, tuple((roles or {}).items()))
+
+
+@lru_cache(maxsize=2)  # a run's map is read to check it, and again to run it: 0.2 s of 1,536 wells each time
+def _understood(
+    path: Path, sheets: tuple[Sheet, ...], name: str | None, roles: tuple[tuple[str, WellRole], ...]
+) -> PlateMap:
+    """What the cells of a map mean."""
     faults: list[ConfigError] = []
     table = map_tables(path, sheets, faults)
     _raise(path, faults)
-    wells = _wells(path, table, RoleWords(roles or {}), faults)
+    wells = _wells(path, table, RoleWords(dict(roles)), faults)
     _raise(path, faults)
     try:
         return PlateMap(name or _name_of(path), wells)

@@ -18,7 +18,8 @@ from spheroidd.sim_emulator.look import PLAIN, Look
 from spheroidd.sim_emulator.optics import gaussian_taps
 from spheroidd.sim_emulator.raster import F32
 from spheroidd.sim_emulator.recorded.recording import RecordedSpecimen
-from spheroidd.sim_emulator.stripes import StripedPlanes, StripeSettings, TruePattern
+from spheroidd.sim_emulator.striped_planes import StripedPlanes
+from spheroidd.sim_emulator.stripes import StripeSettings, TruePattern
 
 _KEPT = 4  # slices whose striped planes are kept
 

@@ -58,7 +58,7 @@ def test_all_frames_of_an_angle_together_have_the_light_of_the_slice(sound, chan
 def test_stripes_have_the_true_frequency_phase_and_modulation(sound):
     truth, angle = sound.truth["488"], 1
     flat = np.ones((64, 96), np.float32)
-    from spheroidd.sim_emulator.stripes import StripedPlanes
+    from spheroidd.sim_emulator.striped_planes import StripedPlanes
 
     planes = StripedPlanes.of(flat, np.ones(1, np.float32), 0.125, truth)
     y_um, x_um = ((np.arange(n) - (n - 1) / 2) * 0.25 for n in (32, 48))

@@ -52,6 +52,24 @@ def test_a_run_is_put_together_without_what_only_workers_and_rows_need() -> None
     assert loaded & LATER == set()
 
 
+def test_a_configuration_of_the_emulator_is_read_without_what_draws_images() -> None:
+    """That is loaded beside the catalog's check, of which a run waits for the database."""
+    code = """
+import sys
+from pathlib import Path
+from spheroidd.daemon.config.model import build_config, open_source
+from spheroidd.daemon.system.clock import SystemClock
+config = build_config({"source": {"kind": "emulator", "preset": "unit"}}, base=Path.cwd())
+source = open_source(config, SystemClock())
+drawing = {"numba", "scipy", "spheroidd.sim_emulator.scene"}
+print(*drawing & set(sys.modules))
+source.check()
+print(*sorted(drawing & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["", "numba scipy spheroidd.sim_emulator.scene"]
+
+
 @pytest.mark.parametrize(("large", "expected"), [(0, "LARGE_FIRST_LOOK_S"), (1, "LOOK_S")])
 def test_a_large_plate_that_is_taken_up_is_judged_after_its_first_slice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, expected: str

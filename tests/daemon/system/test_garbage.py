@@ -3,6 +3,29 @@
 import subprocess
 import sys
 
+START = """
+import gc
+from spheroidd.daemon.system.garbage import not_before_settled, settle_memory
+said = []
+with not_before_settled():
+    said.append(gc.isenabled())
+    settle_memory()
+    said.append(gc.isenabled())
+with not_before_settled():
+    pass
+said.append(gc.isenabled())
+gc.disable()
+with not_before_settled():
+    pass
+print(*said, gc.isenabled())
+"""
+
+
+def test_a_start_is_not_searched_and_what_follows_it_is() -> None:
+    done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["False", "True", "True", "False"]
+
+
 CODE = """
 import gc
 from spheroidd.daemon.system.garbage import settle_memory

@@ -278,6 +278,19 @@ def test_what_spreadsheets_leave_behind_is_forgiven(tmp_path):
     assert (second.treatment.compound, second.treatment.dose_um) == ("x", 1.5)
 
 
+def test_a_map_is_understood_once_until_its_text_its_name_or_the_words_are_others(tmp_path):
+    text = "well,role,compound,dose_um,patient\nA01,sample,drug,1,\n"
+    first = read(tmp_path, text)
+    assert read(tmp_path, text) is first
+    assert read(tmp_path, text.replace(",1,", ",2,"))[WellId(0, 0)].treatment.dose_um == 2
+    path = tmp_path / "map.csv"
+    assert read_plate_map(path, "P7").name == "P7"
+    path.write_text(text.replace("sample", "probe"), encoding="utf-8")
+    assert read_plate_map(path, roles={"probe": WellRole.SAMPLE})[WellId(0, 0)].treatment.role is WellRole.SAMPLE
+    with pytest.raises(ConfigError, match="probe"):
+        read_plate_map(path)
+
+
 def test_paths_are_relative_to_the_map_and_may_come_from_windows(tmp_path):
     one, two = read(tmp_path, "well,path,path_488,role\nA01,sub\\a.tif,,sample\nA02,,/data/b.tif,sample")
     assert dict(one.paths) == {"": tmp_path / "sub/a.tif"}
