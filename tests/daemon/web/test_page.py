@@ -49,10 +49,16 @@ def fill_plate(folder: Path) -> None:
     plates.set_state(folder, "P1", ordered[17], StackState.ACQUIRING)
     plates.end_stack(folder, "P1", ordered[18], StackEnd.SKIPPED, "skipped by Ada: mould")
     plates.store_images(folder, wells, plates.plan_of(StackKey("P1", IMAGED)), 0.7)
-    with Catalog.create_or_open(folder) as catalog:
-        now_s = time.time()
-        catalog.set_run_state(RunState("1", 1, "running", now_s, now_s, plate="P1", well=str(ordered[17])))
+    show_life(folder)
     (folder / "secret.txt").write_text("not for all")
+
+
+def show_life(folder: Path) -> None:
+    """What main writes down once a second, of that plate."""
+    with Catalog.create_or_open(folder) as catalog:
+        (well,) = (row.key.well for row in catalog.stacks("P1") if row.state is StackState.ACQUIRING)
+        now_s = time.time()
+        catalog.set_run_state(RunState("1", 1, "running", now_s, now_s, plate="P1", well=str(well)))
 
 
 @pytest.fixture(scope="module")

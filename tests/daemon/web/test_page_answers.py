@@ -149,8 +149,8 @@ def beating(folder: Path) -> Iterator[None]:
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(0.05):
-            with Catalog.create_or_open(folder) as catalog:
+        with Catalog.create_or_open(folder) as catalog:
+            while not over.wait(0.05):
                 catalog.set_run_state(RunState("1", 1, "running", 1.0, time.time(), plate="P1"))
 
     thread = threading.Thread(target=beat)

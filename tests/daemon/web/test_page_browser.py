@@ -9,6 +9,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -25,6 +26,7 @@ from spheroidd.daemon.launch.plate_end import plate_ended
 from spheroidd.daemon.monitoring.alarm_conditions import Situation, conditions
 from spheroidd.daemon.pipeline import orders, queue_orders
 from spheroidd.daemon.scoring.exclusions import exclude_well
+from spheroidd.daemon.service.server import Service
 from spheroidd.daemon.service.tokens import Role, TokenFile
 from spheroidd.daemon.web.words import english
 from spheroidd.protocols.errors import InstrumentError, NoRoomError, RefusedError, StackError
@@ -37,9 +39,9 @@ from spheroidd.protocols.well import WellId
 from tests.daemon.report import plates
 from tests.daemon.service.rig import Main
 from tests.daemon.web.rig import Client, asked
-from tests.daemon.web.test_page import fill_plate
+from tests.daemon.web.test_page import fill_plate, show_life
 from tests.daemon.web.test_page_answers import beating
-from tests.faults.plate_runs import N_Z, kill, start, write_config
+from tests.faults.plate_runs import kill, start, write_config
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "msedge")
@@ -82,16 +84,41 @@ def page(window: "playwright.Page") -> Iterator["playwright.Page"]:
 
     window.on("pageerror", keep)
     yield window
-    window.goto("about:blank")
     window.remove_listener("pageerror", keep)
     assert failures == []
 
 
+@contextmanager
+def shown(page: "playwright.Page", folder: Path, **settings: object) -> Iterator[tuple[Client, Main, Service]]:
+    """`asked`, for a page that is left before its server ends: that waits for who is looking.
+
+    It is left for a file of the same site, for which the browser needs no other process.
+    """
+    with asked(folder, **settings) as (client, main, service):
+        yield client, main, service
+        page.goto(f"http://127.0.0.1:{client.port}/favicon.svg")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plate to be copied."""
+    folder = tmp_path_factory.mktemp("filled") / "data"
+    fill_plate(folder)
+    return folder
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Client, Main, Path]]:
-    fill_plate(tmp_path)
-    with asked(tmp_path, http_viewers=VIEWERS) as (client, main, _):
-        yield client, main, tmp_path
+def data(filled: Path, tmp_path: Path) -> Path:
+    """A plate under way, in a data directory of the test's own."""
+    folder = Path(shutil.copytree(filled, tmp_path / "data"))
+    show_life(folder)
+    return folder
+
+
+@pytest.fixture
+def served(page: "playwright.Page", data: Path) -> Iterator[tuple[Client, Main, Path]]:
+    with shown(page, data, http_viewers=VIEWERS) as (client, main, _):
+        yield client, main, data
 
 
 def visit(page: "playwright.Page", client: Client) -> None:
@@ -116,7 +143,8 @@ def acquired(catalog: Catalog) -> int:
 
 
 def test_a_plate_runs_and_the_heatmap_fills(page: "playwright.Page", tmp_path: Path) -> None:
-    config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.2}, page=True)
+    source = {"pace": "real", "slice_period_s": 0.2, "n_z": 8}
+    config = write_config(tmp_path, source=source, page=True)
     process = start(config)
     address = tmp_path / "data" / "page.json"
     try:
@@ -128,7 +156,7 @@ def test_a_plate_runs_and_the_heatmap_fills(page: "playwright.Page", tmp_path: P
         playwright.expect(page.locator("#state")).to_have_text("paused", timeout=WAIT_MS)
         with Catalog.read_only(tmp_path / "data") as catalog:
             wait_until(lambda: acquired(catalog) == (time.sleep(0.5), acquired(catalog))[1])  # none is on its way
-            assert 0 < acquired(catalog) < 5 * 2 * N_Z
+            assert 0 < acquired(catalog) < 5 * 2 * 8
         playwright.expect(page.locator("#pause")).to_be_hidden()
         page.click("#resume")
         playwright.expect(page.locator('.grid .well[data-state="final"]')).to_have_count(5, timeout=90_000)
@@ -259,17 +287,16 @@ def test_a_well_that_was_taken_cannot_be_put_next(page: "playwright.Page", serve
     playwright.expect(page.locator("#next")).to_be_hidden()
 
 
-def test_a_viewer_sees_and_cannot_order(page: "playwright.Page", tmp_path: Path) -> None:
-    fill_plate(tmp_path)
-    token = TokenFile(tmp_path).create("v", Role.VIEWER, 600)
-    with asked(tmp_path, local_role="none") as (client, main, _):
+def test_a_viewer_sees_and_cannot_order(page: "playwright.Page", data: Path) -> None:
+    token = TokenFile(data).create("v", Role.VIEWER, 600)
+    with shown(page, data, local_role="none") as (client, main, _):
         page.goto(f"http://127.0.0.1:{client.port}/")
         page.fill("#ask-text", token)
         page.click("#ask-yes")
         playwright.expect(page.locator("#state")).to_have_text("running", timeout=WAIT_MS)
         page.wait_for_selector(".grid .well[data-state]")
         playwright.expect(page.locator("#who")).to_contain_text("v, viewer")
-        page.click(f"#well-{well_to_come(tmp_path)}")
+        page.click(f"#well-{well_to_come(data)}")
         playwright.expect(page.locator("#well-words")).to_contain_text("to come")
         for button in ("pause", "pause-after", "resume", "abort", "start", "next", "skip", "repeat"):
             playwright.expect(page.locator(f"#{button}")).to_be_hidden()
@@ -321,29 +348,40 @@ def test_it_fits_a_laboratory_screen(page: "playwright.Page", served: tuple[Clie
 # -- the answer of the plate
 
 
-def violations(page: "playwright.Page") -> list[str]:
-    """What axe finds, one line a rule."""
-    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page).response["violations"]
+def violations(page: "playwright.Page", **chosen: object) -> list[str]:
+    """What axe finds, one line a rule; `chosen` are options that leave rules out."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page, options={"resultTypes": ["violations"], **chosen}).response["violations"]
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+OF_COLOURS = ["color-contrast", "link-in-text-block"]  # a scheme changes nothing else
+
+
+@pytest.mark.parametrize(
+    ("scheme", "chosen"),
+    [("light", {}), ("dark", {"runOnly": {"type": "rule", "values": OF_COLOURS}})],
+    ids=["light", "dark"],
+)
 def test_axe_finds_nothing(
-    page: "playwright.Page", served: tuple[Client, Main, Path], scheme: "playwright.ColorScheme"
+    page: "playwright.Page",
+    served: tuple[Client, Main, Path],
+    scheme: "playwright.ColorScheme",
+    chosen: dict[str, object],
 ) -> None:
     page.emulate_media(color_scheme=scheme)
     try:
         visit(page, served[0])
-        found = {"plate": violations(page)}
+        found = {"plate": violations(page, **chosen)}
         for view, there in (("curves", ".curve svg"), ("results", "#results td")):
             page.click(f"#tab-{view}")
             page.wait_for_selector(there)
-            found[view] = violations(page)
+            found[view] = violations(page, **chosen)
         page.click("#tab-plate")
         page.click("#well-B02")
         page.wait_for_selector("#well-picture:not([hidden])")
         page.click("#exclude")
-        found["well and question"] = violations(page)
+        found["well and question"] = violations(page, **chosen)
     finally:
         page.emulate_media(color_scheme="light")
     assert not any(found.values()), found
@@ -492,15 +530,15 @@ def test_a_second_language_leaves_no_word_of_the_first(page: "playwright.Page", 
     file = tmp_path / "words.json"
     file.write_text(json.dumps({name: bracketed(text) for name, text in english().items()}), encoding="utf-8")
     known = [*UNITS, *(word for text in WRITTEN for word in re.findall(r"\w+", text))]
-    with asked(tmp_path, http_words=file) as (client, main, _):
+    with shown(page, tmp_path, http_words=file) as (client, main, _):
         main.refusal = REFUSED
         page.goto(f"http://127.0.0.1:{client.port}/")
         page.wait_for_selector(".grid .well[data-state]")
         playwright.expect(page.locator("#state")).to_have_text("[idle]")
         left = {"plate": page.evaluate(LEFT, known)}
-        for shown in ("volume", "layout", "state"):
-            page.evaluate("(name) => document.querySelector(`input[value=${name}]`).click()", shown)
-            left[shown] = page.evaluate(LEFT, known)
+        for figure in ("volume", "layout", "state"):
+            page.evaluate("(name) => document.querySelector(`input[value=${name}]`).click()", figure)
+            left[figure] = page.evaluate(LEFT, known)
         for well in ("A04", "B03", "B04", "C05", "D01"):
             page.click(f"#well-{well}")
             playwright.expect(page.locator("#well-title")).to_have_text(re.compile(rf"{well}  \S"))
@@ -525,9 +563,8 @@ def test_a_second_language_leaves_no_word_of_the_first(page: "playwright.Page", 
 OF_PEOPLE = ("mould", "it is mouldy: image it twice", "the lid was open, by accident", "3 drops of medium and a hair")
 
 
-def test_a_wrong_token_is_told_so(page: "playwright.Page", tmp_path: Path) -> None:
-    fill_plate(tmp_path)
-    with asked(tmp_path, local_role="none") as (client, _, _):
+def test_a_wrong_token_is_told_so(page: "playwright.Page", data: Path) -> None:
+    with shown(page, data, local_role="none") as (client, _, _):
         page.goto(f"http://127.0.0.1:{client.port}/")
         playwright.expect(page.locator("#ask-title")).to_have_text("A token is needed")
         page.fill("#ask-text", "wrong")
@@ -581,15 +618,14 @@ model = "threshold"
 """
 
 
-def test_an_exposure_is_tried_out_before_a_run(page: "playwright.Page", tmp_path: Path) -> None:
-    fill_plate(tmp_path)
-    with asked(tmp_path) as (client, _, service):
+def test_an_exposure_is_tried_out_before_a_run(page: "playwright.Page", data: Path) -> None:
+    with shown(page, data) as (client, _, service):
         visit(page, client)
         page.click("#tab-live")
         playwright.expect(page.locator("#snap")).to_be_disabled()
         playwright.expect(page.locator("#snap-none")).to_have_text("The instrument belongs to the plate that is run.")
         assert client.post("/v1/plates", {"config_toml": PLAN}).status == 200
-        with Catalog.create_or_open(tmp_path) as catalog:
+        with Catalog.create_or_open(data) as catalog:
             catalog.set_run_state(RunState("1", 1, "idle", time.time(), time.time()))
         service.live.allow()
         page.reload()
@@ -616,27 +652,19 @@ def test_an_exposure_is_tried_out_before_a_run(page: "playwright.Page", tmp_path
         playwright.expect(page.locator("#notes")).to_contain_text("a plate is run")
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (
-            "[source.channels.488]\npreset = 'a'\nexposure_ms = 50\n",
-            "[source.channels.488]\npreset = 'a'\nexposure_ms = 120\n",
-        ),
-        ('[source.channels."488"]\nexposure_ms=5.5 # ms\n', '[source.channels."488"]\nexposure_ms=120 # ms\n'),
-        ("488 = { preset = 'a', exposure_ms = 1e2 }", "488 = { preset = 'a', exposure_ms = 120 }"),
-        (
-            "[source.channels.561]\nexposure_ms = 50\n[source.channels.488]\npreset = 'a'\n[other]\nexposure_ms = 1\n",
-            None,
-        ),
-    ],
-    ids=["table", "quoted", "inline", "another channel's"],
-)
-def test_the_plans_exposure_is_found_in_its_text(
-    page: "playwright.Page", served: tuple[Client, Main, Path], before: str, after: str | None
-) -> None:
+PLANS = {
+    "[source.channels.488]\npreset = 1\nexposure_ms = 5\n": "[source.channels.488]\npreset = 1\nexposure_ms = 120\n",
+    '[source.channels."488"]\nexposure_ms=5.5 # ms\n': '[source.channels."488"]\nexposure_ms=120 # ms\n',
+    "488 = { preset = 'a', exposure_ms = 1e2 }": "488 = { preset = 'a', exposure_ms = 120 }",
+    # of another channel
+    "[source.channels.561]\nexposure_ms = 50\n[source.channels.488]\npreset = 'a'\n[other]\nexposure_ms = 1\n": None,
+}
+
+
+def test_the_plans_exposure_is_found_in_its_text(page: "playwright.Page", served: tuple[Client, Main, Path]) -> None:
     visit(page, served[0])
-    assert page.evaluate("(toml) => withExposure(toml, '488', '120')", before) == after
+    found = page.evaluate("(plans) => plans.map((toml) => withExposure(toml, '488', '120'))", list(PLANS))
+    assert dict(zip(PLANS, found, strict=True)) == PLANS
 
 
 def test_plates_are_reordered_held_edited_and_removed(
