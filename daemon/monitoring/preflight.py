@@ -82,10 +82,11 @@ def examine(config_path: Path | None) -> list[Check]:
 def preflight(config: Config, *, locked: bool = False) -> list[Check]:
     """Every check for a run of `config`. Where this process holds the data directory's lock already, say `locked`."""
     data_dir, inference = config.data.dir, config.inference
-    with ThreadPoolExecutor(1, "catalog-check") as beside:
+    with ThreadPoolExecutor(2, "preflight") as beside:
         catalog = beside.submit(_catalog_check, data_dir)  # a large one takes a while
         checks = [] if locked else [_lock_check(data_dir)]
         checks += [_directory_check(data_dir)]
+        of_machine = beside.submit(_machine_checks, data_dir)  # which wait for the disk, and for the clock
         of_scoring = [
             _model_check(str(inference.model)),
             _regressor_check(inference),
@@ -95,7 +96,7 @@ def preflight(config: Config, *, locked: bool = False) -> list[Check]:
         source, plans = _source_check(config) if exit_code(checks) == 0 else (None, None)
         checks += [catalog.result()]
     if exit_code(checks) == 0 and source is not None:
-        checks += [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir), source]
+        checks += [*of_machine.result(), source]
         checks += [space_check(config, plans)] if source.verdict is Verdict.PASS else []
     return [*checks, *of_scoring]
 
@@ -185,6 +186,10 @@ def _catalog_check(data_dir: Path) -> Check:
         return f"in order; plates: {plates or 'none'}"
 
     return _checked("catalog", look)
+
+
+def _machine_checks(data_dir: Path) -> list[Check]:
+    return [_file_system_check(data_dir), _sync_check(data_dir), _clock_check(data_dir)]
 
 
 def _file_system_check(data_dir: Path) -> Check:
