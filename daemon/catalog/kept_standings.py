@@ -7,6 +7,7 @@ from itertools import takewhile
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import ResultRow, RowStanding, stack_key
+from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackKey
 
 # Of these the rows themselves say what they changed. Any other event may concern each row.
@@ -38,11 +39,12 @@ class KeptStandings:
     """
 
     def __init__(self) -> None:
-        self._stacks: set[tuple[object, ...]] = set()
+        self._stacks: list[tuple[object, ...]] = []
         self._counts: tuple[int, int] | None = None
         self._seq, self._change = 0, 0
         self._standings: dict[StackKey, RowStanding] = {}
         self._rows: dict[StackKey, ResultRow] = {}
+        self._bare: dict[StackKey, WellResult] = {}
         self._readings = 0
         self._changed: dict[StackKey, int] = {}  # since the last of them; the number of a row's newest change, in order
 
@@ -55,18 +57,22 @@ class KeptStandings:
         """What `catalog.standings()` gives."""
         (now,) = catalog.query(_NOW, {"after": self._seq})
         changes = catalog.query(_CHANGED, {"after": self._change})
-        stacks = set(catalog.plain_rows(_STACKS))
+        stacks = catalog.plain_rows(_STACKS)  # in the order of their keys
         counts = (now["plates"], now["wells"])
-        changed = {_key(*row[:3]) for row in stacks - self._stacks} | {stack_key(row) for row in changes}
+        moved = [row for row, before in zip(stacks, self._stacks, strict=False) if row != before]
+        changed = {_key(*row[:3]) for row in moved} | {stack_key(row) for row in changes}
         same = now["seq"] is None and counts == self._counts and len(stacks) == len(self._stacks)
         if not same or (changed and not self._alone(catalog, changed, stacks)):
-            self._standings, self._rows = {one.key: one for one in catalog.standings()}, {}
+            self._standings = {one.key: one for one in catalog.standings()}
+            self._rows.clear()
+            self._bare.clear()
             self._readings += 1
             self._changed.clear()
         elif changed:
             self._standings |= {one.key: one for one in catalog.standings(only=changed)}
             for key in changed:
                 self._rows.pop(key, None)
+                self._bare.pop(key, None)
                 number = next(reversed(self._changed.values()), 0) + 1
                 self._changed.pop(key, None)
                 self._changed[key] = number
@@ -96,10 +102,17 @@ class KeptStandings:
             self._rows |= {row.key: row for row in catalog.rows_of(missing)}
         return [row for one in told if (row := self._rows.get(one.key)) is not None]
 
+    def bare(self, one: RowStanding) -> WellResult:
+        """`one.bare` of a standing of the last look."""
+        found = self._bare.get(one.key)
+        if found is None:
+            found = self._bare[one.key] = one.bare
+        return found
+
     def _changed_since(self, after: int) -> list[StackKey]:
         return list(takewhile(lambda key: self._changed[key] > after, reversed(self._changed)))
 
-    def _alone(self, catalog: CatalogReader, changed: set[StackKey], stacks: set[tuple[object, ...]]) -> bool:
+    def _alone(self, catalog: CatalogReader, changed: set[StackKey], stacks: list[tuple[object, ...]]) -> bool:
         """Whether these change no other row: which stack counts is decided among all that one place has."""
         wells = {(key.plate, str(key.well)) for key in changed}
         in_well = Counter(row[:2] for row in stacks if row[:2] in wells)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -132,6 +132,24 @@ class RowStanding:
     n_slices_acked: int
     v_control: float | None
     trust_flags: tuple[str, ...] | None
+
+    @property
+    def bare(self) -> WellResult:
+        """The row with what is known here, and None for all else."""
+        counts = {"n_slices_expected": self.n_slices_expected, "n_slices_acked": self.n_slices_acked}
+        trust = {"trust": self.trust, "trust_flags": self.trust_flags}
+        return bare_result(self.key.plate, str(self.key.well), self.key.stack, self.status, **counts, **trust)
+
+
+def bare_result(plate: str, well: str, stack: int, status: WellStatus, **more: Any) -> WellResult:
+    """A row of which no more is known than is given."""
+    return WellResult(**{**_BARE, "plate": plate, "well": well, "stack": stack, "status": status, **more})
+
+
+_BARE: dict[str, Any] = dict.fromkeys(field.name for field in fields(WellResult)) | {
+    "n_slices_expected": 0,
+    "n_slices_acked": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

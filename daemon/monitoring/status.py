@@ -4,9 +4,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -30,11 +29,6 @@ HEALTHY, ATTENTION, STOPPED = 0, 1, 3  # exit codes of `spheroidd status`
 SILENT_S = 10.0  # the daemon beats once a second; a commit on a bad disk may take a while
 MAX_NAMED = 12  # wells that are doubtful for one reason; `spheroidd results` lists them all
 FULL_BYTES = 1 << 20  # less than the catalog needs to write anything down
-
-_UNREAD: dict[str, Any] = {field.name: None for field in fields(WellResult)} | {
-    "n_slices_expected": 0,
-    "n_slices_acked": 0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ def look(
         if was_excluded or one.status in named or (is_doubtful and figures):
             told.append(one)
         elif is_doubtful:
-            doubtful.append(_without_figures(one))
+            doubtful.append(one.bare if kept is None else kept.bare(one))
     rows = catalog.rows_of([one.key for one in told]) if kept is None else kept.rows_told(catalog, told)
     doubtful += [row.result for row in rows if row.to_look_at]
     now_s = time.time() if now_s is None else now_s
@@ -120,19 +114,6 @@ def look(
         left_out=tuple(row.result for row in rows if row.result.status.was_ordered),
         service=_service(data_dir) if running else None,
         scrub=scrub.progress if (scrub := ScrubState.read(data_dir)) else None,
-    )
-
-
-def unread(plate: str, well: str, stack: int, status: WellStatus, **more: Any) -> WellResult:
-    """A row of which no more is known than is given."""
-    return WellResult(**{**_UNREAD, "plate": plate, "well": well, "stack": stack, "status": status, **more})
-
-
-def _without_figures(one: RowStanding) -> WellResult:
-    key = one.key
-    counts = {"n_slices_expected": one.n_slices_expected, "n_slices_acked": one.n_slices_acked}
-    return unread(
-        key.plate, str(key.well), key.stack, one.status, **counts, trust=one.trust, trust_flags=one.trust_flags
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from spheroidd.daemon.catalog.rows import Fault, RunState
-from spheroidd.daemon.monitoring.status import STOPPED, Status, unread
+from spheroidd.daemon.catalog.rows import Fault, RunState, bare_result
+from spheroidd.daemon.monitoring.status import STOPPED, Status
 from spheroidd.daemon.service.client import CALL_S, DaemonClient
 from spheroidd.daemon.service.errors import from_call
 from spheroidd.daemon.system.address_files import ServiceAddress
@@ -78,4 +78,4 @@ def _scrub(told: wire.Scrub) -> ScrubProgress:
 
 def _row(told: wire.WellFault | wire.DoubtfulWell, **more: Any) -> WellResult:
     """What is told of one well; the figures are not."""
-    return unread(told.plate, told.well, told.stack, WellStatus(told.status), **more)
+    return bare_result(told.plate, told.well, told.stack, WellStatus(told.status), **more)
