@@ -29,7 +29,7 @@ _RING_KEPT = 36  # the strongest of them, a camera's rows perhaps, do not count
 _SHIFTED = 0.3  # weight of O(k + f)^2 beside O(k)^2 in the noise: about m^2 / 2
 _RIM = 0.35  # of the largest O(k) O(k + f): below it is little but noise
 _FEWEST_BINS = 40
-_BOX_STEP = 2  # along each axis: of the filtered mean every so manieth pixel is looked at
+_BOX_STEP = 3  # along each axis: of the filtered mean every so manieth pixel is looked at
 _TAPER_PX = 16
 # Expected mean of the weakest _RING_KEPT of _RING exponential numbers (order statistics: Renyi, 1953).
 _NULL_MEAN = float(np.cumsum(1 / (_RING - np.arange(_RING)))[:_RING_KEPT].mean())
@@ -39,8 +39,8 @@ class Overlap(NamedTuple):
     """Bins where the mean and a band overlap: where to read both, and with which weights.
 
     `mean_at` are flat places in the half plane (y, x // 2 + 1) of the mean's transform, to be conjugated where
-    `mirrored`; `band_at` flat places in the full plane of the band's. `product` weighs the sum of products, `power`
-    what m is divided by. Equal for every slice.
+    `mirrored`; `band_at` flat places in the full plane of the band's, which has zero in the middle. `product` weighs
+    the sum of products, `power` what m is divided by. Equal for every slice.
     """
 
     mean_at: NDArray[np.int32]
@@ -75,7 +75,8 @@ class Overlap(NamedTuple):
         half = grid.width // 2 + 1
         own = rows * half + columns
         opposite = -rows % grid.height * half + -columns % grid.width
-        band_at = (rows + shift[0]) % grid.height * grid.width + (columns + shift[1]) % grid.width
+        band_rows = (rows + shift[0] + grid.height // 2) % grid.height
+        band_at = band_rows * grid.width + (columns + shift[1] + grid.width // 2) % grid.width
         return cls(
             np.where(mirrored, opposite, own).astype(np.int32),
             mirrored,
@@ -105,11 +106,8 @@ class BandState:
 
         `noise_power` is what noise adds to the own power (it would make m too low: .32 for .80 at 10 electrons).
         """
-        rows = sums.tolist()
-        real, imaginary, under, _ = rows[0]
-        strengths = [(a * a + b * b) / spread if spread > 0 else 0.0 for a, b, _, spread in rows]  # in units of noise
-        null = sum(sorted(strengths[1:])[:_RING_KEPT]) / _RING_KEPT / _NULL_MEAN
-        ratio = strengths[0] / null if null > 0 else 0.0
+        ratio = float(_ratio_to_null(sums))
+        real, imaginary, under, _ = sums[0].tolist()
         power = under - noise_power
         if not (ratio > ALIVE and power > 0):
             return cls(0.0, math.sqrt(ratio), False, 1 + 0j)
@@ -117,6 +115,18 @@ class BandState:
         phase, sd = math.atan2(imaginary, real), math.sqrt(1 / (2 * ratio))
         turn = complex(math.cos(phase), -math.sin(phase)) if abs(phase) > 3 * sd else 1 + 0j
         return cls(modulation, math.sqrt(ratio), True, turn)
+
+
+@kernel
+def _ratio_to_null(sums):  # type: ignore[no-untyped-def]
+    """The first overlap's strength over that of the others without a pattern, each in units of its noise."""
+    strengths = np.zeros(len(sums))
+    for n in range(len(sums)):
+        real, imaginary, spread = sums[n, 0], sums[n, 1], sums[n, 3]
+        if spread > 0:
+            strengths[n] = (real * real + imaginary * imaginary) / spread
+    null = np.sort(strengths[1:])[:_RING_KEPT].mean() / _NULL_MEAN
+    return strengths[0] / null if null > 0 else 0.0
 
 
 def ring_shifts(grid: FrequencyGrid, frequency_yx: tuple[float, float]) -> list[tuple[int, int]]:
@@ -131,9 +141,9 @@ def ring_shifts(grid: FrequencyGrid, frequency_yx: tuple[float, float]) -> list[
 class Check(NamedTuple):
     """A band's own overlap and those of the ring behind it: number i from `starts[i]` to `starts[i + 1]`.
 
-    `box_at` are the own bins' flat places in a `box` (y, x), which is half as large as what they cover: they lie in it
-    on top of each other. Transformed back it holds every second pixel along each axis, at the flat places `light_at` of
-    the mean plane.
+    `box_at` are the own bins' flat places in a `box` (y, x), which is a third as large as what they cover: they lie in
+    it on top of each other. Transformed back it holds every third pixel along each axis, at the flat places `light_at`
+    of the mean plane.
     """
 
     overlaps: Overlap
@@ -169,14 +179,14 @@ class Check(NamedTuple):
 def _box(
     grid: FrequencyGrid, own: Overlap, shift: tuple[int, int]
 ) -> tuple[tuple[int, int], NDArray[np.int32], NDArray[np.int32]]:
-    """A box of fast lengths for the own bins, half as large as they reach along each axis; their places in it; and the
-    field's pixels at the box's.
+    """A box of fast lengths for the own bins, a third as large as they reach along each axis; their places in it; and
+    the field's pixels at the box's.
 
     Bins that are added up modulo a length give every so manieth pixel of the whole, exactly.
     """
     at, sides = [], []
     for place, size, moved in zip(np.divmod(own.band_at, grid.width), (grid.height, grid.width), shift, strict=True):
-        signed = (place - moved + size // 2) % size
+        signed = (place - moved) % size
         covered = int(signed.max() - signed.min()) + 1
         sides.append(int(next_fast_len(-(-covered // _BOX_STEP))))
         at.append((signed - signed.min()) % sides[-1])

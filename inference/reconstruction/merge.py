@@ -23,6 +23,16 @@ def add_up(frames, sums):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def power_at(spectrum, places):  # type: ignore[no-untyped-def]
+    """The mean of |spectrum|^2 (flat) at some places, in double precision; 0 where there are none."""
+    power = 0.0
+    for place in places:
+        re, im = np.float64(spectrum[place].real), np.float64(spectrum[place].imag)
+        power += re * re + im * im
+    return power / max(len(places), 1)
+
+
+@kernel
 def merge(  # type: ignore[no-untyped-def]
     mean, otf, angles, bands, otfs, reaches, weights, shifts, strengths, reach, table, place_y, place_x, apodisation,
     ramp_y, ramp_x, spectrum,
@@ -30,12 +40,12 @@ def merge(  # type: ignore[no-untyped-def]
     """spectrum = G [A O D_0 + sum of T(k) + conj T(-k)] on the half plane (2 Ny, Nx + 1) of the doubled grid.
 
     T(k) = weight O(k+f) C(k+f), whose bin lies `shifts` (band, 2) bins from that of k; D_0 and `otf` are half planes
-    (Ny, Nx / 2 + 1), `bands` and `otfs` whole ones. G = Apod / (A O^2 + sum of strength O(k+f)^2 + strength O(k-f)^2 +
-    `table`), whose place is `place_y` + `place_x`, and the shift to the output's pixels, `ramp_y` and `ramp_x`. Bands
-    of strength 0 are left out.
+    (Ny, Nx / 2 + 1), `bands` and `otfs` whole ones with zero in the middle. G = Apod / (A O^2 + sum of strength
+    O(k+f)^2 + strength O(k-f)^2 + `table`), whose place is `place_y` + `place_x`, and the shift to the output's pixels,
+    `ramp_y` and `ramp_x`. Bands of strength 0 are left out.
 
     Memory takes longer than arithmetic here. So what is 0 is not read: `reach` (y,) says up to which column the target
-    is not, `reaches` (band, y) up to which one, either way, a row of an OTF is not. Sums stay in the nearest cache, and
+    is not, `reaches` (band, y) how far from the middle a row of an OTF is not. Sums stay in the nearest cache, and
     rows k and -k, which are made of the same rows of the bands, are made one after the other.
     """
     height = spectrum.shape[0]
@@ -89,9 +99,8 @@ def _add_up(sums, ky, last, mean, otf, angles, bands, otfs, reaches, weights, sh
         if strengths[b] == 0:
             continue
         for side in (1, -1):  # C(k+f), and C(-k+f)
-            source = shifts[b, 0] + side * ky
-            if -rows // 2 <= source < rows // 2:
-                source %= rows
+            source = rows // 2 + shifts[b, 0] + side * ky
+            if 0 <= source < rows:
                 band, pass_, farthest = bands[b, source], otfs[b, source], reaches[b, source]
                 if side > 0:
                     _add_row(sums, band, pass_, farthest, shifts[b, 1], weights[b], strengths[b], last)
@@ -110,17 +119,16 @@ def _add_mean(real, imaginary, den, otf, mean, angles, count):  # type: ignore[n
 
 @kernel
 def _add_row(sums, band, otf, reach, shift_x, weight, strength, last):  # type: ignore[no-untyped-def]
-    """T(k) of one row at the columns from 0 to `last`: the band's frequencies from 0 on, then those below 0."""
+    """T(k) of one row at the columns from 0 to `last`: those of the band from its `shift_x` on."""
     real, imaginary, den = sums[0], sums[1], sums[2]
     start, stop = max(-reach, shift_x), min(reach, shift_x + last)
     re, im = weight.real, weight.imag
-    for first, end, wrap in ((max(start, 0), stop, 0), (start, min(stop, 0), len(band))):
-        at, to = np.uint64(max(first + wrap, 0)), np.uint64(max(first - shift_x, 0))
-        for i in range(np.uint64(max(end - first, 0))):
-            share, value = otf[at + i], band[at + i]
-            real[to + i] += share * (re * value.real - im * value.imag)
-            imaginary[to + i] += share * (re * value.imag + im * value.real)
-            den[to + i] += strength * (share * share)
+    at, to = np.uint64(max(len(band) // 2 + start, 0)), np.uint64(max(start - shift_x, 0))
+    for i in range(np.uint64(max(stop - start, 0))):
+        share, value = otf[at + i], band[at + i]
+        real[to + i] += share * (re * value.real - im * value.imag)
+        imaginary[to + i] += share * (re * value.imag + im * value.real)
+        den[to + i] += strength * (share * share)
 
 
 @kernel
@@ -129,13 +137,12 @@ def _add_mirror(sums, band, otf, reach, shift_x, weight, strength, last):  # typ
     real, imaginary, den = sums[0], sums[1], sums[2]
     start, stop = max(-reach, shift_x - last + 1), min(reach, shift_x + 1)
     re, im = weight.real, weight.imag
-    for first, end, wrap in ((max(start, 0), stop, 0), (start, min(stop, 0), len(band))):
-        at, to = np.uint64(max(end - 1 + wrap, 0)), np.uint64(max(shift_x - end + 1, 0))
-        for i in range(np.uint64(max(end - first, 0))):
-            share, value = otf[at - i], band[at - i]
-            real[to + i] += share * (re * value.real - im * value.imag)
-            imaginary[to + i] -= share * (re * value.imag + im * value.real)
-            den[to + i] += strength * (share * share)
+    at, to = np.uint64(max(len(band) // 2 + stop - 1, 0)), np.uint64(max(shift_x - stop + 1, 0))
+    for i in range(np.uint64(max(stop - start, 0))):
+        share, value = otf[at - i], band[at - i]
+        real[to + i] += share * (re * value.real - im * value.imag)
+        imaginary[to + i] -= share * (re * value.imag + im * value.real)
+        den[to + i] += strength * (share * share)
 
 
 @kernel

@@ -7,8 +7,12 @@ signal is not seen its standard deviation stands for it, or the signal of the ri
 noise is damped there. One number a ring invents nothing.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from spheroidd.inference.preprocessing.jit import kernel
 
 PLACES = 1024  # of the table, even in |k|^2, up to the target's reach
 LOOKED_AT = 8  # every so manieth row of frequencies is enough for the rings
@@ -27,16 +31,29 @@ def of_power(sums: NDArray[np.float64], noise: float) -> NDArray[np.float32] | N
 
     `sums` (3, PLACES + 1) are those of |H|^2, den and den^2 by place.
     """
-    root = np.sqrt((np.arange(PLACES + 1) + 0.5) / PLACES)
-    ring = np.minimum((root * _RINGS).astype(np.int64), _RINGS - 1)[1:]  # the first place holds k = 0
-    power, weight, squares = (np.bincount(ring, part[1:], _RINGS) for part in sums)
-    seen = squares > 0
-    if not seen.any():
-        return None
-    least = noise / np.sqrt(squares[seen])  # a standard deviation of what noise alone would make of the ring
-    signal = np.maximum((power[seen] - noise * weight[seen]) / squares[seen], least)
-    for i in range(1, len(signal)):
-        if signal[i] < _SEEN * least[i]:
-            signal[i] = min(signal[i], signal[i - 1])
-    middles = (np.flatnonzero(seen) + 0.5) / _RINGS
-    return (noise / np.exp(np.interp(root, middles, np.log(signal)))).astype(np.float32)
+    table = np.empty(PLACES + 1, np.float32)
+    return table if _fill(table, sums, noise) else None
+
+
+@kernel
+def _fill(table, sums, noise):  # type: ignore[no-untyped-def]
+    """`of_power` into `table`; whether anything is seen."""
+    rings = np.zeros((3, _RINGS))
+    for i in range(1, table.size):  # the first place holds k = 0
+        ring = min(int(_RINGS * math.sqrt((i + 0.5) / PLACES)), _RINGS - 1)
+        for part in range(3):
+            rings[part, ring] += sums[part, i]
+    middles, logs, seen, before = np.empty(_RINGS), np.empty(_RINGS), 0, np.inf
+    for ring in range(_RINGS):
+        power, weight, squares = rings[0, ring], rings[1, ring], rings[2, ring]
+        if squares > 0:
+            least = noise / math.sqrt(squares)  # a standard deviation of what noise alone would make of the ring
+            signal = max((power - noise * weight) / squares, least)
+            if signal < _SEEN * least:
+                signal = min(signal, before)
+            middles[seen], logs[seen], before = (ring + 0.5) / _RINGS, math.log(signal), signal
+            seen += 1
+    if seen:
+        root = np.sqrt((np.arange(table.size) + 0.5) / PLACES)
+        table[:] = noise / np.exp(np.interp(root, middles[:seen], logs[:seen]))
+    return seen > 0

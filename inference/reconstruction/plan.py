@@ -40,9 +40,10 @@ Frames = NDArray[np.generic]
 class Band:
     """One order of one angle: where it belongs, and how it is moved, weighed and checked.
 
-    `shift` is the whole-bin part of its frequency; `ramp_y`, `ramp_x` multiply its plane by the rest, and put the phase
-    zero at the field's centre; `spin_y`, `spin_x` are the whole bins as waves. `otf` (y, x) is O at the bins it is read
-    from, `reach` (y,) up to which column, either way, a row of it is not 0.
+    `shift` is the whole-bin part of its frequency; `ramp_y`, `ramp_x` multiply its plane by the rest, put the phase
+    zero at the field's centre, and move the spectrum's zero to the middle, so that a row of it is one run; `spin_y`,
+    `spin_x` are the whole bins as waves, moved alike. `otf` (y, x) is O at the bins it is read from, `reach` (y,) how
+    far from the middle a row of it is not 0.
     """
 
     angle: int
@@ -160,12 +161,6 @@ class ReconstructionPlan:
         """Of a reconstructed slice."""
         return self.grid.pixel_um / UPSAMPLING
 
-    @property
-    def columns(self) -> int:
-        """How many columns of the half plane hold anything: those that the target reaches."""
-        step = 1 / (2 * self.grid.width * self.out_pixel_um)
-        return min(math.ceil(self.reach_per_um / step) + 1, self.grid.width + 1)
-
     def weights(self, present: NDArray[np.bool_]) -> "FrameWeights":
         """What each frame contributes where only those of `present` (angle, phase) arrived."""
         return FrameWeights.of(self, present)
@@ -230,9 +225,14 @@ def _band(
     if max(2 * abs(shift[0]) / grid.height, 2 * abs(shift[1]) / grid.width) >= 1:
         what = f"stripes of {1000 / math.hypot(fy, fx):.0f} nm are finer than two pixels of {grid.pixel_um:g} um"
         raise ConfigError(what, where=f"angle {one.angle}", do="see that pixel_um is that of these frames")
+    lengths = (grid.height, grid.width)
     ramps = [
-        np.exp(-2j * np.pi * grid.pixel_um * (part * np.arange(n) - whole * (size - 1) / 2))
-        for part, whole, n, size in zip(rest, (fy, fx), (grid.height, grid.width), shape, strict=True)
+        np.exp(-2j * np.pi * grid.pixel_um * (part * np.arange(n) - whole * (size - 1) / 2)) * (-1.0) ** np.arange(n)
+        for part, whole, n, size in zip(rest, (fy, fx), lengths, shape, strict=True)
+    ]
+    spins = [
+        np.exp(2j * np.pi * (bins + n // 2) * np.arange(n) / n).astype(np.complex64)
+        for bins, n in zip(shift, lengths, strict=True)
     ]
     moved = otf.at(grid.ky + rest[0], grid.kx + rest[1])
     plain = otf.at(grid.ky, grid.kx)
@@ -244,19 +244,20 @@ def _band(
         shift,
         ramps[0].astype(np.complex64),
         ramps[1].astype(np.complex64),
-        np.exp(2j * np.pi * shift[0] * np.arange(grid.height) / grid.height).astype(np.complex64),
-        np.exp(2j * np.pi * shift[1] * np.arange(grid.width) / grid.width).astype(np.complex64),
-        moved.astype(np.float32),
-        _reach(moved),
+        spins[0],
+        spins[1],
+        np.fft.fftshift(moved).astype(np.float32),
+        _reach(np.fft.fftshift(moved)),
         check,
         check.noise_share * float(window.mean(dtype=np.float64)),
     )
 
 
 def _reach(otf: Floats) -> NDArray[np.int64]:
-    columns = np.abs(np.fft.fftfreq(otf.shape[1], 1 / otf.shape[1]))
-    farthest = np.where(otf > 0, columns, -1).max(axis=1) + 1
-    return np.asarray(np.minimum(farthest, otf.shape[1] // 2), np.int64)
+    """How far from the middle each row (y,) is not 0."""
+    half = otf.shape[1] // 2
+    farthest = np.where(otf > 0, np.abs(np.arange(-half, half)), -1).max(axis=1) + 1
+    return np.asarray(np.minimum(farthest, half), np.int64)
 
 
 def _lit(plane: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

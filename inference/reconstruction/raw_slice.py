@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spheroidd.inference.preprocessing.jit import kernel
 from spheroidd.inference.reconstruction.band_check import BandState
 from spheroidd.inference.reconstruction.noise_weight import constant, of_power
 from spheroidd.inference.reconstruction.plan import FrameWeights, ReconstructionPlan
@@ -64,19 +65,21 @@ def even_out(
     1 where a frame is not there or has no light above the camera's offset; 2 at most, either way.
     """
     means = sums / (plan.height * plan.width) - plan.pattern.offset_adu
-    counted = present.reshape(-1) & (weights.mean != 0)
-    common = float(means[counted].mean())
-    factors = np.ones(len(means))
-    if common > 0:
-        with np.errstate(divide="ignore"):
-            factors = np.where(means > 0, common / means, 1.0)
-    factors = np.where(present.reshape(-1), np.clip(factors, 1 / MOST_EVENING, MOST_EVENING), 1.0)
-    return factors.astype(np.float32)
+    factors = np.ones(len(means), np.float32)
+    _fill_evening(factors, means, present.reshape(-1), weights.mean)
+    return factors
 
 
-def mean_noise(outside: NDArray[np.complex64]) -> float:
-    """The noise power in one bin of the mean's transform, from bins that no light reaches; 0 where there are none."""
-    return float(np.mean(np.abs(outside.astype(np.complex128)) ** 2)) if len(outside) else 0.0
+@kernel
+def _fill_evening(factors, means, present, weights):  # type: ignore[no-untyped-def]
+    common, counted = 0.0, 0
+    for f in range(len(means)):
+        if present[f] and weights[f] != 0:
+            common += means[f]
+            counted += 1
+    for f in range(len(means)):
+        if present[f] and common > 0 and means[f] > 0:
+            factors[f] = min(max(common / counted / means[f], 1 / MOST_EVENING), MOST_EVENING)
 
 
 def weighed_noise(
@@ -113,5 +116,5 @@ def modulation_of(
         tuple(tuple(one.modulation for one in row) for row in table),
         tuple(tuple(one.contrast for one in row) for row in table),
         tuple(tuple(one.alive for one in row) for row in table),
-        tuple((int(a), int(p)) for a, p in zip(*np.nonzero(~present), strict=True)),
+        () if present.all() else tuple((int(a), int(p)) for a, p in np.argwhere(~present)),
     )

@@ -17,14 +17,13 @@ from spheroidd.inference.reconstruction.raw_slice import (
     by_band,
     checked,
     even_out,
-    mean_noise,
     modulation_of,
     refuse_empty,
     strengths,
     weighed_noise,
 )
 from spheroidd.inference.reconstruction.separation import blending, separate
-from spheroidd.inference.reconstruction.transforms import Plane, PlaneTransforms, aligned, part_pair
+from spheroidd.inference.reconstruction.transforms import Plane, aligned, forward, inverse, part_pair
 
 OUT_OFFSET = 100.0  # in stored counts: noise and the filter's lobes stay above 0 and are not clipped
 
@@ -42,11 +41,17 @@ class CpuReconstructor:
         self._blend = blending(grid.height - plan.height, grid.width - plan.width)
         self._tapers = taper(plan.height, grid.height), taper(plan.width, grid.width)
         whole, half = (grid.height, grid.width), (grid.height, grid.width // 2 + 1)
-        self._planes = aligned((1 + n_bands, *whole), np.complex64)  # the mean with its tapered copy, then the bands
-        self._mean, self._tapered = np.empty(half, np.complex64), np.empty(half, np.complex64)
-        self._transforms = PlaneTransforms(*whole, plan.out_shape, plan.columns)
+        kinds = (
+            ((1 + n_bands, *whole), np.complex64),  # the mean with its tapered copy, then the bands
+            (half, np.complex64),
+            (half, np.complex64),
+            ((2 * grid.height, grid.width + 1), np.complex64),
+            ((n_bands, *whole), np.float32),
+        )
+        self._planes, self._mean, self._tapered, self._spectrum, self._otfs = aligned(*kinds)
         self._scale = np.float32(1 / (grid.height * grid.width))  # UPSAMPLING^2 over the pixels of the doubled grid
-        self._otfs = np.array([band.otf for band in plan.bands], np.float32).reshape(n_bands, grid.height, grid.width)
+        for otf, band in zip(self._otfs, plan.bands, strict=True):
+            otf[:] = band.otf
         self._reaches = np.array([band.reach for band in plan.bands], np.int64).reshape(n_bands, grid.height)
         self._shifts = np.array([band.shift for band in plan.bands], np.int64).reshape(n_bands, 2)
 
@@ -74,9 +79,9 @@ class CpuReconstructor:
             self._planes[0],
             self._planes[1:],
         )
-        both, *bands = spectra = self._transforms.forward(self._planes)
+        both, *bands = spectra = forward(self._planes)
         part_pair(both, self._mean, self._tapered)
-        noise = mean_noise(self._mean.reshape(-1)[plan.noise_at])
+        noise = float(merge.power_at(self._mean.reshape(-1), plan.noise_at))
         states = self._states(bands, weights, noise)
         return ReconstructedSlice(self._merged(spectra[1:], states, noise), modulation_of(plan, states, z, present))
 
@@ -92,7 +97,7 @@ class CpuReconstructor:
         return states
 
     def _merged(self, bands: Plane, states: list[BandState], noise: float) -> NDArray[np.float32]:
-        plan, spectrum = self.plan, self._transforms.spectrum
+        plan, spectrum = self.plan, self._spectrum
         parts = (
             self._mean,
             plan.otf,
@@ -111,7 +116,7 @@ class CpuReconstructor:
         ramps = self._scale * plan.out_ramp_y, plan.out_ramp_x
         merge.merge(*parts, table, plan.place_y, plan.place_x, plan.apodisation, *ramps, spectrum)
         spectrum[0, 0] = self._scale * self._mean[0, 0]
-        return self._transforms.inverse()
+        return inverse(spectrum, plan.out_shape)
 
 
 def frame_sums(frames: Raw) -> NDArray[np.float64]:
@@ -126,5 +131,13 @@ def frame_sums(frames: Raw) -> NDArray[np.float64]:
 def to_uint16(image: NDArray[np.float32], scale: float = 1.0) -> tuple[NDArray[np.uint16], int]:
     """round(scale x image + 100), and how many pixels were beyond 0 or 65535 and cut off."""
     counts = np.empty(image.shape, np.uint16)
-    cut = int(merge.to_counts(image, np.float32(scale), np.float32(OUT_OFFSET), counts))
+    cut = int(merge.to_counts(_whole_rows(image), np.float32(scale), np.float32(OUT_OFFSET), counts))
     return counts, cut
+
+
+def _whole_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows that an image is the left part of: numba makes vectors only of what it knows to be without gaps."""
+    length, gap = divmod(image.strides[0], image.itemsize)
+    if image.strides[1] != image.itemsize or gap or length < image.shape[1]:
+        return np.ascontiguousarray(image)
+    return np.lib.stride_tricks.as_strided(image, (len(image), length))

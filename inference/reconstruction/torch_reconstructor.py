@@ -144,7 +144,7 @@ class TorchReconstructor:
         plane = torch.zeros((2 * rows, 2 * columns), dtype=torch.complex64, device=self._device)
         for band, otf, spectrum, state in zip(self.plan.bands, self._otfs, bands, states, strict=True):
             if state.alive:
-                weighted = torch.fft.fftshift(otf * spectrum) * complex(state.modulation / 4 * state.turn)
+                weighted = otf * spectrum * complex(state.modulation / 4 * state.turn)
                 y, x = _corner(band, rows, columns)
                 plane[y : y + rows, x : x + columns] += weighted
         plain: torch.Tensor = torch.fft.ifftshift(plane)

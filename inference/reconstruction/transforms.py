@@ -1,9 +1,7 @@
-"""The transforms of one plan's planes, with their working memory: for one thread.
-
-They are torch's, which on x86 are those of Intel's library and take more floats at once than scipy's wheels do.
-"""
+"""The transforms of one slice's planes, and memory for them. They are torch's: on x86 a third quicker than scipy's."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,45 +12,40 @@ from spheroidd.inference.preprocessing.jit import kernel
 
 Plane = NDArray[np.complex64]
 _LINE_BYTES = 64  # of a cache line
-_ROWS = 160  # transformed at a time, and cut out while they are in the cache
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros whose first number begins a cache line: the same plane is transformed to the same bits wherever it lies."""
-    count = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(count + _LINE_BYTES, np.uint8)
-    start = -memory.ctypes.data % _LINE_BYTES
-    numbers: NDArray[Any] = memory[start : start + count].view(dtype)
-    return numbers.reshape(shape)
+def aligned(*kinds: tuple[Sequence[int], Any]) -> list[NDArray[Any]]:
+    """Zeros of each (shape, dtype), whose first number begins a cache line.
 
-
-class PlaneTransforms:
-    """Of complex planes (`height`, `width`), and back from half spectra of twice as many frequencies along each axis.
-
-    `out_shape` (y, x) is the part of the doubled plane that is asked for; `columns` are those of its half spectrum that
-    may hold anything.
+    So the same plane is transformed to the same bits wherever it lies. They are one piece of memory: from 4 MB on numpy
+    asks the system for large pages, and a slice's planes are thousands of small ones, to be looked up again and again.
     """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
+    starts = np.cumsum([0, *(size + -size % _LINE_BYTES for size in sizes)])
+    memory = np.zeros(int(starts[-1]) + _LINE_BYTES, np.uint8)
+    memory = memory[-memory.ctypes.data % _LINE_BYTES :]
+    return [
+        memory[start : start + size].view(dtype).reshape(shape)
+        for start, size, (shape, dtype) in zip(starts, sizes, kinds, strict=False)
+    ]
 
-    def __init__(self, height: int, width: int, out_shape: tuple[int, int], columns: int) -> None:
-        self._out_shape, self._length = out_shape, 2 * width
-        self.spectrum: Plane = aligned((2 * height, width + 1), np.complex64)
-        """What `inverse` transforms: the half spectrum (2 height, width + 1)."""
-        self._filled = torch.from_numpy(self.spectrum)[:, :columns]
 
-    def forward(self, planes: Plane) -> Plane:
-        """The transforms of planes (..., height, width); all at once: torch copies what it is told where to put."""
-        transformed: Plane = torch.fft.fft2(torch.from_numpy(planes)).numpy()
-        return transformed
+def forward(planes: Plane) -> Plane:
+    """The transforms of planes (..., y, x); all at once: torch copies what it is told where to put."""
+    transformed: Plane = torch.fft.fft2(torch.from_numpy(planes)).numpy()
+    return transformed
 
-    def inverse(self) -> NDArray[np.float32]:
-        """The real plane `out_shape` of `spectrum`, not divided by its number of pixels."""
-        between = torch.fft.ifft(self._filled, dim=0, norm="forward")
-        height, width = self._out_shape
-        image = np.empty(self._out_shape, np.float32)
-        for row in range(0, height, _ROWS):
-            rows = torch.fft.irfft(between[row : min(row + _ROWS, height)], n=self._length, dim=1, norm="forward")
-            image[row : row + _ROWS] = rows.numpy()[:, :width]
-        return image
+
+def inverse(spectrum: Plane, out_shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The first corner `out_shape` of the real plane (y, 2 (x - 1)) of a half spectrum (y, x), not divided by its size.
+
+    Its rows are the left parts of whole ones: nothing is copied on the way.
+    """
+    height, width = out_shape
+    between = torch.fft.ifft(torch.from_numpy(spectrum), dim=0, norm="forward")
+    rows = torch.fft.irfft(between[:height], n=2 * (spectrum.shape[1] - 1), dim=1, norm="forward")
+    image: NDArray[np.float32] = rows.numpy()[:, :width]
+    return image
 
 
 @kernel
