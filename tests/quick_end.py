@@ -7,6 +7,7 @@ time; multiprocessing ends what it forks in the same way. What is started cold r
 import atexit
 import os
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,16 @@ def _end() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_code)
+
+
+def _leave_what_was_loaded() -> None:
+    """What is to be done at the end of the process that was forked is done there: torch takes 134 libraries apart."""
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_what_was_loaded)
 
 
 def run(program: str, names: Mapping[str, Any]) -> None:

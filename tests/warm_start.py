@@ -39,6 +39,7 @@ _NURSERY = (
     "quick_end.run(born(int(sys.argv[1]), sys.argv[2]), {'__name__': '__main__'})"
 )
 _ROOT = Path(__file__).parents[1]
+_SPAWNING = ("crossval", "demo", "doctor", "replay", "run", "score", "serve", "train", "tune")  # these commands do
 # A network takes torch, a second and a half of a processor in each process that scores with one.
 _LOADED = (
     "spheroidd.daemon.analysis.plate_quality",
@@ -352,4 +353,5 @@ def _become(order: dict[str, Any], files: list[int]) -> None:
     sys.argv = ["-c", *order["arguments"]]
     with socket.socket(fileno=files[0]) as teller:  # only now: who knows the pid may take all of this for done
         teller.sendall(str(os.getpid()).encode())
-    warm_spawn.prepare()
+    if order["program"] != _PROGRAM or order["arguments"][:1] in ([name] for name in _SPAWNING):
+        warm_spawn.prepare()  # a fork of its own, and a quarter of what a short command takes
