@@ -16,7 +16,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.places import NURSERY_VARIABLE, REAL_DATA, ROOT
+from tests import built_commands
+from tests.places import NURSERY_VARIABLE, REAL_DATA, ROOT, WARM_PYTHON_VARIABLE
 from tests.warm_spawn import spawning_warm
 
 # Before anything loads numpy or torch, and for every process that a test starts: xdist has a worker for each core, and
@@ -28,6 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Until the tests are collected nothing but modules is made; see `pytest_collection_finish`.
 gc.disable()
+built_commands.keep()
 # No test may change what a person's own commands take for the last run.
 os.environ["SPHEROIDD_STATE"] = ""
 
@@ -133,7 +135,8 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     from tests.warm_start import begin
     from tests.warm_workers import door_keeper
 
-    command = _open_until_the_end.enter_context(door_keeper())
+    command = _open_until_the_end.enter_context(door_keeper(*config.invocation_params.args))
+    os.environ[WARM_PYTHON_VARIABLE] = command
     begin()
     for spec in specs:
         spec.python = command
@@ -160,6 +163,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
             return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
     return ByFile(config, log)
+
+
+def pytest_collection(session: pytest.Session) -> bool | None:
+    """Collect nothing again in a worker that began with the tests collected."""
+    from tests.warm_workers import taken_over
+
+    return taken_over(session) or None
 
 
 def pytest_collection_finish() -> None:

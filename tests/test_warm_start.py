@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from tests.faults.plate_runs import spheroidd
+from tests.places import WARM_PYTHON_VARIABLE
 from tests.warm_spawn import spawning_warm
 from tests.warm_start import COMMAND, on_the_path, start
-from tests.warm_workers import FORKING, door_keeper
+from tests.warm_workers import FORKING, Collected, door_keeper
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_worker_begins_with_what_is_loaded_talks_through_its_pipes_and_is_inte
         "import os, sys, time; print('tests.warm_workers' in sys.modules, sys.stdin.readline(), os.getcwd(), "
         "os.environ['SPHEROIDD_DATA'], flush=True); time.sleep(60)"
     )
-    with door_keeper(FORKING.format(first="None")) as python:
+    with door_keeper(program=FORKING.format(first="None")) as python:
         worker = subprocess.Popen(
             [python, "-u", "-c", program],
             cwd=tmp_path,
@@ -74,9 +75,16 @@ def test_a_worker_begins_with_what_is_loaded_talks_through_its_pipes_and_is_inte
         assert "KeyboardInterrupt" in worker.communicate(timeout=60)[1]
 
 
+def test_the_whole_suite_is_collected_once(request: pytest.FixtureRequest) -> None:
+    if WARM_PYTHON_VARIABLE not in os.environ:
+        pytest.skip("who runs a part of the suite collects it")
+    assert request.session is Collected.session
+    assert request.config.workerinput  # type: ignore[attr-defined]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked on Linux")
 def test_a_worker_is_an_ordinary_one_where_nothing_can_be_forked() -> None:
-    with door_keeper("raise SystemExit") as python:
+    with door_keeper(program="raise SystemExit") as python:
         command = [python, "-u", "-c", "import sys; print('tests.warm_workers' in sys.modules)"]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 

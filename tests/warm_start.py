@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+import typer.main
 from filelock import FileLock
 
 from spheroidd.daemon.catalog import statements
-from tests import warm_spawn
+from tests import built_commands, warm_spawn
 from tests.places import NURSERY_VARIABLE
 
 _PROGRAM = "from spheroidd.daemon.cli import main; main()"
@@ -264,7 +265,9 @@ def born(fd: int, folder: str) -> str:
     for name in _LOADED:
         importlib.import_module(name)
     statements.database_class()
-    _run_kernels()
+    built_commands.keep()
+    typer.main.get_command(sys.modules["spheroidd.daemon.cli.console"].app)
+    run_kernels()
     gc.freeze()  # no process that is forked searches for garbage here, and copies the pages for it
     if (n := psutil.Process().num_threads()) != 1:
         raise RuntimeError(f"the imports have started {n - 1} threads: this process cannot be forked")
@@ -314,7 +317,7 @@ def _end_unless_wanted(door: socket.socket, folder: Path) -> None:
             sys.exit(0)
 
 
-def _run_kernels() -> None:
+def run_kernels() -> None:
     """Loading a compiled kernel takes as long as computing a small stack with it."""
     from spheroidd.daemon.scoring.score_stack import warm_up
     from spheroidd.daemon.system.clock import SystemClock

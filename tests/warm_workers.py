@@ -1,7 +1,8 @@
-"""Workers of xdist that begin with the tests imported: that was most of what each did before its first test.
+"""Workers of xdist that begin with the tests collected: that was most of what each did before its first test.
 
-One process imports all modules of the tests, as pytest rewrites them, and forks a worker for each that xdist starts.
-What xdist starts instead is a door-keeper: it passes on its pipes, and ends when the worker does. Where there is nobody
+One process collects all tests as pytest does, and forks a worker for each that xdist starts, which takes them over.
+What xdist starts instead is a door-keeper: it passes on its pipes, and ends when the worker does; a test that needs a
+second process with torch in it starts one too. Where there is nobody
 behind the door it becomes an ordinary worker; so does every one where there is no fork (Windows) or it is not safe
 (macOS), and where a part of the suite is run or lines are counted.
 """
@@ -16,8 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,8 +27,10 @@ import pytest
 from tests.places import ROOT
 
 _MAX_MESSAGE_BYTES = 1 << 20
+# What optimisers and the loss load at their first use, 4 seconds of a processor in each worker that trains: most do.
+_LOADED_LATE = ("torch._dynamo", "monai.losses.dice")
 FORKING = (
-    "import sys; from tests import quick_end; from tests.warm_workers import forked, import_tests; {first}; "
+    "import sys; from tests import quick_end; from tests.warm_workers import collect, forked; {first}; "
     "quick_end.run(forked(int(sys.argv[1])), {{'__name__': '__main__'}})"
 )
 _DOOR_KEEPER = """#!{python} -SEs
@@ -54,15 +57,18 @@ link.recv(64)
 
 
 @contextmanager
-def door_keeper(program: str = FORKING.format(first="import_tests()")) -> Iterator[str]:
-    """A command that takes the place of `python` for a worker of xdist; `program` stands behind the door."""
+def door_keeper(*arguments: str, program: str = FORKING.format(first="collect(sys.argv[2:])")) -> Iterator[str]:
+    """A command that takes the place of `python -c` for a worker of xdist; `program` stands behind the door.
+
+    Its `arguments` are those of pytest, which choose tests. The command ends with 0 however the worker ends.
+    """
     with tempfile.TemporaryDirectory(prefix="spheroidd-workers-") as folder:
         address, command = str(Path(folder) / "door"), Path(folder) / "python"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
             door.bind(address)
             door.listen()
             importing = subprocess.Popen(
-                [sys.executable, "-c", program, str(door.fileno())],
+                [sys.executable, "-c", program, str(door.fileno()), *arguments],
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -83,21 +89,44 @@ def door_keeper(program: str = FORKING.format(first="import_tests()")) -> Iterat
             importing.wait()
 
 
-class _Imports:
-    """In place of collecting: the modules are imported, and nothing more."""
+class Collected:
+    """The tests that this process collected, and those that forked it before; nothing is run."""
+
+    session: pytest.Session | None = None
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self) -> bool:
-        for path in sorted((ROOT / "tests").rglob("test_*.py")):
-            # What cannot be imported says why when a worker collects it.
-            with suppress(Exception, pytest.skip.Exception):
-                importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if not session.testsfailed:  # what cannot be collected says why when a worker collects it
+            Collected.session = session
         return True
 
 
-def import_tests() -> None:
-    """As pytest would when it collects all of them."""
-    pytest.main(["-n", "0", "-p", "no:cacheprovider"], plugins=[_Imports()])
+def collect(arguments: Sequence[str]) -> None:
+    """As a worker would that is given these arguments."""
+    from tests.warm_start import run_kernels
+
+    alone = ("-n", "0", "-p", "no:cacheprovider")
+    pytest.main([*arguments, *alone], plugins=[Collected()])
+    for name in _LOADED_LATE:
+        importlib.import_module(name)
+    run_kernels()
+
+
+def taken_over(session: pytest.Session) -> bool:
+    """Whether a worker's session has now the tests that were collected before it was forked, as if it had itself.
+
+    They stay in the tree of the session that collected them; the configuration and the open fixtures are the worker's.
+    """
+    tree = Collected.session
+    if tree is None:
+        return False
+    tree._setupstate, session._fixturemanager = session._setupstate, tree._fixturemanager
+    tree._fixturemanager.config = session.config
+    for node in {node for item in tree.items for node in item.listchain()}:
+        node.config = session.config
+    session.items, session.testscollected = tree.items, len(tree.items)
+    session.config.hook.pytest_collection_finish(session=session)
+    return True
 
 
 def forked(fd: int) -> str:
