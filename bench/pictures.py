@@ -21,10 +21,12 @@ from spheroidd.acquisition.store.labels import read_label
 from spheroidd.acquisition.store.stack_files import read_block
 from spheroidd.daemon.catalog.rows import ResultRow
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.inference.quality.depth_seen import depth_below_surface_um
 from spheroidd.protocols.stack import CHANNELS, Block, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
 LIVE, DEAD = "#35e06c", "#ff4fd8"  # green and magenta: told apart by the colour-blind too
+DEPTH_UM = 2.0  # between the points of which the surface is found
 Image = NDArray[np.float64]
 
 
@@ -101,7 +103,7 @@ def draw_plate(data: Path, out: Path) -> None:
 
 
 def draw_well(data: Path, well: str, out: Path) -> None:
-    """One well from above and from the side."""
+    """One well from above and from the side; dotted in its middle, how deep cells can be told apart."""
     with Catalog.read_only(data) as catalog:
         row = next(row for row in catalog.result_rows() if row.result.well == str(WellId.parse(well)))
         plan = catalog.plan(_key(row))
@@ -111,9 +113,29 @@ def draw_well(data: Path, well: str, out: Path) -> None:
     for axes, (title, view) in zip(grid, views.items(), strict=True):
         draw(axes, data, plan, view, {})
         axes.set_title(title, fontsize=9)
+    if row.result.depth_seen_um is not None:
+        _draw_depth(grid[-1], data, plan, row.result.depth_seen_um)
     figure.suptitle(f"{row.result.plate} {row.result.well}: {_figures(row)}", fontsize=10)
     figure.tight_layout()
     figure.savefig(out, dpi=110)
+
+
+def _draw_depth(axes: Axes, data: Path, plan: StackPlan, seen_um: float) -> None:
+    """A line in the middle slice, so far below the surface as cells can be told apart."""
+    every = [max(1, round(DEPTH_UM / step)) for step in (plan.z_step_um, plan.pixel_um, plan.pixel_um)]
+    at = tuple(slice(n // 2 % by, None, by) for n, by in zip((plan.n_z, plan.height, plan.width), every, strict=True))
+    stacks = {channel: read_block(data, Block(plan.key, channel, 0, plan.n_z))[at] for channel in plan.channels}
+    points = {channel: stack.astype(np.float32) for channel, stack in stacks.items()}
+    floors = {channel: float(np.percentile(stack, 0.1)) for channel, stack in stacks.items()}
+    z_um, y_um, x_um = every[0] * plan.z_step_um, every[1] * plan.pixel_um, every[2] * plan.pixel_um
+    depth = depth_below_surface_um(points, (z_um, y_um, x_um), floors)
+    if depth is None:
+        return
+    middle = depth[plan.n_z // 2 // every[0]]
+    extent = (0, plan.width * plan.pixel_um, plan.height * plan.pixel_um, 0)
+    for level, style in ((0.0, "dashed"), (seen_um, "dotted")):
+        axes.contour(middle, [level + 1e-3], colors=["white"], linewidths=1.2, linestyles=style, extent=extent)
+    axes.set_xlabel(f"dashed: surface; dotted: {seen_um:.0f} um below it, cells are told apart no deeper", fontsize=8)
 
 
 def _key(row: ResultRow) -> StackKey:

@@ -33,7 +33,7 @@ def depth_seen_um(
     if max(step_um) > COARSEST_UM:
         return None
     points, step_um = _thinned(points, step_um)
-    depth = _depth_um(points, step_um, floors)
+    depth = depth_below_surface_um(points, step_um, floors)
     if depth is None:
         return None
     shells = (depth / SHELL_UM).astype(np.int64) + (depth > 0)
@@ -59,7 +59,7 @@ def _thinned(
     return found, (steps[0], steps[1], steps[2])
 
 
-def _depth_um(
+def depth_below_surface_um(
     points: Mapping[str, Floats], step_um: tuple[float, float, float], floors: Mapping[str, float]
 ) -> Floats | None:
     """How deep each point lies in tissue, 0 outside; None where all is tissue, or nothing."""
