@@ -146,6 +146,9 @@ PHRASES = {
     "no-control-trusted": "the images of every untreated control of the plate failed",
     "no-live-control": "no live volume in the plate's controls",
     "no-live-channel": "the stack has no live channel",
+    "counts-not-measured": "how far the counts of this network are off was never measured",
+    "counts-too-foreign": "counts in images so unlike those that the network knows were never held against a truth",
+    "counts-doubtful": "counts under what is found wrong with the images were never held against a truth",
     "not-imaged-yet": "not imaged yet",
     "slices-arriving": "its slices are arriving",
     "waits-for-model": "waits for the model",
@@ -163,7 +166,7 @@ PHRASES = {
     # -- flags of a row, and what to do about them
     "flag-camera-noise": "the images hold nothing but camera noise",
     "flag-no-cell": "no cell was found, neither living nor dead",
-    "flag-volume-without-objects": "there is volume in a mask and not one cell in it",
+    "flag-volume-without-objects": "there is volume in a mask and hardly a cell in it",
     "flag-live-dye-absent": "the live dye gives no signal of its own",
     "flag-dead-dye-absent": "the dead dye gives no signal of its own",
     "flag-channel-flat": "a channel is flat or constant: it holds no image",

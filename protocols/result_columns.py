@@ -45,8 +45,8 @@ class Shown:
     """How people see a column: `heading` in the terminal, `label` on the page and in the report.
 
     A number is multiplied by `scale` and gets `places` decimals and the shown `unit`; `ends` names the columns with the
-    ends of its interval; a text is cut to `letters`; `unset` stands where a row that was scored has no value. A column
-    that is not `always` there is left out of a table where nothing is known of it.
+    ends of its interval, told in the places `ends_where`; a text is cut to `letters`; `unset` stands where a row that
+    was scored has no value. A column that is not `always` there is left out of a table where nothing is known of it.
     """
 
     heading: str
@@ -55,6 +55,7 @@ class Shown:
     scale: float = 1.0
     places: int = 1
     ends: tuple[str, str] | None = None
+    ends_where: Place = Place.EVERYWHERE
     letters: int | None = None
     unset: str = ""
     where: Place = Place.EVERYWHERE
@@ -88,8 +89,8 @@ class ResultColumn:
         """Meaning and unit in one phrase, for the text of the REST side."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
-    def in_words(self, row: object, *, unit: bool = True, unknown: str = "—") -> str:
-        """The value of a result row as people see it; `unknown` where it is None or the row is of an older catalog."""
+    def in_words(self, row: object, place: Place = Place.PANEL, *, unit: bool = True, unknown: str = "—") -> str:
+        """The value of a result row as people see it in a place; `unknown` where it is None or not there."""
         value = getattr(row, self.name)
         shown = self.shown or Shown(self.name, self.name, self.unit)
         if value is None:
@@ -104,7 +105,7 @@ class ResultColumn:
         text = _number(value, self.kind, shown)
         text += f" {shown.unit}" if unit and shown.unit else ""
         ends = [getattr(row, name) for name in shown.ends or ()]
-        if not ends or None in ends:
+        if not ends or None in ends or place not in shown.ends_where:
             return text
         low, high = (_number(end, self.kind, shown) for end in ends)
         return phrase("with-interval", value=text, low=low, high=high)
@@ -199,7 +200,32 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "n_live / (n_live + n_dead), 0 to 1; missing where the images failed",
         Origin.MEASURED,
         exported="v_count_fraction",
-        shown=Shown("V count", "Live share", "%", scale=100.0, always=True),
+        shown=Shown(
+            "V count",
+            "Live share",
+            "%",
+            scale=100.0,
+            ends=("v_count_lo", "v_count_hi"),
+            ends_where=_ON_PAPER,  # a terminal has no room for it
+            always=True,
+        ),
+    ),
+    ResultColumn(
+        "v_count_lo",
+        "number",
+        "fraction",
+        "lower end of the 90 % interval of the live share of all cells in the field",
+        Origin.RELATED,
+        exported="v_count_lo_fraction",
+    ),
+    ResultColumn("v_count_hi", "number", "fraction", "upper end of it", Origin.RELATED, exported="v_count_hi_fraction"),
+    ResultColumn(
+        "v_count_reason",
+        "text",
+        "",
+        "why v_count has no interval",
+        Origin.RELATED,
+        shown=Shown("", "Live share without an interval", where=Place.PANEL),
     ),
     ResultColumn(
         "v_control",
@@ -251,6 +277,14 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "how far what the network sees lies from the images that it knows, over the largest distance of healthy ones",
         Origin.MEASURED,
         shown=Shown("", "Foreign to the network, above 1", "", places=2, where=_ON_PAPER),
+    ),
+    ResultColumn(
+        "cell_diameter_um",
+        "number",
+        "um",
+        "how wide a cell was stated to be; missing: as wide as those that the network knows",
+        Origin.MEASURED,
+        shown=Shown("", "Cell diameter, stated", "µm", where=Place.PANEL),
     ),
     ResultColumn(
         "precision",

@@ -7,6 +7,9 @@ from enum import StrEnum
 from spheroidd.protocols.phrase import constant, phrase
 from spheroidd.protocols.trust import Trust, failed_reason
 
+USUAL_CELL_UM = 12.6
+"""The diameter of the living cells that networks learn from; lengths and volumes that say what a cell is are theirs."""
+
 
 class WellStatus(StrEnum):
     """How far a well has come."""
@@ -83,7 +86,8 @@ class StackMeasurement:
     `live_um3_by_z` holds the live volume of each slice, in z order. `precision` is what the network computed in; None
     for a measurement of an older version, which did not note it. `depth_seen_um` is how deep below the surface cells
     can be told apart; `foreign_score` is how far what the network sees in the images lies from what it knows, over the
-    largest distance of healthy stacks. Both are None where nobody can say.
+    largest distance of healthy stacks. Both are None where nobody can say. `cell_diameter_um` is how wide cells were
+    stated to be, None where nobody did.
     """
 
     live_um3: float | None
@@ -99,6 +103,7 @@ class StackMeasurement:
     precision: Precision | None = None
     depth_seen_um: float | None = None
     foreign_score: float | None = None
+    cell_diameter_um: float | None = None
 
     @property
     def v_count(self) -> float | None:
@@ -143,7 +148,8 @@ class Related:
 
     `status` is PROVISIONAL while a control may still come or change, then FINAL. `reason` says why v_control (and
     with it v_score) is None. `trust` and the codes of `trust_flags` are None where nobody judged the row; of a row
-    that failed, the viabilities are None.
+    that failed, the viabilities are None. `v_count_lo` and `v_count_hi` are the ends of V count's 90 % interval;
+    `v_count_reason` says why it has none.
     """
 
     status: WellStatus
@@ -154,14 +160,17 @@ class Related:
     v_score_hi: float | None = None
     trust: Trust | None = None
     trust_flags: tuple[str, ...] | None = None
+    v_count_lo: float | None = None
+    v_count_hi: float | None = None
+    v_count_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WellResult:
     """One row of the results: one well, one stack, one model.
 
-    v_count is 0 to 1; v_control and v_score (with its 90 % interval) are percent of the plate's untreated median and
-    None, with `reason`, where there is none.
+    v_count is 0 to 1; v_control and v_score are percent of the plate's untreated median and None, with `reason`, where
+    there is none. v_count and v_score have 90 % intervals.
     """
 
     plate: str
@@ -188,6 +197,10 @@ class WellResult:
     trust_flags: tuple[str, ...] | None = None
     depth_seen_um: float | None = None
     foreign_score: float | None = None
+    v_count_lo: float | None = None
+    v_count_hi: float | None = None
+    v_count_reason: str | None = None
+    cell_diameter_um: float | None = None
 
     @property
     def standing(self) -> str:

@@ -591,6 +591,10 @@ class Result(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     DEPTH_SEEN_UM_FIELD_NUMBER: _builtins.int
     FOREIGN_SCORE_FIELD_NUMBER: _builtins.int
+    V_COUNT_LO_FIELD_NUMBER: _builtins.int
+    V_COUNT_HI_FIELD_NUMBER: _builtins.int
+    V_COUNT_REASON_FIELD_NUMBER: _builtins.int
+    CELL_DIAMETER_UM_FIELD_NUMBER: _builtins.int
     plate: _builtins.str
     well: _builtins.str
     stack: _builtins.int
@@ -622,6 +626,10 @@ class Result(_message.Message):
     trust: _builtins.str
     depth_seen_um: _builtins.float
     foreign_score: _builtins.float
+    v_count_lo: _builtins.float
+    v_count_hi: _builtins.float
+    v_count_reason: _builtins.str
+    cell_diameter_um: _builtins.float
     @_builtins.property
     def trust_flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -662,11 +670,17 @@ class Result(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         depth_seen_um: _builtins.float | None = ...,
         foreign_score: _builtins.float | None = ...,
+        v_count_lo: _builtins.float | None = ...,
+        v_count_hi: _builtins.float | None = ...,
+        v_count_reason: _builtins.str = ...,
+        cell_diameter_um: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cell_diameter_um", b"_cell_diameter_um", "_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_count_hi", b"_v_count_hi", "_v_count_lo", b"_v_count_lo", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "cell_diameter_um", b"cell_diameter_um", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "stack", b"stack", "v_control", b"v_control", "v_count", b"v_count", "v_count_hi", b"v_count_hi", "v_count_lo", b"v_count_lo", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "annotations", b"annotations", "compound", b"compound", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "v_control", b"v_control", "v_count", b"v_count", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cell_diameter_um", b"_cell_diameter_um", "_dead_um3", b"_dead_um3", "_depth_seen_um", b"_depth_seen_um", "_dose_um", b"_dose_um", "_excluded", b"_excluded", "_foreign_score", b"_foreign_score", "_latency_s", b"_latency_s", "_live_um3", b"_live_um3", "_n_dead", b"_n_dead", "_n_live", b"_n_live", "_n_slices_acked", b"_n_slices_acked", "_n_slices_expected", b"_n_slices_expected", "_stack", b"_stack", "_v_control", b"_v_control", "_v_count", b"_v_count", "_v_count_hi", b"_v_count_hi", "_v_count_lo", b"_v_count_lo", "_v_score", b"_v_score", "_v_score_hi", b"_v_score_hi", "_v_score_lo", b"_v_score_lo", "annotations", b"annotations", "cell_diameter_um", b"cell_diameter_um", "compound", b"compound", "dead_um3", b"dead_um3", "depth_seen_um", b"depth_seen_um", "dose_um", b"dose_um", "excluded", b"excluded", "excluded_at_utc", b"excluded_at_utc", "excluded_by", b"excluded_by", "exclusion_reason", b"exclusion_reason", "foreign_score", b"foreign_score", "latency_s", b"latency_s", "live_um3", b"live_um3", "model_sha256", b"model_sha256", "n_dead", b"n_dead", "n_live", b"n_live", "n_slices_acked", b"n_slices_acked", "n_slices_expected", b"n_slices_expected", "normalisation", b"normalisation", "patient", b"patient", "plate", b"plate", "precision", b"precision", "reason", b"reason", "role", b"role", "stack", b"stack", "status", b"status", "trust", b"trust", "trust_flags", b"trust_flags", "v_control", b"v_control", "v_count", b"v_count", "v_count_hi", b"v_count_hi", "v_count_lo", b"v_count_lo", "v_count_reason", b"v_count_reason", "v_score", b"v_score", "v_score_hi", b"v_score_hi", "v_score_lo", b"v_score_lo", "well", b"well"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cell_diameter_um: _TypeAlias = _typing.Literal["cell_diameter_um"]  # noqa: Y015
+    _WhichOneofArgType__cell_diameter_um: _TypeAlias = _typing.Literal["_cell_diameter_um", b"_cell_diameter_um"]  # noqa: Y015
     _WhichOneofReturnType__dead_um3: _TypeAlias = _typing.Literal["dead_um3"]  # noqa: Y015
     _WhichOneofArgType__dead_um3: _TypeAlias = _typing.Literal["_dead_um3", b"_dead_um3"]  # noqa: Y015
     _WhichOneofReturnType__depth_seen_um: _TypeAlias = _typing.Literal["depth_seen_um"]  # noqa: Y015
@@ -695,12 +709,18 @@ class Result(_message.Message):
     _WhichOneofArgType__v_control: _TypeAlias = _typing.Literal["_v_control", b"_v_control"]  # noqa: Y015
     _WhichOneofReturnType__v_count: _TypeAlias = _typing.Literal["v_count"]  # noqa: Y015
     _WhichOneofArgType__v_count: _TypeAlias = _typing.Literal["_v_count", b"_v_count"]  # noqa: Y015
+    _WhichOneofReturnType__v_count_hi: _TypeAlias = _typing.Literal["v_count_hi"]  # noqa: Y015
+    _WhichOneofArgType__v_count_hi: _TypeAlias = _typing.Literal["_v_count_hi", b"_v_count_hi"]  # noqa: Y015
+    _WhichOneofReturnType__v_count_lo: _TypeAlias = _typing.Literal["v_count_lo"]  # noqa: Y015
+    _WhichOneofArgType__v_count_lo: _TypeAlias = _typing.Literal["_v_count_lo", b"_v_count_lo"]  # noqa: Y015
     _WhichOneofReturnType__v_score: _TypeAlias = _typing.Literal["v_score"]  # noqa: Y015
     _WhichOneofArgType__v_score: _TypeAlias = _typing.Literal["_v_score", b"_v_score"]  # noqa: Y015
     _WhichOneofReturnType__v_score_hi: _TypeAlias = _typing.Literal["v_score_hi"]  # noqa: Y015
     _WhichOneofArgType__v_score_hi: _TypeAlias = _typing.Literal["_v_score_hi", b"_v_score_hi"]  # noqa: Y015
     _WhichOneofReturnType__v_score_lo: _TypeAlias = _typing.Literal["v_score_lo"]  # noqa: Y015
     _WhichOneofArgType__v_score_lo: _TypeAlias = _typing.Literal["_v_score_lo", b"_v_score_lo"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cell_diameter_um) -> _WhichOneofReturnType__cell_diameter_um | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_um3) -> _WhichOneofReturnType__dead_um3 | None: ...
     @_typing.overload
@@ -729,6 +749,10 @@ class Result(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__v_control) -> _WhichOneofReturnType__v_control | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__v_count) -> _WhichOneofReturnType__v_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__v_count_hi) -> _WhichOneofReturnType__v_count_hi | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__v_count_lo) -> _WhichOneofReturnType__v_count_lo | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__v_score) -> _WhichOneofReturnType__v_score | None: ...
     @_typing.overload

@@ -1,7 +1,7 @@
 """What is on the plate: the design (compounds x doses x replicates, controls, patients) and each well's true state."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -168,6 +168,7 @@ class SpecChoices:
     edge_effects: bool = True
     modes: tuple[DrugMode, ...] = tuple(DrugMode)
     realism: Realism = Realism.EASY
+    cell_um: float | None = None
 
 
 def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> WellSpec:
@@ -189,6 +190,8 @@ def well_spec(plate_map: PlateMap, entry: PlateWell, choices: SpecChoices) -> We
         volume *= max(viability, 0.1)
     tissue, plate = _shared_draws(plate_map.name, treatment, choices)
     here = conditions(choices.realism, choices.seed, plate_map.name)
+    if choices.cell_um is not None:
+        here = replace(here, cell_um=choices.cell_um)
     calcein, pi, auto = _stain(choices, here, tissue, plate, draws)
     if mode is DrugMode.AUTOFLUORESCENT:
         auto += 0.15 * effect

@@ -79,6 +79,7 @@ class EmulatorSettings(BaseModel):
     diameter_um: float | None = Field(default=None, ge=60, le=1000)
     intensity: float = Field(default=1.0, gt=0)
     autofluorescence: float | None = Field(default=None, ge=0, le=1)
+    cell_um: float | None = Field(default=None, ge=8, le=20)
     swapped_channels: bool = False
     realism: Realism = Realism.EASY
     """How hard tissue, stain and optics make it: `real` and `hostile` draw each anew for every plate."""
@@ -188,6 +189,7 @@ class EmulatorSource:
             settings.edge_effects,
             settings.modes,
             settings.realism,
+            settings.cell_um,
         )
         self._view: EmulatedView | None = None
 

@@ -134,7 +134,7 @@ def _cells(row: ResultRow) -> dict[str, str | Text]:
         "patient": row.treatment.patient or "",
         "notes": "; ".join(f"{name} {text}" for name, text in row.annotations.items()),
         "slices": f"{result.n_slices_acked}/{result.n_slices_expected}" if result.n_slices_expected else UNKNOWN,
-        **{shown.heading: column.in_words(result, unknown=UNKNOWN) for column, shown in _FIGURES},
+        **{shown.heading: column.in_words(result, Place.TABLE, unknown=UNKNOWN) for column, shown in _FIGURES},
         "trust": Text(_TRUST.in_words(result, unknown=UNKNOWN), style=TRUST_STYLES.get(result.trust, "")),
         "status": Text(result.status, style=STYLES[result.status]),
         "reason": Text("; ".join(filter(None, reasons)), style="dim"),

@@ -130,6 +130,7 @@ def replay(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16: what the model computes in.")] = None,
+    cell_um: Annotated[float | None, typer.Option(help="How wide a living cell is; without it about 12.6 um.")] = None,
     faults: Annotated[
         Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
     ] = None,
@@ -164,7 +165,12 @@ def replay(
             faults=given,
         ),
         "inference": _given(
-            model=model, normalisation=normalisation, device=device, threads=threads, precision=precision
+            model=model,
+            normalisation=normalisation,
+            device=device,
+            threads=threads,
+            precision=precision,
+            cell_diameter_um=cell_um,
         ),
         "scoring": _given(engine=engine, ray_address=ray_address, ray_workers=ray_workers),
     }
@@ -183,6 +189,7 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; without it the run's.")] = None,
+    cell_um: Annotated[float | None, typer.Option(help="How wide a living cell is; without it as in the run.")] = None,
     objects: Annotated[
         bool | None, typer.Option("--objects/--no-objects", help="Write each counted object down, as label and table.")
     ] = None,
@@ -206,6 +213,7 @@ def score(
         threads=threads,
         precision=precision,
         objects=objects,
+        cell_um=cell_um,
         scoring=scoring_settings(_given(engine=engine, ray_address=ray_address, ray_workers=ray_workers)),
         missing=missing,
         console=console(lasting=True),

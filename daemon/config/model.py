@@ -158,6 +158,14 @@ class InferenceConfig(Section):
         description="of each cell that the network found: half-height, where its light falls to the middle between it "
         "and the ground around it, or network, where the network's probability is one half",
     )
+    cell_diameter_um: float | None = Field(
+        default=None,
+        ge=4,
+        le=40,
+        allow_inf_nan=False,
+        description="how wide a living cell is, where that is far from the 12.6 um of the cells that the model learnt "
+        "from: it is then shown voxels in which cells have the size that it knows",
+    )
     limit_tolerance: float = Field(
         default=0.0,
         ge=0,

@@ -244,6 +244,7 @@ def score_plate(
     threads: int | None,
     precision: str | None = None,
     objects: bool | None = None,
+    cell_um: float | None = None,
     scoring: ScoringConfig | None = None,
     missing: bool = False,
     console: Console,
@@ -259,6 +260,7 @@ def score_plate(
         "threads": threads,
         "precision": precision,
         "objects": objects,
+        "cell_diameter_um": cell_um,
     }
     named_precision(precision or "auto")  # what the environment says, too
     inference_with(InferenceConfig(), given, where="score")  # a wrong word is refused before anything is touched
@@ -330,6 +332,7 @@ def _run(
         keep_raw=catalog.keep_raw(plate_map.name),
         objects=inference.objects,
         boundary=inference.boundary,
+        cell_um=inference.cell_diameter_um,
     )
     pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
@@ -363,6 +366,7 @@ def _enter_start(
         "regressor_sha256": regressor_sha256,
         "normalisation": settings.normalisation.value,
         "boundary": settings.boundary.value,
+        "cell_diameter_um": settings.cell_um,
         "host": platform.node(),
         "pid": os.getpid(),
     }

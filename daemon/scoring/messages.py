@@ -32,6 +32,8 @@ class ScoreJob:
     """Whether each counted object is written down, as a number in a label image and a row of a table."""
     boundary: Boundary = Boundary.NETWORK
     """Of a network's masks; a threshold's are its own."""
+    cell_um: float | None = None
+    """How wide a cell is, where somebody stated it; a threshold does not ask."""
 
     @property
     def light_only(self) -> bool:

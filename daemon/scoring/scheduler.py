@@ -53,6 +53,7 @@ class ScoringSettings:
     keep_raw: KeepRaw = KeepRaw.ALL
     objects: bool = False  # write each counted object down
     boundary: Boundary = Boundary.NETWORK
+    cell_um: float | None = None
 
 
 class ScoringScheduler:
@@ -222,7 +223,17 @@ class ScoringScheduler:
                 return None
         known = limits if kind is Normalisation.PLATE else None
         settings = self._settings
-        return ScoreJob(row.key, kind, known, settings.tolerance, patterns, wells, settings.objects, settings.boundary)
+        return ScoreJob(
+            row.key,
+            kind,
+            known,
+            settings.tolerance,
+            patterns,
+            wells,
+            settings.objects,
+            settings.boundary,
+            settings.cell_um,
+        )
 
     def _is_control(self, key: StackKey) -> bool:
         return self._role(key) in CONTROLS

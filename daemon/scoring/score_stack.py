@@ -27,7 +27,7 @@ from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
 from spheroidd.inference.segmentation.half_height import HalfHeightMasks
-from spheroidd.inference.segmentation.objects import StackCounter
+from spheroidd.inference.segmentation.objects import StackCounter, magnified
 from spheroidd.inference.segmentation.streaming import SegmentedSlab, StreamingSegmentation
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.protocols.errors import StackError, StorageError
@@ -71,12 +71,17 @@ def score_stack(
     limits = job.limits if job.normalisation is Normalisation.PLATE else None
     boundary = Boundary.NETWORK if isinstance(segmenter, ThresholdSegmenter) else job.boundary
     own_edges = boundary is Boundary.HALF_HEIGHT and not job.light_only
-    preprocessor = _preprocessor(plan, segmenter, job.limits, keep_filtered=own_edges)
+    cell_um = None if isinstance(segmenter, ThresholdSegmenter) else job.cell_um
+    shown = _as_wide_as_known(plan, cell_um)
+    preprocessor = _preprocessor(shown, segmenter, job.limits, keep_filtered=own_edges)
     inspector, coarse = StackInspector(plan), CoarseStack(plan)
     output = None
     if not job.light_only:
-        resampler = _masks(preprocessor, segmenter, plan, boundary, limits)
-        output = _StackOutput(plan, images, preprocessor.shape, segmenter, coarse, resampler, boundary)
+        resampler = _masks(preprocessor, segmenter, shown, boundary, limits)
+        counter = StackCounter(
+            plan, model_shape=preprocessor.shape, model_spacing_um=segmenter.spacing_um, cell_um=cell_um
+        )
+        output = _StackOutput(plan, images, segmenter, counter, coarse, resampler, boundary)
     try:
         segmentation = _segmentation(preprocessor, segmenter, limits, job.tolerance)
         fed = dict.fromkeys(plan.channels, 0)
@@ -100,7 +105,7 @@ def score_stack(
         if output is None:
             return Scored(job.key, light, profile, None, slices=raw.finish() if raw else ())
         output.take(_each(segmentation.finish(), alive))
-        counter, labels = output.finish()
+        labels = output.finish()
         if job.objects:
             computed = partial(_computed_block, images)
             pixels_of = partial(_read, computed, acknowledged={}) if raw is None else None  # those have no slices yet
@@ -121,6 +126,12 @@ def score_stack(
     finally:
         if output:
             output.abandon()
+
+
+def _as_wide_as_known(plan: StackPlan, cell_um: float | None) -> StackPlan:
+    """The stack as a network is shown it: measured so that cells are as wide as those that it learnt from."""
+    times = magnified(cell_um)
+    return replace(plan, pixel_um=plan.pixel_um / times, z_step_um=plan.z_step_um / times)
 
 
 def _foreign(
@@ -302,14 +313,13 @@ class _StackOutput:
         self,
         plan: StackPlan,
         images: Path,
-        model_shape: tuple[int, int, int],
         segmenter: Segmenter,
+        counter: StackCounter,
         coarse: CoarseStack,
         resampler: MakesMasks,
         boundary: Boundary,
     ) -> None:
-        self._coarse, self._resampler = coarse, resampler
-        self._counter = StackCounter(plan, model_shape=model_shape, model_spacing_um=segmenter.spacing_um)
+        self._counter, self._coarse, self._resampler = counter, coarse, resampler
         attributes = {"model_sha256": segmenter.sha256, "boundary": boundary.value}
         self._labels = {
             name: LabelWriter(images, plan.key, plan, name, attributes)
@@ -323,10 +333,10 @@ class _StackOutput:
             self._counter.add_density(slab.z_start, slab.prediction)
             self._write(self._resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead))
 
-    def finish(self) -> tuple[StackCounter, tuple[FinishedLabel, ...]]:
-        """Write what is left; the counter, which has everything, and the labels, which are not in their place yet."""
+    def finish(self) -> tuple[FinishedLabel, ...]:
+        """Write what is left; the counter has everything then. The labels, which are not in their place yet."""
         self._write(self._resampler.finish())
-        return self._counter, tuple(label.finish() for label in self._labels.values())
+        return tuple(label.finish() for label in self._labels.values())
 
     def digests(self) -> dict[str, str]:
         """What each finished label is known by."""

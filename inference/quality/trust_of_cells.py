@@ -4,7 +4,7 @@ import math
 
 from spheroidd.inference.quality.trust_evidence import LIMITS, Flags, RowEvidence, TrustLimits
 from spheroidd.inference.quality.trust_of_images import is_blurred
-from spheroidd.protocols.results import Limits, StackMeasurement
+from spheroidd.protocols.results import USUAL_CELL_UM, Limits, StackMeasurement
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
 from spheroidd.protocols.trust import TrustFlag
 
@@ -15,13 +15,14 @@ def nothing_found(row: RowEvidence, limits: TrustLimits) -> Flags:
     Many cells that run into one another, as in a blurred core, are cells: their size asks somebody to look.
     """
     measured = row.measurement
+    body_um3 = limits.body_um3 * _times(measured) ** 3
     known = [n for n in (measured.n_live, measured.n_dead) if n is not None]
     if known and sum(known) == 0:
         yield TrustFlag.NO_CELL
     for n, volume in ((measured.n_live, measured.live_um3), (measured.n_dead, measured.dead_um3)):
         if row.seen.masks is None or n is None or volume is None or n >= limits.many:
             continue
-        if volume > limits.body_um3 * max(n, 1):
+        if volume > body_um3 * max(n, 1):
             yield TrustFlag.VOLUME_WITHOUT_OBJECTS
 
 
@@ -73,7 +74,8 @@ def cell_sizes(row: RowEvidence, limits: TrustLimits) -> Flags:
         if n >= limits.enough and _beyond(size, n, physical, limits):
             yield TrustFlag.OBJECT_SIZE
     shape = row.seen.masks.masks.get(DEAD_CHANNEL)
-    if n_dead >= limits.enough and shape and shape.chord_x_um and shape.chord_x_um < limits.dead_chord_um:
+    narrow_um = limits.dead_chord_um * _times(row.measurement)
+    if n_dead >= limits.enough and shape and shape.chord_x_um and shape.chord_x_um < narrow_um:
         yield TrustFlag.OBJECT_SIZE
 
 
@@ -86,10 +88,16 @@ def _beyond(size: float | None, n: int, physical: tuple[float, float], limits: T
 
 
 def sizes(measured: StackMeasurement) -> tuple[float | None, float | None]:
-    """The mean volume of a live and of a dead object, um3."""
+    """The mean volume of a live and of a dead object, um3, as if cells were as wide as the usual ones."""
     pairs = ((measured.live_um3, measured.n_live), (measured.dead_um3, measured.n_dead))
-    live, dead = (volume / n if volume is not None and n else None for volume, n in pairs)
+    times = _times(measured) ** 3
+    live, dead = (volume / n / times if volume is not None and n else None for volume, n in pairs)
     return live, dead
+
+
+def _times(measured: StackMeasurement) -> float:
+    """How many times wider cells were stated to be than the usual ones, to which all thresholds belong."""
+    return (measured.cell_diameter_um or USUAL_CELL_UM) / USUAL_CELL_UM
 
 
 def mean_aspect(row: RowEvidence, limits: TrustLimits = LIMITS) -> float | None:

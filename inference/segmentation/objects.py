@@ -15,7 +15,7 @@ from skimage.segmentation import watershed
 
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.ports import Prediction
-from spheroidd.protocols.results import Limits, Normalisation, Precision, StackMeasurement
+from spheroidd.protocols.results import USUAL_CELL_UM, Limits, Normalisation, Precision, StackMeasurement
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL, StackPlan
 
 Spacing = tuple[float, float, float]  # (z, y, x) in micrometres
@@ -178,11 +178,19 @@ class StackCounter:
     and, of the model's output, maps binned to about 1 um (one z-plane in each bin is sampled: the density is smooth),
     so its size does not depend on the model's spacing.
 
-    `model_shape` is the model volume's (z, y, x) and `model_spacing_um` its voxel size (z, y, x).
+    `model_shape` is the model volume's (z, y, x) and `model_spacing_um` its voxel size (z, y, x), both as the model
+    sees them: of cells that are `cell_um` wide it is shown as many voxels as it knows of cells of `USUAL_CELL_UM`.
     """
 
-    def __init__(self, plan: StackPlan, *, model_shape: tuple[int, int, int], model_spacing_um: Spacing) -> None:
-        self._plan = plan
+    def __init__(
+        self,
+        plan: StackPlan,
+        *,
+        model_shape: tuple[int, int, int],
+        model_spacing_um: Spacing,
+        cell_um: float | None = None,
+    ) -> None:
+        self._plan, self._cell_um = plan, cell_um
         self._volumes = {channel: np.full(plan.n_z, np.nan) for channel in plan.channels}
         self._shape, self._factors = model_shape, _bin_factors(model_shape, model_spacing_um)
         bins = tuple(-(-n // factor) for n, factor in zip(model_shape, self._factors, strict=True))
@@ -251,12 +259,13 @@ class StackCounter:
         return count_objects(self._probability[channel], self._density[channel], self._bin_um)
 
     def objects(self, channel: str) -> tuple[NDArray[np.int32], Spacing] | None:
-        """The label volume (z, y, x) of `split_objects` and its voxel size, for pictures and exports."""
+        """The label volume (z, y, x) of `split_objects` and its true voxel size, for pictures and exports."""
         if channel not in self._density:
             return None
         labels = split_objects(self._probability[channel], self._density[channel], self._bin_um)
         self._numbered[channel] = int(labels.max(initial=0))
-        return labels, self._bin_um
+        z, y, x = (step * magnified(self._cell_um) for step in self._bin_um)
+        return labels, (z, y, x)
 
     def measure(
         self,
@@ -286,7 +295,13 @@ class StackCounter:
             quantiles={channel: dict(values) for channel, values in quantiles.items()},
             depth_seen_um=depth_seen_um,
             foreign_score=foreign_score,
+            cell_diameter_um=self._cell_um,
         )
+
+
+def magnified(cell_um: float | None) -> float:
+    """How many times wider cells are than those that networks learn from; 1 where nobody stated it."""
+    return 1.0 if cell_um is None else cell_um / USUAL_CELL_UM
 
 
 def _bin_factors(shape: tuple[int, int, int], spacing_um: Spacing) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """Viability out of measurements: pure functions, no file, no clock. Unknown stays None and says why; it is never 0.
 
-- V_count = N_live / (N_live + N_dead), 0 to 1.
+- V_count = N_live / (N_live + N_dead), 0 to 1, with its 90 % interval (`count_interval`).
 - V_control = 100 * live volume / median live volume of the plate's untreated controls, percent. It may exceed 100 and
   is never clipped: clipping before a dose-response fit would bend the upper plateau.
 - V_score = the regressor's estimate of the MTT viability, percent of the same controls, with its 90 % interval.
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypedDict, runtime_checkable
 
+from spheroidd.inference.viability.count_interval import count_interval
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Related, StackMeasurement, WellStatus
 from spheroidd.protocols.stack import StackKey
@@ -99,6 +100,12 @@ class _Judged(TypedDict):
     trust_flags: tuple[TrustFlag, ...] | None
 
 
+class _Counted(_Judged):
+    v_count_lo: float | None
+    v_count_hi: float | None
+    v_count_reason: str | None
+
+
 class ControlProfiles(tuple[tuple[float, ...], ...]):
     """The controls' depth profiles, equal only to themselves: what follows is found once, not for each row."""
 
@@ -180,15 +187,17 @@ class PlateControls:
         judged: _Judged = {"trust": stack.trust, "trust_flags": stack.flags}
         if stack.flags is not None and stack.trust is Trust.FAIL:
             return Related(status, failed_reason(stack.flags), **judged)
+        sure = count_interval(measurement, stack.flags or ())
+        counted: _Counted = {**judged, "v_count_lo": sure.low, "v_count_hi": sure.high, "v_count_reason": sure.reason}
         if measurement.live_um3 is None:
-            return Related(status, NO_LIVE_CHANNEL, **judged)
+            return Related(status, NO_LIVE_CHANNEL, **counted)
         comparable = self._comparable.get(measurement.model_sha256)
         if comparable is None:
-            return Related(status, self._missing, **judged)
+            return Related(status, self._missing, **counted)
         percent = v_control(measurement.live_um3, (comparable.median_um3,))
         if percent is None:
-            return Related(status, NO_LIVE_CONTROL, **judged)
-        return Related(status, None, percent, **judged)
+            return Related(status, NO_LIVE_CONTROL, **counted)
+        return Related(status, None, percent, **counted)
 
 
 def _scores(

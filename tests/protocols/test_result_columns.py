@@ -201,7 +201,7 @@ def test_the_wire_has_nothing_else() -> None:
 def test_the_results_table_shows_it(row: ResultRow, column: ResultColumn, shown: Shown) -> None:
     table = results_table.results_table([row])
     cells = {str(head.header): list(head.cells) for head in table.columns}
-    assert [str(cell) for cell in cells[shown.heading]] == [column.in_words(row.result)]
+    assert [str(cell) for cell in cells[shown.heading]] == [column.in_words(row.result, Place.TABLE)]
 
 
 def test_further_columns_of_the_map_stand_beside_the_figures_and_a_corrected_map_changes_them(
@@ -256,8 +256,8 @@ def test_the_page_and_the_report_show_further_columns_of_the_map(data: Path) -> 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("v_count", 0.4567, "45.7 %"),
-        ("v_count", 0.0, "0.0 %"),
+        ("v_count", 0.4567, "45.7 % (41.2 to 50.0)"),
+        ("v_count", 0.0, "0.0 % (41.2 to 50.0)"),
         ("v_count", None, "—"),
         ("live_um3", 12345.6, "12.3 10³ µm³"),
         ("n_live", 7, "7"),
@@ -267,8 +267,14 @@ def test_the_page_and_the_report_show_further_columns_of_the_map(data: Path) -> 
 )
 def test_how_a_value_reads(row: ResultRow, name: str, value: Any, words: str) -> None:
     (column,) = [one for one in COLUMNS if one.name == name]
-    values: Mapping[str, Any] = {"v_score_lo": 10.2, "v_score_hi": 11.4, name: value}
+    ends = {"v_score_lo": 10.2, "v_score_hi": 11.4, "v_count_lo": 0.4123, "v_count_hi": 0.5}
+    values: Mapping[str, Any] = {**ends, name: value}
     assert column.in_words(type("Row", (), dict(values))()) == words
+
+
+def test_a_terminal_has_no_room_for_the_interval_of_a_count(row: ResultRow) -> None:
+    (column,) = [one for one in COLUMNS if one.name == "v_count"]
+    assert column.in_words(row.result, Place.TABLE) == column.in_words(row.result).split(" (")[0]
 
 
 # Catalogs of other programs

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.protocols.plate import PlateMap, WellRole
 from spheroidd.sim_emulator.phantom import CellState, Phantom, grow
 from spheroidd.sim_emulator.plate import PlateDesign, SpecChoices, WellSpec, well_spec
 from spheroidd.sim_emulator.presets import PRESETS, Preset
-from spheroidd.sim_emulator.realism import EASY, KNOWN_CONTRAST, Conditions, Realism, conditions
+from spheroidd.sim_emulator.realism import EASY, KNOWN_CONTRAST, TYPICAL_CELL_UM, Conditions, Realism, conditions
 from spheroidd.sim_emulator.scene import Scene, well_truth
+from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 
 DESIGN: PlateMap = PlateDesign(compounds=1, doses=3, negative_controls=1, positive_controls=1).plate_map("p", 0)
 KILLED, UNTREATED = WellRole.POSITIVE_CONTROL, WellRole.NEGATIVE_CONTROL
@@ -156,3 +158,15 @@ def test_an_uneven_field_is_brighter_on_one_side() -> None:
     even, uneven = (light(spec(conditions=one), "488") for one in (EASY, Conditions(uneven=0.3)))
     ratio = uneven[20] / even[20]
     assert ratio.max() - ratio.min() == pytest.approx(0.3, rel=0.5)
+
+
+def test_the_settings_may_say_how_wide_cells_are() -> None:
+    plates = [
+        EmulatorSource(EmulatorSettings(preset="unit", seed=2, cell_um=cell_um), None, "p", SystemClock())
+        for cell_um in (None, TYPICAL_CELL_UM, 8.8)
+    ]
+    well = next(iter(plates[0].plate_map.imaged())).well
+    usual, said, small = (plate.truth(well) for plate in plates)
+    assert np.array_equal(usual.cell_ids, said.cell_ids), "as wide as they are without a word"
+    radii = [float(np.median(truth.cells["body_radius_um"])) for truth in (usual, small)]
+    assert radii[1] / radii[0] == pytest.approx(8.8 / TYPICAL_CELL_UM, rel=0.05)

@@ -268,16 +268,18 @@ def test_replay_refuses_an_option_that_cannot_be(tmp_path: Path) -> None:
 
 def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "score_plate", 0)
-    assert spheroidd("score", data, "--normalisation", "plate", "--precision", "bf16").exit_code == 0
-    [((found,), options)] = calls
-    del options["console"]
+    options = ("--normalisation", "plate", "--precision", "bf16", "--cell-um", "9.5")
+    assert spheroidd("score", data, *options).exit_code == 0
+    [((found,), handed)] = calls
+    del handed["console"]
     assert found == data
-    assert options == {
+    assert handed == {
         "model": None,
         "normalisation": "plate",
         "device": "auto",
         "threads": None,
         "precision": "bf16",
+        "cell_um": 9.5,
         "scoring": ScoringConfig(),
         "missing": False,
         "objects": None,
