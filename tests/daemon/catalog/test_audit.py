@@ -404,7 +404,6 @@ _APPENDER = """
 import sys
 from pathlib import Path
 from spheroidd.daemon.catalog.audit_chain import Action
-from tests.daemon.catalog.older import make_older
 from spheroidd.daemon.catalog.writer import Catalog
 with Catalog.create_or_open(Path(sys.argv[1])) as catalog:
     for _ in range(40):

@@ -12,6 +12,7 @@ from spheroidd.daemon.launch.sweep import sweep
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.protocols.stack import StackKey
 from spheroidd.protocols.well import WellId
+from tests.daemon.service.test_service_run import until
 from tests.faults.plate_runs import kill, ledger, run, start, write_config
 
 LEFT = (
@@ -84,8 +85,8 @@ def test_a_mask_that_was_being_replaced_is_put_back(data: Path) -> None:
 def test_nothing_is_left_of_a_killed_run_once_another_has_ended(tmp_path: Path) -> None:
     config = write_config(tmp_path, source={"pace": "real", "slice_period_s": 0.02})
     process = start(config)
-    while not len(ledger(config).slices) > 20:
-        assert process.poll() is None
+    until(lambda: process.poll() is not None or len(ledger(config).slices) > 20, "slices arrive")
+    assert process.poll() is None
     kill(process)
     put(tmp_path / "data", *(name for name in LEFT if "ring" not in name))
     assert run(config) == 0, config.with_suffix(".log").read_text()

@@ -38,7 +38,7 @@ def test_two_workers_score_one_plate_and_one_that_is_killed_costs_no_row(tmp_pat
         while time.monotonic() < until_s and not (
             any(state == "scoring" for state, _ in ledger(config).states.values()) and len(workers_of(process.pid)) == 2
         ):
-            time.sleep(0.02)
+            time.sleep(0.05)
         killed = workers_of(process.pid)
         assert len(killed) == 2, "each device has a process"
         killed[0].kill()

@@ -279,7 +279,7 @@ def test_beside_a_running_daemon_it_is_taken_up_at_once_and_its_slices_are_all_k
     source = {
         "negative_controls": 3,
         "positive_controls": 1,
-        "doses": 6,
+        "doses": 3,
         "compounds": 1,
         "pace": "real",
         "slice_period_s": 0.04,
