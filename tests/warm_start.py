@@ -43,6 +43,11 @@ _ROOT = Path(__file__).parents[1]
 _SPAWNING = ("crossval", "demo", "doctor", "replay", "run", "score", "serve", "train", "tune")  # these commands do
 # A network takes torch, a second and a half of a processor in each process that scores with one.
 _LOADED = (
+    "grpc._server",
+    "multiprocessing.popen_spawn_posix",
+    "multiprocessing.sharedctypes",
+    "multiprocessing.synchronize",
+    "rich._emoji_codes",
     "spheroidd.daemon.analysis.plate_quality",
     "spheroidd.daemon.analysis.results_table",
     "spheroidd.daemon.cli.console",
@@ -55,9 +60,13 @@ _LOADED = (
     "spheroidd.daemon.report.writer",
     "spheroidd.daemon.service.client",
     "spheroidd.daemon.service.server",
+    "spheroidd.daemon.system.last_data",
+    "spheroidd.daemon.system.lasting_output",
     "spheroidd.daemon.verification.verifier",
+    "spheroidd.daemon.web.connection_limits",
     "spheroidd.daemon.web.page",
     "spheroidd.inference.segmentation.segmenter",
+    "uvicorn.protocols.http.h11_impl",
     "zarr",
 )
 _MAX_MESSAGE_BYTES = 1 << 20

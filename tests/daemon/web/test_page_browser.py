@@ -143,7 +143,7 @@ def acquired(catalog: Catalog) -> int:
 
 
 def test_a_plate_runs_and_the_heatmap_fills(page: "playwright.Page", tmp_path: Path) -> None:
-    source = {"pace": "real", "slice_period_s": 0.2, "n_z": 8}
+    source = {"pace": "real", "slice_period_s": 0.35, "n_z": 8}
     config = write_config(tmp_path, source=source, page=True)
     process = start(config)
     address = tmp_path / "data" / "page.json"
