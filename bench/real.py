@@ -5,8 +5,8 @@ Otsu's threshold after the background was taken off; a random forest that learnt
 volume, so that it is no stranger to it; the project's 2-D network. Networks have seen emulated plates only and go
 through the whole program, each volume once as the live and once as the dead channel.
 
-Parts: `--volumes embryo8,1135`, `--peers otsu,forest,2d` (or none), models by name or path. No network was chosen by
-1136 or stardist.
+Parts: `--volumes embryo8,1135`, `--peers otsu,forest,2d` (or none), models by name or path; `--cell-um 5.4` states how
+wide their cells are. No network was chosen by 1136 or stardist.
 """
 
 import json
@@ -51,7 +51,9 @@ def figures(volume: Volume, mask: Mask, objects: NDArray[np.integer[Any]]) -> di
     return {**rounded, "f1": round(ones.f1, 3), "objects": ones.found, "true": ones.true}
 
 
-def through_program(volume: Volume, label: str, model: str) -> tuple[Mask, NDArray[np.integer[Any]]]:
+def through_program(
+    volume: Volume, label: str, model: str, cell_um: float | None = None
+) -> tuple[Mask, NDArray[np.integer[Any]]]:
     """Mask and objects as `spheroidd replay` leaves them of a plate that is this volume, in one channel."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -60,6 +62,7 @@ def through_program(volume: Volume, label: str, model: str) -> tuple[Mask, NDArr
         (folder / "map.csv").write_text(f"{head}\n{row},{volume.pixel_um},{volume.z_step_um}\n")
         data = folder / "data"
         replay = ["replay", str(folder / "map.csv"), str(data), "--model", model]
+        replay += [] if cell_um is None else ["--cell-um", str(cell_um)]
         done = subprocess.run([*COMMAND, *replay], check=False, capture_output=True, text=True)
         if done.returncode not in (0, 1):  # 1: its row says that somebody should look
             sys.exit(done.stderr)
@@ -99,6 +102,7 @@ def main(
     models: Annotated[list[str] | None, typer.Argument(help="Names or paths; without, the shipped one.")] = None,
     volumes: Annotated[str, typer.Option(help="Which, separated by commas.")] = ",".join(VOLUMES),
     peers: Annotated[str, typer.Option(help="Which, separated by commas; or none.")] = ",".join(PEERS),
+    cell_um: Annotated[float | None, typer.Option(help="How wide cells are stated to be.")] = None,
     cache: Annotated[Path, typer.Option(help="Where rendered plates are kept.")] = CACHE,
 ) -> None:
     """Print the table; progress goes to the standard error."""
@@ -120,8 +124,8 @@ def main(
         for called, model in networks.items():
             for label in CHANNELS:
                 say(f"{name}: {called} as {label}")
-                rows[f"{called}, {label}"] = figures(volume, *through_program(volume, label, model))
-    print(json.dumps({"bench": "real", **found}, indent=1))
+                rows[f"{called}, {label}"] = figures(volume, *through_program(volume, label, model, cell_um))
+    print(json.dumps({"bench": "real", "cell_um": cell_um, **found}, indent=1))
 
 
 if __name__ == "__main__":
