@@ -1,6 +1,7 @@
 """A file of raw frames into a computed image that says so: OME-TIFF or OME-Zarr, slice after slice."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from spheroidd.protocols.durable import replacing
 from spheroidd.protocols.errors import ConfigError, StackError
 from spheroidd.protocols.sim_pattern import PatternEstimate, SliceModulation
 
+_FEWEST_COUNTS = 100  # between the darkest and the brightest value: with fewer an image is steps
 _TIFF, _ZARR = (".ome.tif", ".ome.tiff", ".tif", ".tiff"), (".ome.zarr", ".zarr")
 
 
@@ -56,7 +58,7 @@ def reconstruct_file(
 ) -> list[SliceModulation]:
     """Write `out` and return how each slice came about; without an estimate every slice is widefield.
 
-    StackError where values do not fit into 16 bits at this scale; then nothing is written.
+    StackError where values do not fit into 16 bits at this scale, or make only a few counts; then nothing is written.
     """
     kind = out.name.lower()
     if not kind.endswith((*_TIFF, *_ZARR)):
@@ -65,6 +67,8 @@ def reconstruct_file(
         raise ConfigError("it exists already", where=str(out), do="give another name: nothing is overwritten")
     if not out.parent.is_dir():
         raise ConfigError("its folder does not exist", where=str(out), do="make the folder first")
+    if not as_float:
+        _refuse_few_counts(file, scale)
     plan = ReconstructionPlan.of(file.pattern, CHANNEL, file.shape, file.pixel_um, found, wiener)
     made: list[SliceModulation] = []
     images = _images(file, make_reconstructor(plan, device), scale, as_float, made)
@@ -93,6 +97,16 @@ def _images(
             do = "give a smaller --scale, or --float"
             raise StackError(f"{what}{done.image.max():.4g})", where=str(file.raw.path), do=do)
         yield counts
+
+
+def _refuse_few_counts(file: RawFile, scale: float) -> None:
+    """Frames of small numbers, 0 to 1 perhaps, would be rounded to nothing."""
+    low, high = float(file.raw.frames.min()), float(file.raw.frames.max())
+    counts = scale * (high - low)
+    if file.raw.frames.dtype.kind == "f" and 0 < counts < _FEWEST_COUNTS:
+        what = f"its values, {low:.4g} to {high:.4g}, are {counts:.2g} counts apart at scale {scale:g}"
+        do = f"give --scale {10.0 ** math.floor(math.log10(1e4 / (high - low))):g}, or --float"
+        raise StackError(what, where=str(file.raw.path), do=do)
 
 
 def _facts(file: RawFile, plan: ReconstructionPlan, scale: float, as_float: bool) -> dict[str, Any]:

@@ -107,6 +107,21 @@ def test_without_a_pattern_there_is_no_image_but_on_request_widefield(tmp_path: 
         assert "no pattern" in str(tiff.ome_metadata)
 
 
+def test_frames_of_small_numbers_are_not_rounded_to_nothing(tmp_path: Path) -> None:
+    path, out = tmp_path / "small.tif", tmp_path / "out.ome.tif"
+    frames = slices(SCENE, (0,)).reshape(-1, SIZE, SIZE).astype(np.float32) / 65535
+    tifffile.imwrite(path, frames, imagej=True, resolution=(4, 4), metadata={"axes": "ZYX", "unit": "um"})
+    optics = [*OPTICS[:-1], str(100 / 65535)]
+    done = spheroidd("sim", "reconstruct", path, *optics, "--out", out)
+    assert done.exit_code != 0
+    said = " ".join(done.output.split())
+    scale = said.split("give --scale ")[1].split(",")[0]
+    assert "counts apart at scale 1" in said
+    assert not out.exists()
+    assert spheroidd("sim", "reconstruct", path, *optics, "--out", out, "--scale", scale).exit_code == 0
+    assert np.ptp(tifffile.imread(out).astype(int)) > 1000
+
+
 def test_values_that_do_not_fit_are_refused_and_nothing_is_left(raw: Path, tmp_path: Path) -> None:
     for name in ("out.tif", "out.ome.zarr"):
         done = spheroidd(
