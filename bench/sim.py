@@ -255,10 +255,9 @@ def _images(
     first, second = (expose(expected, seed) for seed in (1, 2))
     sim, other = sharp.reconstruct(first).image, sharp.reconstruct(second).image
     plain, plain2 = wide.reconstruct(first).image, wide.reconstruct(second).image
-    best, best_wide = (
-        nrmse(TorchReconstructor(best_linear(one.plan, scene, sample)).reconstruct(first).image, target)
-        for one in (sharp, wide)
-    )
+    known, known_wide = (TorchReconstructor(best_linear(one.plan, scene, sample)) for one in (sharp, wide))
+    best_sim, best_other = (known.reconstruct(frames).image for frames in (first, second))
+    best, best_wide = nrmse(best_sim, target), nrmse(known_wide.reconstruct(first).image, target)
     ratio = nrmse(sim, target) / nrmse(plain, target)
     wanted = WANTED_RATIO[scene.n_phases] if scene.beads else 1.01 * best / best_wide
     bound = {"wanted_ratio": round(wanted, 3), "kept": ratio < wanted + 0.0005}
@@ -271,11 +270,13 @@ def _images(
         "nrmse_widefield": nrmse(plain, target),
         "ratio": round(ratio, 3),
         **(bound if (modulation, scene.electrons) == (0.8, 100) else {}),
-        "nrmse_of_best_linear_filter": best,  # which knows the sample's spectrum; the next both are such
+        "nrmse_of_best_linear_filter": best,  # which knows the sample's spectrum; so do the others named best
         "ratio_of_best_linear_filters": round(best / best_wide, 3),
         "frc_sim_per_um": frc_cutoff(sim, other),
+        "frc_of_best_linear_filter_per_um": frc_cutoff(best_sim, best_other),
         "frc_widefield_per_um": frc_cutoff(plain, plain2),
         "rings_0_2_px": nrmse(sim, target, ring=(0, 4)),
+        "rings_0_2_px_of_best_linear_filter": nrmse(best_sim, target, ring=(0, 4)),
         "rings_2_4_px": nrmse(sim, target, ring=(4, 8)),
         "least_count": round(float(sim.min()) + 100),
     }
