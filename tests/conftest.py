@@ -9,6 +9,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 # xdist hands out whole files, for their tests share what is costly. Of these each test starts its own processes.
 SPREAD = ("tests/faults/test_plate_killed.py", "tests/faults/test_plate_faults.py", "tests/test_documentation.py")
 
-# Each of these folders is one file to xdist: what trains loads MONAI, which takes a worker two seconds of a processor.
-TOGETHER = ("tests/inference/training/", "tests/daemon/training/")
-
 # Half of the suite waits for other processes: with three workers a core, one of them always has something to compute.
 WORKERS_A_CORE = 3
 BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
@@ -50,50 +48,76 @@ BYTES_A_WORKER = 2 << 30  # with torch and the daemons that it starts
 IN_MEMORY = Path("/dev/shm")
 BYTES_OF_FILES = 4 << 30  # several times what tests have written and not yet removed
 
-# The files that take longest must not be the last to start, with every other core idle.
+# The files that take longest must not be the last to start, with every other core idle. From their places on, tests of
+# SPREAD stand singly between files: most of them wait, and beside them something must compute.
 LONGEST_FIRST = (
     "faults/test_plate_killed.py",
-    "inference/training/test_trainer.py",
-    "daemon/training/test_training.py",
     "daemon/web/test_page_browser.py",
     "faults/test_plate_faults.py",
     "test_documentation.py",
+    "inference/training/test_trainer.py",
     "acquisition/sources/micromanager/test_micromanager_faults.py",
     "daemon/verification/test_verify.py",
-    "acquisition/focus/test_autofocus.py",
-    "acquisition/sources/leica/test_leica_source.py",
-    "inference/dose_response/test_fit.py",
-    "daemon/launch/test_run.py",
     "daemon/service/test_service.py",
-    "daemon/service/test_service_run.py",
-    "acquisition/sources/micromanager/test_micromanager.py",
-    "daemon/pipeline/test_reorder.py",
+    "daemon/launch/test_run.py",
+    "acquisition/focus/test_autofocus.py",
     "daemon/report/test_report.py",
+    "daemon/evaluation/test_evaluation.py",
+    "daemon/backup/test_backup.py",
+    "inference/dose_response/test_fit.py",
+    "inference/reconstruction/test_reconstruction.py",
+    "inference/reconstruction/test_estimation.py",
+    "daemon/service/test_service_run.py",
     "inference/segmentation/test_segmenter.py",
     "bench/test_study_benches.py",
-    "inference/viability/test_regressor.py",
-    "daemon/service/test_doors.py",
-    "inference/dose_response/test_eight_doses.py",
-    "daemon/web/test_openapi.py",
+    "inference/segmentation/test_device_path.py",
     "bench/test_gpu_check.py",
-    "daemon/evaluation/test_evaluation.py",
-    "cases/test_cases.py",
-    "daemon/verification/test_scrub.py",
-    "daemon/web/test_connection_limits.py",
-    "inference/network/test_model_packages.py",
-    "daemon/scoring/test_device_pool.py",
-    "daemon/backup/test_backup.py",
+    "sim_emulator/test_raw_faults.py",
+    "daemon/analysis/test_plate_quality.py",
+    "inference/viability/test_regressor.py",
+    "inference/training/test_search.py",
+    "daemon/pipeline/test_reorder.py",
+    "acquisition/sources/leica/test_leica_source.py",
+    "daemon/training/test_training.py",
+    "test_warm_start.py",
+    "inference/quality/test_stack_quality.py",
     "acquisition/sources/test_restream.py",
     "faults/test_backup_of_a_run.py",
+    "inference/dose_response/test_eight_doses.py",
     "daemon/scoring/test_raw_plate.py",
-    "daemon/reconstruction/test_sim_commands.py",
-    "daemon/scoring/test_exclusions.py",
-    "daemon/scoring/test_moving_limits.py",
-    "daemon/launch/test_sweep.py",
-    "daemon/scoring/test_trust.py",
-    "daemon/emulation/test_leica_run.py",
+    "daemon/web/test_openapi.py",
+    "daemon/catalog/test_kept_standings.py",
+    "inference/network/test_model_packages.py",
     "acquisition/images/test_hostile_files.py",
-    "inference/quality/test_stack_quality.py",
+    "test_docstrings.py",
+    "test_plugin.py",
+    "cases/test_cases.py",
+    "daemon/scoring/test_exclusions.py",
+    "daemon/reconstruction/test_sim_commands.py",
+    "acquisition/sources/micromanager/test_java_bridge.py",
+    "daemon/verification/test_scrub.py",
+    "acquisition/sources/micromanager/test_micromanager.py",
+    "acquisition/sources/watched_folder/test_watch_folder.py",
+    "daemon/scoring/test_moving_limits.py",
+    "daemon/web/test_words.py",
+    "daemon/emulation/test_recording_faults.py",
+    "daemon/launch/test_sweep.py",
+    "acquisition/store/test_zarr_store.py",
+    "test_packaging.py",
+    "inference/preprocessing/test_intensity.py",
+    "daemon/system/test_endings.py",
+    "daemon/emulation/test_leica_run.py",
+    "daemon/scoring/test_device_pool.py",
+    "daemon/launch/test_open_catalog.py",
+    "daemon/service/test_queue_run.py",
+    "daemon/web/test_rest.py",
+    "daemon/system/test_service_unit.py",
+    "inference/network/test_unet.py",
+    "faults/test_damaged_stacks.py",
+    "daemon/service/test_doors.py",
+    "inference/dose_response/test_patients.py",
+    "daemon/web/test_connection_limits.py",
+    "daemon/scoring/test_trust.py",
 )
 
 _open_until_the_end = contextlib.ExitStack()
@@ -150,7 +174,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling | None":
-    """Hand out files whole but for those of SPREAD, whose tests go to whoever is free, and those of TOGETHER."""
+    """Hand out files whole but for those of SPREAD, whose tests go to whoever is free."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -158,9 +182,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file in SPREAD:
-                return nodeid
-            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+            return nodeid if file in SPREAD else file
 
     return ByFile(config, log)
 
@@ -192,7 +214,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; all else stays where it is."""
     folder = Path(__file__).parent
     rank = {folder / name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    spread = {ROOT / name: count() for name in SPREAD}
+    places = [rank.get(item.path, len(rank)) + next(spread.get(item.path, repeat(0))) for item in items]
+    items[:] = [items[n] for n in sorted(range(len(items)), key=places.__getitem__)]
 
 
 @pytest.fixture(scope="session")
