@@ -63,6 +63,7 @@ class RawFile:
     """
 
     emission_nm: float | None = None
+    dtype: np.dtype[Any]
 
     def __init__(self, path: Path, channel: int | None = None) -> None:
         check_regular(path)
@@ -79,6 +80,8 @@ class RawFile:
                 raise StackError(what, where=str(path), do="use .tif, .dv or .mrc")
             self.frame_shape = (axes[-2][1], axes[-1][1]) if len(axes) > 1 else (0, 0)
             self._planes, self.axes = _in_order(path, axes, channel)
+            if self.dtype == np.int16:  # of a camera's counts, which are none below 0
+                self.dtype = np.dtype(np.uint16)
             opening.pop_all()
 
     @property
@@ -91,6 +94,9 @@ class RawFile:
         pixels = self._plane(int(self._planes[number]))
         if pixels.shape != self.frame_shape:  # a page whose pixels are gone
             raise damaged(self.path, f"frame {number + 1} is {pixels.shape}, not {self.frame_shape}")
+        if pixels.dtype == np.int16 and pixels.min() < 0:
+            do = "add what keeps all of them above 0, save it as uint16, and state that as the offset"
+            raise StackError(f"frame {number + 1} has pixels below 0", where=str(self.path), do=do)
         return np.array(pixels, dtype=self.dtype, order="C")
 
     def close(self) -> None:

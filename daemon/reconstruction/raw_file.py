@@ -60,6 +60,10 @@ class RawFile:
     def open(cls, path: Path, stated: Stated) -> "RawFile":
         """ConfigError where something is missing or contradicts the file; StackError where the file cannot be read."""
         raw = open_raw(path, stated.channel)
+        colours = dict(raw.axes).get("C", 1)
+        if stated.channel is None and colours > 1 and colours % stated.n_angles and colours % stated.n_phases:
+            do = f"give --channel, 0 to {colours - 1}: each colour has a pattern of its own"
+            raise ConfigError(f"it holds {colours} channels", where=str(path), do=do)
         pixel_um = stated.pixel_um or raw.pixel_um
         if pixel_um is None:
             raise ConfigError("the file does not say its pixel size", where=str(path), do="give --pixel-um")

@@ -48,7 +48,9 @@ def judge(
         doubts.append(f"the periods of the angles differ by more than {FREQUENCY_TOLERANCE:.0%}: {each} nm")
     for one, of_orders in zip(angles, peaks, strict=True):
         doubts += _second_peaks(one, of_orders)
-        notes += _steps(one, pattern)
+        against, remark = _steps(one, pattern)
+        doubts += against
+        notes += remark
         for order in one.orders:
             if order.trusted and (order.modulation or 0) > MOST_MODULATION:
                 what = f"angle {one.angle} order {order.order}: modulation {order.modulation:.2f} is above 1"
@@ -100,23 +102,26 @@ def _second_peaks(one: AngleEstimate, peaks: tuple[Peak, ...]) -> list[str]:
     return doubts
 
 
-def _steps(one: AngleEstimate, pattern: SimPattern) -> list[str]:
-    """Phases that were measured and do not step evenly: used as they are, but worth knowing."""
+def _steps(one: AngleEstimate, pattern: SimPattern) -> tuple[list[str], list[str]]:
+    """Phases that were measured and do not step evenly: used as they are, but worth knowing; of few others, a doubt."""
     if not one.phases_measured:
-        return []
+        return [], []
     step = pattern.step_sign * 360 / pattern.n_phases
     taken = [(b - a + 180) % 360 - 180 for a, b in zip(one.phases_deg, one.phases_deg[1:], strict=False)]
     same = [n for n, turn in enumerate(taken) if abs(turn) < UNEVEN_STEP_DEG]
+    if 2 * len(same) > len(taken):
+        what = f"angle {one.angle}: {len(same)} of its {len(taken)} steps change no phase"
+        return [f"{what}: they are not {pattern.n_phases} phases of one angle, or the pattern was stuck"], []
     if same:
         pairs = " and ".join(f"{n} and {n + 1}" for n in same)
         why = "the pattern was stuck, or a frame arrived twice"
-        return [f"angle {one.angle}: phases {pairs} are the same: {why}; the image is made of the others as well"]
+        return [], [f"angle {one.angle}: phases {pairs} are the same: {why}; the image is made of the others as well"]
     off = [(turn - step + 180) % 360 - 180 for turn in taken]
     worst = max(range(len(off)), key=lambda n: abs(off[n]), default=0)
     if not off or abs(off[worst]) < UNEVEN_STEP_DEG:
-        return []
+        return [], []
     between = f"the step from {worst} to {worst + 1} is off by {off[worst]:.0f} degrees"
-    return [f"angle {one.angle}: its phases do not step evenly ({between}); they are used as they were measured"]
+    return [], [f"angle {one.angle}: its phases do not step evenly ({between}); they are used as they were measured"]
 
 
 def uneven_light(brightness: NDArray[np.float64]) -> list[str]:

@@ -52,6 +52,24 @@ def test_a_deltavision_file_gives_its_sections_and_its_header(tmp_path: Path, na
     assert (raw.pixel_um, raw.z_step_um) == (pytest.approx(0.08), pytest.approx(0.125))
 
 
+@pytest.mark.parametrize("name", ["raw.tif", "raw.mrc"])
+def test_signed_counts_of_a_camera_are_read_and_numbers_below_0_refused(tmp_path: Path, name: str) -> None:
+    path, frames = tmp_path / name, (FRAMES % 30000).astype(np.int16)
+    write = (lambda values: mrc.imsave(str(path), values)) if name == "raw.mrc" else _big_endian(path)
+    write(frames)
+    raw = open_raw(path)
+    assert raw.frames.dtype == np.uint16
+    assert np.array_equal(raw.frames, frames)
+    frames[2, 3, 4] = -1
+    write(frames)
+    with pytest.raises(StackError, match="frame 3 has pixels below 0"):
+        open_raw(path)
+
+
+def _big_endian(path: Path) -> Callable[[Any], None]:
+    return lambda values: tifffile.imwrite(path, values, byteorder=">", photometric="minisblack")
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [

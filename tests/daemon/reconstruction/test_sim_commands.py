@@ -153,6 +153,18 @@ def test_what_cannot_be_is_refused(raw: Path, options: list[str], word: str) -> 
     assert word in " ".join(done.output.split())
 
 
+def test_two_colours_of_a_file_are_not_taken_for_slices(tmp_path: Path) -> None:
+    path = tmp_path / "two.ome.tif"
+    frames = slices(SCENE, (0,)).reshape(-1, 1, SIZE, SIZE)
+    both = np.concatenate([frames, np.full_like(frames, 100)], axis=1)
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(path, both, metadata={"axes": "ZCYX", **sizes}, photometric="minisblack")
+    done = spheroidd("sim", "estimate", path, *OPTICS)
+    assert "holds 2 channels" in " ".join(done.output.split())
+    assert "give --channel, 0 to 1" in " ".join(done.output.split())
+    assert spheroidd("sim", "estimate", path, *OPTICS, "--channel", "0").exit_code == 0
+
+
 def test_optics_must_be_stated(raw: Path) -> None:
     assert "--na" in spheroidd("sim", "estimate", raw).output
 

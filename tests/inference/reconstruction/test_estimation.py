@@ -116,6 +116,14 @@ def test_a_pattern_that_is_stuck_is_refused() -> None:
     assert "angle 1" in found.verdict
 
 
+def test_frames_of_three_angles_stated_as_one_angle_are_refused() -> None:
+    stack = slices(replace(SCENE, n_phases=3), (0,))
+    stated = replace(SCENE.pattern, n_angles=1, n_phases=9)
+    found = estimate_pattern(stack.reshape(1, 1, 9, SIZE, SIZE), stated, "488", SCENE.pixel_um)
+    assert not found.usable
+    assert "change no phase: they are not 9 phases of one angle" in found.verdict
+
+
 def test_a_colour_whose_modulation_is_none_is_refused_beside_one_that_has_it() -> None:
     assert not estimated(replace(SCENE, optics=RED, stripes=Stripes(1.46)).dead()).usable
 
