@@ -14,6 +14,7 @@ import numpy as np
 
 from spheroidd.acquisition.sources.push import PushInlet, PushSession
 from spheroidd.acquisition.store.shard import crc32c
+from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.service.messages import acknowledgement, progress_message, slice_index, stack_plan
 from spheroidd.daemon.service.push_message import PushMessage
@@ -79,7 +80,9 @@ def push(
             reader.start()
             yield from _acknowledge(session, reader, context, check_token)
             row = catalog.stack(plan.key)
-            end = wire.PushEnd(status=row.state.value, n_acknowledged=row.n_slices_acked)
+            # A worker may have begun with it already: what its program asks is whether every slice is durable.
+            state = StackState.STORED if row.state in (StackState.SCORING, StackState.SCORED) else row.state
+            end = wire.PushEnd(status=state.value, n_acknowledged=row.n_slices_acked)
             yield wire.PushSlicesResponse(end=end)
     finally:
         inlet.leave(session)

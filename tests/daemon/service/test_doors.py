@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spheroidd.acquisition.sources.push import PushInlet
+from spheroidd.daemon.catalog.rows import StackState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.config.alarm_settings import AlarmsConfig
 from spheroidd.daemon.monitoring import failed_logins
@@ -25,6 +26,7 @@ from spheroidd.daemon.monitoring.monitor import RunMonitor
 from spheroidd.daemon.service import server
 from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
 from spheroidd.protocols import spheroidd_pb2 as wire
+from spheroidd.protocols.events import StackOpened, StackSealed
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
 from tests.daemon.service.rig import PLAN, fill, refusal, running
@@ -344,3 +346,31 @@ def test_a_start_that_never_ends_is_ended_with_a_word(tmp_path: Path) -> None:
     )
     assert done.returncode == 4, done.stderr
     assert "it does not end by itself and is ended" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [(StackState.ACQUIRING, "acquiring"), (StackState.STORED, "stored"), (StackState.SCORING, "stored")],
+)
+def test_a_push_ends_with_stored_although_a_worker_has_begun(data_dir: Path, state: StackState, told: str) -> None:
+    inlet = PushInlet()
+    with Catalog.create_or_open(data_dir) as catalog:
+        catalog.set_stack_state(PLAN.key, state)
+    plan = wire.PushPlan(plate="P1", well="A01", channels=PLAN.channels, n_z=3, height=16, width=16)
+    plan.pixel_um, plan.z_step_um = 0.1, 0.5
+
+    def take_up() -> None:
+        found = inlet.next_plan(lambda: False)
+        assert found is not None
+        inlet.opened(found)
+        inlet.told(StackOpened(found, {}))
+        inlet.ended(found)
+        inlet.told(StackSealed(found.key))
+
+    with running(data_dir) as (service, _), grpc.insecure_channel(f"127.0.0.1:{service.port}") as to:
+        service.door.open("P1", inlet)
+        run = threading.Thread(target=take_up)
+        run.start()
+        *_, last = SpheroiddStub(to).PushSlices(iter([wire.PushSlicesRequest(open=plan)]), timeout=CALL_S)
+        run.join()
+    assert (last.end.status, last.end.n_acknowledged) == (told, 6)
