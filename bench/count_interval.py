@@ -23,7 +23,7 @@ from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
-from spheroidd.inference.quality.trust_rules import flags_of
+from spheroidd.inference.quality.trust.rules import flags_of
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.viability.count_interval import MEASURED, CountErrors, count_interval
 from spheroidd.protocols.plate import WellRole

@@ -22,8 +22,8 @@ from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limi
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
-from spheroidd.inference.quality.trust_evidence import RowEvidence, Seen
-from spheroidd.inference.quality.trust_rules import flags_of
+from spheroidd.inference.quality.trust.evidence import RowEvidence, Seen
+from spheroidd.inference.quality.trust.rules import flags_of
 from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter

@@ -1,6 +1,6 @@
 """How far a result row can be trusted, and the flags that say why: each with one meaning, one weight, one remedy.
 
-A rule that finds a flag stands in inference/quality/row_trust.py; whoever shows one takes its words from here. A flag
+A rule that finds a flag stands in inference/quality/trust; whoever shows one takes its words from here. A flag
 of `FAIL` says that the images cannot carry a number: the row keeps its pixels, masks, counts and quantiles and gives no
 viability. One of `CHECK` leaves the numbers and asks a person to look.
 """

@@ -14,10 +14,10 @@ from typing import TypeVar
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.scoring.messages import Scored
 from spheroidd.daemon.scoring.plate_stacks import SETTLED, PlateStacks
-from spheroidd.inference.quality.row_trust import with_flags
-from spheroidd.inference.quality.trust_beside_plate import PlateLevels, RowFigures, beside_plate
-from spheroidd.inference.quality.trust_evidence import RowEvidence, Seen
-from spheroidd.inference.quality.trust_rules import own_flags
+from spheroidd.inference.quality.trust.beside_plate import PlateLevels, RowFigures, beside_plate
+from spheroidd.inference.quality.trust.evidence import RowEvidence, Seen
+from spheroidd.inference.quality.trust.row_trust import with_flags
+from spheroidd.inference.quality.trust.rules import own_flags
 from spheroidd.inference.viability.related_viability import PlateControls, PlateStack, Regressor
 from spheroidd.protocols.plate import PlateMap, PlateWell, WellRole
 from spheroidd.protocols.results import Related, StackMeasurement, WellStatus

@@ -18,8 +18,8 @@ from spheroidd.daemon.scoring import sweeps
 from spheroidd.daemon.scoring.exclusions import record_decision
 from spheroidd.daemon.scoring.messages import Scored
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
-from spheroidd.inference.quality.row_trust import relate_judged
-from spheroidd.inference.quality.trust_evidence import Seen
+from spheroidd.inference.quality.trust.evidence import Seen
+from spheroidd.inference.quality.trust.row_trust import relate_judged
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.inference.viability.related_viability import PlateStack
 from spheroidd.protocols.events import SliceDurable

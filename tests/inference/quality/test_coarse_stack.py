@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from spheroidd.inference.preprocessing.intensity import Histogram
 from spheroidd.inference.quality.coarse_stack import CoarseStack
-from spheroidd.inference.quality.trust_evidence import LIMITS
+from spheroidd.inference.quality.trust.evidence import LIMITS
 from spheroidd.protocols.evidence import MaskEvidence, StackLight
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spheroidd.inference.quality.row_trust import RowEvidence, judge, judge_related, relate_judged
+from spheroidd.inference.quality.trust.row_trust import RowEvidence, judge, judge_related, relate_judged
 from spheroidd.inference.viability.related_viability import NO_CONTROL_TRUSTED, PlateStack, relate
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Limits, Normalisation, Precision, Related, StackMeasurement, WellStatus

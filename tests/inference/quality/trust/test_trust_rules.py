@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from spheroidd.inference.quality.trust_evidence import RowEvidence, Seen
-from spheroidd.inference.quality.trust_of_cells import mean_aspect
-from spheroidd.inference.quality.trust_rules import flags_of, own_flags
+from spheroidd.inference.quality.trust.evidence import RowEvidence, Seen
+from spheroidd.inference.quality.trust.of_cells import mean_aspect
+from spheroidd.inference.quality.trust.rules import flags_of, own_flags
 from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import (

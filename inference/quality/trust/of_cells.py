@@ -2,8 +2,8 @@
 
 import math
 
-from spheroidd.inference.quality.trust_evidence import LIMITS, Flags, RowEvidence, TrustLimits
-from spheroidd.inference.quality.trust_of_images import is_blurred
+from spheroidd.inference.quality.trust.evidence import LIMITS, Flags, RowEvidence, TrustLimits
+from spheroidd.inference.quality.trust.of_images import is_blurred
 from spheroidd.protocols.results import USUAL_CELL_UM, Limits, StackMeasurement
 from spheroidd.protocols.stack import DEAD_CHANNEL, LIVE_CHANNEL
 from spheroidd.protocols.trust import TrustFlag

@@ -7,10 +7,10 @@ it, its rules find nothing.
 
 from collections.abc import Callable, Sequence
 
-from spheroidd.inference.quality.trust_beside_plate import PlateLevels, RowFigures, beside_plate
-from spheroidd.inference.quality.trust_evidence import LIMITS, Flags, RowEvidence, TrustLimits
-from spheroidd.inference.quality.trust_of_cells import cell_sizes, debris, live_light, nothing_found
-from spheroidd.inference.quality.trust_of_images import (
+from spheroidd.inference.quality.trust.beside_plate import PlateLevels, RowFigures, beside_plate
+from spheroidd.inference.quality.trust.evidence import LIMITS, Flags, RowEvidence, TrustLimits
+from spheroidd.inference.quality.trust.of_cells import cell_sizes, debris, live_light, nothing_found
+from spheroidd.inference.quality.trust.of_images import (
     channels_alike,
     clipped,
     dead_dye,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from spheroidd.inference.quality.trust_evidence import LIMITS, Flags, RowEvidence, TrustLimits
-from spheroidd.inference.quality.trust_of_cells import sizes
+from spheroidd.inference.quality.trust.evidence import LIMITS, Flags, RowEvidence, TrustLimits
+from spheroidd.inference.quality.trust.of_cells import sizes
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.stack import CHANNELS, LIVE_CHANNEL
 from spheroidd.protocols.trust import TrustFlag

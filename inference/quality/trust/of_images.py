@@ -3,7 +3,7 @@
 import math
 
 from spheroidd.inference.quality.stack_quality import STACK_LIMITS
-from spheroidd.inference.quality.trust_evidence import Flags, RowEvidence, TrustLimits
+from spheroidd.inference.quality.trust.evidence import Flags, RowEvidence, TrustLimits
 from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL
 from spheroidd.protocols.trust import TrustFlag

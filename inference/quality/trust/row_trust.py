@@ -1,6 +1,6 @@
 """Which flags a row gets, and what they do to it: asked whenever the plate is related.
 
-The rules are in `trust_rules`; each flag's words and weight stand in `protocols.trust`. Flags are stored, exported,
+The rules are in `rules`; each flag's words and weight stand in `protocols.trust`. Flags are stored, exported,
 shown and counted wherever they come from.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from spheroidd.inference.quality.trust_evidence import RowEvidence, Seen
-from spheroidd.inference.quality.trust_rules import flags_of, own_flags
+from spheroidd.inference.quality.trust.evidence import RowEvidence, Seen
+from spheroidd.inference.quality.trust.rules import flags_of, own_flags
 from spheroidd.inference.viability.related_viability import PlateStack, Regressor, relate
 from spheroidd.protocols.results import Related
 from spheroidd.protocols.stack import StackKey
