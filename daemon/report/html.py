@@ -1,5 +1,6 @@
 """The report as one HTML document: the chapters of the running order, each block set by the macro of its kind."""
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,11 +12,18 @@ from spheroidd.daemon.report.sections import chapters
 TEMPLATE, BLOCKS = "report.html.j2", "blocks.html.j2"
 
 
-def to_html(report: Report) -> str:
-    """The report as one HTML document."""
+@cache
+def _environment() -> Environment:
+    """One for all reports of a process: a template is compiled at its first use, which takes as long as a page."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.globals["is_machine_text"] = is_machine_text
+    return environment
+
+
+def to_html(report: Report) -> str:
+    """The report as one HTML document."""
+    environment = _environment()
     macros = environment.get_template(BLOCKS).module
 
     def render(block: Block) -> Markup:

@@ -8,13 +8,13 @@ import json
 import time
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -74,18 +74,28 @@ def page_routes(app: WebApp, data_dir: Path, settings: ServiceConfig) -> list[Ba
     ]
 
 
+@cache
+def _document() -> Template:
+    """The page's own, compiled once a process."""
+    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("page.html.j2")
+
+
+def _with_its_packed(text: bytes) -> tuple[bytes, bytes]:
+    """A text as it is, and for a browser that takes gzip."""
+    return text, gzip.compress(text, mtime=0)
+
+
 class Page:
     """What the routes do."""
 
     def __init__(self, app: WebApp, data_dir: Path, settings: ServiceConfig) -> None:
         self._app, self._data_dir, self._settings = app, data_dir, settings
-        environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
         table = self._table = words(settings.http_words)
         about = {"version": version("spheroidd"), "name": data_dir.name, "scripts": SCRIPTS, "words": needed(table)}
-        self._html = environment.get_template("page.html.j2").render(about)
+        self._html = _document().render(about)
         texts = {name: (_FOLDER / name).read_bytes() for name in (*SCRIPTS, "page.css")} | {"": self._html.encode()}
-        texts[WORDS] = json.dumps(table, ensure_ascii=False, indent=1).encode()
-        self._texts = {name: (text, gzip.compress(text, mtime=0)) for name, text in texts.items()}
+        self._texts = {name: _with_its_packed(text) for name, text in texts.items()}
         self._images, self._metrics = LiveImages(data_dir), Metrics(data_dir, app.failed_logins)
         self._views, self._curves, self._reports = PlateViews(), CurveViews(), ReportFiles(data_dir)
 
@@ -103,6 +113,8 @@ class Page:
 
     async def words(self, request: Request) -> Response:
         """What it says, for whoever translates it."""
+        if WORDS not in self._texts:  # made when somebody asks: to pack them would be half of a page's start
+            self._texts[WORDS] = _with_its_packed(json.dumps(self._table, ensure_ascii=False, indent=1).encode())
         return self._text(request, WORDS, "application/json")
 
     async def icon(self, request: Request) -> Response:

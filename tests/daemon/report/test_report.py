@@ -170,7 +170,7 @@ def test_the_same_plate_makes_the_same_report(good):
     assert len(texts) == 1
 
 
-def test_the_report_is_in_the_audit_trail_with_its_hash(good, tmp_path):
+def test_the_report_is_in_the_audit_trail_with_its_hash_and_its_pdf_holds_pages(good, tmp_path):
     out, pdf = tmp_path / "r.html", tmp_path / "r.pdf"
     write_report(good, out, pdf, who="Grace")
     with Catalog.read_only(good) as catalog:
@@ -181,6 +181,8 @@ def test_the_report_is_in_the_audit_trail_with_its_hash(good, tmp_path):
     files = json.loads(event.new_json)["files"]
     assert [file["sha256"] for file in files] == [audit_trail.file_sha256(path) for path in (out, pdf)]
     assert event.prev_sha256 in out.read_text(encoding="utf-8")  # the head before it was written is printed in it
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert pages_of(pdf) >= 3
 
 
 def test_digests_are_those_of_the_trail_and_of_the_ledger(good):
@@ -190,13 +192,6 @@ def test_digests_are_those_of_the_trail_and_of_the_ledger(good):
         n_slices, digest = raw_digest(catalog, "P1")
     assert n_slices == 96 * 16
     assert len(digest) == 64
-
-
-def test_the_pdf_holds_pages_text_and_pictures(good, tmp_path):
-    pdf = tmp_path / "r.pdf"
-    write_report(good, tmp_path / "r.html", pdf)
-    assert pdf.read_bytes().startswith(b"%PDF-")
-    assert pages_of(pdf) >= 3
 
 
 # A plate where things went wrong
@@ -228,6 +223,11 @@ def spoilt(tmp_path_factory) -> Path:
     return data
 
 
+@pytest.fixture(scope="module")
+def spoilt_page(spoilt) -> Page:
+    return written(spoilt)
+
+
 BAD_CONTROL, OUTLIER, EXCLUDED, FAILED = plates.wells_of(["B03", "C04", "D05", "E07"])
 
 
@@ -235,16 +235,16 @@ BAD_CONTROL, OUTLIER, EXCLUDED, FAILED = plates.wells_of(["B03", "C04", "D05", "
     ("finding", "well"),
     [("bad-control", "B03"), ("edge-effect", "A01"), ("outlier", "C04"), ("excluded", "D05")],
 )
-def test_what_is_wrong_with_a_plate_is_found_and_named(spoilt, finding, well):
-    text = written(spoilt).text
+def test_what_is_wrong_with_a_plate_is_found_and_named(spoilt_page, finding, well):
+    text = spoilt_page.text
     findings = text[text.index("What to do") : text.index("Every imaged well")]
     named = re.search(rf"{finding} (?:pass|warn|fail|unknown) ([A-Z0-9, ]+?(?: and \d+ more)?) ", findings)
     assert named is not None
     assert well in named[1]
 
 
-def test_a_failed_and_an_excluded_well_say_why_and_are_no_zero(spoilt):
-    page = written(spoilt)
+def test_a_failed_and_an_excluded_well_say_why_and_are_no_zero(spoilt_page):
+    page = spoilt_page
     assert "failed: the worker died three times on it" in page.text
     assert "excluded by Ada: pipetting error <b>" in page.text  # escaped: the parser met no such tag
     assert re.search(r"E07 drug, [\d.]+ µM (— ){6,}0/16 failed", page.text)
