@@ -25,7 +25,7 @@ from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_ove
 from spheroidd.inference.network.build import build_network
 from spheroidd.inference.network.model_card import ModelCard, UNetSettings
 from spheroidd.inference.network.unet import UNet
-from spheroidd.inference.preprocessing.resample import Spacing
+from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
 from spheroidd.inference.segmentation.compute_cost import stack_seconds
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.settings import TrainSettings
@@ -78,7 +78,9 @@ def judged(model: UNet) -> dict[str, Any]:
     for well in crops(HELD_OUT_SEED):
         filtered = filter_stack(well.stack, OWN_UM, segmenter.spacing_um)
         volume = filtered.volume(0, filtered.shape[0], filtered.limits())
-        pairs.append(mask_overlaps(segmenter, volume, (well.truth.live, well.truth.dead), OWN_UM))
+        shape = (volume.shape[1], volume.shape[2], volume.shape[3])
+        resampler = MaskResampler(shape, segmenter.spacing_um, well.truth.live.shape, OWN_UM)
+        pairs.append(mask_overlaps(segmenter, volume, (well.truth.live, well.truth.dead), resampler))
     return figures(pairs, ["one plate"] * len(pairs))
 
 

@@ -26,11 +26,14 @@ import typer
 from bench.study import OUT, Well, figures, imaged, keep_row, kept_row, mask_overlaps, say
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.preprocessing.resample import Spacing
+from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
+from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap
 from spheroidd.inference.training.stack import filter_stack, stack_light
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.camera import OFFSET_ADU
 from spheroidd.sim_emulator.plate import DrugMode
 from spheroidd.sim_emulator.presets import PRESETS, Preset
@@ -89,19 +92,33 @@ def changed(stack: Pixels, point: Point, own_um: Spacing, rng: np.random.Generat
     return np.clip(np.rint(light + noise + np.float32(OFFSET_ADU)), 0, 65535).astype(np.uint16)
 
 
+def as_in_a_run(stack: Pixels, own_um: Spacing, spacing_um: Spacing) -> StreamingPreprocessor:
+    """A finished preprocessor over a raw stack (2, z, y, x), with a run's limits, that keeps its slices."""
+    _, n_z, height, width = stack.shape
+    preprocessor = StreamingPreprocessor(
+        n_z, height, width, own_um[2], own_um[0], CHANNELS, spacing_um, own_window=True, keep_filtered=True
+    )
+    for channel, pixels in zip(CHANNELS, stack, strict=True):
+        preprocessor.feed(channel, 0, pixels)
+    preprocessor.finish()
+    return preprocessor
+
+
 def overlaps(
     segmenter: UNetSegmenter, wells: list[Well], own_um: Spacing, exchanged: bool
 ) -> Iterator[tuple[str, Well, tuple[Overlap, Overlap]]]:
-    """Live and dead of every well under every normalisation."""
-    filtered = [filter_stack(well.stack, own_um, segmenter.spacing_um) for well in wells]
+    """Live and dead of every well under every normalisation, with boundaries where a run draws them."""
+    filtered = (filter_stack(well.stack, own_um, segmenter.spacing_um) for well in wells)
     shared = plate_limits(
         WellLight(well.role, stack_light(well.stack, own_um, one)) for well, one in zip(wells, filtered, strict=True)
     )
-    for well, one in zip(wells, filtered, strict=True):
-        for kind, limits in zip(NORMALISATIONS, (one.limits(), shared), strict=True):
-            volume = one.volume(0, one.shape[0], limits)
-            truths = (well.truth.dead, well.truth.live) if exchanged else (well.truth.live, well.truth.dead)
-            first, second = mask_overlaps(segmenter, volume, truths, own_um)
+    for well in wells:
+        truths = (well.truth.dead, well.truth.live) if exchanged else (well.truth.live, well.truth.dead)
+        for kind, known in zip(NORMALISATIONS, (None, shared), strict=True):
+            one = as_in_a_run(well.stack, own_um, segmenter.spacing_um)  # anew: what draws boundaries lets slices go
+            volume = one.volume(0, one.shape[0], known or one.limits())
+            edges = HalfHeightMasks(one, segmenter.spacing_um, truths[0].shape, own_um, known)
+            first, second = mask_overlaps(segmenter, volume, truths, edges)
             yield str(kind), well, (second, first) if exchanged else (first, second)
 
 
@@ -151,7 +168,9 @@ def main(
     for number, (name, point) in enumerate(POINTS.items()):
         if only not in name:
             continue
-        place, found = kept_row(OUT / "robustness" / f"point-{number:02d}", (segmenter.sha256, seed, point, PLATE))
+        place, found = kept_row(
+            OUT / "robustness" / f"point-{number:02d}", (segmenter.sha256, seed, point, PLATE, "half-height")
+        )
         if found is None:
             say(name)
             found = keep_row(place, {"point": name, **row(segmenter, point, seed, PRESETS["demo"])})

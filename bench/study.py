@@ -22,7 +22,7 @@ from spheroidd.daemon.training.emulated_plates import cached_stacks
 from spheroidd.inference.agreement.method_comparison import spread
 from spheroidd.inference.network.model_card import ModelCard
 from spheroidd.inference.network.unet import UNet
-from spheroidd.inference.preprocessing.resample import MaskResampler, Spacing
+from spheroidd.inference.preprocessing.resample import MakesMasks, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 from spheroidd.inference.training.history import CSV_NAME
 from spheroidd.inference.training.overlap_counts import NORMALISATIONS, Overlap, stack_overlaps
@@ -78,14 +78,12 @@ def imaged(settings: EmulatorSettings, preset: Preset) -> list[Well]:
 
 
 def mask_overlaps(
-    segmenter: UNetSegmenter, volume: NDArray[np.float32], truths: tuple[Mask, Mask], own_um: Spacing
+    segmenter: UNetSegmenter, volume: NDArray[np.float32], truths: tuple[Mask, Mask], maker: MakesMasks
 ) -> tuple[Overlap, Overlap]:
-    """A normalised volume (2, z, y, x) segmented in one piece, its masks brought to the truths' sampling and judged."""
+    """A normalised volume (2, z, y, x) segmented in one piece, its masks made at the truths' sampling and judged."""
     prediction = segmenter.predict(volume)
-    shape = (volume.shape[1], volume.shape[2], volume.shape[3])
-    resampler = MaskResampler(shape, segmenter.spacing_um, truths[0].shape, own_um)
     found = [Overlap(), Overlap()]
-    for masks in resampler.feed(0, prediction.live, prediction.dead):
+    for masks in [*maker.feed(0, prediction.live, prediction.dead), *maker.finish()]:
         planes = slice(masks.z_start, masks.z_start + len(masks.live))
         for number, mask in enumerate((masks.live, masks.dead)):
             found[number] += Overlap.of(mask, truths[number][planes])
