@@ -28,7 +28,8 @@ test: $(STAMP)-dev
 
 # Lines that the suite runs, in daemons and their workers too; ROOM=tests/protocols measures a part.
 coverage: $(STAMP)-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-report=html:build/coverage $(ROOM)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' --cov --cov-report=term \
+	    --cov-report=html:build/coverage $(ROOM)
 
 # Mistakes that a test must notice; WORD=report chooses.
 mutants: $(STAMP)-dev
@@ -43,6 +44,7 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=tests/_typeroot $(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 0 -m lint tests/test_docstrings.py tests/test_packaging.py
 
 bench: $(STAMP)-bench
 	$(BIN)/python -m bench

@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.lint
+
 FOLDERS = ("acquisition", "daemon", "inference", "protocols", "sim_emulator", "testing")
 MODULES = [
     module.name

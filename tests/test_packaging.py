@@ -16,6 +16,8 @@ import pytest
 from tests.places import ROOT
 from tests.release import faults_of, in_wheel, shipped
 
+pytestmark = pytest.mark.lint
+
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]

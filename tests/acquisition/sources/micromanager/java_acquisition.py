@@ -4,7 +4,10 @@ As Micro-Manager's engine does it for single images: everything that an event na
 sent with its tags. An exception of the core ends the acquisition, and is told to whoever asks for exceptions.
 """
 
+import contextlib
 import json
+import random
+import socket
 import sys
 import threading
 import time
@@ -18,13 +21,18 @@ if TYPE_CHECKING:
 TEXT, FLAG, WHOLE, REMOTE = "java.lang.String", "boolean", "int", "org.micromanager.remote"
 
 
-def free_port(context: "zmq.Context[zmq.Socket[bytes]]") -> int:
+def free_port() -> int:
     """One that nobody has: the Python side binds two of its sockets itself.
 
     None of those that a system gives to whoever connects: there a socket can connect to itself until another one binds.
+    Drawn by the system, because workers that were forked from one process draw alike, and free again at once, as one of
+    ZeroMQ's sockets is not.
     """
-    with context.socket(zmq.PUSH) as socket:
-        return socket.bind_to_random_port("tcp://127.0.0.1", min_port=20_000, max_port=30_000)
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("none of a hundred ports is free")
 
 
 class JavaFactory:
@@ -51,7 +59,7 @@ class JavaProcessor:
         self.back = context.socket(zmq.PULL)
         self.out = context.socket(zmq.PUSH)
         self._ports = {
-            "getPullPort": free_port(context),
+            "getPullPort": free_port(),
             "getPushPort": self.out.bind_to_random_port("tcp://127.0.0.1"),
         }
         self.back.connect(f"tcp://127.0.0.1:{self._ports['getPullPort']}")
@@ -121,7 +129,7 @@ class JavaAcquisition:
         self.notices: JavaNotices
         self._failure: Exception | None = None
         self._began_s, self._events = time.monotonic(), context.socket(zmq.PULL)
-        self._port = free_port(context)
+        self._port = free_port()
         self._events.connect(f"tcp://127.0.0.1:{self._port}")
         threading.Thread(target=self._run, name="java-acquisition", daemon=True).start()
 
@@ -142,11 +150,10 @@ class JavaAcquisition:
         return self.over.is_set() if name in ("isFinished", "areEventsFinished") else None
 
     def _run(self) -> None:
-        try:
+        with contextlib.suppress(zmq.ZMQError):  # the server has ended, and its sockets with it
             while not self._aborted.is_set():
                 if self._events.poll(20) and not self._taken(self._events.recv_json()["events"]):
                     break
-        finally:
             self._end()
 
     def _taken(self, events: list[dict[str, Any]]) -> bool:
@@ -181,5 +188,5 @@ class JavaAcquisition:
         self.notices.send("global", "acq_events_finished")
         self.notices.send("image", "data_sink_finished")
         self.over.set()
-        for socket in (self._events, self.processor.out, self.processor.back, self.notices.out):
-            socket.close(1000)
+        for end in (self._events, self.processor.out, self.processor.back, self.notices.out):
+            end.close(1000)
