@@ -1,5 +1,6 @@
 """A file that takes too long is left, its reader ends where it can, and the others are read."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -70,6 +71,8 @@ class Opened:
 def test_readers_that_hang_in_the_system_are_counted_and_the_share_is_named(
     tmp_path: Path, gone: Callable[[], bool]
 ) -> None:
+    if sys.gettrace() is not None:
+        pytest.skip("CPython 3.11 goes round for ever where a tracer meets an exception that waits for another thread")
     reading = ReadingTime(0.05)
     locks = [threading.Lock() for _ in range(MAX_LEFT)]
     for number, lock in enumerate(locks):
