@@ -30,6 +30,7 @@ from spheroidd.protocols.errors import StackError
 
 READABLE = ("uint8", "uint16", "float32")
 _TIFF, _DELTAVISION = (".tif", ".tiff", ".btf", ".tf8"), (".dv", ".mrc", ".r3d")
+READ_NAMES = _TIFF + _DELTAVISION  # the ends, in small letters
 _PLACEHOLDER_NM = 999  # what DeltaVision files have for a wavelength that nobody entered
 
 
@@ -77,7 +78,8 @@ class RawFile:
                 axes = self._open_deltavision(channel)
             else:
                 what = "not a kind of file that raw frames are read from"
-                raise StackError(what, where=str(path), do="use .tif, .dv or .mrc")
+                do = "export it as TIFF or OME-TIFF, by the microscope's program or Bio-Formats, or as .dv or .mrc"
+                raise StackError(what, where=str(path), do=do)
             self.frame_shape = (axes[-2][1], axes[-1][1]) if len(axes) > 1 else (0, 0)
             self._planes, self.axes = _in_order(path, axes, channel)
             if self.dtype == np.int16:  # of a camera's counts, which are none below 0
@@ -117,12 +119,16 @@ class RawFile:
         with _whole(path, "its frames cannot be read"):
             tiff = self._open.enter_context(tifffile.TiffFile(path))
             series = tiff.series
-            if len(series) != 1:
+            if len(series) != 1 and (tiff.is_ome or not _are_frames(series)):
                 do = "save one stack of raw frames a file"
                 raise StackError(f"it holds {len(series)} images", where=str(path), do=do)
-            if not all(page is not None and page.parent is tiff and is_within(page) for page in series[0].pages):
+            frames = [page for one in series for page in one.pages]
+            if not all(page is not None and page.parent is tiff and is_within(page) for page in frames):
                 raise damaged(path, "the pixels of some frames lie beyond its end, or in another file")
             self.dtype = np.dtype(series[0].dtype).newbyteorder("=")
+            if len(series) > 1:  # frames that were written one by one
+                self._plane = _pages(frames, path)
+                return (("I", len(series)), *zip(series[0].axes, series[0].shape, strict=True))
             self._plane = _planes_of(tiff, series[0], path)
             return tuple(zip(series[0].axes, series[0].shape, strict=True))
 
@@ -155,17 +161,30 @@ def open_raw(path: Path, channel: int | None = None) -> RawFrames:
         return RawFrames(path, frames, file.axes, file.pixel_um, file.z_step_um, file.emission_nm)
 
 
+def _are_frames(series: Any) -> bool:
+    """Whether these are grey images of one size and kind: a stack that was written page by page."""
+    return bool(series) and all(
+        one.axes == "YX" and len(one.pages) == 1 and (one.shape, one.dtype) == (series[0].shape, series[0].dtype)
+        for one in series
+    )
+
+
+def _pages(pages: list[Any], path: Path) -> Callable[[int], NDArray[Any]]:
+    """What reads a page by its number."""
+
+    def read(number: int) -> NDArray[Any]:
+        with _whole(path, f"frame {number + 1} cannot be read"):
+            return np.asarray(pages[number].asarray())
+
+    return read
+
+
 def _planes_of(tiff: Any, series: Any, path: Path) -> Callable[[int], NDArray[Any]]:
     """What reads a plane of a series by its number: from its page, or from where it lies in one piece."""
     *lengths, height, width = series.shape if len(series.shape) > 1 else (1, 1)
     pages = list(series.pages)
     if len(pages) == math.prod(lengths) and all(tuple(page.shape) == (height, width) for page in pages):
-
-        def read(number: int) -> NDArray[Any]:
-            with _whole(path, f"frame {number + 1} cannot be read"):
-                return np.asarray(pages[number].asarray())
-
-        return read
+        return _pages(pages, path)
     if series.dataoffset is not None:
         dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
         shape = (math.prod(lengths), height, width)

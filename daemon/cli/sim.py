@@ -38,6 +38,9 @@ Directions = Annotated[
 Period = Annotated[float | None, typer.Option(help="Period of order 1, um, where it is known.")]
 Search = Annotated[str | None, typer.Option(help="Where the stripes' frequency is looked for, shares of the cutoff.")]
 ChannelOption = Annotated[int | None, typer.Option(help="Which colour of the file, from 0.")]
+Tiles = Annotated[
+    str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Frames that lie side by side in each image, as 3x5.")
+]
 Slices = Annotated[int, typer.Option(min=1, help="In how many slices the pattern is looked for.")]
 
 
@@ -59,6 +62,7 @@ def estimate(
     period_um: Period = None,
     search: Search = None,
     channel: ChannelOption = None,
+    tiles: Tiles = None,
     slices: Slices = 6,
     well: Annotated[str | None, typer.Option(help="Of a run only this well; without it its first stacks.")] = None,
     as_json: JsonOption = False,
@@ -68,10 +72,11 @@ def estimate(
     from spheroidd.daemon.reconstruction.raw_file import RawFile
 
     if file.is_dir():
+        _refuse_folder_of_frames(file)
         return _estimate_run(file, well, as_json)
     stated = _stated(
         angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
-        angles_deg, period_um, search, channel, slices,
+        angles_deg, period_um, search, channel, tiles,
     )  # fmt: skip
     opened = RawFile.open(file, stated)
     found = opened.estimate(slices)
@@ -80,6 +85,16 @@ def estimate(
     else:
         console().print(words.estimate_screen(words.file_title(opened), found), highlight=False)
     return 0 if found.usable else 1
+
+
+def _refuse_folder_of_frames(folder: Path) -> None:
+    """ConfigError for a folder with a file for each frame: their names do not say which frame is which."""
+    from spheroidd.acquisition.images.raw_frames import READ_NAMES
+
+    files = [file for file in folder.iterdir() if file.name.lower().endswith(READ_NAMES)]
+    if files and not (folder / "catalog.sqlite").exists():
+        do = "give one of them; or, with one frame in each, save them in their order as one stack"
+        raise ConfigError(f"it is a folder with {len(files)} image files", where=str(folder), do=do)
 
 
 def _estimate_run(data: Path, well: str | None, as_json: bool) -> int:
@@ -113,6 +128,7 @@ def reconstruct(
     period_um: Period = None,
     search: Search = None,
     channel: ChannelOption = None,
+    tiles: Tiles = None,
     slices: Slices = 6,
     wiener: Annotated[
         float | None, typer.Option(help="Wiener constant; without it, by each slice's noise and signal.")
@@ -134,7 +150,7 @@ def reconstruct(
         raise ConfigError("--scale and --wiener are above 0", do="leave them out, or give a number above 0")
     stated = _stated(
         angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
-        angles_deg, period_um, search, channel, slices,
+        angles_deg, period_um, search, channel, tiles,
     )  # fmt: skip
     opened = RawFile.open(file, stated)
     found = opened.estimate(slices)

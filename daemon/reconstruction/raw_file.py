@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.acquisition.images.raw_frames import RawFrames, open_raw
-from spheroidd.inference.reconstruction.estimation import ENOUGH_SLICES, SEARCH, estimate_pattern
-from spheroidd.inference.reconstruction.frame_order import arranged, brightest, fitting_orders
+from spheroidd.inference.reconstruction.estimation import SEARCH, estimate_pattern
+from spheroidd.inference.reconstruction.frame_order import arranged, brightest, fitting_patterns
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.sim_pattern import (
     Beams,
@@ -43,7 +43,7 @@ class Stated:
     period_um: float | None = None
     search: str | None = None
     channel: int | None = None
-    n_slices: int = ENOUGH_SLICES
+    tiles: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class RawFile:
     def open(cls, path: Path, stated: Stated) -> "RawFile":
         """ConfigError where something is missing or contradicts the file; StackError where the file cannot be read."""
         raw = open_raw(path, stated.channel)
+        if stated.tiles:
+            raw = _cut(raw, stated.tiles)
         colours = dict(raw.axes).get("C", 1)
         if stated.channel is None and colours > 1 and colours % stated.n_angles and colours % stated.n_phases:
             do = f"give --channel, 0 to {colours - 1}: each colour has a pattern of its own"
@@ -91,6 +93,7 @@ class RawFile:
             if len(given) != 2:
                 raise ConfigError(f"--search is {stated.search}", do="write two shares of the cutoff, as 0.45,1.2")
             search = given[0], given[1]
+        _refuse_other_number(raw, pattern, stated.tiles is not None)
         return cls(raw, pattern, pixel_um, search, arranged(raw.frames, pattern, str(path)))
 
     def estimate(self, n_slices: int) -> PatternEstimate:
@@ -99,11 +102,23 @@ class RawFile:
         found = estimate_pattern(chosen, self.pattern, CHANNEL, self.pixel_um, self.search)
         if found.usable:
             return found
-        fitting = fitting_orders(self.raw.frames, self.pattern, CHANNEL, self.pixel_um, self.search)
+        fitting = fitting_patterns(self.raw.frames, self.pattern, CHANNEL, self.pixel_um, self.search)
         if not fitting:
             return found
-        named = " or ".join("-".join(order) for order in fitting)
-        return replace(found, doubts=(*found.doubts, f"read in the order {named} the pattern could be trusted"))
+        named = " or ".join(self._difference(other) for other in fitting)
+        return replace(found, doubts=(f"{named} the pattern could be trusted", *found.doubts))
+
+    def _difference(self, other: SimPattern) -> str:
+        """In what another pattern differs from the stated one, as it would have to be stated."""
+        words = []
+        if other.order != self.pattern.order:
+            words.append(f"read in the order {'-'.join(other.order)}")
+        if other.beams is not self.pattern.beams:
+            words.append(f"with --beams {other.beams}")
+        period = other.period_of(CHANNEL)
+        if period != self.pattern.period_of(CHANNEL):
+            words.append(f"with --period-um {period:.4g}")
+        return " ".join(words)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,6 +128,35 @@ class RawFile:
     def frames_of(self, z: int) -> NDArray[Any]:
         """The frames (angle, phase, y, x) of one slice."""
         return np.ascontiguousarray(self.slices[z])
+
+
+def _cut(raw: RawFrames, tiles: str) -> RawFrames:
+    """Images in which frames lie beside each other, cut into these; row by row, as they would be read."""
+    n_rows, _, n_columns = tiles.lower().partition("x")
+    if not (n_rows.isdecimal() and n_columns.isdecimal() and int(n_rows) and int(n_columns)):
+        raise ConfigError(f"--tiles is {tiles}", do="write rows x columns, as 3x5")
+    down, across = int(n_rows), int(n_columns)
+    n, height, width = raw.frames.shape
+    if height % down or width % across:
+        what = f"its images of {height} x {width} pixels cannot be cut into {down} x {across} of one size"
+        raise ConfigError(what, where=str(raw.path), do="write how many frames lie above each other x side by side")
+    height, width = height // down, width // across
+    frames = raw.frames.reshape(n, down, height, across, width).swapaxes(2, 3).reshape(-1, height, width)
+    axes = (*raw.axes[:-2], ("tile row", down), ("tile", across), ("Y", height), ("X", width))
+    return replace(raw, frames=frames, axes=axes)
+
+
+def _refuse_other_number(raw: RawFrames, pattern: SimPattern, cut: bool) -> None:
+    """ConfigError with what may be meant, where a file's frames are no whole number of slices."""
+    n, height, width = raw.frames.shape
+    each = f"{pattern.n_angles} x {pattern.n_phases}"
+    if n % pattern.n_frames == 0:
+        return
+    do = "state --angles and --phases, and --channel of several; leave images that are no raw frames out of the file"
+    if not cut and height % pattern.n_angles == 0 and width % pattern.n_phases == 0:
+        do += f"; where each image holds {each} frames side by side, give --tiles {pattern.n_angles}x{pattern.n_phases}"
+    images = "1 frame is" if n == 1 else f"{n} frames are"
+    raise ConfigError(f"{images} no whole number of slices of {each}", where=str(raw.path), do=do)
 
 
 def _order(text: str) -> RawOrder:

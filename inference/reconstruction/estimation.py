@@ -25,18 +25,23 @@ ENOUGH_SLICES = 6
 _AROUND_STATED, _FEWEST_BINS = 0.05, 2.5  # of a stated period; on each side, or small fields had nothing but edges
 _ROUNDS = 3  # phases and frequency in turn
 _WIENER_AT_ONE_ELECTRON, _LEAST_WIENER, _MOST_WIENER = 1.2, 0.05, 0.5
+_SURE_LEAK = 10.0  # from which the phases are surely others than stated: about 10 degrees in a good slice
 _SURE_PHASES = 60.0  # peak over median from which a frame's own phase is known better than its nominal one
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAngle:
-    """One angle's peaks and fits by order, and its phases in radians; `peaks` has an entry for each order."""
+    """One angle's peaks and fits by order, and its phases in radians; `peaks` has an entry for each order.
+
+    `beyond` has one for each order above those of the beams that the phases tell apart: nothing should be there.
+    """
 
     frequency_yx: tuple[float, float]
     phases_rad: Floats
     measured: bool
     peaks: tuple[Peak, ...]
     fits: tuple[BandFit, ...]
+    beyond: tuple[Peak, ...]
 
 
 def estimate_pattern(
@@ -56,7 +61,7 @@ def estimate_pattern(
     reach = _reach(pattern, channel, ready, search)
     found = [_find_angle(ready, angle, reach) for angle in range(pattern.n_angles)]
     angles = tuple(_estimate_of(angle, one) for angle, one in enumerate(found))
-    doubts, notes = judge(pattern, angles, [one.peaks for one in found])
+    doubts, notes = judge(pattern, angles, [one.peaks for one in found], [one.beyond for one in found])
     notes += uneven_light(ready.brightness)
     electrons = ready.electrons
     wiener = _WIENER_AT_ONE_ELECTRON / math.sqrt(electrons) if electrons else _LEAST_WIENER
@@ -87,16 +92,28 @@ def nominal_phases(pattern: SimPattern) -> Floats:
 
 def _bands(slices: TaperedSlices, angle: int, phases_rad: Floats) -> list[Plane]:
     """The angle's bands (slice, y, x), order by order; StackError where its phases do not tell them apart."""
-    orders = slices.pattern.beams.orders
-    solved = unmixing(phases_rad, np.zeros(orders))
+    solved = unmixing(phases_rad, np.zeros(slices.pattern.beams.orders))
     if solved is None:
         do = "see that the phases step; take the slice again"
         raise StackError(f"angle {angle}: the frames' phases coincide", where="raw pattern", do=do)
+    return [_mixed(slices, angle, row) for row in solved[1:]]
+
+
+def _mixed(slices: TaperedSlices, angle: int, row: NDArray[np.complex128]) -> Plane:
+    """An angle's frames (slice, phase, y, x) summed with the weights `row` (phase,)."""
     frames = slices.frames[:, angle]
-    return [
-        np.einsum("p,spyx->syx", row.astype(np.complex64), frames, optimize=True).astype(np.complex64)
-        for row in solved[1:]
-    ]
+    mixed: Plane = np.einsum("p,spyx->syx", row.astype(np.complex64), frames, optimize=True).astype(np.complex64)
+    return mixed
+
+
+def _beyond(slices: TaperedSlices, angle: int, phases_rad: Floats, reach: tuple[float, float]) -> tuple[Peak, ...]:
+    """The highest peak of each order that these beams do not make and as many phases still tell apart."""
+    first, most = slices.pattern.beams.orders + 1, (slices.pattern.n_phases - 1) // 2
+    solved = unmixing(phases_rad, np.zeros(most)) if most >= first else None
+    if solved is None:
+        return ()
+    ring = min(reach[0], SEARCH[0]), max(reach[1], SEARCH[1])
+    return tuple(Correlation.of(slices, _mixed(slices, angle, row), ring).best() for row in solved[first:])
 
 
 def _find_angle(slices: TaperedSlices, angle: int, reach: tuple[float, float]) -> FoundAngle:
@@ -108,7 +125,7 @@ def _find_angle(slices: TaperedSlices, angle: int, reach: tuple[float, float]) -
     measured = False
     if peak.ratio > _SURE_PHASES:
         refined, better = _measured(slices, angle, order, peak, nominal, reach)
-        if better.ratio >= peak.ratio:
+        if better.ratio >= peak.ratio or (peak.leak > _SURE_LEAK and better.leak < peak.leak / 4):
             phases, peak, measured = refined, better, True
     bands = _bands(slices, angle, phases)
     fy, fx = peak.frequency_yx[0] / order, peak.frequency_yx[1] / order
@@ -117,7 +134,7 @@ def _find_angle(slices: TaperedSlices, angle: int, reach: tuple[float, float]) -
         for o in range(1, slices.pattern.beams.orders + 1)
     ]
     fits = tuple(fit_band(slices, band, (o * fy, o * fx)) for o, band in enumerate(bands, start=1))
-    return FoundAngle((fy, fx), phases, measured, tuple(peaks), fits)
+    return FoundAngle((fy, fx), phases, measured, tuple(peaks), fits, _beyond(slices, angle, phases, reach))
 
 
 def _peaks(slices: TaperedSlices, bands: list[Plane], reach: tuple[float, float]) -> list[Peak]:
@@ -151,6 +168,7 @@ def _known_peak(
         elsewhere.second_yx,
         elsewhere.second_ratio,
         False,
+        elsewhere.leak,
     )
 
 

@@ -1,4 +1,4 @@
-"""Raw frames in a stated order, and which other orders would fit them: tried only to be named, never to be used."""
+"""Raw frames in a stated order, and what else would fit them: tried only to be named, never to be used."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -9,9 +9,18 @@ from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction.estimation import SEARCH, estimate_pattern
 from spheroidd.protocols.errors import ConfigError, StackError
-from spheroidd.protocols.sim_pattern import RAW_AXES, RawAxis, RawOrder, SimPattern
+from spheroidd.protocols.sim_pattern import (
+    MIN_PHASES,
+    RAW_AXES,
+    Beams,
+    PatternEstimate,
+    RawAxis,
+    RawOrder,
+    SimPattern,
+)
 
-_TRIED_SLICES = 2
+_TRIED_SLICES, _TRIED_PX = 2, 512
+_COARSEST = 0.08  # of the cutoff: stripes for optical sections are seldom coarser
 
 
 def arranged(frames: NDArray[Any], pattern: SimPattern, where: str = "") -> NDArray[Any]:
@@ -38,26 +47,54 @@ def brightest(slices: NDArray[Any], n: int) -> NDArray[Any]:
     return np.ascontiguousarray(slices[chosen])
 
 
-def fitting_orders(
+def fitting_patterns(
     frames: NDArray[Any], pattern: SimPattern, channel: str, pixel_um: float, search: tuple[float, float] = SEARCH
-) -> list[RawOrder]:
-    """The orders other than the stated one in which the pattern of these frames can be trusted."""
-    fitting: list[RawOrder] = []
-    orders: list[RawOrder] = [(a, b, c) for a, b, c in permutations(RAW_AXES)]
-    for order in orders:
-        if order == pattern.order or (len(frames) == pattern.n_frames and _same_frames(order, pattern.order, fitting)):
-            continue
-        other = replace(pattern, order=order)
+) -> list[SimPattern]:
+    """Patterns that these frames could be trusted with in place of the stated one, the likeliest kind alone.
+
+    First other orders, then the other number of beams in any order, then stripes coarser than those searched for.
+    """
+    middle = _middle(frames)
+
+    def fits(other: SimPattern, ring: tuple[float, float]) -> PatternEstimate | None:
         try:
-            slices = brightest(arranged(frames, other), _TRIED_SLICES)
-            if estimate_pattern(slices, other, channel, pixel_um, search).usable:
-                fitting.append(other.order)
+            found = estimate_pattern(brightest(arranged(middle, other), _TRIED_SLICES), other, channel, pixel_um, ring)
         except (ConfigError, StackError):
+            return None
+        return found if found.usable else None
+
+    orders = _different_orders(pattern, len(frames) == pattern.n_frames)
+    for beams in sorted(Beams, key=lambda one: one is not pattern.beams):
+        if pattern.n_phases < MIN_PHASES[beams]:
             continue
-    return fitting
+        others = [replace(pattern, beams=beams, order=order) for order in orders]
+        fitting = [other for other in others if other != pattern and fits(other, search)]
+        if fitting:
+            return fitting
+    if pattern.period_of(channel) is None and search[0] > _COARSEST:
+        found = fits(pattern, (_COARSEST, search[0]))
+        if found is not None:
+            period = float(np.mean([one.period_um for one in found.angles]))
+            return [replace(pattern, period_um=((channel, period),))]
+    return []
 
 
-def _same_frames(order: tuple[RawAxis, ...], stated: RawOrder, seen: list[RawOrder]) -> bool:
-    """Whether, with one slice, this order reads the frames as another one does that needs no telling."""
-    inner = [axis for axis in order if axis != "z"]
-    return any(inner == [axis for axis in other if axis != "z"] for other in (stated, *seen))
+def _different_orders(pattern: SimPattern, one_slice: bool) -> list[RawOrder]:
+    """The stated order, then the others; of one slice only those that differ beside z."""
+    orders: list[RawOrder] = [pattern.order]
+    seen = {_without_z(pattern.order)}
+    for order in [(a, b, c) for a, b, c in permutations(RAW_AXES)]:
+        if order != pattern.order and not (one_slice and _without_z(order) in seen):
+            orders.append(order)
+            seen.add(_without_z(order))
+    return orders
+
+
+def _without_z(order: tuple[RawAxis, ...]) -> tuple[RawAxis, ...]:
+    return tuple(axis for axis in order if axis != "z")
+
+
+def _middle(frames: NDArray[Any]) -> NDArray[Any]:
+    """The middle of the frames: enough to tell whether another reading fits, and many are tried."""
+    rows, columns = (slice(max(size - _TRIED_PX, 0) // 2, (size + _TRIED_PX) // 2) for size in frames.shape[1:])
+    return frames[:, rows, columns]

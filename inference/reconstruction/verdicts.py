@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.inference.reconstruction.frame_phases import BandFit
-from spheroidd.inference.reconstruction.peak_search import Peak
-from spheroidd.protocols.sim_pattern import AngleEstimate, SimPattern
+from spheroidd.inference.reconstruction.peak_search import OWN_LOBES, Peak
+from spheroidd.protocols.sim_pattern import AngleEstimate, Beams, SimPattern
 
 MOST_CHANCE = 25.0  # peak over median: with nothing there the largest of a ring is 10 to 20
 SAME_DIRECTION_DEG = 5.0
@@ -27,7 +27,10 @@ def order_verdict(peak: Peak, fit: BandFit) -> tuple[bool, str]:
         seen = f"the highest peak is {peak.ratio:.0f} times the median of the ring"
         return False, f"no stripes found: {seen}, and chance alone reaches 20 (above {MOST_CHANCE:.0f} counts)"
     if peak.at_edge:
-        return False, "the peak lies on the edge of the searched ring: the stripes may lie outside it"
+        return (
+            False,
+            "the peak lies on the edge of the searched ring: the stripes may lie outside it; state their period",
+        )
     if not fit.modulation > 3 * fit.modulation_sd:
         spread = f"{fit.modulation:.2f} +- {fit.modulation_sd:.2f}"
         return False, f"its modulation cannot be distinguished from none ({spread})"
@@ -35,9 +38,15 @@ def order_verdict(peak: Peak, fit: BandFit) -> tuple[bool, str]:
 
 
 def judge(
-    pattern: SimPattern, angles: Sequence[AngleEstimate], peaks: Sequence[tuple[Peak, ...]]
+    pattern: SimPattern,
+    angles: Sequence[AngleEstimate],
+    peaks: Sequence[tuple[Peak, ...]],
+    beyond: Sequence[tuple[Peak, ...]],
 ) -> tuple[list[str], list[str]]:
-    """What speaks against the whole, and what is worth knowing but changes no image; `peaks` by angle and order."""
+    """What speaks against the whole, and what is worth knowing but changes no image; `peaks` by angle and order.
+
+    `beyond` are those of the orders that the stated beams do not make.
+    """
     doubts: list[str] = []
     notes: list[str] = []
     known = [one for one in angles if one.trusted]
@@ -46,8 +55,11 @@ def judge(
     if lengths and max(lengths) > (1 + FREQUENCY_TOLERANCE) * min(lengths):
         each = ", ".join(f"{1000 / length:.1f}" for length in lengths)
         doubts.append(f"the periods of the angles differ by more than {FREQUENCY_TOLERANCE:.0%}: {each} nm")
-    for one, of_orders in zip(angles, peaks, strict=True):
+    for one, of_orders, of_others in zip(angles, peaks, beyond, strict=True):
         doubts += _second_peaks(one, of_orders)
+        against, remark = _other_orders(one, pattern, of_orders, of_others)
+        doubts += against
+        notes += remark
         against, remark = _steps(one, pattern)
         doubts += against
         notes += remark
@@ -100,6 +112,39 @@ def _second_peaks(one: AngleEstimate, peaks: tuple[Peak, ...]) -> list[str]:
             what = f"angle {one.angle}: its frames hold stripes of {both}"
             doubts.append(f"{what}: they are not frames of one angle; state the order of the frames")
     return doubts
+
+
+def _other_orders(
+    one: AngleEstimate, pattern: SimPattern, peaks: tuple[Peak, ...], beyond: tuple[Peak, ...]
+) -> tuple[list[str], list[str]]:
+    """Stripes that step at another pace than the stated beams' do: of a third beam, or of other directions."""
+    notes: list[str] = []
+    others: list[float] = []
+    least = max(MOST_CHANCE, SECOND_SHARE * max(peak.ratio for peak in peaks))
+    for order, peak in enumerate(beyond, start=len(peaks) + 1):
+        if not one.trusted or peak.ratio < least:
+            continue
+        if not any(_is_multiple(peak.frequency_yx, one.frequency_yx, times) for times in range(1, order + 1)):
+            others.append(math.degrees(math.atan2(*peak.frequency_yx)))
+        elif pattern.beams is Beams.TWO and _is_multiple(peak.frequency_yx, one.frequency_yx, 2):
+            what = f"angle {one.angle}: its frames hold stripes of half the period too, as three beams make them"
+            notes.append(f"{what}; read with three beams the image is sharper")
+    if not others:
+        return [], notes
+    each = " and ".join(f"{undirected(angle):.0f}" for angle in (one.angle_deg, *others))
+    what = f"angle {one.angle}: its frames hold stripes of {each} degrees, which step at different paces"
+    why = "a pattern of several directions at once (hexagonal) is not reconstructed; else state the order of the frames"
+    return [f"{what}: {why}"], notes
+
+
+def _is_multiple(peak_yx: tuple[float, float], frequency_yx: tuple[float, float], times: int) -> bool:
+    """Whether a peak lies at so many times a frequency or its negative, or among the lobes around that."""
+    length = times * math.hypot(*frequency_yx)
+    return any(
+        math.hypot(peak_yx[0] - sign * times * frequency_yx[0], peak_yx[1] - sign * times * frequency_yx[1])
+        < OWN_LOBES * length
+        for sign in (1, -1)
+    )
 
 
 def _steps(one: AngleEstimate, pattern: SimPattern) -> tuple[list[str], list[str]]:

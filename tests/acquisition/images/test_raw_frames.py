@@ -42,6 +42,22 @@ def test_axes_are_flattened_as_they_lie_and_a_colour_is_chosen(tmp_path: Path) -
         open_raw(path, channel=2)
 
 
+def test_pages_that_were_written_one_by_one_are_one_stack_where_they_are_alike(tmp_path: Path) -> None:
+    alike, mixed = tmp_path / "alike.tif", tmp_path / "mixed.tif"
+    with tifffile.TiffWriter(alike) as tiff:
+        for frame in FRAMES:
+            tiff.write(frame, photometric="minisblack")
+    with tifffile.TiffFile(alike) as tiff:
+        assert len(tiff.series) == len(FRAMES)
+    assert np.array_equal(open_raw(alike).frames, FRAMES)
+    assert open_raw(alike).axes == (("I", 30), ("Y", 6), ("X", 8))
+    with tifffile.TiffWriter(mixed) as tiff:
+        for frame in (*FRAMES[:9], FRAMES[9, :3]):
+            tiff.write(frame, photometric="minisblack")
+    with pytest.raises(StackError, match="holds 10 images"):
+        open_raw(mixed)
+
+
 @pytest.mark.parametrize("name", ["raw.dv", "raw.mrc"])
 def test_a_deltavision_file_gives_its_sections_and_its_header(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

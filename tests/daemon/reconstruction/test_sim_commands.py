@@ -10,10 +10,10 @@ import tifffile
 import zarr
 from typer.testing import CliRunner, Result
 
-from bench.sim_scene import Scene
+from bench.sim_scene import Scene, Stripes
 from spheroidd.daemon.cli import console as cli
 from spheroidd.protocols.sim_pattern import PatternEstimate
-from tests.inference.reconstruction.scenes import SIZE, slices
+from tests.inference.reconstruction.scenes import SIZE, THREE_BEAM, slices
 from tests.places import REAL_DATA, needs_real_data
 
 SCENE = Scene(size=SIZE)
@@ -55,6 +55,57 @@ def test_another_order_is_refused_and_the_one_that_fits_is_named(raw: Path) -> N
     said = " ".join(done.output.split())
     assert "NOT USABLE" in said
     assert "angle-z-phase" in said
+
+
+@pytest.mark.parametrize(
+    ("scene", "options", "word"),
+    [
+        (SCENE, ["--beams", "three"], "with --beams two the pattern could be trusted"),
+        (
+            replace(SCENE, stripes=THREE_BEAM),
+            ["--order", "angle-z-phase"],
+            "read in the order z-angle-phase with --beams three the pattern could be trusted",
+        ),
+        (
+            replace(SCENE, stripes=Stripes(0.4, angles_deg=(10.0,), phase0_deg=(5.0,))),
+            ["--angles", "1"],
+            "with --period-um 2.5 the pattern could be trusted",
+        ),
+    ],
+    ids=["two beams", "three beams, another order", "coarse stripes"],
+)
+def test_what_else_would_fit_is_named(tmp_path: Path, scene: Scene, options: list[str], word: str) -> None:
+    path = tmp_path / "raw.tif"
+    tifffile.imwrite(path, slices(scene).reshape(-1, SIZE, SIZE), photometric="minisblack")
+    done = spheroidd("sim", "estimate", path, *OPTICS, "--pixel-um", "0.25", *options)
+    assert done.exit_code == 1
+    assert word in " ".join(done.output.split())
+
+
+def test_frames_that_lie_side_by_side_are_cut_and_otherwise_refused_with_the_option(tmp_path: Path) -> None:
+    scene, path = replace(SCENE, n_phases=3), tmp_path / "tiles.tif"
+    tiles = slices(scene).transpose(0, 1, 3, 2, 4).reshape(2, 3 * SIZE, 3 * SIZE)  # rows of angles, columns of phases
+    tifffile.imwrite(path, tiles, photometric="minisblack")
+    asked = ("sim", "estimate", path, *OPTICS, "--pixel-um", "0.25", "--phases", "3")
+    refused = spheroidd(*asked)
+    assert refused.exit_code == 2
+    assert "give --tiles 3x3" in " ".join(refused.output.split())
+    done = spheroidd(*asked, "--tiles", "3x3", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["period_nm"] == pytest.approx([1000 / 1.75] * 3, rel=2e-3)
+    assert spheroidd(*asked, "--tiles", "3x3", "--order", "z-phase-angle").exit_code == 1
+    for wrong, word in (("3x5", "cannot be cut into 3 x 5"), ("three", "write rows x columns")):
+        assert word in " ".join(spheroidd(*asked, "--tiles", wrong).output.split())
+
+
+def test_a_folder_with_a_file_for_each_frame_is_told_from_a_run(tmp_path: Path) -> None:
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"raw_{number}.tif", np.zeros((8, 8), np.uint16))
+    done = spheroidd("sim", "estimate", tmp_path, *OPTICS)
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert "a folder with 3 image files" in said
+    assert "save them in their order as one stack" in said
 
 
 @pytest.mark.parametrize("kind", [".ome.tif", ".ome.zarr"])

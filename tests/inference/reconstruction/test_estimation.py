@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from bench.sim_scene import RED, Scene, Stripes
+from bench.sim_scene import RED, Scene, Stripes, expose
 from spheroidd.inference.reconstruction.estimation import estimate_pattern
 from spheroidd.inference.reconstruction.verdicts import undirected
 from spheroidd.protocols.errors import ConfigError, StackError
@@ -122,6 +122,42 @@ def test_frames_of_three_angles_stated_as_one_angle_are_refused() -> None:
     found = estimate_pattern(stack.reshape(1, 1, 9, SIZE, SIZE), stated, "488", SCENE.pixel_um)
     assert not found.usable
     assert "change no phase: they are not 9 phases of one angle" in found.verdict
+
+
+def several_at_once(n_phases: int) -> np.ndarray:
+    """Frames (1, 1, phase, y, x) of a pattern of three directions, which step by one, two and three of its phases."""
+    one_by_one = replace(SCENE, n_phases=n_phases).expected(SCENE.sample())
+    order = np.arange(n_phases)
+    at_once = sum(one_by_one[angle, (angle + 1) * order % n_phases] for angle in range(3))
+    return expose(np.asarray(at_once), 0)[np.newaxis, np.newaxis]
+
+
+def test_a_pattern_of_several_directions_at_once_is_refused() -> None:
+    stated = replace(SCENE.pattern, n_angles=1, n_phases=7)
+    found = estimate_pattern(several_at_once(7), stated, "488", SCENE.pixel_um)
+    assert not found.usable
+    assert "stripes of 14 and 74 and -46 degrees, which step at different paces" in found.verdict
+    assert "(hexagonal) is not reconstructed" in found.verdict
+
+
+def test_three_beams_stated_as_two_are_noted() -> None:
+    stated = replace(SCENE.pattern, period_um=(("488", 1 / 0.85),))
+    found = estimate_pattern(slices(replace(SCENE, stripes=THREE_BEAM)), stated, "488", SCENE.pixel_um)
+    assert found.usable
+    assert sum("read with three beams the image is sharper" in note for note in found.notes) == 3
+    assert not any("beams" in note for note in estimated(SCENE).notes)
+
+
+def test_phases_far_from_even_steps_are_measured_although_so_uneven_ones_make_more_noise() -> None:
+    far = ((0, 30, -30), (0, 35, -51), (0, 15, -15))
+    scene = replace(SCENE, n_phases=3, stripes=Stripes(step_errors_deg=far))
+    found = estimated(scene)
+    assert found.usable, found.verdict
+    for angle, phases in zip(found.angles, scene.stripes.phases_deg(3), strict=True):
+        assert angle.phases_measured
+        taken, true = np.diff(angle.phases_deg) % 360, np.diff(phases) % 360
+        assert taken == pytest.approx(true, abs=10)
+        assert angle.orders[0].modulation == pytest.approx(0.8, abs=0.07)
 
 
 def test_a_colour_whose_modulation_is_none_is_refused_beside_one_that_has_it() -> None:
