@@ -6,6 +6,7 @@ that a run uses. `--calibrate 8005-8017,8024-8039` finds the constants of `infer
 of other seeds than those that are then judged; wells are kept in bench/out/count-interval.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from bench.study import OUT, keep_row, kept_row, say
 from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
+from spheroidd.inference.network.known_features import SUFFIX
+from spheroidd.inference.network.model_card import find_weights
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
 from spheroidd.inference.quality.trust.rules import flags_of
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
@@ -67,6 +70,12 @@ class Counted:
         return replace(made, foreign_score=self.foreign_score)
 
 
+def reference_digest() -> str:
+    """Of what the shipped network knows: foreign scores come from it."""
+    weights = find_weights(None)
+    return hashlib.sha256(weights.with_name(weights.stem + SUFFIX).read_bytes()).hexdigest()
+
+
 def wells_of(plate: TrainingPlate) -> dict[WellId, WellRole]:
     """The wells that are imaged of a plate."""
     roles = {entry.well: entry.treatment.role for entry in plate.source.plate_map.imaged()}
@@ -77,7 +86,9 @@ def wells_of(plate: TrainingPlate) -> dict[WellId, WellRole]:
 
 def counted(kind: str, seed: int, segmenter: UNetSegmenter) -> list[Counted]:
     """The wells of a plate, imaged and scored, or as they are kept."""
-    place, kept = kept_row(OUT / "count-interval" / f"{kind}-{seed}", (segmenter.sha256, emulator_digest()))
+    place, kept = kept_row(
+        OUT / "count-interval" / f"{kind}-{seed}", (segmenter.sha256, reference_digest(), emulator_digest())
+    )
     if kept is None:
         say(f"{kind} {seed}")
         plate = TrainingPlate(kind, seed)

@@ -28,6 +28,7 @@ from spheroidd.inference.segmentation.half_height import HalfHeightMasks
 from spheroidd.inference.segmentation.objects import StackCounter
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.segmentation.streaming import StreamingSegmentation
+from spheroidd.protocols.evidence import StackLooks
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.ports import Segmenter
@@ -118,6 +119,7 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
     for z, live, dead in [*slabs, *edges.finish()]:
         counter.add_masks(z, live, dead)
         found.coarse.feed_masks(z, live, dead)
+    looks = _looks(segmenter, segmentation)
     measured = counter.measure(
         limits=limits,
         normalisation=Normalisation.PLATE,
@@ -125,16 +127,17 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
         model_sha256=segmenter.sha256,
         cpu_s=0.0,
         quantiles=found.preprocessor.quantiles(),
-        foreign_score=_foreign(segmenter, segmentation),
+        foreign_score=looks.foreign if looks else None,
     )
-    return RowEvidence(plan.key, found.well.role, measured, replace(found.seen, masks=found.coarse.masks()))
+    masks = replace(found.coarse.masks(), looks=looks)
+    return RowEvidence(plan.key, found.well.role, measured, replace(found.seen, masks=masks))
 
 
-def _foreign(segmenter: Segmenter, segmentation: StreamingSegmentation) -> float | None:
+def _looks(segmenter: Segmenter, segmentation: StreamingSegmentation) -> StackLooks | None:
     sums = segmentation.features
     if sums is None or not isinstance(segmenter, UNetSegmenter):
         return None
-    return segmenter.foreign(sums, CHANNELS, Normalisation.PLATE)
+    return segmenter.looks(sums, CHANNELS, Normalisation.PLATE)
 
 
 def source_of(settings: Mapping[str, Any]) -> EmulatorSource:

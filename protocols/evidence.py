@@ -59,13 +59,33 @@ class MaskShape:
 
 
 @dataclass(frozen=True, slots=True)
+class StackLooks:
+    """How a stack looks to its network beside those that it knows.
+
+    `unlike` is the distance of its features over the largest of healthy stacks. `width` is how wide its cells look, in
+    the width of those that the network was shown stacks of, and `width_off` how far that is from 1, over the largest of
+    healthy stacks. Above 1 either is foreign.
+    """
+
+    unlike: float
+    width: float
+    width_off: float
+
+    @property
+    def foreign(self) -> float:
+        """The larger of the two."""
+        return max(self.unlike, self.width_off)
+
+
+@dataclass(frozen=True, slots=True)
 class MaskEvidence:
     """A network's masks beside the pixels: each mask's shape, by its channel, and how bright each channel is outside
-    both.
+    both. `looks` is None of networks without a reference, and where hardly a cell was found.
     """
 
     masks: Mapping[str, MaskShape]
     ground: Mapping[str, float | None]
+    looks: StackLooks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the catalog."""
@@ -74,4 +94,5 @@ class MaskEvidence:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls({name: MaskShape(**one) for name, one in found["masks"].items()}, found["ground"])
+        masks, looks = {name: MaskShape(**one) for name, one in found["masks"].items()}, found.get("looks")
+        return cls(masks, found["ground"], None if looks is None else StackLooks(**looks))

@@ -274,7 +274,7 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "foreign_score",
         "number",
         "",
-        "how far what the network sees lies from the images that it knows, over the largest distance of healthy ones",
+        "how far what the network sees, or how wide cells look to it, lies from what it knows, over healthy ones' most",
         Origin.MEASURED,
         shown=Shown("", "Foreign to the network, above 1", "", places=2, where=_ON_PAPER),
     ),

@@ -85,9 +85,9 @@ class StackMeasurement:
     The dead figures are None where the stack has no dead channel, and the live ones where it has no live channel.
     `live_um3_by_z` holds the live volume of each slice, in z order. `precision` is what the network computed in; None
     for a measurement of an older version, which did not note it. `depth_seen_um` is how deep below the surface cells
-    can be told apart; `foreign_score` is how far what the network sees in the images lies from what it knows, over the
-    largest distance of healthy stacks. Both are None where nobody can say. `cell_diameter_um` is how wide cells were
-    stated to be, None where nobody did.
+    can be told apart; `foreign_score` is how far what the network sees in the images, or how wide cells look to it,
+    lies from what it knows, over the most of healthy stacks. Both are None where nobody can say. `cell_diameter_um` is
+    how wide cells were stated to be, None where nobody did.
     """
 
     live_um3: float | None

@@ -44,6 +44,8 @@ class TrustFlag(StrEnum):
     DRIFT = "drift"
     CLIPPED = "clipped"
     FOREIGN = "foreign-images"
+    CELLS_SMALL = "cells-look-small"
+    CELLS_LARGE = "cells-look-large"
     WIDEFIELD = "sim-widefield"
 
 
@@ -87,6 +89,8 @@ MEANINGS: dict[TrustFlag, FlagMeaning] = {
     TrustFlag.DRIFT: _flag(Trust.CHECK, TrustFlag.DRIFT),
     TrustFlag.CLIPPED: _flag(Trust.CHECK, TrustFlag.CLIPPED, "do-clipped"),
     TrustFlag.FOREIGN: _flag(Trust.CHECK, TrustFlag.FOREIGN, "do-foreign-images"),
+    TrustFlag.CELLS_SMALL: _flag(Trust.CHECK, TrustFlag.CELLS_SMALL, "do-cell-width"),
+    TrustFlag.CELLS_LARGE: _flag(Trust.CHECK, TrustFlag.CELLS_LARGE, "do-cell-width"),
     TrustFlag.WIDEFIELD: _flag(Trust.CHECK, TrustFlag.WIDEFIELD, "do-sim-widefield"),
 }
 """What each flag means, in the order in which they are told."""

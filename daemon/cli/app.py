@@ -26,7 +26,7 @@ INTERRUPTED = 130  # the shell's own code for Ctrl-C
 # The panels of `spheroidd --help`, in the order in which a plate needs them.
 PANELS = {
     "Run a plate": ("demo", "doctor", "config", "map", "plate", "plan", "run", "replay", "emulate", "sim"),
-    "See how it goes": ("status", "results", "quality", "focus-map", "frames", "alarms", "logs", "page"),
+    "See how it goes": ("status", "results", "quality", "focus-map", "cell-width", "frames", "alarms", "logs", "page"),
     "Answers": ("fit", "report", "heatmap", "export", "evaluate", "reference"),
     "Correct and prove": ("score", "exclude", "include", "relabel", "verify", "audit", "backup", "restore"),
     "Drive a daemon": (

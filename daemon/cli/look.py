@@ -249,3 +249,26 @@ _FRAMES = """
 SELECT * FROM frames_view WHERE plate = :plate AND well = :well AND stack = :stack
 ORDER BY z, channel, angle, phase
 """
+
+
+@app.command("cell-width")
+def cell_width(
+    data: DataArgument = DEFAULT_DATA,
+    as_json: JsonOption = False,
+    plate: Annotated[str | None, typer.Option(help="Only this plate.")] = None,
+) -> int:
+    """Tell how wide cells look to the network, and what to state. Exit code 1: state it, or it cannot be told."""
+    from spheroidd.daemon.analysis import cell_width_table as widths
+    from spheroidd.daemon.catalog.reader import CatalogReader
+
+    with CatalogReader.read_only(data) as catalog, catalog.snapshot():
+        names = catalog.plates() if plate is None else [plate]
+        found = {name: stacks for name in names if (stacks := widths.stack_widths(catalog, name))}
+    if not found:
+        raise ConfigError("no plate was scored here", where=str(data), do="give the directory of a run")
+    if as_json:
+        typer.echo(widths.to_json(found))
+    else:
+        for name, stacks in found.items():
+            console().print(widths.to_screen(name, stacks))
+    return widths.exit_code(found)

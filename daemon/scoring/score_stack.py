@@ -31,6 +31,7 @@ from spheroidd.inference.segmentation.objects import StackCounter, magnified
 from spheroidd.inference.segmentation.streaming import SegmentedSlab, StreamingSegmentation
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
 from spheroidd.protocols.errors import StackError, StorageError
+from spheroidd.protocols.evidence import StackLooks
 from spheroidd.protocols.pixels import Pixels
 from spheroidd.protocols.ports import Segmenter
 from spheroidd.protocols.results import Boundary, Limits, Normalisation
@@ -110,6 +111,7 @@ def score_stack(
             computed = partial(_computed_block, images)
             pixels_of = partial(_read, computed, acknowledged={}) if raw is None else None  # those have no slices yet
             labels += objects_of(plan, images, counter, segmenter.sha256, pixels_of)
+        looks = _looks(segmenter, segmentation, plan, job.normalisation)
         measurement = counter.measure(
             limits=limits or preprocessor.limits(),
             normalisation=job.normalisation,
@@ -117,12 +119,13 @@ def score_stack(
             precision=segmenter.precision,
             quantiles=preprocessor.quantiles(),
             depth_seen_um=coarse.depth_seen_um(preprocessor.raw_histograms()),
-            foreign_score=_foreign(segmenter, segmentation, plan, job.normalisation),
+            foreign_score=looks.foreign if looks else None,
             cpu_s=time.process_time() - cpu_start_s,
         )
         origin = ScoredFrom(images_digest(slices()), output.digests())
         made = raw.finish() if raw else ()
-        return Scored(job.key, light, profile, measurement, coarse.masks(), origin, labels, made)
+        masks = replace(coarse.masks(), looks=looks)
+        return Scored(job.key, light, profile, measurement, masks, origin, labels, made)
     finally:
         if output:
             output.abandon()
@@ -134,16 +137,16 @@ def _as_wide_as_known(plan: StackPlan, cell_um: float | None) -> StackPlan:
     return replace(plan, pixel_um=plan.pixel_um / times, z_step_um=plan.z_step_um / times)
 
 
-def _foreign(
+def _looks(
     segmenter: Segmenter, segmentation: StreamingSegmentation, plan: StackPlan, normalisation: Normalisation
-) -> float | None:
-    """How far the stack lies from what its network knows; a threshold knows nothing."""
+) -> StackLooks | None:
+    """How the stack looks beside those that its network knows; a threshold knows nothing."""
     sums = segmentation.features
     if sums is None or isinstance(segmenter, ThresholdSegmenter):
         return None
     from spheroidd.inference.segmentation.segmenter import UNetSegmenter
 
-    return segmenter.foreign(sums, plan.channels, normalisation) if isinstance(segmenter, UNetSegmenter) else None
+    return segmenter.looks(sums, plan.channels, normalisation) if isinstance(segmenter, UNetSegmenter) else None
 
 
 def _has_raw_frames(plan: StackPlan, images: Path) -> bool:

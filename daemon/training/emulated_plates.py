@@ -23,7 +23,7 @@ from spheroidd.protocols.stack import CHANNELS
 from spheroidd.protocols.well import WellId
 from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.presets import PRESETS, Preset
-from spheroidd.sim_emulator.realism import Realism
+from spheroidd.sim_emulator.realism import Realism, conditions
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
 from spheroidd.sim_emulator.truth import Truth
 
@@ -127,6 +127,16 @@ class TrainingPlate:
         )
         self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
+
+    @property
+    def cell_um(self) -> float:
+        """How wide a usual cell of the plate is."""
+        return conditions(self._field.realism, self.source.settings.seed, self.source.plate_map.name).cell_um
+
+    @property
+    def is_easy(self) -> bool:
+        """Whether its images are as clear as emulated ones can be."""
+        return self._field.realism is Realism.EASY
 
     def wells(self) -> list[WellId]:
         """The controls, then the samples drawn for this plate."""

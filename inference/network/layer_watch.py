@@ -9,17 +9,18 @@ from torch.nn import functional as F
 from spheroidd.inference.network.known_features import FOREGROUND, FeatureSums
 from spheroidd.inference.network.unet import ResidualUNet, UNet
 
-_ENCODER_LEVEL = 2  # a quarter of the resolution, where a voxel sees a cell and its neighbours
+_FINE, _COARSE = 1, 2  # levels of the encoder: where a voxel sees an edge, and where it sees a cell and its neighbours
 
 
 class LayerWatch:
-    """Watches one coarse layer of the encoder and the last one of the decoder of a residual U-Net; of others none."""
+    """Watches two layers of the encoder and the last one of the decoder of a residual U-Net; of others none."""
 
     def __init__(self, model: UNet) -> None:
         self._held: dict[str, Tensor] = {}
         self._sums = FeatureSums.none()
-        if isinstance(model, ResidualUNet) and len(model.encoder) > _ENCODER_LEVEL:
-            for name, layer in (("coarse", model.encoder[_ENCODER_LEVEL]), ("last", model.decoder[0])):
+        if isinstance(model, ResidualUNet) and len(model.encoder) > _COARSE:
+            watched = {"fine": model.encoder[_FINE], "coarse": model.encoder[_COARSE], "last": model.decoder[0]}
+            for name, layer in watched.items():
                 layer.register_forward_hook(partial(self._hold, name))
 
     def count(self, probability: Tensor) -> None:

@@ -13,6 +13,7 @@ from spheroidd.inference.network.unet import DENSITY_UNIT_PER_UM3, UNet, fold_ba
 from spheroidd.inference.network.weights import load_model
 from spheroidd.inference.segmentation.precision import AUTO, CPU_WHOLE_WAY, choose_precision
 from spheroidd.protocols.errors import ModelError
+from spheroidd.protocols.evidence import StackLooks
 from spheroidd.protocols.ports import Prediction
 from spheroidd.protocols.results import Normalisation, Precision
 
@@ -47,9 +48,9 @@ class UNetSegmenter:
         """What the layers held in all regions since the last call."""
         return self._watch.take()
 
-    def foreign(self, sums: FeatureSums, channels: tuple[str, ...], normalisation: Normalisation) -> float | None:
-        """How far a stack lies from those that the network knows: above 1 it is foreign; None where nobody can say."""
-        return None if self._known is None else self._known.foreign(sums, channels, normalisation)
+    def looks(self, sums: FeatureSums, channels: tuple[str, ...], normalisation: Normalisation) -> StackLooks | None:
+        """How a stack looks beside those that the network knows; None where nobody can say."""
+        return None if self._known is None else self._known.looks(sums, channels, normalisation)
 
     @property
     def spacing_um(self) -> tuple[float, float, float]:

@@ -179,8 +179,8 @@ def prepare_stack(
     variants = tuple(
         preprocessor.volume(0, n_z, preprocessor.limits() if one is None else one).astype(np.float16) for one in limits
     )
-    cells = np.stack([_fractions(mask, own_um, spacing_um) for mask in masks])
-    part = None if known is None else _fractions(known, own_um, spacing_um)
+    cells = np.stack([covered(mask, own_um, spacing_um) for mask in masks])
+    part = None if known is None else covered(known, own_um, spacing_um)
     return TrainingStack(name, spacing_um, variants, cells, *points_um, known=part)
 
 
@@ -204,7 +204,7 @@ def stack_light(stack: Pixels, own_um: Spacing, filtered: StreamingPreprocessor)
     return coarse.light(filtered.histograms(), filtered.raw_histograms())
 
 
-def _fractions(mask: NDArray[np.bool_], own_um: Spacing, spacing_um: Spacing) -> NDArray[np.uint8]:
+def covered(mask: NDArray[np.bool_], own_um: Spacing, spacing_um: Spacing) -> NDArray[np.uint8]:
     """The part of each voxel that the mask covers, in 1/255; planes first, because a mask as float32 is large."""
     in_plane = (own_um[0], spacing_um[1], spacing_um[2])
     parts = [resample(mask[z : z + _PLANES].astype(np.float32), own_um, in_plane) for z in range(0, len(mask), _PLANES)]

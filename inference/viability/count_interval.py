@@ -67,6 +67,8 @@ MEASURED = {
 _HELD = frozenset(
     (
         TrustFlag.FOREIGN,
+        TrustFlag.CELLS_SMALL,
+        TrustFlag.CELLS_LARGE,
         TrustFlag.OBJECT_SIZE,
         TrustFlag.OUT_OF_FOCUS,
         TrustFlag.PIXEL_SIZE,

@@ -16,9 +16,17 @@ def without_pattern(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 
 def foreign(row: RowEvidence, limits: TrustLimits) -> Flags:
-    """The network answers to anything; its own features say whether the images are of the kind that it knows."""
-    if (row.measurement.foreign_score or 0.0) > limits.foreign:
+    """The network answers to anything; its own features say whether the images are of the kind that it knows.
+
+    What shows most is told: in images that are unlike all that it knows cells mostly look of another width, too.
+    """
+    if (row.measurement.foreign_score or 0.0) <= limits.foreign:
+        return
+    looks = row.seen.masks.looks if row.seen.masks else None
+    if looks is None or looks.unlike >= looks.width_off:
         yield TrustFlag.FOREIGN
+    else:
+        yield TrustFlag.CELLS_SMALL if looks.width < 1 else TrustFlag.CELLS_LARGE
 
 
 def clipped(row: RowEvidence, limits: TrustLimits) -> Flags:

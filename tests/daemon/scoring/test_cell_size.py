@@ -80,6 +80,19 @@ def test_a_size_that_is_stated_afterwards_scores_the_plate_anew_and_stands_in_th
     assert json.loads(str(entry["new_json"]))["cell_diameter_um"] == 9.0
 
 
+def test_the_width_to_state_is_told_of_a_run_and_then_fits(recorded: Path) -> None:
+    data = replayed(recorded, "unstated", TIMES)
+    asked = spheroidd("cell-width", str(data), "--json")
+    (told,) = json.loads(asked.stdout)
+    assert asked.returncode == 1
+    assert told["um"] == pytest.approx(TIMES * USUAL_CELL_UM, rel=0.12)
+    assert "--cell-um" in spheroidd("cell-width", str(data)).stdout
+    spheroidd("score", str(data), "--cell-um", f"{told['um']:.1f}")
+    again = spheroidd("cell-width", str(data), "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)[0]["um"] == pytest.approx(TIMES * USUAL_CELL_UM, rel=0.12)
+
+
 @pytest.mark.parametrize("width", ["3", "41", "nan"])
 def test_a_size_that_no_cell_has_is_refused(recorded: Path, width: str) -> None:
     done = spheroidd("replay", str(recorded / "map.csv"), str(recorded / "never"), "--cell-um", width)

@@ -32,10 +32,17 @@ def sums(values: np.ndarray) -> FeatureSums:
     return found
 
 
+def vector(rng: np.random.Generator, width: float = 1.0) -> np.ndarray:
+    """Features whose last mean grows with the logarithm of the width of cells."""
+    return np.concatenate([rng.normal([1, 2 + np.log(width)], 0.05), rng.normal([0.5, 0.5], 0.05)])
+
+
 def known(tmp_path: Path, sha256: str = "abc") -> tuple[KnownFeatures, Path]:
     rng = np.random.default_rng(0)
-    vectors = [np.concatenate([rng.normal([1, 2], 0.1), rng.normal([0.5, 0.5], 0.05)]) for _ in range(50)]
-    found = KnownFeatures({kind_of(CHANNELS, PLATE): home_of(vectors, limit=2.0)}, sha256, {"command": "by hand"})
+    usual = [vector(rng) for _ in range(50)]
+    shown = [(vector(rng, width), width) for width in (0.5, 0.7, 1.0, 1.4, 2.0) for _ in range(10)]
+    home = home_of(usual, shown)._replace(farthest=4.0, off=0.2)
+    found = KnownFeatures({kind_of(CHANNELS, PLATE): home}, sha256, {"command": "by hand"})
     path = tmp_path / f"mine{SUFFIX}"
     found.write(path)
     return found, path
@@ -59,15 +66,30 @@ def test_of_hardly_any_cell_nobody_can_say() -> None:
 def test_what_lies_far_from_home_is_foreign(tmp_path: Path, shift: float, is_foreign: bool) -> None:
     found, path = known(tmp_path)
     values = np.random.default_rng(2).normal([1 + shift, 2], 0.5, (5000, 2))
-    score = found.foreign(sums(values), CHANNELS, PLATE)
-    assert score is not None
-    assert (score > 1) == is_foreign
-    assert KnownFeatures.read(path).foreign(sums(values), CHANNELS, PLATE) == pytest.approx(score, rel=1e-4)
+    looks = found.looks(sums(values), CHANNELS, PLATE)
+    assert looks is not None
+    assert (looks.unlike > 1) == (looks.foreign > 1) == is_foreign
+    again = KnownFeatures.read(path).looks(sums(values), CHANNELS, PLATE)
+    assert again is not None
+    assert (again.unlike, again.width) == pytest.approx((looks.unlike, looks.width), rel=1e-3)
 
 
-def test_a_kind_of_stack_that_has_no_reference_has_no_score(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "is_foreign"), [(0.7, True), (0.95, False), (1.05, False), (1.4, True)])
+def test_how_wide_cells_look_is_told_where_a_distance_does_not_note_it(
+    tmp_path: Path, width: float, is_foreign: bool
+) -> None:
     found, _ = known(tmp_path)
-    assert found.foreign(sums(np.ones((5000, 2))), ("488",), PLATE) is None
+    values = np.random.default_rng(2).normal([1, 2 + np.log(width)], 0.5, (5000, 2))
+    looks = found.looks(sums(values), CHANNELS, PLATE)
+    assert looks is not None
+    assert looks.width == pytest.approx(width, rel=0.06)
+    assert (looks.width_off > 1) == is_foreign
+    assert looks.foreign == max(looks.unlike, looks.width_off)
+
+
+def test_a_kind_of_stack_that_has_no_reference_is_not_judged(tmp_path: Path) -> None:
+    found, _ = known(tmp_path)
+    assert found.looks(sums(np.ones((5000, 2))), ("488",), PLATE) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04nothing", None])

@@ -1,5 +1,7 @@
 """What both channels and both masks say together: bleed-through, an edge of shade, the masks' lengths and light."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from scipy import ndimage
 from spheroidd.inference.preprocessing.intensity import Histogram
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.trust.evidence import LIMITS
-from spheroidd.protocols.evidence import MaskEvidence, StackLight
+from spheroidd.protocols.evidence import MaskEvidence, StackLight, StackLooks
 from spheroidd.protocols.stack import CHANNELS, StackKey, StackPlan
 from spheroidd.protocols.well import WellId
 
@@ -93,3 +95,5 @@ def test_what_was_measured_comes_back_from_json() -> None:
     light, masks = seen(camera(800.0 * bodies()), camera(np.zeros(SHAPE), 1), (bodies(), bodies(3.0)))
     assert StackLight.from_json(light.to_json()) == light
     assert MaskEvidence.from_json(masks.to_json()) == masks
+    with_looks = replace(masks, looks=StackLooks(0.6, 1.1, 0.4))
+    assert MaskEvidence.from_json(with_looks.to_json()) == with_looks

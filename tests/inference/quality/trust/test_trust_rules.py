@@ -9,7 +9,7 @@ import pytest
 from spheroidd.inference.quality.trust.evidence import RowEvidence, Seen
 from spheroidd.inference.quality.trust.of_cells import mean_aspect
 from spheroidd.inference.quality.trust.rules import flags_of, own_flags
-from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight
+from spheroidd.protocols.evidence import ChannelLight, MaskEvidence, MaskShape, StackLight, StackLooks
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import (
     ChannelProfile,
@@ -55,6 +55,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     profile = StackProfile(
         {c: ChannelProfile((200.0,), 100.0, contrast[c], sharp[c], saturated, 0.0) for c in LIMITS}, drift, jump, None
     )
+    looks: StackLooks | None = given.pop("looks", StackLooks(0.5, 1.04, 0.2))
     measured = StackMeasurement(
         live_um3=live_um3,
         dead_um3=dead_um3,
@@ -67,6 +68,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
         model_sha256="m",
         cpu_s=1.0,
         quantiles={c: {"0.98": high[c]} for c in LIMITS},
+        foreign_score=given.pop("foreign", looks.foreign if looks else None),
     )
     shapes = {
         "488": MaskShape(15.0 * chord, 15.0, inside["488"]),
@@ -74,7 +76,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     }
     seen = Seen(
         light=StackLight(channels, bleed, correlation, shade, repeated),
-        masks=MaskEvidence(shapes, {"488": 150.0, "561": 120.0}),
+        masks=MaskEvidence(shapes, {"488": 150.0, "561": 120.0}, looks),
         profile=profile,
         depth_um=50.0,
         z_step_um=z_step_um,
@@ -120,6 +122,10 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         ({**NOTHING, "contrast": NO_CONTRAST, "noise": {"488": 5.2, "561": 5.2}}, {"camera-noise", "no-cell"}),
         ({"contrast": {"488": 7.0, "561": 1.5}, "noise": {"488": 5.2, "561": 5.2}}, {"too-dim"}),
         (NOTHING, {"no-cell"}),
+        ({"looks": StackLooks(2.1, 1.6, 1.9)}, {"foreign-images"}),
+        ({"looks": StackLooks(0.8, 0.7, 1.6)}, {"cells-look-small"}),
+        ({"looks": StackLooks(1.2, 1.9, 2.8)}, {"cells-look-large"}),
+        ({"looks": None, "foreign": 1.2}, {"foreign-images"}),  # of a version that did not tell widths
         ({"n_live": 1, "live_um3": 37_400.0}, {"volume-without-objects"}),
         ({"n_live": 0, "n_dead": 0, "live_um3": 9000.0}, {"no-cell", "volume-without-objects"}),
         ({"n_live": 12, "live_um3": 128_000.0}, {"volume-without-objects", "object-size"}),  # saturated

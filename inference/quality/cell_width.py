@@ -1,0 +1,74 @@
+"""How wide the cells of a plate are, by how they look to its network, and where that cannot be told.
+
+A network that was shown stacks in larger and in smaller voxels says of each how wide its cells look. One stack may be
+off by a tenth; a plate's untreated wells together say it better. Blur and noise change how wide cells look, too: where
+the images are unlike what the network knows by more than a width explains, nothing is told.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from spheroidd.protocols.evidence import StackLooks
+from spheroidd.protocols.plate import WellRole
+from spheroidd.protocols.results import USUAL_CELL_UM
+
+LEAST_CELLS = 10  # counted in a stack, of both kinds: what fewer look like is chance
+DISAGREE = 1.5  # the widest stack over the narrowest, without the tenths at either end
+
+
+@dataclass(frozen=True, slots=True)
+class StackWidth:
+    """One stack: what was counted in it, how wide its cells were stated to be (None: nothing was), and its looks."""
+
+    name: str
+    role: WellRole
+    n_cells: int
+    stated_um: float | None
+    looks: StackLooks | None
+
+    @property
+    def um(self) -> float | None:
+        """How wide its cells look; None where hardly any was found."""
+        if self.looks is None or self.n_cells < LEAST_CELLS:
+            return None
+        return (self.stated_um or USUAL_CELL_UM) * self.looks.width
+
+
+@dataclass(frozen=True, slots=True)
+class PlateWidth:
+    """How wide a plate's cells are: `um` by `stacks` of its stacks, which say `low` to `high`; or None, and why.
+
+    `fits` says that the network was shown them about as wide as those that it knows: nothing need be stated anew.
+    """
+
+    um: float | None = None
+    low: float | None = None
+    high: float | None = None
+    stacks: int = 0
+    fits: bool = False
+    why: str | None = None
+
+
+def plate_width(found: Sequence[StackWidth]) -> PlateWidth:
+    """What a plate's stacks say together: its untreated wells, or all of them where none is untreated."""
+    untreated = [one for one in found if one.role is WellRole.NEGATIVE_CONTROL]
+    told = [(one.um, one.looks) for one in untreated or found if one.um is not None and one.looks is not None]
+    if not told:
+        few = f"no {'untreated well' if untreated else 'stack'} has {LEAST_CELLS} cells, or its model does not say"
+        return PlateWidth(why=f"{few} how wide they look")
+    widths = sorted(um for um, _ in told)
+    tenth = len(widths) // 10
+    low, high = widths[tenth], widths[-1 - tenth]
+    unlike, off = median(looks.unlike for _, looks in told), median(looks.width_off for _, looks in told)
+    if unlike > max(1.0, off):
+        return PlateWidth(
+            stacks=len(told),
+            why="the images are unlike those that the model knows by more than a width explains: blur, noise, a stain",
+        )
+    if high > DISAGREE * low:
+        why = f"its stacks disagree: {low:.1f} to {high:.1f} um"
+        return PlateWidth(low=low, high=high, stacks=len(told), why=why)
+    um = math.exp(sum(math.log(width) for width in widths[tenth : len(widths) - tenth]) / (len(widths) - 2 * tenth))
+    return PlateWidth(um, low, high, len(told), fits=off <= 1)
