@@ -84,6 +84,17 @@ class ChannelOptics:
             what = f"otf is {self.otf} and otf_table has {len(self.otf_table)} values"
             raise ConfigError(what, where=where, do="a table has 2 or more values of 0 to 1, the first is 1")
 
+    @classmethod
+    def stated(
+        cls, channel: str, emission_nm: float, na: float, psf_sigma_um: float | None, otf_table: tuple[float, ...]
+    ) -> "ChannelOptics":
+        """With the OTF that goes with what is given: a table, a Gaussian of a sigma, else that of an ideal lens.
+
+        ConfigError where both are given, or numbers cannot be.
+        """
+        kind = OtfKind.TABLE if otf_table else OtfKind.IDEAL if psf_sigma_um is None else OtfKind.GAUSSIAN
+        return cls(channel, emission_nm, na, kind, psf_sigma_um, otf_table)
+
     @property
     def cutoff_per_um(self) -> float:
         """The highest spatial frequency that the lens passes: 2 NA / wavelength."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.sim_pattern import Beams, ChannelOptics, OtfKind, RawOrder, SimPattern
+from spheroidd.protocols.sim_pattern import Beams, ChannelOptics, RawOrder, SimPattern
 
 ChannelName = Literal["488", "561"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,6 +26,8 @@ class RawSettings(BaseModel):
     """The light that the camera sees, by channel."""
     psf_sigma_um: dict[ChannelName, Positive] = {}
     """Sigma of a Gaussian point spread, by channel; an ideal lens where nothing is said."""
+    otf_table: dict[ChannelName, tuple[float, ...]] = {}
+    """A measured OTF instead, by channel: values at equal steps of |k| from 0 (1) to the cutoff, without the pixel."""
     offset_adu: float = Field(default=0.0, allow_inf_nan=False)
     """What the camera adds to every pixel."""
     angles_deg: tuple[float, ...] | None = None
@@ -46,13 +48,7 @@ class RawSettings(BaseModel):
     def pattern(self) -> SimPattern:
         """What a plan promises of the frames."""
         optics = (
-            ChannelOptics(
-                channel,
-                nm,
-                self.na,
-                OtfKind.GAUSSIAN if channel in self.psf_sigma_um else OtfKind.IDEAL,
-                self.psf_sigma_um.get(channel),
-            )
+            ChannelOptics.stated(channel, nm, self.na, self.psf_sigma_um.get(channel), self.otf_table.get(channel, ()))
             for channel, nm in self.emission_nm.items()
         )
         return SimPattern(

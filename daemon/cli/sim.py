@@ -29,6 +29,9 @@ Na = Annotated[float | None, typer.Option(help="Aperture of the lens.")]
 Emission = Annotated[float | None, typer.Option(help="Wavelength that the camera saw, nm.")]
 Pixel = Annotated[float | None, typer.Option(help="Camera pixel in the sample, um; without it, the file's.")]
 Sigma = Annotated[float | None, typer.Option(help="Sigma of a Gaussian PSF, um; without it, an ideal lens.")]
+Table = Annotated[
+    str | None, typer.Option(help="A measured OTF: values at equal steps from 0 to the cutoff, as 1,.8,.5,.2,0.")
+]
 Offset = Annotated[float, typer.Option(help="What the camera adds to every pixel.")]
 Reversed = Annotated[bool, typer.Option("--reversed-steps", help="Phases step against the stated directions.")]
 FlipY = Annotated[bool, typer.Option("--flip-y", help="Rows run against those of the stated directions.")]
@@ -55,6 +58,7 @@ def estimate(
     emission_nm: Emission = None,
     pixel_um: Pixel = None,
     psf_sigma_um: Sigma = None,
+    otf_table: Table = None,
     offset: Offset = 0.0,
     reversed_steps: Reversed = False,
     flip_y: FlipY = False,
@@ -75,8 +79,8 @@ def estimate(
         _refuse_folder_of_frames(file)
         return _estimate_run(file, well, as_json)
     stated = _stated(
-        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
-        angles_deg, period_um, search, channel, tiles,
+        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, otf_table, offset, reversed_steps,
+        flip_y, angles_deg, period_um, search, channel, tiles,
     )  # fmt: skip
     opened = RawFile.open(file, stated)
     found = opened.estimate(slices)
@@ -121,6 +125,7 @@ def reconstruct(
     emission_nm: Emission = None,
     pixel_um: Pixel = None,
     psf_sigma_um: Sigma = None,
+    otf_table: Table = None,
     offset: Offset = 0.0,
     reversed_steps: Reversed = False,
     flip_y: FlipY = False,
@@ -149,8 +154,8 @@ def reconstruct(
     if not scale > 0 or (wiener is not None and not wiener > 0):
         raise ConfigError("--scale and --wiener are above 0", do="leave them out, or give a number above 0")
     stated = _stated(
-        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, offset, reversed_steps, flip_y,
-        angles_deg, period_um, search, channel, tiles,
+        angles, phases, order, beams, na, emission_nm, pixel_um, psf_sigma_um, otf_table, offset, reversed_steps,
+        flip_y, angles_deg, period_um, search, channel, tiles,
     )  # fmt: skip
     opened = RawFile.open(file, stated)
     found = opened.estimate(slices)

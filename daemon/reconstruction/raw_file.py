@@ -15,7 +15,6 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.sim_pattern import (
     Beams,
     ChannelOptics,
-    OtfKind,
     PatternEstimate,
     RawOrder,
     SimPattern,
@@ -36,6 +35,7 @@ class Stated:
     emission_nm: float | None = None
     pixel_um: float | None = None
     psf_sigma_um: float | None = None
+    otf_table: str | None = None
     offset_adu: float = 0.0
     reversed_steps: bool = False
     flip_y: bool = False
@@ -73,8 +73,7 @@ class RawFile:
         if emission_nm is None or stated.na is None:
             do = "give --na and --emission-nm of the light that the camera saw"
             raise ConfigError("nothing is said of the lens and the light", where=str(path), do=do)
-        sigma = stated.psf_sigma_um
-        otf = OtfKind.IDEAL if sigma is None else OtfKind.GAUSSIAN
+        table = _numbers(stated.otf_table, "--otf-table") if stated.otf_table else ()
         pattern = SimPattern(
             stated.n_angles,
             stated.n_phases,
@@ -85,7 +84,7 @@ class RawFile:
             stated.offset_adu,
             _numbers(stated.angles_deg, "--angles-deg") if stated.angles_deg else None,
             ((CHANNEL, stated.period_um),) if stated.period_um else (),
-            (ChannelOptics(CHANNEL, emission_nm, stated.na, otf, sigma),),
+            (ChannelOptics.stated(CHANNEL, emission_nm, stated.na, stated.psf_sigma_um, table),),
         )
         search = SEARCH
         if stated.search:

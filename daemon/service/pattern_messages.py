@@ -2,7 +2,7 @@
 
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
-from spheroidd.protocols.sim_pattern import Beams, ChannelOptics, OtfKind, RawOrder, SimPattern, pattern_from
+from spheroidd.protocols.sim_pattern import Beams, ChannelOptics, RawOrder, SimPattern, pattern_from
 
 _ORDER: RawOrder = ("z", "angle", "phase")
 
@@ -32,9 +32,7 @@ def _optics(given: wire.RawOptics, where: str) -> ChannelOptics:
         if not given.HasField(name):
             raise ConfigError(f"raw.optics.{name} is missing", where=where, do=f"give {name} of {given.channel!r}")
     sigma = given.psf_sigma_um if given.HasField("psf_sigma_um") else None
-    table = tuple(given.otf_table)
-    kind = OtfKind.TABLE if table else OtfKind.IDEAL if sigma is None else OtfKind.GAUSSIAN
-    return ChannelOptics(given.channel, given.emission_nm, given.na, kind, sigma, table)
+    return ChannelOptics.stated(given.channel, given.emission_nm, given.na, sigma, tuple(given.otf_table))
 
 
 def raw_pattern(pattern: SimPattern) -> wire.RawPattern:

@@ -80,10 +80,10 @@ def fitting_patterns(
 
 
 def _different_orders(pattern: SimPattern, one_slice: bool) -> list[RawOrder]:
-    """The stated order, then the others; of one slice only those that differ beside z."""
+    """The stated order, then the others, z first if it may be; of one slice only those that differ beside z."""
     orders: list[RawOrder] = [pattern.order]
     seen = {_without_z(pattern.order)}
-    for order in [(a, b, c) for a, b, c in permutations(RAW_AXES)]:
+    for order in sorted([(a, b, c) for a, b, c in permutations(RAW_AXES)], key=lambda one: one.index("z")):
         if order != pattern.order and not (one_slice and _without_z(order) in seen):
             orders.append(order)
             seen.add(_without_z(order))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from spheroidd.acquisition.sources.watched_folder.settings import WatchSettings
 from spheroidd.acquisition.sources.watched_folder.source import WatchSource
 from spheroidd.protocols.plate import PlateMap, PlateWell, Treatment, WellRole
+from spheroidd.protocols.sim_pattern import OtfKind
 from spheroidd.protocols.stack import RawIndex
 from spheroidd.protocols.well import WellId
 from spheroidd.testing.source_contract import FakeClock, SourceContract, take
@@ -44,6 +45,17 @@ def test_frames_come_under_their_names(tmp_path: Path) -> None:
     for channel, pixels in frames.items():
         np.testing.assert_array_equal(found[RawIndex(channel, 1, 2, 0)], pixels[(2 * N_Z + 1) * 3])
     source.close()
+
+
+def test_an_otf_is_stated_for_each_colour_in_one_way(tmp_path: Path) -> None:
+    table = {"488": (1.0, 0.5, 0.0)}
+    stated = WatchSettings(folder=tmp_path, **TOLD | {"raw": RAW | {"psf_sigma_um": {"561": 0.25}, "otf_table": table}})
+    assert stated.raw is not None
+    optics = [stated.raw.pattern().optics_of(channel) for channel in ("488", "561")]
+    assert [one.otf for one in optics] == [OtfKind.TABLE, OtfKind.GAUSSIAN]
+    assert (optics[0].otf_table, optics[1].psf_sigma_um) == ((1.0, 0.5, 0.0), 0.25)
+    with pytest.raises(ValidationError, match="otf is table and psf_sigma_um is"):
+        WatchSettings(folder=tmp_path, **TOLD | {"raw": RAW | {"psf_sigma_um": {"488": 0.25}, "otf_table": table}})
 
 
 def test_a_file_for_each_slice_holds_no_raw_frames(tmp_path: Path) -> None:
