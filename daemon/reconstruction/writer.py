@@ -93,10 +93,20 @@ def _images(
             continue
         counts, cut = to_uint16(done.image, scale)
         if cut:
-            what = f"z {z}: {cut} pixels do not fit into 16 bits at scale {scale:g} (values {done.image.min():.4g} to "
-            do = "give a smaller --scale, or --float"
-            raise StackError(f"{what}{done.image.max():.4g})", where=str(file.raw.path), do=do)
+            low, high = float(done.image.min()), float(done.image.max())
+            what = f"z {z}: {cut} pixels do not fit into 16 bits at scale {scale:g} (values {low:.4g} to {high:.4g})"
+            do = f"give --scale {_fitting_scale(low, high):g} or less, or --float"
+            raise StackError(what, where=str(file.raw.path), do=do)
         yield counts
+
+
+def _fitting_scale(low: float, high: float) -> float:
+    """The largest scale of one digit at which these values fit into 16 bits above the offset."""
+    below = OUT_OFFSET / -low if low < 0 else math.inf
+    above = (np.iinfo(np.uint16).max - OUT_OFFSET) / high if high > 0 else math.inf
+    largest = min(below, above)
+    step = 10.0 ** math.floor(math.log10(largest))
+    return math.floor(largest / step) * step
 
 
 def _refuse_few_counts(file: RawFile, scale: float) -> None:

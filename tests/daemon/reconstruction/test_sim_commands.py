@@ -190,14 +190,17 @@ def test_frames_of_small_numbers_are_not_rounded_to_nothing(tmp_path: Path) -> N
     assert np.ptp(tifffile.imread(out).astype(int)) > 1000
 
 
-def test_values_that_do_not_fit_are_refused_and_nothing_is_left(raw: Path, tmp_path: Path) -> None:
+def test_values_that_do_not_fit_are_refused_with_the_scale_that_does_and_nothing_is_left(
+    raw: Path, tmp_path: Path
+) -> None:
+    asked = ("sim", "reconstruct", raw, *OPTICS, "--order", "angle-z-phase", "--out")
     for name in ("out.tif", "out.ome.zarr"):
-        done = spheroidd(
-            "sim", "reconstruct", raw, *OPTICS, "--order", "angle-z-phase", "--out", tmp_path / name, "--scale", "500"
-        )
+        done = spheroidd(*asked, tmp_path / name, "--scale", "500")
         assert done.exit_code == 1
-        assert "smaller --scale" in done.output
+        assert "or less, or --float" in done.output
+        scale = " ".join(done.output.split()).split("give --scale ")[1].split(" ")[0]
     assert not list(tmp_path.iterdir())
+    assert spheroidd(*asked, tmp_path / "out.tif", "--scale", scale).exit_code == 0
 
 
 @pytest.mark.parametrize(
