@@ -21,7 +21,8 @@ def stack_widths(catalog: CatalogReader, plate: str) -> list[StackWidth]:
         masks = evidence.get(result.model_sha256 or "", {}).get(row.key)
         n_cells = (result.n_live or 0) + (result.n_dead or 0)
         looks = masks.looks if masks else None
-        found.append(StackWidth(str(row.key.well), row.treatment.role, n_cells, result.cell_diameter_um, looks))
+        stated, flags = result.cell_diameter_um, tuple(result.trust_flags or ())
+        found.append(StackWidth(str(row.key.well), row.treatment.role, n_cells, stated, looks, flags))
     return found
 
 
@@ -37,12 +38,12 @@ def to_json(found: Mapping[str, Sequence[StackWidth]]) -> str:
 
 def to_screen(plate: str, stacks: Sequence[StackWidth]) -> Table:
     """A row for each stack, and beneath what they say together."""
-    table = Table("well", "role", "cells", "look um wide", "stated", "unlike", title=f"plate {plate}")
+    table = Table("well", "role", "cells", "look um wide", "stated", "unlike", "doubts", title=f"plate {plate}")
     for one in stacks:
         stated = "" if one.stated_um is None else f"{one.stated_um:g}"
         unlike = "" if one.looks is None else f"{one.looks.unlike:.2f}"
         um = "" if one.um is None else f"{one.um:.1f}"
-        table.add_row(one.name, str(one.role), str(one.n_cells), um, stated, unlike)
+        table.add_row(one.name, str(one.role), str(one.n_cells), um, stated, unlike, ", ".join(one.flags))
     table.caption = advice(plate_width(stacks))
     return table
 
@@ -50,7 +51,7 @@ def to_screen(plate: str, stacks: Sequence[StackWidth]) -> Table:
 def advice(told: PlateWidth) -> str:
     """What to do, in words."""
     if told.um is None:
-        return f"The width cannot be told: {told.why}. Measure some cells and state it (--cell-um)."
+        return f"The width cannot be told: {told.why}. If the images are sound, measure some cells and state that."
     by = f"{told.um:.1f} um, by {told.stacks} stacks ({told.low:.1f} to {told.high:.1f})"
     if told.fits:
         return f"Cells look {by}: about as wide as was taken. Nothing need be stated."

@@ -104,9 +104,12 @@ FIELDS: dict[str, Field] = {
 
 
 class TrainingPlate:
-    """One emulated plate: two untreated wells and a killed one, and samples, all under the plate's limits."""
+    """One emulated plate: two untreated wells and a killed one, and samples, all under the plate's limits.
 
-    def __init__(self, kind: str, seed: int) -> None:
+    `cell_um` is how wide its cells are; without it as wide as they are on plates of this kind.
+    """
+
+    def __init__(self, kind: str, seed: int, cell_um: float | None = None) -> None:
         rng = np.random.default_rng([seed, FIELDS[kind].number])
         self.name, self._field, self._rng = f"{kind}-{seed}", FIELDS[kind], rng
         preset, hard = self._field.drawn(rng), self._field.realism is not Realism.EASY
@@ -124,6 +127,7 @@ class TrainingPlate:
             shuffled=True,
             swapped_channels=self._field.swapped,
             realism=self._field.realism,
+            cell_um=cell_um,
         )
         self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
@@ -131,7 +135,8 @@ class TrainingPlate:
     @property
     def cell_um(self) -> float:
         """How wide a usual cell of the plate is."""
-        return conditions(self._field.realism, self.source.settings.seed, self.source.plate_map.name).cell_um
+        settings = self.source.settings
+        return settings.cell_um or conditions(settings.realism, settings.seed, self.source.plate_map.name).cell_um
 
     @property
     def is_easy(self) -> bool:

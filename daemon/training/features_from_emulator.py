@@ -2,13 +2,13 @@
 
 `python -m spheroidd.daemon.training.features_from_emulator`: emulated plates of the kinds that the network learnt from,
 with seeds that no training, validation or test has. Its features of every well, under the plate's limits, under the
-stack's own, and with either dye alone; some wells in larger and in smaller voxels, too. Some plates say where home is
-and how wide cells look, others how far from it healthy stacks lie at most. Plates are kept, so that it goes on where it
-stopped.
+stack's own, and with either dye alone; some wells in larger and in smaller voxels, and plates of larger and of smaller
+cells, too. Some plates say where home is and how wide cells look, others how far from it healthy stacks lie at most.
+Plates are kept, so that it goes on where it stopped.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -31,7 +31,9 @@ from spheroidd.protocols.results import USUAL_CELL_UM, Limits, Normalisation
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.truth import Truth
 
-HOME = {
+Seeds = Sequence[int] | Mapping[int, float]  # of plates of one kind; mapped to how wide their cells are, um
+
+HOME: dict[str, Seeds] = {
     "demo": (7000, 7001, 7002),
     "screen": (7000,),
     "unit": (7000, 7001, 7002),
@@ -40,7 +42,7 @@ HOME = {
     "swapped": (7000,),
     "real": (7000, 7001, 7002, 7003),
 }
-HEALTHY = {
+HEALTHY: dict[str, Seeds] = {
     "demo": (7100, 7101),
     "screen": (7100,),
     "unit": (7100, 7101),
@@ -48,6 +50,11 @@ HEALTHY = {
     "dying": (7100,),
     "swapped": (7100,),
     "real": (7100, 7101, 7102),
+}
+OTHER_CELLS: dict[str, Seeds] = {
+    "demo": {7010: 8.8, 7011: 10.5, 7012: 15.0, 7013: 17.6, 7014: 8.8, 7015: 17.6},
+    "dying": {7010: 9.5, 7011: 16.5},
+    "unit": {7010: 8.8, 7011: 17.6},
 }
 WIDTHS = (0.5, 0.7, 1.4, 2.0)  # by so much voxels are wrong in which some wells are shown
 _ROOM = 1.1  # healthy stacks that were not looked at may lie a little farther than the farthest of those that were
@@ -67,29 +74,32 @@ class Shown(NamedTuple):
     own: bool
 
 
-def plate_vectors(kind: str, seed: int, segmenter: UNetSegmenter) -> dict[str, list[Shown]]:
+def plate_vectors(
+    kind: str, seed: int, segmenter: UNetSegmenter, cell_um: float | None = None
+) -> dict[str, list[Shown]]:
     """Every well, by the kinds of stacks that a network tells apart; without empty fields.
 
     Of plates that are not easy only wells in which the network's masks are right: it does not know the others.
     """
-    plate, spacing_um = TrainingPlate(kind, seed), segmenter.spacing_um
+    plate, spacing_um = TrainingPlate(kind, seed, cell_um), segmenter.spacing_um
     rendered = {well: plate.render(well) for well in plate.wells()}
     limits = plate.limits(spacing_um, {well: stack for well, (stack, _) in rendered.items()})
     width = plate.cell_um / USUAL_CELL_UM
+    others = WIDTHS if cell_um is None else (1 / width,)  # other cells are shown as wide as usual ones, too
     found: dict[str, list[Shown]] = {}
     for number, (stack, truth) in enumerate(rendered.values()):
         whole = filter_stack(stack, plate.own_um, spacing_um)
         own = {channel: histogram.own_limits() for channel, histogram in whole.histograms().items()}
         if not plate.is_easy and not _agrees(_middle(whole.volume(0, whole.shape[0], limits)), truth, plate, segmenter):
             continue
-        for times in (1.0, *(WIDTHS if number % 2 == 0 else ())):
+        for times in (1.0, *(others if number % 2 == 0 else ())):
             stated_um = tuple(times * step for step in plate.own_um)
             source = whole if times == 1 else filter_stack(_part(stack, stated_um, spacing_um), stated_um, spacing_um)
             for name, volume in volumes(source, limits, own).items():
                 segmenter.predict(volume)
                 vector = segmenter.take_features().vector()
                 if vector is not None:
-                    found.setdefault(name, []).append(Shown(vector, times * width, times == 1))
+                    found.setdefault(name, []).append(Shown(vector, times * width, times == 1 and cell_um is None))
     return found
 
 
@@ -135,12 +145,12 @@ def _agrees(volume: NDArray[np.float32], truth: Truth, plate: TrainingPlate, seg
     return True
 
 
-def _kept(kind: str, seed: int, segmenter: UNetSegmenter, cache: Path) -> dict[str, list[Shown]]:
+def _kept(kind: str, seed: int, segmenter: UNetSegmenter, cache: Path, cell_um: float | None) -> dict[str, list[Shown]]:
     """`plate_vectors`, from the cache where they are there."""
     path = cache / f"{kind}-{seed}-{segmenter.sha256[:12]}.npz"
     if not path.exists():
         typer.echo(f"{kind} {seed}", err=True)
-        found = plate_vectors(kind, seed, segmenter)
+        found = plate_vectors(kind, seed, segmenter, cell_um)
         cache.mkdir(parents=True, exist_ok=True)
         rows = {name: np.stack([[*one.vector, one.width, one.own] for one in shown]) for name, shown in found.items()}
         np.savez(path, **rows)  # type: ignore[arg-type]
@@ -148,12 +158,12 @@ def _kept(kind: str, seed: int, segmenter: UNetSegmenter, cache: Path) -> dict[s
         return {name: [Shown(row[:-2], row[-2], bool(row[-1])) for row in file[name]] for name in file.files}
 
 
-def gathered(plates: Mapping[str, tuple[int, ...]], segmenter: UNetSegmenter, cache: Path) -> dict[str, list[Shown]]:
+def gathered(plates: Mapping[str, Seeds], segmenter: UNetSegmenter, cache: Path) -> dict[str, list[Shown]]:
     """All wells of some plates, by kind of stack."""
     found: dict[str, list[Shown]] = {}
     for kind, seeds in plates.items():
-        for seed in seeds:
-            for name, shown in _kept(kind, seed, segmenter, cache).items():
+        for seed, cell_um in (seeds if isinstance(seeds, Mapping) else dict.fromkeys(seeds)).items():
+            for name, shown in _kept(kind, seed, segmenter, cache, cell_um).items():
                 found.setdefault(name, []).extend(shown)
     return found
 
@@ -161,7 +171,7 @@ def gathered(plates: Mapping[str, tuple[int, ...]], segmenter: UNetSegmenter, ca
 def reference(
     home: Mapping[str, list[Shown]], healthy: Mapping[str, list[Shown]], weights_sha256: str, command: str
 ) -> KnownFeatures:
-    """Where home is by some stacks, and how far others lie from it at most."""
+    """Where home is and how wide cells look by some stacks, and how far others lie from it at most."""
     homes, stacks = {}, {}
     for name, shown in home.items():
         usual, others = ([one for one in some if one.own] for some in (shown, healthy[name]))
@@ -173,6 +183,7 @@ def reference(
     about = {
         "command": command,
         "home": {kind: list(seeds) for kind, seeds in HOME.items()},
+        "other cells": OTHER_CELLS,
         "healthy": {kind: list(seeds) for kind, seeds in HEALTHY.items()},
         "stacks": stacks,
     }
@@ -187,7 +198,9 @@ def main(
     torch.set_num_threads(1)
     network, card = load_model(model)
     segmenter = UNetSegmenter(network, card, "cpu", "fp32")
-    home, healthy = (gathered(plates, segmenter, cache) for plates in (HOME, HEALTHY))
+    home, others, healthy = (gathered(plates, segmenter, cache) for plates in (HOME, OTHER_CELLS, HEALTHY))
+    for name, shown in others.items():
+        home[name] += shown
     weights = find_weights(model)
     known = reference(home, healthy, segmenter.sha256, "python -m spheroidd.daemon.training.features_from_emulator")
     known.write(weights.with_name(weights.stem + SUFFIX))

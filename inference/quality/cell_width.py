@@ -1,8 +1,9 @@
 """How wide the cells of a plate are, by how they look to its network, and where that cannot be told.
 
 A network that was shown stacks in larger and in smaller voxels says of each how wide its cells look. One stack may be
-off by a tenth; a plate's untreated wells together say it better. Blur and noise change how wide cells look, too: where
-the images are unlike what the network knows by more than a width explains, nothing is told.
+off by a tenth; a plate's untreated wells together say it better. Blur and noise change how wide cells look, too: images
+in which anything but a size is doubtful are not asked, and where they are unlike what the network knows by more than a
+width explains, or their cells look wider or narrower than any that it was shown, nothing is told.
 """
 
 import math
@@ -13,25 +14,33 @@ from statistics import median
 from spheroidd.protocols.evidence import StackLooks
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import USUAL_CELL_UM
+from spheroidd.protocols.trust import TrustFlag
 
 LEAST_CELLS = 10  # counted in a stack, of both kinds: what fewer look like is chance
+SHOWN = (0.5, 2.0)  # of the usual width: what lies beyond was never tried
 DISAGREE = 1.5  # the widest stack over the narrowest, without the tenths at either end
+
+_OF_SIZE = frozenset((TrustFlag.CELLS_SMALL, TrustFlag.CELLS_LARGE, TrustFlag.OBJECT_SIZE, TrustFlag.FOREIGN))
+"""Doubts that cells of another size give rise to."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackWidth:
-    """One stack: what was counted in it, how wide its cells were stated to be (None: nothing was), and its looks."""
+    """One stack: what was counted in it, how wide its cells were stated to be (None: nothing was), its looks, and what
+    its row is doubted for.
+    """
 
     name: str
     role: WellRole
     n_cells: int
     stated_um: float | None
     looks: StackLooks | None
+    flags: tuple[str, ...] = ()
 
     @property
     def um(self) -> float | None:
-        """How wide its cells look; None where hardly any was found."""
-        if self.looks is None or self.n_cells < LEAST_CELLS:
+        """How wide its cells look; None where hardly any was found, or more than a size is doubtful."""
+        if self.looks is None or self.n_cells < LEAST_CELLS or not _OF_SIZE.issuperset(self.flags):
             return None
         return (self.stated_um or USUAL_CELL_UM) * self.looks.width
 
@@ -56,8 +65,10 @@ def plate_width(found: Sequence[StackWidth]) -> PlateWidth:
     untreated = [one for one in found if one.role is WellRole.NEGATIVE_CONTROL]
     told = [(one.um, one.looks) for one in untreated or found if one.um is not None and one.looks is not None]
     if not told:
-        few = f"no {'untreated well' if untreated else 'stack'} has {LEAST_CELLS} cells, or its model does not say"
-        return PlateWidth(why=f"{few} how wide they look")
+        if found and all(one.looks is None for one in untreated or found):
+            return PlateWidth(why="what scored it does not say how wide cells look")
+        kind = "untreated well" if untreated else "stack"
+        return PlateWidth(why=f"no {kind} has {LEAST_CELLS} cells in images without another doubt")
     widths = sorted(um for um, _ in told)
     tenth = len(widths) // 10
     low, high = widths[tenth], widths[-1 - tenth]
@@ -67,6 +78,12 @@ def plate_width(found: Sequence[StackWidth]) -> PlateWidth:
             stacks=len(told),
             why="the images are unlike those that the model knows by more than a width explains: blur, noise, a stain",
         )
+    width = median(looks.width for _, looks in told)
+    if not SHOWN[0] <= width <= SHOWN[1]:
+        why = (
+            f"cells look {width:.1f} times as wide as taken, and nothing beyond {SHOWN[0]:g} to {SHOWN[1]:g} was tried"
+        )
+        return PlateWidth(stacks=len(told), why=f"{why}; check the voxel size")
     if high > DISAGREE * low:
         why = f"its stacks disagree: {low:.1f} to {high:.1f} um"
         return PlateWidth(low=low, high=high, stacks=len(told), why=why)

@@ -1,5 +1,7 @@
 """How wide cells are, by how they look: a plate's untreated wells say it; where nobody can tell, it is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from spheroidd.inference.quality.cell_width import LEAST_CELLS, StackWidth, plate_width
@@ -28,6 +30,11 @@ def test_what_was_stated_is_what_widths_are_told_in() -> None:
     assert told.fits
 
 
+def test_doubts_about_sizes_alone_do_not_silence_a_well() -> None:
+    told = plate_width([replace(stack(1.4), flags=("object-size", "cells-look-large"))])
+    assert told.um == pytest.approx(1.4 * USUAL_CELL_UM)
+
+
 def test_without_untreated_wells_all_say_it() -> None:
     assert plate_width([stack(1.4, WellRole.SAMPLE)]).um == pytest.approx(1.4 * USUAL_CELL_UM)
 
@@ -40,6 +47,9 @@ def test_without_untreated_wells_all_say_it() -> None:
         ([StackWidth("A01", WellRole.SAMPLE, 300, None, None)], "does not say"),
         ([stack(1.5, unlike=4.0)] * 3, "by more than a width explains"),
         ([stack(0.7), stack(1.2)], "disagree"),
+        ([stack(2.2)] * 3, "2.2 times as wide"),
+        ([stack(0.45)] * 3, "check the voxel size"),
+        ([replace(stack(1.4), flags=("cells-look-large", "out-of-focus"))], "without another doubt"),
     ],
 )
 def test_where_nobody_can_tell_it_is_refused(stacks: list[StackWidth], why: str) -> None:
