@@ -49,7 +49,7 @@ def counts(source: EmulatorSource, times: float, segmenter: Segmenter) -> tuple[
         truth, n = source.truth(entry.well).well, (row.measurement.n_live or 0, row.measurement.n_dead or 0)
         found[number], true[number] = n, (truth.n_live, truth.n_dead)
         seen = row.seen.masks.looks if row.seen.masks else None
-        widths.append(StackWidth(str(entry.well), row.role, sum(n), times * USUAL_CELL_UM, seen))
+        widths.append(StackWidth(str(entry.well), sum(n), times * USUAL_CELL_UM, seen))
     many, told = true >= 30, plate_width(widths)
     return {
         "live": [int(found[:, 0].sum()), int(true[:, 0].sum())],

@@ -22,15 +22,14 @@ def stack_widths(catalog: CatalogReader, plate: str) -> list[StackWidth]:
         n_cells = (result.n_live or 0) + (result.n_dead or 0)
         looks = masks.looks if masks else None
         stated, flags = result.cell_diameter_um, tuple(result.trust_flags or ())
-        found.append(StackWidth(str(row.key.well), row.treatment.role, n_cells, stated, looks, flags))
+        found.append(StackWidth(str(row.key.well), n_cells, stated, looks, flags))
     return found
 
 
 def to_json(found: Mapping[str, Sequence[StackWidth]]) -> str:
     """Every plate with its stacks."""
     plates = [
-        asdict(plate_width(stacks))
-        | {"plate": plate, "of_stacks": [asdict(one) | {"role": str(one.role), "um": one.um} for one in stacks]}
+        asdict(plate_width(stacks)) | {"plate": plate, "of_stacks": [asdict(one) | {"um": one.um} for one in stacks]}
         for plate, stacks in found.items()
     ]
     return json.dumps(plates, indent=1)
@@ -38,12 +37,12 @@ def to_json(found: Mapping[str, Sequence[StackWidth]]) -> str:
 
 def to_screen(plate: str, stacks: Sequence[StackWidth]) -> Table:
     """A row for each stack, and beneath what they say together."""
-    table = Table("well", "role", "cells", "look um wide", "stated", "unlike", "doubts", title=f"plate {plate}")
+    table = Table("well", "cells", "look um wide", "stated", "unlike", "doubts", title=f"plate {plate}")
     for one in stacks:
         stated = "" if one.stated_um is None else f"{one.stated_um:g}"
         unlike = "" if one.looks is None else f"{one.looks.unlike:.2f}"
         um = "" if one.um is None else f"{one.um:.1f}"
-        table.add_row(one.name, str(one.role), str(one.n_cells), um, stated, unlike, ", ".join(one.flags))
+        table.add_row(one.name, str(one.n_cells), um, stated, unlike, ", ".join(one.flags))
     table.caption = advice(plate_width(stacks))
     return table
 

@@ -45,7 +45,7 @@ HOME: dict[str, Seeds] = {
 HEALTHY: dict[str, Seeds] = {
     "demo": (7100, 7101),
     "screen": (7100,),
-    "unit": (7100, 7101),
+    "unit": range(7100, 7110),  # small fields, whose width is told least surely
     "whole": (7100,),
     "dying": (7100,),
     "swapped": (7100,),
@@ -57,7 +57,7 @@ OTHER_CELLS: dict[str, Seeds] = {
     "unit": {7010: 8.8, 7011: 17.6},
 }
 WIDTHS = (0.5, 0.7, 1.4, 2.0)  # by so much voxels are wrong in which some wells are shown
-_ROOM = 1.1  # healthy stacks that were not looked at may lie a little farther than the farthest of those that were
+_NEARLY_ALL, _ROOM = 0.99, 1.1  # of the healthy stacks held out lie within the limit, which is a tenth wider than that
 _AGREES = 0.8  # Dice from which on the network knows what it sees in a well of a plate that is not easy
 _SOME = 1000  # voxels of cells that are enough for a Dice
 _HALF = 128  # of the 255 that a voxel has which lies wholly in a cell
@@ -176,8 +176,9 @@ def reference(
     for name, shown in home.items():
         usual, others = ([one for one in some if one.own] for some in (shown, healthy[name]))
         at = home_of([one.vector for one in usual], [(one.vector, one.width) for one in shown])
-        farthest = _ROOM * max(at.distance(one.vector) for one in others)
-        off = _ROOM * max(abs(at.log_width(one.vector) - math.log(one.width)) for one in others)
+        distances = [at.distance(one.vector) for one in others]
+        offs = [abs(at.log_width(one.vector) - math.log(one.width)) for one in others]
+        farthest, off = (_ROOM * float(np.quantile(some, _NEARLY_ALL)) for some in (distances, offs))
         homes[name] = at._replace(farthest=farthest, off=off)
         stacks[name] = [len(usual), len(shown), len(others)]
     about = {

@@ -1,9 +1,10 @@
 """How wide the cells of a plate are, by how they look to its network, and where that cannot be told.
 
 A network that was shown stacks in larger and in smaller voxels says of each how wide its cells look. One stack may be
-off by a tenth; a plate's untreated wells together say it better. Blur and noise change how wide cells look, too: images
-in which anything but a size is doubtful are not asked, and where they are unlike what the network knows by more than a
-width explains, or their cells look wider or narrower than any that it was shown, nothing is told.
+off by a tenth; a plate's wells together say it better, killed ones among them, whose nuclei stand apart. Blur and noise
+change how wide cells look, too: images in which anything but a size is doubtful are not asked, and where they are
+unlike what the network knows by more than a width explains, or their cells look wider or narrower than any that it was
+shown, nothing is told.
 """
 
 import math
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from spheroidd.protocols.evidence import StackLooks
-from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import USUAL_CELL_UM
 from spheroidd.protocols.trust import TrustFlag
 
@@ -31,7 +31,6 @@ class StackWidth:
     """
 
     name: str
-    role: WellRole
     n_cells: int
     stated_um: float | None
     looks: StackLooks | None
@@ -61,14 +60,12 @@ class PlateWidth:
 
 
 def plate_width(found: Sequence[StackWidth]) -> PlateWidth:
-    """What a plate's stacks say together: its untreated wells, or all of them where none is untreated."""
-    untreated = [one for one in found if one.role is WellRole.NEGATIVE_CONTROL]
-    told = [(one.um, one.looks) for one in untreated or found if one.um is not None and one.looks is not None]
+    """What a plate's stacks say together."""
+    told = [(one.um, one.looks) for one in found if one.um is not None and one.looks is not None]
     if not told:
-        if found and all(one.looks is None for one in untreated or found):
+        if found and all(one.looks is None for one in found):
             return PlateWidth(why="what scored it does not say how wide cells look")
-        kind = "untreated well" if untreated else "stack"
-        return PlateWidth(why=f"no {kind} has {LEAST_CELLS} cells in images without another doubt")
+        return PlateWidth(why=f"no stack has {LEAST_CELLS} cells in images without another doubt")
     widths = sorted(um for um, _ in told)
     tenth = len(widths) // 10
     low, high = widths[tenth], widths[-1 - tenth]

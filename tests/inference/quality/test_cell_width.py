@@ -1,4 +1,4 @@
-"""How wide cells are, by how they look: a plate's untreated wells say it; where nobody can tell, it is refused."""
+"""How wide cells are, by how they look: a plate's wells say it together; where nobody can tell, it is refused."""
 
 from dataclasses import replace
 
@@ -6,19 +6,18 @@ import pytest
 
 from spheroidd.inference.quality.cell_width import LEAST_CELLS, StackWidth, plate_width
 from spheroidd.protocols.evidence import StackLooks
-from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import USUAL_CELL_UM
 
 OFF = 0.2  # logarithm of the width from which on a stack is foreign
 
 
-def stack(width: float, role: WellRole = WellRole.NEGATIVE_CONTROL, n_cells: int = 200, **given: float) -> StackWidth:
+def stack(width: float, n_cells: int = 200, **given: float) -> StackWidth:
     looks = StackLooks(given.get("unlike", 0.6), width, given.get("off", abs(width - 1) / OFF))
-    return StackWidth("A01", role, n_cells, given.get("stated"), looks)
+    return StackWidth("A01", n_cells, given.get("stated"), looks)
 
 
-def test_untreated_wells_together_say_the_width_in_micrometres() -> None:
-    told = plate_width([stack(0.66), stack(0.7), stack(0.74), stack(1.3, WellRole.SAMPLE)])
+def test_wells_together_say_the_width_in_micrometres() -> None:
+    told = plate_width([stack(0.66), stack(0.7), stack(0.74)])
     assert told.um == pytest.approx(0.7 * USUAL_CELL_UM, rel=0.01)
     assert (told.low, told.high) == pytest.approx((0.66 * USUAL_CELL_UM, 0.74 * USUAL_CELL_UM))
     assert (told.stacks, told.fits, told.why) == (3, False, None)
@@ -35,16 +34,12 @@ def test_doubts_about_sizes_alone_do_not_silence_a_well() -> None:
     assert told.um == pytest.approx(1.4 * USUAL_CELL_UM)
 
 
-def test_without_untreated_wells_all_say_it() -> None:
-    assert plate_width([stack(1.4, WellRole.SAMPLE)]).um == pytest.approx(1.4 * USUAL_CELL_UM)
-
-
 @pytest.mark.parametrize(
     ("stacks", "why"),
     [
         ([], "no stack has 10 cells"),
-        ([stack(0.7, n_cells=LEAST_CELLS - 1), stack(0.7, WellRole.SAMPLE)], "no untreated well has 10 cells"),
-        ([StackWidth("A01", WellRole.SAMPLE, 300, None, None)], "does not say"),
+        ([stack(0.7, n_cells=LEAST_CELLS - 1)], "no stack has 10 cells"),
+        ([StackWidth("A01", 300, None, None)], "does not say"),
         ([stack(1.5, unlike=4.0)] * 3, "by more than a width explains"),
         ([stack(0.7), stack(1.2)], "disagree"),
         ([stack(2.2)] * 3, "2.2 times as wide"),
