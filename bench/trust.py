@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from bench.spoiled import SPOILED, Spoiled
 from spheroidd.daemon.config.source_registry import build_source
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
+from spheroidd.inference.preprocessing.resample import NativeMasks
 from spheroidd.inference.preprocessing.stream import StreamingPreprocessor
 from spheroidd.inference.quality.coarse_stack import CoarseStack
 from spheroidd.inference.quality.image_profile import StackInspector
@@ -104,8 +105,13 @@ def look(stack: Pixels, own_um: Spacing, role: WellRole, segmenter: Segmenter, w
     return Look(WellLight(role, light), plan, preprocessor, coarse, seen)
 
 
-def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> RowEvidence:
-    """Segment and count what was looked at, with a plate's limits."""
+def score(
+    found: Look,
+    limits: Mapping[str, Limits],
+    segmenter: Segmenter,
+    keep: Callable[[NativeMasks], object] = lambda masks: None,
+) -> RowEvidence:
+    """Segment and count what was looked at, with a plate's limits; `keep` is given the masks as they are made."""
     plan, shape = found.plan, found.preprocessor.shape
     own_um = (plan.z_step_um, plan.pixel_um, plan.pixel_um)
     native = (plan.n_z, plan.height, plan.width)
@@ -116,7 +122,9 @@ def score(found: Look, limits: Mapping[str, Limits], segmenter: Segmenter) -> Ro
     for slab in segmentation.finish():
         counter.add_density(slab.z_start, slab.prediction)
         slabs += edges.feed(slab.z_start, slab.prediction.live, slab.prediction.dead)
-    for z, live, dead in [*slabs, *edges.finish()]:
+    for masks in [*slabs, *edges.finish()]:
+        z, live, dead = masks
+        keep(masks)
         counter.add_masks(z, live, dead)
         found.coarse.feed_masks(z, live, dead)
     looks = _looks(segmenter, segmentation)

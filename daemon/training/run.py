@@ -164,6 +164,9 @@ def stack_dice(
         for masks in resampler.feed(slab.z_start, slab.prediction.live, slab.prediction.dead):
             live[masks.z_start : masks.z_start + len(masks.live)] = masks.live
             dead[masks.z_start : masks.z_start + len(masks.dead)] = masks.dead
+    if truth.known is not None:  # where nobody could tell, nothing is right or wrong
+        live, dead = live & truth.known, dead & truth.known
+        return agreement(live, truth.live & truth.known).dice, agreement(dead, truth.dead & truth.known).dice
     return agreement(live, truth.live).dice, agreement(dead, truth.dead).dice
 
 

@@ -49,10 +49,13 @@ class Overlap:
 
 
 def stack_overlaps(segmenter: UNetSegmenter, stack: TrainingStack, variant: int = 0) -> tuple[Overlap, Overlap]:
-    """Live and dead at the model's spacing: probability 0.5 against half a voxel."""
+    """Live and dead at the model's spacing, where anybody could know: probability 0.5 against half a voxel."""
     prediction = segmenter.predict(stack.variants[variant].astype(np.float32))
     live, dead = stack.fractions() >= 0.5
-    return Overlap.of(prediction.live >= 0.5, live), Overlap.of(prediction.dead >= 0.5, dead)
+    known = stack.knowledge()[0] >= 0.5
+    return Overlap.of((prediction.live >= 0.5) & known, live & known), Overlap.of(
+        (prediction.dead >= 0.5) & known, dead & known
+    )
 
 
 def _ratio(part: int, whole: int) -> float:
