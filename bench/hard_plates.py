@@ -8,21 +8,25 @@ run uses. No network was chosen by these seeds. Parts: `--only haze`, words of a
 bench/out/hard-plates.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from scipy import ndimage
 
-from bench.study import OUT, keep_row, kept_row, say
+from bench.places import OUT
+from bench.study import keep_row, kept_row, say
 from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
+from spheroidd.inference.network.known_features import SUFFIX
+from spheroidd.inference.network.model_card import find_weights
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
 from spheroidd.inference.preprocessing.resample import NativeMasks, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
@@ -61,6 +65,7 @@ PLATES: dict[str, Hard] = {
     **{f"hostile {seed}": Hard(kind="hostile", seed=seed) for seed in range(6100, 6103)},
 }
 
+FIGURES: tuple[tuple[str, Callable[[list[float]], float]], ...] = (("least", min), ("median", median), ("most", max))
 Wells = list[tuple[str, WellRole, Pixels, Truth]]
 
 
@@ -116,7 +121,9 @@ def row(hard: Hard, segmenter: UNetSegmenter) -> dict[str, Any]:
         found[name] |= {"precision": _rounded(one.both, one.mask), "recall": _rounded(one.both, one.truth)}
     if errors:
         found["v_count"] = {"wells": len(errors), "mae": round(fmean(errors), 3), "worst": round(max(errors), 3)}
-    return found | ({"foreign_score": [round(min(foreign), 2), round(max(foreign), 2)]} if foreign else {})
+    if foreign:
+        found["foreign_score"] = {name: round(of(foreign), 2) for name, of in FIGURES}
+    return found
 
 
 def _known(masks: list[NativeMasks], truth: Truth) -> Iterator[tuple[NativeMasks, Any]]:
@@ -133,6 +140,13 @@ def _rounded(above: float, below: float) -> float | None:
     return round(float(above / below), 3) if below else None
 
 
+def known_by(model: str) -> str:
+    """The digest of what a network tells foreign images by; empty where it has nothing to."""
+    weights = find_weights(model)
+    reference = weights.with_name(weights.stem + SUFFIX)
+    return hashlib.sha256(reference.read_bytes()).hexdigest() if reference.exists() else ""
+
+
 def main(
     models: Annotated[list[str] | None, typer.Argument(help="Names or paths; without, the shipped one.")] = None,
     only: Annotated[str, typer.Option(help="Only plates whose name holds this.")] = "",
@@ -145,9 +159,8 @@ def main(
         for name, hard in PLATES.items():
             if only not in name:
                 continue
-            place, kept = kept_row(
-                OUT / "hard-plates" / name.replace(" ", "-"), (segmenter.sha256, emulator_digest(), hard, DESIGN)
-            )
+            decisive = (segmenter.sha256, known_by(model), emulator_digest(), hard, DESIGN)
+            place, kept = kept_row(OUT / "hard-plates" / name.replace(" ", "-"), decisive)
             if kept is None:
                 say(f"{model}: {name}")
                 kept = keep_row(place, row(hard, segmenter))

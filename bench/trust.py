@@ -117,7 +117,7 @@ def score(
     native = (plan.n_z, plan.height, plan.width)
     edges = HalfHeightMasks(found.preprocessor, segmenter.spacing_um, native, own_um, limits)
     counter = StackCounter(plan, model_shape=shape, model_spacing_um=segmenter.spacing_um)
-    slabs = []
+    slabs: list[NativeMasks] = []
     segmentation = StreamingSegmentation(found.preprocessor, segmenter, limits=limits)
     for slab in segmentation.finish():
         counter.add_density(slab.z_start, slab.prediction)

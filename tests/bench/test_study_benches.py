@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench import ablation, finetune, network_pictures, nuclei, pareto, robustness, study, validation
+from bench import ablation, finetune, hard_plates, network_pictures, nuclei, pareto, robustness, study, validation
+from bench.hard_plates import Hard
 from bench.robustness import POINTS, Point
 from spheroidd.daemon.training.config import load_training_config
 from spheroidd.inference.network.model_card import UNetSettings
 from spheroidd.inference.segmentation.threshold import ThresholdSegmenter
-from spheroidd.inference.training.overlap_counts import Overlap
+from spheroidd.inference.training.overlap_counts import Overlap, stack_overlaps
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.presets import PRESETS
 from tests.inference.training.rig import TINY, balls
@@ -143,6 +144,51 @@ def test_fringes_and_noise_keep_a_stack_a_stack() -> None:
     assert (striped == striped[:1, :1]).all(), "fringes stand still"
     noisy = robustness.changed(stack, Point(noise_adu=50), own_um, np.random.default_rng(0))
     assert noisy.astype(float).std() == pytest.approx(50, rel=0.05)
+
+
+def test_a_hard_plate_is_judged_where_it_can_be_known(
+    segmenter: ThresholdSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hard = Hard(
+        {"preset": "unit", "n_z": 10, "height": 48, "width": 48, "diameter_um": 100, "compounds": 1, "doses": 1}
+    )
+    own_um, wells = hard_plates.imaged(hard)
+    assert own_um == (UNIT.z_step_um, UNIT.pixel_um, UNIT.pixel_um)
+    plain = hard_plates.row(hard, segmenter)
+    assert plain["wells"] == len(wells) == 4
+    assert plain["v_count"]["worst"] >= plain["v_count"]["mae"]
+
+    def half_known(hard: Hard) -> object:
+        half = np.zeros(wells[0][2].shape[1:], bool)
+        half[:, :, : half.shape[2] // 2] = True
+        return own_um, [(name, role, stack, replace(truth, known=half)) for name, role, stack, truth in wells]
+
+    monkeypatch.setattr(hard_plates, "imaged", half_known)
+    half = hard_plates.row(hard, segmenter)
+    assert half["live"] != plain["live"]
+    assert half["v_count"] == plain["v_count"], "cells are counted in the whole field"
+
+
+def test_haze_takes_light_out_of_focus_and_keeps_it() -> None:
+    stack = np.full((2, 40, 64, 64), 100, np.uint16)
+    stack[:, 20, 32, 32] = 60_000
+    hazy = hard_plates.hazy(stack, 0.5, (1.0, 1.0, 1.0))
+    assert int(hazy[0, 20, 32, 32]) == pytest.approx(30_050, abs=60), "half of it stays, and what haze adds there"
+    assert np.array_equal(hard_plates.hazy(stack, 0.0, (1.0, 1.0, 1.0)), stack)
+    wide = hard_plates.hazy(np.full((2, 40, 64, 64), 1100, np.uint16), 0.5, (1.0, 1.0, 1.0))
+    assert (wide == 1100).all(), "even light stays as it is"
+
+
+def test_nothing_is_judged_where_nobody_could_know(segmenter: ThresholdSegmenter) -> None:
+    stack = balls()
+    known = np.zeros(stack.shape, np.uint8)
+    known[:, :, :12] = 255
+    whole = stack_overlaps(segmenter, stack)  # type: ignore[arg-type]
+    part = stack_overlaps(segmenter, replace(stack, known=known))  # type: ignore[arg-type]
+    for number, label in enumerate(stack.fractions() >= 0.5):
+        assert whole[number].truth == np.count_nonzero(label)
+        assert part[number].truth == np.count_nonzero(label[:, :, :12])
+        assert part[number].mask <= whole[number].mask
 
 
 def test_the_poorest_point_is_named() -> None:
