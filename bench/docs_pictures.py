@@ -151,12 +151,12 @@ class Studio:
         return Picture.open(io.BytesIO(self.page.screenshot(full_page=True))).convert("RGB")
 
     def spheroid(self, out: Path) -> None:
-        """A recorded spheroid, replayed with the shipped weights."""
+        """A recorded spheroid, replayed with the weights for tissue that scatters."""
         paths = [REAL_DATA / "spheroid_2colour" / name for name in SPHEROID]
         table = f"well,path_488,path_561,role\nA01,{paths[0]},{paths[1]},sample\n"
         (self.folder / "map.csv").write_text(table, encoding="utf-8")
         command = [sys.executable, "-c", "from spheroidd.daemon.cli import main; main()", "replay", "map.csv"]
-        options = ["spheroid-data", "--pixel-um", "2", "--z-step-um", "2"]
+        options = ["spheroid-data", "--pixel-um", "2", "--z-step-um", "2", "--model", "scattering"]
         done = subprocess.run(
             [*command, *options], cwd=self.folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
         )

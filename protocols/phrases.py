@@ -201,7 +201,8 @@ PHRASES = {
     "do-controls-wrong-side": "check the controls in the plate map and the channels",
     "do-v-control-high": "check the controls and the channels",
     "do-clipped": "compare `spheroidd score --normalisation stack`, or give limits that hold its brightest cells",
-    "do-foreign-images": "compare its masks with the images; check voxel size, stain and focus, or draw planes and train",
+    "do-foreign-images": "compare its masks with the images; check voxel size, stain and focus; where tissue scatters take "
+    "`--model scattering`, or draw planes and train",
     "do-cell-width": "check voxel size, focus and noise; if all are right, `spheroidd cell-width` tells what to state",
     "do-sim-widefield": "`spheroidd sim check` shows each slice; check the pattern and the light",
     "flag-unknown": "flag {flag}",

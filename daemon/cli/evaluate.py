@@ -39,7 +39,7 @@ def evaluate(
     surface: Annotated[bool, typer.Option(help="Surface Dice, which takes most of the time.")] = True,
     figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures and overlays there.")] = None,
     model: Annotated[
-        str | None, typer.Option(help='With --held-out: "default", a .safetensors file, or "threshold".')
+        str | None, typer.Option(help='With --held-out: "default", a name of `model list`, a file, or "threshold".')
     ] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Emulated plates that no network learnt from.")] = False,
     kind: Annotated[list[str] | None, typer.Option(help="With --held-out: only this kind of plate; repeat.")] = None,

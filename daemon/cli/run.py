@@ -125,7 +125,9 @@ def replay(
     channel_order: Annotated[
         str | None, typer.Option(metavar="LIST", help="The channels of a file in its order, such as 561,488 or 488,-.")
     ] = None,
-    model: Annotated[str, typer.Option(help='"default", a .safetensors file, or "threshold".')] = "default",
+    model: Annotated[
+        str, typer.Option(help='"default", a name of `model list`, a .safetensors file, or "threshold".')
+    ] = "default",
     normalisation: Annotated[str | None, typer.Option(help="stack or plate.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
@@ -183,7 +185,10 @@ def replay(
 def score(
     data: DataArgument = DEFAULT_DATA,
     model: Annotated[
-        str | None, typer.Option(help='"default", a .safetensors file, or "threshold"; without it the run\'s.')
+        str | None,
+        typer.Option(
+            help='"default", a name of `model list`, a .safetensors file, or "threshold"; without it the run\'s.'
+        ),
     ] = None,
     normalisation: Annotated[str | None, typer.Option(help="stack or plate; without it the run's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
