@@ -6,7 +6,6 @@ that a run uses. `--calibrate 8005-8017,8024-8039` finds the constants of `infer
 of other seeds than those that are then judged; wells are kept in bench/out/count-interval.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +18,11 @@ import torch
 import typer
 from scipy import optimize
 
-from bench.study import OUT, keep_row, kept_row, say
+from bench.study import OUT, keep_row, kept_row, reference_digest, say
 from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
-from spheroidd.inference.network.known_features import SUFFIX
-from spheroidd.inference.network.model_card import find_weights
+from spheroidd.inference.network.model_card import DEFAULT_MODEL
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
 from spheroidd.inference.quality.trust.rules import flags_of
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
@@ -70,12 +68,6 @@ class Counted:
         return replace(made, foreign_score=self.foreign_score)
 
 
-def reference_digest() -> str:
-    """Of what the shipped network knows: foreign scores come from it."""
-    weights = find_weights(None)
-    return hashlib.sha256(weights.with_name(weights.stem + SUFFIX).read_bytes()).hexdigest()
-
-
 def wells_of(plate: TrainingPlate) -> dict[WellId, WellRole]:
     """The wells that are imaged of a plate."""
     roles = {entry.well: entry.treatment.role for entry in plate.source.plate_map.imaged()}
@@ -87,7 +79,8 @@ def wells_of(plate: TrainingPlate) -> dict[WellId, WellRole]:
 def counted(kind: str, seed: int, segmenter: UNetSegmenter) -> list[Counted]:
     """The wells of a plate, imaged and scored, or as they are kept."""
     place, kept = kept_row(
-        OUT / "count-interval" / f"{kind}-{seed}", (segmenter.sha256, reference_digest(), emulator_digest())
+        OUT / "count-interval" / f"{kind}-{seed}",
+        (segmenter.sha256, reference_digest(segmenter.card.name), emulator_digest()),
     )
     if kept is None:
         say(f"{kind} {seed}")
@@ -164,12 +157,13 @@ def gathered(seeds: Sequence[int], segmenter: UNetSegmenter) -> dict[str, list[C
 
 def main(
     seeds: Annotated[str, typer.Argument(help="Of the plates that are judged.")] = JUDGED,
+    model: Annotated[str, typer.Option(help="A model that ships.")] = DEFAULT_MODEL,
     calibrate: Annotated[str, typer.Option(help="Seeds of plates to find the constants by.")] = "",
 ) -> None:
     """Print coverage and widths, by kind of plate and by whether somebody is asked to look."""
     torch.set_num_threads(1)
-    segmenter = load_segmenter(None, "cpu", precision="fp32")
-    found: dict[str, Any] = {"bench": "count_interval", "seeds": seeds}
+    segmenter = load_segmenter(model, "cpu", precision="fp32")
+    found: dict[str, Any] = {"bench": "count_interval", "model": model, "seeds": seeds}
     if calibrate:
         wells = [one for part in gathered(seeds_of(calibrate), segmenter).values() for one in part]
         errors = calibrated(wells)

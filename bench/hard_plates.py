@@ -8,7 +8,6 @@ run uses. No network was chosen by these seeds. Parts: `--only haze`, words of a
 bench/out/hard-plates.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +19,11 @@ import typer
 from scipy import ndimage
 
 from bench.places import OUT
-from bench.study import keep_row, kept_row, say
+from bench.study import keep_row, kept_row, reference_digest, say
 from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
-from spheroidd.inference.network.known_features import SUFFIX
-from spheroidd.inference.network.model_card import find_weights
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
 from spheroidd.inference.preprocessing.resample import NativeMasks, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
@@ -140,13 +137,6 @@ def _rounded(above: float, below: float) -> float | None:
     return round(float(above / below), 3) if below else None
 
 
-def known_by(model: str) -> str:
-    """The digest of what a network tells foreign images by; empty where it has nothing to."""
-    weights = find_weights(model)
-    reference = weights.with_name(weights.stem + SUFFIX)
-    return hashlib.sha256(reference.read_bytes()).hexdigest() if reference.exists() else ""
-
-
 def main(
     models: Annotated[list[str] | None, typer.Argument(help="Names or paths; without, the shipped one.")] = None,
     only: Annotated[str, typer.Option(help="Only plates whose name holds this.")] = "",
@@ -159,7 +149,7 @@ def main(
         for name, hard in PLATES.items():
             if only not in name:
                 continue
-            decisive = (segmenter.sha256, known_by(model), emulator_digest(), hard, DESIGN)
+            decisive = (segmenter.sha256, reference_digest(model), emulator_digest(), hard, DESIGN)
             place, kept = kept_row(OUT / "hard-plates" / name.replace(" ", "-"), decisive)
             if kept is None:
                 say(f"{model}: {name}")

@@ -20,7 +20,8 @@ from bench.places import OUT
 from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.training.emulated_plates import cached_stacks
 from spheroidd.inference.agreement.method_comparison import spread
-from spheroidd.inference.network.model_card import ModelCard
+from spheroidd.inference.network.known_features import SUFFIX
+from spheroidd.inference.network.model_card import ModelCard, find_weights
 from spheroidd.inference.network.unet import UNet
 from spheroidd.inference.preprocessing.resample import MakesMasks, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter
@@ -155,6 +156,13 @@ def kept_row(folder: Path, decisive: object) -> tuple[Path, dict[str, Any] | Non
     except FileNotFoundError:
         return place, None
     return place, dict(row)
+
+
+def reference_digest(model: str) -> str:
+    """Of what a network tells foreign images by, so what its scores come from; empty where it has nothing to."""
+    weights = find_weights(model)
+    reference = weights.with_name(weights.stem + SUFFIX)
+    return hashlib.sha256(reference.read_bytes()).hexdigest() if reference.exists() else ""
 
 
 def keep_row(place: Path, row: dict[str, Any]) -> dict[str, Any]:
