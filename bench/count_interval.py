@@ -142,9 +142,9 @@ def coverage(wells: Iterable[Counted], sha256: str) -> dict[str, Any]:
 
 
 def seeds_of(text: str) -> list[int]:
-    """The seeds of "8000-8002,8005-8006"."""
+    """The seeds of "8000-8002,8005"."""
     ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-    return [seed for first, last in ends for seed in range(first, last + 1)]
+    return [seed for part in ends for seed in range(part[0], part[-1] + 1)]
 
 
 def gathered(seeds: Sequence[int], segmenter: UNetSegmenter) -> dict[str, list[Counted]]:

@@ -59,10 +59,7 @@ class CountInterval(NamedTuple):
 
 
 MEASURED = {
-    # emulator
     "a305e326bdb2826ad83e75f7e863536511f42923e6d54b9fffee13eed1419d13": CountErrors(-0.048, 0.417, 0.271, 6.682, 1.943),
-    # scattering
-    "5f2ddf49095e78df70ee19d9ed17305c2da6b4d3da9c4cd19763a9fc2cb17cfc": CountErrors(0.042, 0.273, 0.316, 3.914, 1.083),
 }
 """By the digest of a network's weights."""
 

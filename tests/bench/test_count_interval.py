@@ -43,4 +43,4 @@ def test_wells_of_an_unmeasured_network_have_no_interval() -> None:
 
 
 def test_seeds_are_read_as_ranges() -> None:
-    assert seeds_of("8000-8002,8005-8005") == [8000, 8001, 8002, 8005]
+    assert seeds_of("8000-8002,8005") == [8000, 8001, 8002, 8005]

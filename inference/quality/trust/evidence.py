@@ -54,6 +54,7 @@ class TrustLimits:
     shade: float = 0.75  # small fields of few dead nuclei have .77 by chance
     compared: int = 4  # stacks that make a plate to compare with
     foreign: float = 1.0  # distance of the network's features over the largest of healthy emulated stacks
+    cells_for_width: int = 30  # counted in a stack: of fewer, how wide they look has a wider limit
     untreated_alive: float = 0.3  # V count that untreated wells have at least
 
 

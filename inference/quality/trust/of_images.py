@@ -18,12 +18,20 @@ def without_pattern(row: RowEvidence, limits: TrustLimits) -> Flags:
 def foreign(row: RowEvidence, limits: TrustLimits) -> Flags:
     """The network answers to anything; its own features say whether the images are of the kind that it knows.
 
-    What shows most is told: in images that are unlike all that it knows cells mostly look of another width, too.
+    What shows most is told: in images that are unlike all that it knows cells mostly look of another width, too. How
+    wide the cells are of which there are few is told by chance: its limit is as much wider as a mean over them errs more.
     """
     if (row.measurement.foreign_score or 0.0) <= limits.foreign:
         return
     looks = row.seen.masks.looks if row.seen.masks else None
-    if looks is None or looks.unlike >= looks.width_off:
+    if looks is None:
+        yield TrustFlag.FOREIGN
+        return
+    counted = (row.measurement.n_live or 0) + (row.measurement.n_dead or 0)
+    off = looks.width_off / math.sqrt(max(1.0, limits.cells_for_width / max(counted, 1)))
+    if max(looks.unlike, off) <= limits.foreign:
+        return
+    if looks.unlike >= off:
         yield TrustFlag.FOREIGN
     else:
         yield TrustFlag.CELLS_SMALL if looks.width < 1 else TrustFlag.CELLS_LARGE

@@ -106,6 +106,7 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"n_live": 0, "n_dead": 20, "dead_size": 104.0, "bleed": 1.1, "correlation": 0.5},  # killed, a small field
         {"n_live": 14, "n_dead": 1, "live_size": 380.0},  # the mean of a few says little
         {"n_live": 17, "n_dead": 0, "live_size": 1310.0, "correlation": 0.97},
+        {"n_live": 17, "n_dead": 2, "looks": StackLooks(0.8, 0.79, 1.1)},  # how wide so few look is chance
     ],
 )
 def test_a_healthy_well_has_no_flag(different: dict[str, Any]) -> None:
@@ -125,6 +126,8 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         ({"looks": StackLooks(2.1, 1.6, 1.9)}, {"foreign-images"}),
         ({"looks": StackLooks(0.8, 0.7, 1.6)}, {"cells-look-small"}),
         ({"looks": StackLooks(1.2, 1.9, 2.8)}, {"cells-look-large"}),
+        ({"looks": StackLooks(0.8, 0.7, 1.6), "n_live": 12, "n_dead": 3}, {"cells-look-small"}),
+        ({"looks": StackLooks(1.1, 0.7, 1.3), "n_live": 12, "n_dead": 3}, {"foreign-images"}),
         ({"looks": None, "foreign": 1.2}, {"foreign-images"}),  # of a version that did not tell widths
         ({"n_live": 1, "live_um3": 37_400.0}, {"volume-without-objects"}),
         ({"n_live": 0, "n_dead": 0, "live_um3": 9000.0}, {"no-cell", "volume-without-objects"}),
