@@ -19,7 +19,7 @@ def foreign(row: RowEvidence, limits: TrustLimits) -> Flags:
     """The network answers to anything; its own features say whether the images are of the kind that it knows.
 
     What shows most is told: in images that are unlike all that it knows cells mostly look of another width, too. How
-    wide the cells are of which there are few is told by chance: its limit is as much wider as a mean over them errs more.
+    wide a few cells look is chance: the limit of it is as much wider as a mean over so few errs more.
     """
     if (row.measurement.foreign_score or 0.0) <= limits.foreign:
         return
