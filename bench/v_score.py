@@ -40,7 +40,8 @@ def plate(field: Mapping[str, float], seed: int) -> dict[str, Any]:
         source = {"kind": "emulator", "preset": "demo", "seed": seed, "pace": "fast", **DESIGN, **field}
         tables = {"data": {"dir": str(Path(place) / "data")}, "plate": {"name": "v-score"}, "source": source}
         told = StringIO()
-        if code := run_plate(build_config(tables, base=Path.cwd()), console=Console(file=told), live=False):
+        code = run_plate(build_config(tables, base=Path.cwd()), console=Console(file=told), live=False)
+        if code not in (0, 1):  # 1: some rows say that somebody should look
             sys.exit(f"the plate ended with exit code {code}:\n{told.getvalue()[-2000:]}")
         found = evaluate_plate(Path(place) / "data", tolerance_um=None)
     summary = summarise(found.wells)
