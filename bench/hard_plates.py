@@ -10,7 +10,7 @@ bench/out/hard-plates.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from typing import Annotated, Any
 
@@ -19,20 +19,17 @@ import typer
 from scipy import ndimage
 
 from bench.places import OUT
-from bench.study import keep_row, kept_row, reference_digest, say
+from bench.study import Well, imaged, keep_row, kept_row, reference_digest, say
 from bench.trust import look, score
 from spheroidd.daemon.evaluation.held_out import emulator_digest
-from spheroidd.daemon.system.clock import SystemClock
 from spheroidd.daemon.training.emulated_plates import TrainingPlate
 from spheroidd.inference.preprocessing.plate_limits import plate_limits
 from spheroidd.inference.preprocessing.resample import NativeMasks, Spacing
 from spheroidd.inference.segmentation.segmenter import UNetSegmenter, load_segmenter
 from spheroidd.inference.training.overlap_counts import Overlap
 from spheroidd.protocols.pixels import Pixels
-from spheroidd.protocols.plate import WellRole
-from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.camera import OFFSET_ADU
-from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.sim_emulator.source import EmulatorSettings
 from spheroidd.sim_emulator.truth import Truth
 
 SEED = 6200
@@ -63,7 +60,6 @@ PLATES: dict[str, Hard] = {
 }
 
 FIGURES: tuple[tuple[str, Callable[[list[float]], float]], ...] = (("least", min), ("median", median), ("most", max))
-Wells = list[tuple[str, WellRole, Pixels, Truth]]
 
 
 def hazy(stack: Pixels, share: float, own_um: Spacing) -> Pixels:
@@ -74,34 +70,26 @@ def hazy(stack: Pixels, share: float, own_um: Spacing) -> Pixels:
     return np.clip(np.rint(mixed), 0, 65535).astype(np.uint16)
 
 
-def imaged(hard: Hard) -> tuple[Spacing, Wells]:
+def wells_of(hard: Hard) -> tuple[Spacing, list[Well]]:
     """A plate's voxel (z, y, x) in um, and its wells."""
     if hard.kind is not None:
         plate = TrainingPlate(hard.kind, hard.seed)
         roles = {entry.well: entry.treatment.role for entry in plate.source.plate_map.imaged()}
-        return plate.own_um, [(str(well), roles[well], *plate.render(well)) for well in plate.wells()]
+        return plate.own_um, [Well(roles[well], *plate.render(well)) for well in plate.wells()]
     settings = EmulatorSettings.model_validate({"seed": hard.seed, "pace": "fast", **DESIGN, **hard.settings})
     preset = settings.field_preset()
     own_um = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
-    source = EmulatorSource(settings, None, "hard", SystemClock(), preset=preset)
-    wells = []
-    for entry in source.plate_map.imaged():
-        plan = source.plan(entry.well)
-        stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
-        for frame in source.frames(plan, frozenset(plan.indices())):
-            stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels
-        stack = hazy(stack, hard.haze, own_um) if hard.haze else stack
-        wells.append((str(entry.well), entry.treatment.role, stack, source.truth(entry.well)))
-    return own_um, wells
+    wells = imaged(settings, preset, "hard")
+    return own_um, [replace(well, stack=hazy(well.stack, hard.haze, own_um)) for well in wells] if hard.haze else wells
 
 
 def row(hard: Hard, segmenter: UNetSegmenter) -> dict[str, Any]:
     """One plate's figures."""
-    own_um, wells = imaged(hard)
-    looks = {well: look(stack, own_um, role, segmenter, well) for well, role, stack, _ in wells}
+    own_um, wells = wells_of(hard)
+    looks = {one.truth.well.well: look(one.stack, own_um, one.role, segmenter, one.truth.well.well) for one in wells}
     limits = plate_limits(one.well for one in looks.values())
     live, dead, errors, foreign = Overlap(), Overlap(), [], []
-    for well, _, _, truth in wells:
+    for well, truth in ((one.truth.well.well, one.truth) for one in wells):
         masks: list[NativeMasks] = []
         measured = score(looks.pop(well), limits, segmenter, keep=masks.append).measurement
         for part, known in _known(masks, truth):

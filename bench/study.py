@@ -64,9 +64,9 @@ class Well:
     truth: Truth
 
 
-def imaged(settings: EmulatorSettings, preset: Preset) -> list[Well]:
-    """Every well of an emulated plate; channels that the settings exchange are put back in order."""
-    source = EmulatorSource(settings, None, "study", SystemClock(), preset=preset)
+def imaged(settings: EmulatorSettings, preset: Preset, plate: str = "study") -> list[Well]:
+    """Every well of an emulated plate of that name; channels that the settings exchange are put back in order."""
+    source = EmulatorSource(settings, None, plate, SystemClock(), preset=preset)
     found = []
     for entry in source.plate_map.imaged():
         plan = source.plan(entry.well)

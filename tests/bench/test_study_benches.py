@@ -152,18 +152,18 @@ def test_a_hard_plate_is_judged_where_it_can_be_known(
     hard = Hard(
         {"preset": "unit", "n_z": 10, "height": 48, "width": 48, "diameter_um": 100, "compounds": 1, "doses": 1}
     )
-    own_um, wells = hard_plates.imaged(hard)
+    own_um, wells = hard_plates.wells_of(hard)
     assert own_um == (UNIT.z_step_um, UNIT.pixel_um, UNIT.pixel_um)
     plain = hard_plates.row(hard, segmenter)
     assert plain["wells"] == len(wells) == 4
     assert plain["v_count"]["worst"] >= plain["v_count"]["mae"]
 
     def half_known(hard: Hard) -> object:
-        half = np.zeros(wells[0][2].shape[1:], bool)
+        half = np.zeros(wells[0].stack.shape[1:], bool)
         half[:, :, : half.shape[2] // 2] = True
-        return own_um, [(name, role, stack, replace(truth, known=half)) for name, role, stack, truth in wells]
+        return own_um, [replace(well, truth=replace(well.truth, known=half)) for well in wells]
 
-    monkeypatch.setattr(hard_plates, "imaged", half_known)
+    monkeypatch.setattr(hard_plates, "wells_of", half_known)
     half = hard_plates.row(hard, segmenter)
     assert half["live"] != plain["live"]
     assert half["v_count"] == plain["v_count"], "cells are counted in the whole field"
