@@ -18,6 +18,8 @@ def stack_widths(catalog: CatalogReader, plate: str) -> list[StackWidth]:
     found = []
     for row in rows:
         result = row.result
+        if result.n_live is None and result.n_dead is None:  # nothing was counted yet, which is not none
+            continue
         masks = evidence.get(result.model_sha256 or "", {}).get(row.key)
         n_cells = (result.n_live or 0) + (result.n_dead or 0)
         looks = masks.looks if masks else None
