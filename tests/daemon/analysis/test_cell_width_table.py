@@ -5,13 +5,13 @@ from typing import Any, cast
 
 from spheroidd.daemon.analysis.cell_width_table import stack_widths
 from spheroidd.daemon.catalog.reader import CatalogReader
+from spheroidd.protocols.stack import StackKey
+from spheroidd.protocols.well import WellId
 
 
 def row(well: str, n_live: int | None, n_dead: int | None) -> Any:
-    result = SimpleNamespace(
-        n_live=n_live, n_dead=n_dead, model_sha256="m", cell_diameter_um=None, trust_flags=None, well=well
-    )
-    return SimpleNamespace(result=result, key=SimpleNamespace(well=well), exclusion=None)
+    result = SimpleNamespace(n_live=n_live, n_dead=n_dead, model_sha256="m", cell_diameter_um=None, trust_flags=None)
+    return SimpleNamespace(result=result, key=StackKey("P1", WellId.parse(well)), exclusion=None)
 
 
 def test_a_stack_in_which_nothing_was_counted_yet_is_no_stack_without_cells() -> None:
