@@ -282,9 +282,9 @@ COLUMNS: tuple[ResultColumn, ...] = (
         "cell_diameter_um",
         "number",
         "um",
-        "how wide a cell was stated to be; missing: as wide as those that the network knows",
+        'how wide a cell was stated to be, or found ("auto"); missing: as wide as those that the network knows',
         Origin.MEASURED,
-        shown=Shown("", "Cell diameter, stated", "µm", where=Place.PANEL),
+        shown=Shown("", "Cell diameter, stated or found", "µm", where=Place.PANEL),
     ),
     ResultColumn(
         "precision",

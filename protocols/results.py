@@ -87,7 +87,7 @@ class StackMeasurement:
     for a measurement of an older version, which did not note it. `depth_seen_um` is how deep below the surface cells
     can be told apart; `foreign_score` is how far what the network sees in the images, or how wide cells look to it,
     lies from what it knows, over the most of healthy stacks. Both are None where nobody can say. `cell_diameter_um` is
-    how wide cells were stated to be, None where nobody did.
+    how wide cells were stated or found to be, None where they were taken to be as wide as usual.
     """
 
     live_um3: float | None

@@ -6,26 +6,7 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.inference.quality.cell_width import PlateWidth, StackWidth, plate_width
-
-
-def stack_widths(catalog: CatalogReader, plate: str) -> list[StackWidth]:
-    """Every stack of a plate that counts, by the model that scored it last."""
-    rows = [row for row in catalog.result_rows(plate) if row.exclusion is None]
-    models = {row.result.model_sha256 for row in rows if row.result.model_sha256}
-    evidence = {model: catalog.mask_evidence(plate, model) for model in models}
-    found = []
-    for row in rows:
-        result = row.result
-        if result.n_live is None and result.n_dead is None:  # nothing was counted yet, which is not none
-            continue
-        masks = evidence.get(result.model_sha256 or "", {}).get(row.key)
-        n_cells = (result.n_live or 0) + (result.n_dead or 0)
-        looks = masks.looks if masks else None
-        stated, flags = result.cell_diameter_um, tuple(result.trust_flags or ())
-        found.append(StackWidth(str(row.key.well), n_cells, stated, looks, flags))
-    return found
 
 
 def to_json(found: Mapping[str, Sequence[StackWidth]]) -> str:
@@ -39,12 +20,12 @@ def to_json(found: Mapping[str, Sequence[StackWidth]]) -> str:
 
 def to_screen(plate: str, stacks: Sequence[StackWidth]) -> Table:
     """A row for each stack, and beneath what they say together."""
-    table = Table("well", "cells", "look um wide", "stated", "unlike", "doubts", title=f"plate {plate}")
+    table = Table("well", "cells", "look um wide", "taken", "unlike", "doubts", title=f"plate {plate}")
     for one in stacks:
-        stated = "" if one.stated_um is None else f"{one.stated_um:g}"
+        taken = "" if one.stated_um is None else f"{one.stated_um:g}"
         unlike = "" if one.looks is None else f"{one.looks.unlike:.2f}"
         um = "" if one.um is None else f"{one.um:.1f}"
-        table.add_row(one.name, str(one.n_cells), um, stated, unlike, ", ".join(one.flags))
+        table.add_row(one.name, str(one.n_cells), um, taken, unlike, ", ".join(one.flags))
     table.caption = advice(plate_width(stacks))
     return table
 

@@ -42,6 +42,8 @@ class Action(StrEnum):
     RESCORE_STARTED = "re-score started"
     LIMITS_LOCKED = "limits locked"
     LIMITS_MOVED = "limits moved"  # a well was brighter than those before it
+    CELL_WIDTH_FOUND = "cell width found"  # by a plate's own rows, where the settings leave it to them
+    CELL_WIDTH_KEPT = "cell width kept"  # they were asked, and it fits or cannot be told
     RESULT_NEW = "result new"
     RESULT_CHANGED = "result changed"
     WELL_EXCLUDED = "well excluded"

@@ -16,6 +16,8 @@ _OF_ROWS = (
     Action.RESULT_CHANGED,
     Action.LIMITS_LOCKED,
     Action.LIMITS_MOVED,
+    Action.CELL_WIDTH_FOUND,
+    Action.CELL_WIDTH_KEPT,
     Action.EXPORT_WRITTEN,
     Action.REPORT_WRITTEN,
     Action.VERIFIED,

@@ -29,6 +29,7 @@ from spheroidd.daemon.catalog.rows import (
     ResultRow,
     RowStanding,
     RunState,
+    ScoredWith,
     StackRow,
     StackState,
     load_limits,
@@ -309,12 +310,15 @@ class CatalogReader:
         with translated(self.path):
             return result_rows.changes(self._connection, key)
 
-    def limits_used(self, plate: str, model_sha256: str) -> dict[StackKey, dict[str, Limits] | None]:
-        """The plate limits that each stack was scored with by one model; None where those were the stack's own."""
-        sql = """SELECT plate, well, stack, limits_json, normalisation FROM results
+    def scored_with(self, plate: str, model_sha256: str) -> dict[StackKey, ScoredWith]:
+        """What each stack was scored with by one model."""
+        sql = """SELECT plate, well, stack, limits_json, normalisation, cell_diameter_um FROM results
                  WHERE plate = :plate AND model_sha256 = :model"""
         return {
-            stack_key(row): load_limits(row["limits_json"]) if row["normalisation"] == Normalisation.PLATE else None
+            stack_key(row): ScoredWith(
+                load_limits(row["limits_json"]) if row["normalisation"] == Normalisation.PLATE else None,
+                row["cell_diameter_um"],
+            )
             for row in self._rows(sql, {"plate": plate, "model": model_sha256})
         }
 

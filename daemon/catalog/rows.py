@@ -32,6 +32,16 @@ class StackState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredWith:
+    """What a row was made with that may be another by now: the plate's limits (None where they were the stack's own),
+    and how wide cells were taken to be (None: as usual).
+    """
+
+    limits: Mapping[str, Limits] | None
+    cell_um: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StackRow:
     """A stack's plan and how far it has come. Times are seconds since 1970; attempts counts starts of scoring.
 

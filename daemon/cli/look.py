@@ -260,10 +260,11 @@ def cell_width(
     """Tell how wide cells look to the network, and what to state. Exit code 1: state it, or it cannot be told."""
     from spheroidd.daemon.analysis import cell_width_table as widths
     from spheroidd.daemon.catalog.reader import CatalogReader
+    from spheroidd.daemon.scoring.cell_width import stack_widths
 
     with CatalogReader.read_only(data) as catalog, catalog.snapshot():
         names = catalog.plates() if plate is None else [plate]
-        found = {name: stacks for name in names if (stacks := widths.stack_widths(catalog, name))}
+        found = {name: stacks for name in names if (stacks := stack_widths(catalog, name))}
     if not found:
         raise ConfigError("no plate was scored here", where=str(data), do="give the directory of a run")
     if as_json:

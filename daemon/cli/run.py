@@ -132,7 +132,12 @@ def replay(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16: what the model computes in.")] = None,
-    cell_um: Annotated[float | None, typer.Option(help="How wide a living cell is; without it about 12.6 um.")] = None,
+    cell_um: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UM", help="How wide a living cell is, or auto: found by itself; without it about 12.6 um."
+        ),
+    ] = None,
     faults: Annotated[
         Path | None, typer.Option(metavar="TOML", help="What is to go wrong: [[faults]], as in [[source.faults]].")
     ] = None,
@@ -194,7 +199,12 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the model.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; without it the run's.")] = None,
-    cell_um: Annotated[float | None, typer.Option(help="How wide a living cell is; without it as in the run.")] = None,
+    cell_um: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UM", help="How wide a living cell is, or auto: found by itself; without it as in the run."
+        ),
+    ] = None,
     objects: Annotated[
         bool | None, typer.Option("--objects/--no-objects", help="Write each counted object down, as label and table.")
     ] = None,

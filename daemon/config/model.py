@@ -158,13 +158,12 @@ class InferenceConfig(Section):
         description="of each cell that the network found: half-height, where its light falls to the middle between it "
         "and the ground around it, or network, where the network's probability is one half",
     )
-    cell_diameter_um: float | None = Field(
+    cell_diameter_um: Annotated[float, Field(ge=4, le=40, allow_inf_nan=False)] | Literal["auto"] | None = Field(
         default=None,
-        ge=4,
-        le=40,
-        allow_inf_nan=False,
         description="how wide a living cell is, where that is far from the 12.6 um of the cells that the model learnt "
-        "from: it is then shown voxels in which cells have the size that it knows",
+        "from: it is then shown voxels in which cells have the size that it knows; auto: once the plate is scored its "
+        "rows are asked, and where they tell another width it is scored again with that. For auto the voxel size must "
+        "be right: a wrong one looks like cells of another size",
     )
     limit_tolerance: float = Field(
         default=0.0,

@@ -23,6 +23,7 @@ from spheroidd.acquisition.store.shard import ShardCodec
 from spheroidd.acquisition.store.zarr_store import ZarrStackStore
 from spheroidd.daemon.analysis.results_table import results_table
 from spheroidd.daemon.catalog.audit_chain import Action
+from spheroidd.daemon.catalog.found_widths import AUTO
 from spheroidd.daemon.catalog.rows import RunState, StackState
 from spheroidd.daemon.catalog.sim_rows import with_given
 from spheroidd.daemon.catalog.writer import Catalog
@@ -59,6 +60,7 @@ from spheroidd.daemon.system.privacy import Readers, readable_by, readers_of
 from spheroidd.daemon.system.stop_signals import interrupt, stopped_by_signals
 from spheroidd.inference.segmentation.choice import model_digest
 from spheroidd.inference.segmentation.precision import named_precision
+from spheroidd.inference.segmentation.threshold import is_threshold
 from spheroidd.protocols.errors import GOES_ON, ConfigError, NoRoomError
 from spheroidd.protocols.faults import FaultCode
 from spheroidd.protocols.plate import PlateMap
@@ -244,7 +246,7 @@ def score_plate(
     threads: int | None,
     precision: str | None = None,
     objects: bool | None = None,
-    cell_um: float | None = None,
+    cell_um: str | float | None = None,
     scoring: ScoringConfig | None = None,
     missing: bool = False,
     console: Console,
@@ -322,6 +324,7 @@ def _run(
     inference, scoring = chosen
     model = None if inference.model == "default" else str(inference.model)
     regressor = chosen_regressor(inference)
+    width = inference.cell_diameter_um
     settings = ScoringSettings(
         model_sha256=model_digest(model),
         normalisation=Normalisation(inference.normalisation),
@@ -332,7 +335,7 @@ def _run(
         keep_raw=catalog.keep_raw(plate_map.name),
         objects=inference.objects,
         boundary=inference.boundary,
-        cell_um=inference.cell_diameter_um,
+        cell_um=None if width == AUTO and is_threshold(model) else width,  # it sees no width
     )
     pace = Throughput(*catalog.slices_of(plate_map.name), plate=plate_map.name)
     scheduler = ScoringScheduler(catalog, plate_map, settings, regressor)
@@ -351,6 +354,9 @@ def _run(
         run = PlateRun(catalog, scheduler, pool, events, pace, progress, threads, context)
         with stopped_by_signals(run.stop, console.print):
             run.run()
+    if scheduler.width.told is not None:
+        _log.info("plate %s: %s", plate_map.name, scheduler.width.told)
+        console.print(f"plate {plate_map.name}: {scheduler.width.told}", highlight=False)
 
 
 def _enter_start(

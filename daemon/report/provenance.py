@@ -7,11 +7,13 @@ from importlib.metadata import version
 
 from spheroidd.daemon.catalog import audit_trail
 from spheroidd.daemon.catalog.audit_chain import Action, sha256_of
+from spheroidd.daemon.catalog.found_widths import found_width
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import dump
 from spheroidd.daemon.catalog.transaction import translated
 from spheroidd.daemon.report import wording as words
 from spheroidd.daemon.verification.read_check import rows_read
+from spheroidd.protocols.results import WellResult
 from spheroidd.protocols.stack import StackPlan
 
 Facts = tuple[tuple[str, str], ...]
@@ -32,6 +34,7 @@ def plate_facts(catalog: CatalogReader, plate: str) -> Facts:
         ("Stacks", f"{len(stacks)}; {', '.join(geometries(row.plan for row in stacks)) or words.UNKNOWN}"),
         ("Model, SHA-256", _each(result.model_sha256 for result in results)),
         ("Model's precision", _each(result.precision for result in results)),
+        ("Width of a cell", _widths(catalog, plate, results)),
         ("Intensity normalisation", _each(result.normalisation for result in results)),
         (
             "Locked intensity limits",
@@ -52,6 +55,15 @@ def _runs(catalog: CatalogReader, plate: str) -> str:
     actions = (Action.RUN_STARTED, Action.RUN_RESUMED, Action.RESCORE_STARTED)
     found = [event for event in audit_trail.events(catalog, plate=plate) if event.action in actions]
     return "; ".join(f"{event.action} {event.at_utc} by {event.who}" for event in found) or "not known"
+
+
+def _widths(catalog: CatalogReader, plate: str, results: Iterable[WellResult]) -> str:
+    """How wide cells were taken to be, and who said so."""
+    found_um = found_width(catalog, plate, "").um
+    taken = sorted({result.cell_diameter_um for result in results if result.cell_diameter_um is not None})
+    return (
+        "; ".join(f"{um:g} µm, {'found by its own rows' if um == found_um else 'stated'}" for um in taken) or "as usual"
+    )
 
 
 def geometries(plans: Iterable[StackPlan]) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spheroidd.daemon.catalog.audit_chain import Action, AuditEvent, given_reason
+from spheroidd.daemon.catalog.found_widths import AUTO, found_width
 from spheroidd.daemon.catalog.lookup import the_plate, the_well
 from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import Exclusion
@@ -26,6 +27,7 @@ from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.results import Normalisation, WellStatus
 
 if TYPE_CHECKING:
+    from spheroidd.daemon.scoring.cell_width import Width
     from spheroidd.daemon.scoring.scheduler import ScoringScheduler
 
 PATIENCE_S = 10.0  # a running daemon beats once a second; a bad disk may hold a commit up for longer
@@ -129,7 +131,9 @@ def relating(catalog: Catalog, plate: str) -> "ScoringScheduler | None":
     models = catalog.models(plate)
     if not models:
         return None
-    settings = ScoringSettings(models[0], Normalisation.STACK, limits=None, tolerance=0.0, max_attempts=1)
+    # Where this model's rows are left to find their cells' width, those that were made with another are provisional.
+    width: Width = AUTO if found_width(catalog, plate, models[0]).sought else None
+    settings = ScoringSettings(models[0], Normalisation.STACK, None, tolerance=0.0, max_attempts=1, cell_um=width)
     inference = InferenceConfig.model_validate(catalog.plate_inference(plate))
     scheduler = ScoringScheduler(catalog, catalog.plate_map(plate), settings, chosen_regressor(inference))
     # Rows that were final stay so: whoever wrote them knew that the source had nothing more to give.

@@ -33,7 +33,7 @@ class ScoreJob:
     boundary: Boundary = Boundary.NETWORK
     """Of a network's masks; a threshold's are its own."""
     cell_um: float | None = None
-    """How wide a cell is, where somebody stated it; a threshold does not ask."""
+    """How wide a cell is, where somebody stated it or it was found; a threshold does not ask."""
 
     @property
     def light_only(self) -> bool:

@@ -31,11 +31,11 @@ _TOGETHER = 16  # rows whose score is found together: a millisecond, which takes
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a plate stands, besides what was measured: `open_limits` that its limits may still move, `again` the stacks
-    that are to be scored once more.
+    """How a plate stands, besides what was measured: `is_open` that its limits, or how wide its cells are taken to be,
+    may still change, `again` the stacks that are to be scored once more.
     """
 
-    open_limits: bool
+    is_open: bool
     again: frozenset[StackKey]
     source_finished: bool
 
@@ -184,7 +184,7 @@ class PlateRelations:
             key,
             self._role(key),
             stack.plan.z_step_um,
-            settled and not standing.open_limits and key not in standing.again,
+            settled and not standing.is_open and key not in standing.again,
             row.measurement if row is not None else None,
             # A repeat that is still to come may count: as long as it does not, the rows are provisional.
             excluded=str(key.well) in self._stacks.excluded

@@ -2,7 +2,8 @@
 
 A plate's limits follow from the light of its wells so far (`plate_limits`). Controls are measured first; a well that is
 brighter than those before it moves the limits, and what was scored with others is scored again when nothing new is
-left. When the plate is done every row was scored with the same limits.
+left. When the plate is done every row was scored with the same limits. How wide its cells are (`CellWidth`) may be
+asked of its rows then, which outdates those that were scored at another width in the same way.
 
 Only `main` calls it. What is left to score follows from the catalog alone, so a restart goes on where a crash was.
 Methods called `record_...` write rows inside main's transaction and may run again; the others follow the commit.
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from heapq import heapify, heappop
 
 from spheroidd.daemon.catalog.audit_chain import Action
-from spheroidd.daemon.catalog.rows import Exclusion, StackRow, StackState
+from spheroidd.daemon.catalog.found_widths import FoundWidth, found_width
+from spheroidd.daemon.catalog.rows import Exclusion, ScoredWith, StackRow, StackState
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.scoring.cell_width import CellWidth, Width
 from spheroidd.daemon.scoring.limits_of_plate import CONTROLS, limits_of_lights
 from spheroidd.daemon.scoring.messages import PatternsFound, Scored, ScoreJob
 from spheroidd.daemon.scoring.plate_relations import Standing
@@ -53,7 +56,7 @@ class ScoringSettings:
     keep_raw: KeepRaw = KeepRaw.ALL
     objects: bool = False  # write each counted object down
     boundary: Boundary = Boundary.NETWORK
-    cell_um: float | None = None
+    cell_um: Width = None
 
 
 class ScoringScheduler:
@@ -69,7 +72,7 @@ class ScoringScheduler:
         self._given_up: set[StackKey] = set()
         self._not_before_s: dict[StackKey, float] = {}
         self._again: set[StackKey] = (
-            set(catalog.limits_used(plate_map.name, settings.model_sha256)) if settings.again else set()
+            set(catalog.scored_with(plate_map.name, settings.model_sha256)) if settings.again else set()
         )
         self._done: set[StackKey] = set()  # of these, what is recorded and not yet committed
         self._mixed = False  # some rows are scored anew and came out otherwise, some are still as they were
@@ -88,22 +91,28 @@ class ScoringScheduler:
         self._uncounted = self._stacks.uncounted  # asked again at every heartbeat
         self._sweeps = Sweeps(catalog, plate_map, self._stacks, regressor, self._standing)
         self._limits: dict[str, Limits] | None = None
-        self._used: dict[StackKey, dict[str, Limits] | None] = {}
+        self.width = CellWidth(catalog, self._plate, self._model, settings.cell_um)
+        self._used: dict[StackKey, ScoredWith] = {}
         self._lights: dict[StackKey, StackLight] = {}
-        self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits than the plate has now
+        self._outdated: frozenset[StackKey] = frozenset()  # scored with other limits or another width than now
         self._rollbacks = catalog.rollbacks
         self._patterns = RunPatterns(catalog, self._plate, self._stacks, lambda: self.source_finished)
         self._raw = RawRetention(catalog, self._plate, self._model, settings.keep_raw)
         self._read()
+        if self.width.is_open:
+            self._want(self._model)  # what is asked of the rows is what they are doubted for, too
 
     def _read(self) -> None:
         """What of the catalog is remembered; only this scheduler changes it."""
-        self._used = self._catalog.limits_used(self._plate, self._model)
+        self._used = self._catalog.scored_with(self._plate, self._model)
         self._lights = self._catalog.stack_lights(self._plate)
         self._read_limits()
 
     def _read_limits(self) -> None:
         self._limits = self._catalog.locked_limits(self._plate)
+        self._find_outdated()
+
+    def _find_outdated(self) -> None:
         self._outdated = self._outdated_of(self._used)
         self._left_unsure |= self._stacks.rows.keys()
 
@@ -114,6 +123,7 @@ class ScoringScheduler:
         if self._catalog.rollbacks != self._rollbacks:
             self._rollbacks = self._catalog.rollbacks
             self._left_keys.clear()
+            self.width.forget()
             self._read()
             self._sweeps.forget()
         elif len(self._stacks.unsettled) < settled_before and self._used:
@@ -147,7 +157,9 @@ class ScoringScheduler:
         if self._running:
             return False
         self._look()
-        return not self._sweeps.pending and not any(row.complete and self._job(row) for row in self._left())
+        if self._sweeps.pending or self._width_due():
+            return False
+        return not any(row.complete and self._job(row) for row in self._left())
 
     def score_again(self, wells: Set[WellId], who: str | None = None) -> int:
         """Have what is scored, or failed although it is whole, scored once more; of all wells where none are named.
@@ -232,7 +244,7 @@ class ScoringScheduler:
             wells,
             settings.objects,
             settings.boundary,
-            settings.cell_um,
+            self.width.um,
         )
 
     def _is_control(self, key: StackKey) -> bool:
@@ -270,7 +282,9 @@ class ScoringScheduler:
         for code in (FaultCode.STORAGE_MASKS, FaultCode.WORKER_DIED, FaultCode.RESCORE_FAILED):
             self._catalog.clear_fault(code, answer.key)
         by_plate = answer.measurement.normalisation is Normalisation.PLATE
-        self._used[answer.key] = answer.measurement.limits if by_plate else None
+        limits = answer.measurement.limits if by_plate else None
+        self._used[answer.key] = ScoredWith(limits, answer.measurement.cell_diameter_um)
+        self.width.measured()
         self._outdated = (self._outdated - {answer.key}) | self._outdated_of([answer.key])
         self._done.add(answer.key)
         self._left_unsure.add(answer.key)
@@ -279,7 +293,7 @@ class ScoringScheduler:
         # The model that is asked for may be another than that of the answer: then its row stands as it stood.
         own = answer if answer.measurement.model_sha256 == self._model else None
         self._sweeps.measured(self._model, answer.key, self._why(), own)
-        self._related_early |= self._limits_may_move()
+        self._related_early |= self._is_open()
 
     def record_patterns(self, answer: PatternsFound) -> None:
         """Keep what a stack says of its pattern; tell a person of a colour that goes on in widefield."""
@@ -404,8 +418,15 @@ class ScoringScheduler:
             self._read_limits()
 
     def _outdated_of(self, keys: Iterable[StackKey]) -> frozenset[StackKey]:
-        """Which of these were scored with other plate limits than the plate has now."""
-        return frozenset(key for key in keys if _differ(self._limits, self._used[key]))
+        """Which of these were scored with other plate limits than the plate has now, or for cells of another width."""
+        return frozenset(key for key in keys if self._is_outdated(self._used[key], self.width.found))
+
+    def _is_outdated(self, used: ScoredWith, found: FoundWidth) -> bool:
+        return _differ(self._limits, used.limits) or found.outdates(used.cell_um)
+
+    def _is_open(self) -> bool:
+        """Whether every row may still change: limits may move, or nobody asked yet how wide the plate's cells are."""
+        return self._limits_may_move() or self.width.is_open
 
     def _limits_may_move(self) -> bool:
         """Whether a well that is still to come may be brighter than all before: on a plate without killed wells.
@@ -419,6 +440,14 @@ class ScoringScheduler:
             return False
         return not self.source_finished or bool(self._stacks.unsettled)
 
+    def _width_due(self) -> bool:
+        """Whether the plate is to be asked how wide its cells are: nothing of it is to come, or to be scored once more,
+        and its rows say what they are doubted for.
+        """
+        if not self.width.is_open or not self.source_finished or self._running or self._sweeps.pending:
+            return False
+        return not self._stacks.unsettled and not self._left()
+
     def drop_raw(self) -> None:
         """Delete the raw frames that are not to be kept, of stacks that nobody works on; call it after a commit."""
         self._raw.drop(self._running)
@@ -427,11 +456,12 @@ class ScoringScheduler:
 
     @property
     def relations_due(self) -> bool:
-        """Whether it is time to go on relating rows."""
-        return self._sweeps.pending and self._sweeps.due(quiet=self._is_quiet())
+        """Whether it is time to go on relating rows, or to ask them."""
+        return (self._sweeps.pending and self._sweeps.due(quiet=self._is_quiet())) or self._width_due()
 
     def record_relations(self, budget_s: float | None = None) -> None:
-        """Bring v_control, v_score, the trust and the status of the plate's rows up to date.
+        """Bring v_control, v_score, the trust and the status of the plate's rows up to date; ask them how wide cells
+        are, where that is to be found and nothing else is left.
 
         With a budget: of those of which it is known that they may have changed, for so many seconds. Without: of all.
         """
@@ -440,6 +470,10 @@ class ScoringScheduler:
             self._want(self._model)
         if self._sweeps.pending:
             self._sweeps.run(budget_s, quiet=self._is_quiet())
+        if self._width_due():
+            self.width.ask()
+            self._find_outdated()
+            self._want(self._model)
 
     def relate_again(self, reason: str) -> None:
         """Relate every model's rows anew, after a person changed which stack counts or what a well holds."""
@@ -455,7 +489,7 @@ class ScoringScheduler:
         """
         self._look()
         excluded = self._stacks.excluded
-        if excluded != self._excluded or (self._related_early and not self._limits_may_move()):
+        if excluded != self._excluded or (self._related_early and not self._is_open()):
             self._want_all(self._why())
         if self._stacks.uncounted != self._uncounted:
             others = sorted(map(str, self._stacks.uncounted ^ self._uncounted))
@@ -468,14 +502,14 @@ class ScoringScheduler:
     def related_without(self, excluded: Mapping[str, Exclusion]) -> None:
         """The plate's rows are related without these wells, or will be, and that is committed."""
         self._excluded = excluded
-        self._related_early = self._limits_may_move()
+        self._related_early = self._is_open()
 
     def _is_quiet(self) -> bool:
         """Nothing else is to be done: no row that is still to come shares a sweep."""
         return not self._running and not self._left()
 
     def _want(self, model_sha256: str) -> None:
-        self._related_early |= self._limits_may_move()
+        self._related_early |= self._is_open()
         self._sweeps.want(model_sha256, self._why())
 
     def _want_all(self, reason: str) -> None:
@@ -486,11 +520,13 @@ class ScoringScheduler:
         """How the plate stands for the rows of a model."""
         outdated = self._outdated
         if model_sha256 != self._model:
-            used = self._catalog.limits_used(self._plate, model_sha256)
-            outdated = frozenset(key for key, one in used.items() if _differ(self._limits, one))
+            used = self._catalog.scored_with(self._plate, model_sha256)
+            found = found_width(self._catalog, self._plate, model_sha256)
+            found = found if found.sought else FoundWidth()
+            outdated = frozenset(key for key, one in used.items() if self._is_outdated(one, found))
         # What is scored once more stays as it stands for as long as everything comes out the same.
         again = self._again - self._done if self._mixed else set()
-        return Standing(self._limits_may_move(), outdated | again, self.source_finished)
+        return Standing(self._is_open(), outdated | again, self.source_finished)
 
     def _why(self) -> str:
         """Why the plate is related: its excluded controls, where they are others than before, else its controls."""

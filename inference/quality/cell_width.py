@@ -26,8 +26,8 @@ _OF_SIZE = frozenset((TrustFlag.CELLS_SMALL, TrustFlag.CELLS_LARGE, TrustFlag.OB
 
 @dataclass(frozen=True, slots=True)
 class StackWidth:
-    """One stack: what was counted in it, how wide its cells were stated to be (None: nothing was), its looks, and what
-    its row is doubted for.
+    """One stack: what was counted in it, how wide its cells were stated or found to be (None: neither), its looks, and
+    what its row is doubted for.
     """
 
     name: str

@@ -279,7 +279,7 @@ def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path)
         "device": "auto",
         "threads": None,
         "precision": "bf16",
-        "cell_um": 9.5,
+        "cell_um": "9.5",
         "scoring": ScoringConfig(),
         "missing": False,
         "objects": None,

@@ -2,6 +2,13 @@
 
 import csv
 import json
+import os
+import random
+import shutil
+import sqlite3
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +17,18 @@ import tifffile
 
 from spheroidd.acquisition.store import ngff
 from spheroidd.daemon.catalog.writer import Catalog
+from spheroidd.daemon.config.model import load_config, open_source
+from spheroidd.daemon.report.provenance import plate_facts
 from spheroidd.daemon.system.clock import SystemClock
-from spheroidd.protocols.results import USUAL_CELL_UM
+from spheroidd.inference.segmentation.choice import model_digest
+from spheroidd.protocols.results import USUAL_CELL_UM, WellResult, WellStatus
 from spheroidd.protocols.stack import CHANNELS
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
-from tests.faults.plate_runs import spheroidd
+from tests import warm_start
+from tests.faults.plate_runs import kill, ledger, run, spheroidd, start, write_config
 
 TIMES = 0.7
+AUTO = {"cell_diameter_um": "auto"}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +47,39 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replayed(recorded: Path, name: str, times: float, *options: str) -> Path:
-    data = recorded / name
-    voxel = ("--pixel-um", f"{0.5 * times}", "--z-step-um", f"{times}")
-    done = spheroidd("replay", str(recorded / "map.csv"), str(data), *voxel, *options)
+    done = spheroidd(*replay_of(recorded, name, times, *options))
     assert done.returncode in (0, 1), done.stderr
-    return data
+    return recorded / name
+
+
+def replay_of(recorded: Path, name: str, times: float, *options: str) -> tuple[str, ...]:
+    """The command."""
+    voxel = ("--pixel-um", f"{0.5 * times}", "--z-step-um", f"{times}")
+    return ("replay", str(recorded / "map.csv"), str(recorded / name), *voxel, *options)
+
+
+@pytest.fixture(scope="module")
+def usual(recorded: Path) -> Path:
+    """The well as it is."""
+    return replayed(recorded, "usual", 1.0)
+
+
+@pytest.fixture(scope="module")
+def unstated(recorded: Path) -> Path:
+    """The same with cells of 0.7 times their width, which nobody stated."""
+    return replayed(recorded, "unstated", TIMES)
+
+
+@pytest.fixture(scope="module")
+def found(recorded: Path) -> Path:
+    """The same where the daemon is to find it."""
+    return replayed(recorded, "found", TIMES, "--cell-um", "auto")
+
+
+def row_of(data: Path) -> WellResult:
+    with Catalog.read_only(data) as catalog:
+        (row,) = catalog.result_rows()
+    return row.result
 
 
 def places(data: Path) -> np.ndarray:
@@ -52,22 +92,17 @@ def places(data: Path) -> np.ndarray:
     return np.array([[float(row[name]) for name in ("z_um", "y_um", "x_um", "volume_um3")] for row in rows])
 
 
-def test_small_cells_of_a_stated_size_are_found_as_usual_ones_are(recorded: Path) -> None:
-    usual = replayed(recorded, "usual", 1.0)
+def test_small_cells_of_a_stated_size_are_found_as_usual_ones_are(recorded: Path, usual: Path) -> None:
     small = replayed(recorded, "small", TIMES, "--cell-um", f"{TIMES * USUAL_CELL_UM}")
-    rows = []
-    for data in (usual, small):
-        with Catalog.read_only(data) as catalog:
-            rows += [row.result for row in catalog.result_rows()]
-    large, row = rows
+    large, row = row_of(usual), row_of(small)
     assert large.n_live is not None
     assert large.n_live > 5
     assert (row.n_live, row.n_dead, row.trust_flags) == (large.n_live, large.n_dead, large.trust_flags)
     assert row.live_um3 == pytest.approx(TIMES**3 * large.live_um3, rel=0.01)
     assert row.dead_um3 == pytest.approx(TIMES**3 * large.dead_um3, rel=0.01)
     assert (large.cell_diameter_um, row.cell_diameter_um) == (None, pytest.approx(TIMES * USUAL_CELL_UM))
-    found, expected = places(small), places(usual) * [TIMES, TIMES, TIMES, TIMES**3]
-    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.05)
+    seen, expected = places(small), places(usual) * [TIMES, TIMES, TIMES, TIMES**3]
+    np.testing.assert_allclose(seen, expected, rtol=0.02, atol=0.05)
 
 
 def test_a_size_that_is_stated_afterwards_scores_the_plate_anew_and_stands_in_the_trail(recorded: Path) -> None:
@@ -80,20 +115,108 @@ def test_a_size_that_is_stated_afterwards_scores_the_plate_anew_and_stands_in_th
     assert json.loads(str(entry["new_json"]))["cell_diameter_um"] == 9.0
 
 
-def test_the_width_to_state_is_told_of_a_run_and_then_fits(recorded: Path) -> None:
-    data = replayed(recorded, "unstated", TIMES)
-    asked = spheroidd("cell-width", str(data), "--json")
+def test_the_width_to_state_is_told_of_a_run(unstated: Path) -> None:
+    asked = spheroidd("cell-width", str(unstated), "--json")
     (told,) = json.loads(asked.stdout)
     assert asked.returncode == 1
     assert told["um"] == pytest.approx(TIMES * USUAL_CELL_UM, rel=0.12)
-    assert "--cell-um" in spheroidd("cell-width", str(data)).stdout
-    spheroidd("score", str(data), "--cell-um", f"{told['um']:.1f}")
-    again = spheroidd("cell-width", str(data), "--json")
+    assert "--cell-um" in spheroidd("cell-width", str(unstated)).stdout
+
+
+def test_a_width_that_the_daemon_finds_is_the_told_one_then_fits_and_cells_are_counted_nearly_as_usual_ones(
+    usual: Path, unstated: Path, found: Path
+) -> None:
+    (told,) = json.loads(spheroidd("cell-width", str(unstated), "--json").stdout)
+    row, large, small = row_of(found), row_of(usual), row_of(unstated)
+    assert row.cell_diameter_um == round(told["um"], 1)
+    assert row.status is WellStatus.FINAL
+    assert row.n_live is not None
+    assert abs(row.n_live - large.n_live) < abs(small.n_live - large.n_live)
+    again = spheroidd("cell-width", str(found), "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)[0]["um"] == pytest.approx(TIMES * USUAL_CELL_UM, rel=0.12)
 
 
-@pytest.mark.parametrize("width", ["3", "41", "nan"])
+def test_a_daemon_that_is_killed_after_it_found_a_width_ends_with_the_same_row(recorded: Path, found: Path) -> None:
+    data, arguments = recorded / "killed", replay_of(recorded, "killed", TIMES, "--cell-um", "auto")
+    with (recorded / "killed.log").open("w") as log:
+        process = warm_start.start(arguments, stdout=log, stderr=log, start_new_session=os.name == "posix")
+        try:
+            deadline = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < deadline and not widths_found(data):
+                time.sleep(0.005)
+        finally:
+            kill(process)
+    assert process.returncode != 0, "it was over before it could be killed"
+    assert widths_found(data) == widths_found(found) == [row_of(found).cell_diameter_um]
+    assert row_of(data).status is WellStatus.PROVISIONAL
+    assert spheroidd(*arguments).returncode in (0, 1)
+    assert widths_found(data) == widths_found(found)
+    figures = {"latency_s": None, "plate": ""}
+    assert replace(row_of(data), **figures) == replace(row_of(found), **figures)
+
+
+def test_a_threshold_is_not_asked_and_scores_a_plate_of_a_found_width_once(recorded: Path, found: Path) -> None:
+    data = Path(shutil.copytree(found, recorded / "threshold"))
+    assert spheroidd("score", str(data), "--model", "threshold").returncode in (0, 1)
+    row = row_of(data)
+    assert (row.model_sha256, row.cell_diameter_um, row.status) == (model_digest("threshold"), None, WellStatus.FINAL)
+
+
+def test_a_report_says_whether_a_width_was_found_or_stated(found: Path, usual: Path) -> None:
+    for data, expected in (
+        (found, f"{row_of(found).cell_diameter_um:g} µm, found by its own rows"),
+        (usual, "as usual"),
+    ):
+        with Catalog.read_only(data) as catalog:
+            assert dict(plate_facts(catalog, "map"))["Width of a cell"] == expected
+
+
+@pytest.mark.slow  # three runs of a plate by the network, one of them killed four times: two minutes
+def test_a_plate_of_small_cells_is_counted_nearer_the_truth_however_often_it_is_killed(tmp_path: Path) -> None:
+    source = {"cell_um": TIMES * USUAL_CELL_UM, "seed": 4}
+    runs = {
+        name: write_config(tmp_path / name, model="default", source=source, **width)
+        for name, width in {"usual": {}, "found": AUTO, "killed": AUTO}.items()
+    }
+    for name in ("usual", "found"):
+        assert run(runs[name], timeout_s=600) in (0, 1)
+    chance, killed = random.Random(7), tmp_path / "killed/data"
+    for _ in range(4):
+        process = start(runs["killed"])
+        while process.poll() is None and not widths_found(killed):
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 5))  # five stacks are scored again in some seconds
+        kill(process)
+    assert run(runs["killed"], timeout_s=600) in (0, 1)
+    figures = {name: ledger(config).results for name, config in runs.items()}
+    assert figures["killed"] == figures["found"]
+    assert widths_found(killed) == widths_found(tmp_path / "found/data")
+    with closing(open_source(load_config(runs["found"]), SystemClock())) as emulator:
+        assert isinstance(emulator, EmulatorSource)
+        truth = {str(one.well): emulator.truth(one.well).well for one in emulator.plate_map.imaged()}
+    n_true = sum(well.n_live + well.n_dead for well in truth.values())
+    usual, found = (counted(tmp_path / name / "data") for name in ("usual", "found"))
+    assert abs(found - n_true) < abs(usual - n_true), (n_true, usual, found)
+
+
+def counted(data: Path) -> int:
+    """Cells of both kinds, of the whole plate."""
+    with Catalog.read_only(data) as catalog:
+        return sum((row.n_live or 0) + (row.n_dead or 0) for row in catalog.results())
+
+
+def widths_found(data: Path) -> list[float]:
+    """What the audit trail says was found, whatever the daemon does meanwhile."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(data / "catalog.sqlite", timeout=30)) as catalog:
+        return [
+            json.loads(new)["cell_diameter_um"]
+            for (new,) in catalog.execute("SELECT new_json FROM audit WHERE action = 'cell width found'")
+        ]
+    return []
+
+
+@pytest.mark.parametrize("width", ["3", "41", "nan", "found"])
 def test_a_size_that_no_cell_has_is_refused(recorded: Path, width: str) -> None:
     done = spheroidd("replay", str(recorded / "map.csv"), str(recorded / "never"), "--cell-um", width)
     assert done.returncode == 2
