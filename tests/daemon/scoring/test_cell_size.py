@@ -105,8 +105,10 @@ def test_small_cells_of_a_stated_size_are_found_as_usual_ones_are(recorded: Path
     np.testing.assert_allclose(seen, expected, rtol=0.02, atol=0.05)
 
 
-def test_a_size_that_is_stated_afterwards_scores_the_plate_anew_and_stands_in_the_trail(recorded: Path) -> None:
-    data = replayed(recorded, "later", 1.0)
+def test_a_size_that_is_stated_afterwards_scores_the_plate_anew_and_stands_in_the_trail(
+    recorded: Path, usual: Path
+) -> None:
+    data = Path(shutil.copytree(usual, recorded / "later"))
     assert spheroidd("score", str(data), "--cell-um", "9").returncode in (0, 1)
     with Catalog.read_only(data) as catalog:
         (row,) = catalog.result_rows()
