@@ -53,7 +53,7 @@ def _channel(row: Mapping[str, Any]) -> ChannelProfile:
     return ChannelProfile(tuple(json.loads(row["mean_adu_by_z_json"])), **{name: row[name] for name in _FIGURES})
 
 
-_FIGURES = ("floor_adu", "contrast_adu", "sharpness", "saturated_share", "hot_share")
+_FIGURES = ("floor_adu", "contrast_adu", "sharpness", "saturated_share", "hot_share", "detail")
 _STACK = """
 INSERT INTO stack_quality (plate, well, stack, drift_um, jump_um, jump_z, measured_s)
 VALUES (:plate, :well, :stack, :drift_um, :jump_um, :jump_z, :now)
@@ -62,8 +62,9 @@ ON CONFLICT DO UPDATE SET drift_um = excluded.drift_um, jump_um = excluded.jump_
 """
 _CHANNEL = """
 REPLACE INTO channel_quality (plate, well, stack, channel, floor_adu, contrast_adu, sharpness, saturated_share,
-  hot_share, mean_adu_by_z_json)
-VALUES (:plate, :well, :stack, :channel, :floor_adu, :contrast_adu, :sharpness, :saturated_share, :hot_share, :means)
+  hot_share, detail, mean_adu_by_z_json)
+VALUES (:plate, :well, :stack, :channel, :floor_adu, :contrast_adu, :sharpness, :saturated_share, :hot_share, :detail,
+  :means)
 """
 # The checksums that a stack has twice are few or none: found first, so that no slice is compared with all others.
 _REPEATED = """

@@ -388,6 +388,10 @@ CREATE TABLE plate_ends (
 ) STRICT;
 """
 
+_DETAIL = """
+ALTER TABLE channel_quality ADD COLUMN detail REAL;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _PLATES + _STACKS + _RESULTS + _RUN,
     _AUDIT,
@@ -405,6 +409,7 @@ MIGRATIONS: tuple[str, ...] = (
     _COUNTED,
     SIM_TABLES,
     _QUEUE,
+    _DETAIL,
 )
 # Tables that a step fills from what was there: how a reader of an older catalog sees them.
 _REREAD: Mapping[int, Mapping[str, str]] = {

@@ -39,7 +39,8 @@ class Field:
 
     `number` keeps apart what is drawn for plates of equal seeds. `doses`, `top_dose_um`: of the samples. With `swapped`
     calcein is imaged at 561 and PI at 488, and the two are put back in order: another bleed-through, another noise.
-    A plate that is not easy has its own voxels and spheroids, too, and every other one has no killed well.
+    With `anywhere` a plate has its own voxels and spheroids, and if it is not easy its own lens, too. Of those that are
+    not easy every other one has no killed well.
     """
 
     number: int
@@ -50,14 +51,16 @@ class Field:
     top_dose_um: float = 100.0
     swapped: bool = False
     realism: Realism = Realism.EASY
+    anywhere: bool = False
 
     def drawn(self, rng: np.random.Generator) -> Preset:
         """The preset with a place in the spheroid and a spheroid drawn for one plate."""
         base = dataclasses.replace(PRESETS[self.preset], **self.replaced)  # type: ignore[arg-type]
         if self.preset == "unit":
             return base
-        if self.realism is not Realism.EASY:
-            return _anywhere(base, rng)
+        if self.anywhere:
+            placed = _anywhere(base, rng)
+            return placed if self.realism is Realism.EASY else _through_any_lens(placed, rng)
         spread_um = 0.0 if self.preset == "whole" else 60.0
         return dataclasses.replace(
             base,
@@ -69,7 +72,7 @@ class Field:
 
 
 def _anywhere(base: Preset, rng: np.random.Generator) -> Preset:
-    """Voxels, lens and spheroid of any instrument: as far from the model's voxel as real stacks are."""
+    """Voxels and spheroid of any instrument: as far from the model's voxel as real stacks are."""
     pixel_um, z_step_um = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in ((0.25, 1.3), (0.5, 4.0)))
     diameter_um = float(np.exp(rng.uniform(*np.log((70.0, 500.0)))))
     height_um = min(110.0, 0.8 * diameter_um + 10.0)
@@ -86,6 +89,13 @@ def _anywhere(base: Preset, rng: np.random.Generator) -> Preset:
         field_z_um=float(rng.uniform(-10.0, 10.0)),
         field_y_um=float(rng.uniform(-aside_um, aside_um)),
         field_x_um=float(rng.uniform(-aside_um, aside_um)),
+    )
+
+
+def _through_any_lens(base: Preset, rng: np.random.Generator) -> Preset:
+    """Seen less sharply than by the best instrument, or hardly less."""
+    return dataclasses.replace(
+        base,
         sigma_xy_um=float(np.exp(rng.uniform(*np.log((0.2, 1.6))))),
         sigma_z_um=float(np.exp(rng.uniform(*np.log((0.6, 5.0))))),
     )
@@ -97,8 +107,9 @@ FIELDS: dict[str, Field] = {
     "unit": Field(2, "unit", {}, 3),
     "whole": Field(3, "whole", {"n_z": 100, "height": 256, "width": 256}, 3),
     "swapped": Field(4, "demo", {}, 3, swapped=True),
-    "real": Field(6, "demo", {}, 4, realism=Realism.REAL),
-    "hostile": Field(7, "demo", {}, 4, realism=Realism.HOSTILE),
+    "real": Field(6, "demo", {}, 4, realism=Realism.REAL, anywhere=True),
+    "hostile": Field(7, "demo", {}, 4, realism=Realism.HOSTILE, anywhere=True),
+    "any": Field(8, "demo", {}, 4, anywhere=True),  # clear, in any voxels, of any spheroid
     "dying": Field(5, "demo", {}, 5, doses=2, top_dose_um=400.0),  # where few live cells stand among dead ones
 }
 

@@ -40,6 +40,7 @@ HOME: dict[str, Seeds] = {
     "whole": (7000,),
     "dying": (7000, 7001),
     "swapped": (7000,),
+    "any": (7000, 7001, 7002, 7003),
     "real": (7000, 7001, 7002, 7003),
 }
 HEALTHY: dict[str, Seeds] = {
@@ -49,12 +50,14 @@ HEALTHY: dict[str, Seeds] = {
     "whole": (7100,),
     "dying": (7100,),
     "swapped": (7100,),
+    "any": range(7100, 7107),
     "real": (7100, 7101, 7102),
 }
 OTHER_CELLS: dict[str, Seeds] = {
     "demo": {7010: 8.8, 7011: 10.5, 7012: 15.0, 7013: 17.6, 7014: 8.8, 7015: 17.6},
     "dying": {7010: 9.5, 7011: 16.5},
     "unit": {7010: 8.8, 7011: 17.6},
+    "any": {7010: 8.8, 7011: 10.5, 7012: 15.0, 7013: 17.6},
 }
 WIDTHS = (0.5, 0.7, 1.4, 2.0)  # by so much voxels are wrong in which some wells are shown
 _NEARLY_ALL, _ROOM = 0.99, 1.1  # of the healthy stacks held out lie within the limit, which is a tenth wider than that
@@ -158,10 +161,10 @@ def _kept(kind: str, seed: int, segmenter: UNetSegmenter, cache: Path, cell_um: 
         return {name: [Shown(row[:-2], row[-2], bool(row[-1])) for row in file[name]] for name in file.files}
 
 
-def gathered(plates: Mapping[str, Seeds], segmenter: UNetSegmenter, cache: Path) -> dict[str, list[Shown]]:
+def gathered(segmenter: UNetSegmenter, cache: Path, *groups: Mapping[str, Seeds]) -> dict[str, list[Shown]]:
     """All wells of some plates, by kind of stack."""
     found: dict[str, list[Shown]] = {}
-    for kind, seeds in plates.items():
+    for kind, seeds in (one for plates in groups for one in plates.items()):
         for seed, cell_um in (seeds if isinstance(seeds, Mapping) else dict.fromkeys(seeds)).items():
             for name, shown in _kept(kind, seed, segmenter, cache, cell_um).items():
                 found.setdefault(name, []).extend(shown)
@@ -199,9 +202,8 @@ def main(
     torch.set_num_threads(1)
     network, card = load_model(model)
     segmenter = UNetSegmenter(network, card, "cpu", "fp32")
-    home, others, healthy = (gathered(plates, segmenter, cache) for plates in (HOME, OTHER_CELLS, HEALTHY))
-    for name, shown in others.items():
-        home[name] += shown
+    home = gathered(segmenter, cache, HOME, OTHER_CELLS)
+    healthy = gathered(segmenter, cache, HEALTHY)
     weights = find_weights(model)
     known = reference(home, healthy, segmenter.sha256, "python -m spheroidd.daemon.training.features_from_emulator")
     known.write(weights.with_name(weights.stem + SUFFIX))

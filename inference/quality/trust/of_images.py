@@ -136,13 +136,21 @@ def repeated(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def out_of_focus(row: RowEvidence, limits: TrustLimits) -> Flags:
     """Neighbours at the distance of a fine structure are as alike as those at half of it."""
-    profile = row.seen.profile
-    sharp = [one.sharpness for one in profile.channels.values() if one.sharpness is not None] if profile else []
-    square = row.seen.lag_um**2
-    if sharp and max(sharp) < limits.sharp_per_um2 * square / (1 + square / limits.sharp_um**2):
+    if is_blurred(row, limits):
         yield TrustFlag.OUT_OF_FOCUS
 
 
 def is_blurred(row: RowEvidence, limits: TrustLimits) -> bool:
-    """Whether it is out of focus by itself."""
-    return any(True for _ in out_of_focus(row, limits))
+    """Whether a stack is out of focus by itself: in its sharper channel, at the lag that its pixels allow."""
+    channels = row.seen.profile.channels.values() if row.seen.profile else ()
+    detail = [one.detail for one in channels if one.detail is not None]
+    if detail:
+        return max(detail) < _least(row, limits.detail_per_um2, limits.detail_um)
+    sharp = [one.sharpness for one in channels if one.sharpness is not None]
+    return bool(sharp) and max(sharp) < _least(row, limits.sharp_per_um2, limits.sharp_um)
+
+
+def _least(row: RowEvidence, per_um2: float, longest_um: float) -> float:
+    """It grows with the square of the lag, and no further than structures can differ."""
+    square = row.seen.lag_um**2
+    return per_um2 * square / (1 + square / longest_um**2)

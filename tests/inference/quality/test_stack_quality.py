@@ -116,6 +116,16 @@ def test_sharpness_depends_on_neither_brightness_nor_noise() -> None:
     assert found[1:] == pytest.approx([found[0]] * 2, rel=0.1)
 
 
+def test_detail_does_not_depend_on_how_much_of_the_field_is_empty() -> None:
+    spheroid = imaged(ODD_WELL, n_z=40, height=120, width=120, pixel_um=0.8, z_step_um=1.5, diameter_um=80.0)
+    seen = profile(spheroid, pixel_um=0.8, z_step_um=1.5).channels["488"]
+    close = profile(spheroid[:, :, 35:85, 35:85], pixel_um=0.8, z_step_um=1.5).channels["488"]
+    assert seen.sharpness is not None
+    assert close.sharpness is not None
+    assert seen.sharpness < 0.8 * close.sharpness
+    assert seen.detail == pytest.approx(close.detail, rel=0.15)
+
+
 # Each fault, found and named
 
 
@@ -268,7 +278,7 @@ def test_any_stack_has_a_profile_of_numbers(data: st.DataObject) -> None:
     assert all(flag.what and flag.do for flag in flags)
     figures = [found.drift_um, found.jump_um]
     for seen in found.channels.values():
-        figures += [seen.floor_adu, seen.contrast_adu, seen.sharpness, seen.saturated_share, seen.hot_share]
+        figures += [seen.floor_adu, seen.contrast_adu, seen.sharpness, seen.detail, seen.saturated_share, seen.hot_share]
         assert len(seen.mean_adu_by_z) == shape[0]
     assert all(figure is None or np.isfinite(figure) for figure in figures)
 

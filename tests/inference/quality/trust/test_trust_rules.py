@@ -25,6 +25,7 @@ from spheroidd.protocols.well import WellId
 
 UNTREATED, KILLED, SAMPLE = WellRole.NEGATIVE_CONTROL, WellRole.POSITIVE_CONTROL, WellRole.SAMPLE
 LIMITS = {"488": Limits(120.0, 1620.0, 525.0, 441.0), "561": Limits(110.0, 1610.0, 410.0, 333.0)}
+OLDER = {"488": None, "561": None}  # a row of a version that did not measure it
 
 
 def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence:
@@ -36,6 +37,7 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     noise = given.pop("noise", {"488": 45.0, "561": 16.0})
     high = given.pop("high", {"488": 1500.0, "561": 700.0})
     sharp = given.pop("sharp", {"488": 0.06, "561": 0.05})
+    detail = given.pop("detail", {"488": 0.09, "561": 0.08})
     chord, dead_x_um = given.pop("chord_z", 1.08), given.pop("chord_dead", 5.2)
     inside = given.pop("inside", {"488": {"488": 900.0, "561": 220.0}, "561": {"488": 400.0, "561": 900.0}})
     saturated = given.pop("saturated", 0.0)
@@ -53,7 +55,10 @@ def row(well: str = "A01", role: WellRole = SAMPLE, **given: Any) -> RowEvidence
     if noise["488"] == 0:
         channels["488"] = replace(channels["488"], low=500.0, high=500.0, peak=500.0)
     profile = StackProfile(
-        {c: ChannelProfile((200.0,), 100.0, contrast[c], sharp[c], saturated, 0.0) for c in LIMITS}, drift, jump, None
+        {c: ChannelProfile((200.0,), 100.0, contrast[c], sharp[c], saturated, 0.0, detail[c]) for c in LIMITS},
+        drift,
+        jump,
+        None,
     )
     looks: StackLooks | None = given.pop("looks", StackLooks(0.5, 1.04, 0.2))
     measured = StackMeasurement(
@@ -101,7 +106,9 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"chord_z": 1.37, "n_live": 2278, "n_dead": 103},
         {"drift": 3.1},
         {"chord_z": 1.95, "z_step": 3.0},  # slices that are as far apart as nuclei are long
-        {"lag": 1.3, "sharp": {"488": 0.24, "561": 0.2}},
+        {"lag": 0.8, "sharp": {"488": 0.08, "561": 0.09}, "detail": {"488": 0.18, "561": 0.17}},  # small, on dark ground
+        {"lag": 1.3, "detail": {"488": 0.33, "561": 0.28}},
+        {"lag": 1.3, "sharp": {"488": 0.24, "561": 0.2}, "detail": OLDER},
         {**DEAD, "contrast": {"488": 13.0, "561": 200.0}, "noise": {"488": 6.0, "561": 16.0}},  # dead, on a dim plate
         {"n_live": 0, "n_dead": 20, "dead_size": 104.0, "bleed": 1.1, "correlation": 0.5},  # killed, a small field
         {"n_live": 14, "n_dead": 1, "live_size": 380.0},  # the mean of a few says little
@@ -155,10 +162,12 @@ NO_CONTRAST = {"488": 0.0, "561": 0.0}
         ({"chord_z": 1.64}, {"pixel-size"}),
         ({"chord_z": 3.2}, {"pixel-size"}),
         ({"chord_z": 3.2, "z_step": 3.75}, {"pixel-size"}),
-        ({"lag": 1.3, "sharp": {"488": 0.19, "561": 0.12}}, {"out-of-focus"}),
+        ({"lag": 1.3, "detail": {"488": 0.2, "561": 0.18}}, {"out-of-focus"}),
+        ({"lag": 1.3, "sharp": {"488": 0.19, "561": 0.12}, "detail": OLDER}, {"out-of-focus"}),
         ({"live_size": 1490.0, "dead_size": 300.0}, {"object-size"}),
         ({"saturated": 0.002}, {"saturated"}),
-        ({"sharp": {"488": 0.014, "561": 0.03}}, {"out-of-focus"}),
+        ({"detail": {"488": 0.03, "561": 0.04}}, {"out-of-focus"}),
+        ({"sharp": {"488": 0.014, "561": 0.03}, "detail": OLDER}, {"out-of-focus"}),
         ({"drift": 5.2}, {"drift"}),
         ({"jump": 2.5}, {"drift"}),
         ({"shade": 0.5}, {"shaded"}),
