@@ -1,9 +1,10 @@
 """What rows say of themselves: false alarms on healthy wells, and what is found of spoiled ones.
 
 `python -m bench.trust healthy [PLATE ...]` judges every well of emulated plates on which nothing is wrong: all presets
-(`screen` and `whole` cropped), doses, patients, with and without killed wells. `python -m bench.trust spoiled [SEED]`
-spoils one well at a time of a healthy plate, and whole plates, by every kind of `bench.spoiled`. Both print JSON; the
-seeds were not used to choose a threshold. Limits, masks, counts and flags are made by the code that a run uses.
+(`screen` and `whole` cropped), small spheroids whole in coarse pixels, doses, patients, with and without killed wells.
+`python -m bench.trust spoiled [SEED]` spoils one well at a time of a healthy plate, and whole plates, by every kind of
+`bench.spoiled`. Both print JSON; the seeds were not used to choose a threshold. Limits, masks, counts and flags are made
+by the code that a run uses.
 """
 
 import json
@@ -42,6 +43,7 @@ Spacing = tuple[float, float, float]
 CONTROLS = {"negative_controls": 3, "positive_controls": 2}
 NO_KILLED = {"negative_controls": 3, "positive_controls": 0}
 CROPPED = {"n_z": 100, "height": 256, "width": 256}
+_WHOLE = {"preset": "demo", "compounds": 3, "doses": 5, "field_z_um": -3.0, "height": 128, "width": 128, **CONTROLS}
 HEALTHY: dict[str, dict[str, Any]] = {
     "demo": {"preset": "demo", "seed": 401, "compounds": 6, **CONTROLS},
     "demo without killed wells": {"preset": "demo", "seed": 402, "compounds": 5, "autofluorescence": 0.2, **NO_KILLED},
@@ -54,6 +56,9 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "unit again": {"preset": "unit", "seed": 414, "compounds": 6, "shuffled": True, **CONTROLS},
     "whole": {"preset": "whole", "seed": 421, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
     "screen": {"preset": "screen", "seed": 422, "doses": 4, "negative_controls": 2, "positive_controls": 1, **CROPPED},
+    "80 um in 0.8 um": {"seed": 431, "diameter_um": 80, "pixel_um": 0.8, "z_step_um": 1.5, "n_z": 64, **_WHOLE},
+    "110 um in 1.2 um": {"seed": 432, "diameter_um": 110, "pixel_um": 1.2, "z_step_um": 2.5, "n_z": 48, **_WHOLE},
+    "70 um in 0.6 um": {"seed": 433, "diameter_um": 70, "pixel_um": 0.6, "z_step_um": 1.0, "n_z": 80, **_WHOLE},
 }  # fmt: skip
 WELLS = ("A01", "A04", "B02", "B03")  # untreated, killed, and two doses of a compound
 CROP = slice(64, 192)
