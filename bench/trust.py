@@ -3,8 +3,8 @@
 `python -m bench.trust healthy [PLATE ...]` judges every well of emulated plates on which nothing is wrong: all presets
 (`screen` and `whole` cropped), small spheroids whole in coarse pixels, doses, patients, with and without killed wells.
 `python -m bench.trust spoiled [SEED]` spoils one well at a time of a healthy plate, and whole plates, by every kind of
-`bench.spoiled`. Both print JSON; the seeds were not used to choose a threshold. Limits, masks, counts and flags are made
-by the code that a run uses.
+`bench.spoiled`. Both print JSON; the seeds were not used to choose a threshold. Limits, masks, counts and flags are
+made by the code that a run uses.
 """
 
 import json

@@ -106,7 +106,7 @@ DEAD: Mapping[str, Any] = {"n_live": 4, "n_dead": 90, "dead_size": 200.0, "bleed
         {"chord_z": 1.37, "n_live": 2278, "n_dead": 103},
         {"drift": 3.1},
         {"chord_z": 1.95, "z_step": 3.0},  # slices that are as far apart as nuclei are long
-        {"lag": 0.8, "sharp": {"488": 0.08, "561": 0.09}, "detail": {"488": 0.18, "561": 0.17}},  # small, on dark ground
+        {"lag": 0.8, "sharp": {"488": 0.08, "561": 0.09}, "detail": {"488": 0.18, "561": 0.17}},  # on dark ground
         {"lag": 1.3, "detail": {"488": 0.33, "561": 0.28}},
         {"lag": 1.3, "sharp": {"488": 0.24, "561": 0.2}, "detail": OLDER},
         {**DEAD, "contrast": {"488": 13.0, "561": 200.0}, "noise": {"488": 6.0, "561": 16.0}},  # dead, on a dim plate
