@@ -135,7 +135,8 @@ class _Texture:
 
 def _alike(even: Floats, step: int) -> float:
     """The mean product of pixels so far apart along rows, of rows (y, x) whose mean is 0."""
-    return float(np.einsum("yx,yx->", even[:, :-step], even[:, step:])) / (even.shape[0] * (even.shape[1] - step))
+    one, other = even[:, :-step], even[:, step:]
+    return float(np.einsum("yx,yx->", one, other)) / one.size
 
 
 def saturated_share(raw: "Histogram") -> float:
