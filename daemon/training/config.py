@@ -16,7 +16,7 @@ from spheroidd.protocols.regular_file import read_regular_text
 from spheroidd.protocols.toml_text import parse_toml
 
 Positive = Annotated[float, Field(gt=0)]
-Kind = Literal["demo", "screen", "whole", "unit", "swapped", "dying", "real", "hostile"]
+Kind = Literal["demo", "screen", "whole", "unit", "swapped", "dying", "any", "sim", "real", "hostile"]
 
 
 class EmulatedPlates(Section):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spheroidd.daemon.system.clock import SystemClock
+from spheroidd.daemon.training.raw_plates import reconstructed
 from spheroidd.inference.preprocessing.plate_limits import WellLight, plate_limits
 from spheroidd.inference.preprocessing.resample import Spacing
 from spheroidd.inference.training.stack import TrainingStack, filter_stack, prepare_stack, stack_light
@@ -25,6 +26,7 @@ from spheroidd.sim_emulator.phantom import CellState
 from spheroidd.sim_emulator.presets import PRESETS, Preset
 from spheroidd.sim_emulator.realism import Realism, conditions
 from spheroidd.sim_emulator.source import EmulatorSettings, EmulatorSource
+from spheroidd.sim_emulator.stripes import StripeSettings
 from spheroidd.sim_emulator.truth import Truth
 
 _LIVE_STATES = (CellState.LIVE,)
@@ -39,6 +41,7 @@ class Field:
 
     `number` keeps apart what is drawn for plates of equal seeds. `doses`, `top_dose_um`: of the samples. With `swapped`
     calcein is imaged at 561 and PI at 488, and the two are put back in order: another bleed-through, another noise.
+    With `raw` slices are computed of raw frames of structured illumination.
     With `anywhere` a plate has its own voxels and spheroids, and if it is not easy its own lens, too. Of those that are
     not easy every other one has no killed well.
     """
@@ -52,10 +55,13 @@ class Field:
     swapped: bool = False
     realism: Realism = Realism.EASY
     anywhere: bool = False
+    raw: bool = False
 
     def drawn(self, rng: np.random.Generator) -> Preset:
         """The preset with a place in the spheroid and a spheroid drawn for one plate."""
         base = dataclasses.replace(PRESETS[self.preset], **self.replaced)  # type: ignore[arg-type]
+        if self.raw:
+            base = dataclasses.replace(base, sigma_xy_um=StripeSettings().psf_sigma_um)
         if self.preset == "unit":
             return base
         if self.anywhere:
@@ -107,6 +113,7 @@ FIELDS: dict[str, Field] = {
     "unit": Field(2, "unit", {}, 3),
     "whole": Field(3, "whole", {"n_z": 100, "height": 256, "width": 256}, 3),
     "swapped": Field(4, "demo", {}, 3, swapped=True),
+    "sim": Field(9, "sim", {"n_z": 24, "height": 320, "width": 320}, 3, raw=True),
     "real": Field(6, "demo", {}, 4, realism=Realism.REAL, anywhere=True),
     "hostile": Field(7, "demo", {}, 4, realism=Realism.HOSTILE, anywhere=True),
     "any": Field(8, "demo", {}, 4, anywhere=True),  # clear, in any voxels, of any spheroid
@@ -139,6 +146,7 @@ class TrainingPlate:
             swapped_channels=self._field.swapped,
             realism=self._field.realism,
             cell_um=cell_um,
+            raw=StripeSettings() if self._field.raw else None,
         )
         self.source = EmulatorSource(settings, None, f"train{seed}", SystemClock(), preset=preset)
         self.own_um: Spacing = (preset.z_step_um, preset.pixel_um, preset.pixel_um)
@@ -173,6 +181,8 @@ class TrainingPlate:
     def pixels(self, well: WellId) -> Pixels:
         """The raw stack (2, z, y, x) uint16."""
         plan = self.source.plan(well)
+        if plan.raw is not None:
+            return reconstructed(plan, plan.raw, self.source.frames(plan, set(plan.indices())))
         stack = np.empty((len(CHANNELS), plan.n_z, plan.height, plan.width), np.uint16)
         for frame in self.source.frames(plan, set(plan.indices())):
             stack[CHANNELS.index(frame.index.channel), frame.index.z] = frame.pixels

@@ -168,6 +168,31 @@ def test_hard_plates_have_voxels_and_conditions_of_their_own(kind: str) -> None:
     assert 0 < sum(killed) < 12
 
 
+def test_plates_of_any_voxels_have_one_lens_and_killed_wells() -> None:
+    plates = [TrainingPlate("any", seed) for seed in range(12)]
+    assert len({plate.own_um for plate in plates}) == 12
+    assert {plate.source.preset.sigma_xy_um for plate in plates} == {
+        FIELDS["any"].drawn(np.random.default_rng()).sigma_xy_um
+    }
+    for plate in plates:
+        assert any(e.treatment.role is WellRole.POSITIVE_CONTROL for e in plate.source.plate_map)
+
+
+def test_slices_computed_of_raw_frames_show_the_cells_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIELDS, "sim", replace(FIELDS["sim"], replaced={"n_z": 4, "height": 192, "width": 192}))
+    plate = TrainingPlate("sim", 0)
+    stack, truth = plate.render(plate.wells()[0])
+    assert stack.shape == (2, *truth.live.shape) == (2, 4, 192, 192)
+    assert stack.dtype == np.uint16
+    inside, outside = stack[0][truth.live], stack[0][~truth.live]
+    assert np.median(inside) > 2 * np.median(outside)
+    frames = replace(FIELDS["sim"], raw=False, replaced={"n_z": 4, "height": 192, "width": 192})
+    monkeypatch.setitem(FIELDS, "sim", frames)
+    given = TrainingPlate("sim", 0).pixels(plate.wells()[0])
+    assert not np.array_equal(given, stack), "another noise"
+    assert np.corrcoef(given[0].ravel(), stack[0].ravel())[0, 1] > 0.8
+
+
 def test_swapped_dyes_are_put_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     small = FIELDS["swapped"].__class__(4, "unit", {}, 1, swapped=True)
     monkeypatch.setitem(FIELDS, "swapped", small)
