@@ -18,6 +18,9 @@ from spheroidd.protocols.trust import TrustFlag
 
 LEAST_CELLS = 10  # counted in a stack, of both kinds: what fewer look like is chance
 SHOWN = (0.5, 2.0)  # of the usual width: what lies beyond was never tried
+FITS = (
+    1.15  # of the width as taken, or its inverse: of 23 healthy plates of usual cells one was told 1.14, the next 1.08
+)
 DISAGREE = 1.5  # the widest stack over the narrowest, without the tenths at either end
 
 _OF_SIZE = frozenset((TrustFlag.CELLS_SMALL, TrustFlag.CELLS_LARGE, TrustFlag.OBJECT_SIZE, TrustFlag.FOREIGN))
@@ -85,4 +88,10 @@ def plate_width(found: Sequence[StackWidth]) -> PlateWidth:
         why = f"its stacks disagree: {low:.1f} to {high:.1f} um"
         return PlateWidth(low=low, high=high, stacks=len(told), why=why)
     um = math.exp(sum(math.log(width) for width in widths[tenth : len(widths) - tenth]) / (len(widths) - 2 * tenth))
-    return PlateWidth(um, low, high, len(told), fits=off <= 1)
+    return PlateWidth(um, low, high, len(told), fits=abs(math.log(width)) <= _most(width, off, len(told)))
+
+
+def _most(width: float, off: float, n: int) -> float:
+    """By what logarithm a width may be off that still fits: what one stack may be, of several together less."""
+    alone = abs(math.log(width)) / off if off > 0 else math.inf
+    return max(math.log(FITS), alone / math.sqrt(n))

@@ -29,6 +29,19 @@ def test_what_was_stated_is_what_widths_are_told_in() -> None:
     assert told.fits
 
 
+@pytest.mark.parametrize(
+    ("stacks", "fits"),
+    [
+        ([stack(1.28, off=0.9)], True),  # one stack may be off by so much
+        ([stack(1.28, off=0.9)] * 6, False),  # six that say the same are not
+        ([stack(0.78, off=0.9)] * 6, False),
+        ([stack(1.12, off=0.4)] * 24, True),  # a plate of usual cells may be told as wide as that
+    ],
+)
+def test_several_stacks_say_it_more_surely_than_one(stacks: list[StackWidth], fits: bool) -> None:
+    assert plate_width(stacks).fits == fits
+
+
 def test_doubts_about_sizes_alone_do_not_silence_a_well() -> None:
     told = plate_width([replace(stack(1.4), flags=("object-size", "cells-look-large"))])
     assert told.um == pytest.approx(1.4 * USUAL_CELL_UM)
