@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -55,13 +55,21 @@ def explain(
     error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], prefix: tuple[str, ...] = ()
 ) -> list[ConfigFault]:
     """Every fault that `model` found in the tables `given`; `prefix` is the model's own place in the file."""
-    faults: dict[tuple[str, ...], ConfigFault] = {}
+    faults: dict[tuple[str, ...], list[ConfigFault]] = {}
     for detail in error.errors(include_url=False):
         location = _location(detail["loc"], given, missing=detail["type"] == "missing")
         what, do = _words(dict(detail), model, location)
-        fault = ConfigFault((*prefix, *location), what, do)
-        faults.setdefault(location, fault)  # a union reports each of its members
-    return list(faults.values())
+        faults.setdefault(location, []).append(ConfigFault((*prefix, *location), what, do))
+    return [_of_union(members) for members in faults.values()]
+
+
+def _of_union(members: Sequence[ConfigFault]) -> ConfigFault:
+    """One fault of those that the members of a union report at one place: each that refused the same value says what
+    it would take.
+    """
+    first = members[0]
+    taken = dict.fromkeys(fault.do.removeprefix("write ") for fault in members if fault.what == first.what)
+    return first if len(taken) == 1 else replace(first, do=f"write {', or '.join(taken)}")
 
 
 def _location(parts: Iterable[int | str], given: object, *, missing: bool) -> tuple[str, ...]:

@@ -266,6 +266,14 @@ def test_replay_refuses_an_option_that_cannot_be(tmp_path: Path) -> None:
     assert "source.pace: it is 'slow'" in result.stderr
 
 
+@pytest.mark.parametrize("command", [("replay", "map.csv", "out"), ("score", "out")])
+def test_a_width_in_other_words_is_told_what_it_may_be(command: tuple[str, ...]) -> None:
+    result = spheroidd(*command, "--cell-um", "Auto")
+    assert result.exit_code == 2
+    assert "cell_diameter_um: it is 'Auto'" in result.stderr
+    assert "write a number, or 'auto'" in " ".join(result.stderr.split())
+
+
 def test_score_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     calls = stand_in(monkeypatch, "spheroidd.daemon.launch.run", "score_plate", 0)
     options = ("--normalisation", "plate", "--precision", "bf16", "--cell-um", "9.5")
