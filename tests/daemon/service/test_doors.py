@@ -1,14 +1,16 @@
 """Who may not come in: half-open calls, wrong tokens, tokens that were revoked while a stream is open."""
 
 import json
+import queue
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -23,7 +25,7 @@ from spheroidd.daemon.monitoring.alarms import open_alarms
 from spheroidd.daemon.monitoring.event_log import logging_to
 from spheroidd.daemon.monitoring.failed_logins import ALARM_AT, FailedLogins
 from spheroidd.daemon.monitoring.monitor import RunMonitor
-from spheroidd.daemon.service import server
+from spheroidd.daemon.service import server, viewers
 from spheroidd.daemon.service.tokens import Role, TokenFile, UnknownCallerError
 from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.events import StackOpened, StackSealed
@@ -32,7 +34,7 @@ from spheroidd.protocols.spheroidd_pb2_grpc import SpheroiddStub
 from tests.daemon.service.rig import PLAN, fill, refusal, running
 from tests.daemon.web.rig import asked
 
-CALL_S = 20.0
+CALL_S = 60.0
 GOAWAY = 0x7  # RFC 9113
 WRONG = UnknownCallerError("the token is not known here", do="ask")
 
@@ -45,6 +47,21 @@ def data_dir(tmp_path: Path) -> Path:
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def until(found: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + CALL_S
+    while not found():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 # -- half-open
@@ -114,31 +131,37 @@ def test_half_open_calls_without_a_token_take_no_place(data_dir: Path) -> None:
 def test_half_open_health_checks_take_few_places_and_not_for_long(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STRANGERS_S", 0.5)
+    clock = Clock()
+    monkeypatch.setattr(viewers, "time", SimpleNamespace(monotonic=clock))
     token, ending = TokenFile(data_dir).create("v", Role.VIEWER, 600), threading.Event()
     with ExitStack() as stack:
         service, _ = stack.enter_context(running(data_dir, local_role="none"))
         with grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
-            calls = [half_open(channel, "/grpc.health.v1.Health/Check", ending) for _ in range(100)]
+            stack.callback(ending.set)
+            ended: queue.Queue[grpc.StatusCode] = queue.Queue()
+            for _ in range(100):
+                half_open(channel, "/grpc.health.v1.Health/Check", ending).add_done_callback(
+                    lambda call: ended.put(call.code())
+                )
+
+            def next_codes(n: int) -> set[grpc.StatusCode]:
+                return {ended.get(timeout=CALL_S) for _ in range(n)}
+
+            assert next_codes(100 - server.STRANGERS) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             stub = SpheroiddStub(channel)
             assert stub.GetStatus(wire.GetStatusRequest(), metadata=bearer(token), timeout=CALL_S).plate == "P1"
-            codes = [call.exception(CALL_S).code() for call in calls]
-            assert codes.count(grpc.StatusCode.CANCELLED) == server.STRANGERS
-            assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 100 - server.STRANGERS
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=CALL_S)
+            health_stub, question = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckRequest()
+            with pytest.raises(grpc.RpcError, match="of these calls are open"):
+                health_stub.Check(question, timeout=CALL_S)
+            assert ended.empty()
+            clock.now_s += server.STRANGERS_S + 1
+            assert next_codes(server.STRANGERS) == {grpc.StatusCode.CANCELLED}
+            until(lambda: len(service._strangers) == 0)
+            answer = health_stub.Check(question, timeout=CALL_S)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            ending.set()
 
 
 # -- wrong tokens
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def fail(logins: FailedLogins, peer: str) -> float:
