@@ -2,11 +2,11 @@
 
 import json
 import statistics
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,23 +14,25 @@ from typer.testing import CliRunner, Result
 from spheroidd.daemon.catalog.audit_chain import Action
 from spheroidd.daemon.catalog.audit_trail import events
 from spheroidd.daemon.catalog.audit_verification import verify
+from spheroidd.daemon.catalog.reader import CatalogReader
 from spheroidd.daemon.catalog.rows import RunState
 from spheroidd.daemon.catalog.writer import Catalog
 from spheroidd.daemon.cli import console as cli
 from spheroidd.daemon.scoring.exclusions import exclude_well, excluded_wells, include_well, record_decision
 from spheroidd.daemon.scoring.scheduler import ScoringScheduler, ScoringSettings
-from spheroidd.daemon.service.client import DaemonClient
 from spheroidd.daemon.system.lock import acquire_lock
 from spheroidd.inference.viability.regressor import ViabilityRegressor
 from spheroidd.inference.viability.related_viability import NO_CONTROL_INCLUDED
-from spheroidd.protocols import spheroidd_pb2 as wire
 from spheroidd.protocols.errors import ConfigError
 from spheroidd.protocols.plate import WellRole
 from spheroidd.protocols.results import Normalisation, WellStatus
 from spheroidd.protocols.well import WellId
+from tests import warm_start
 from tests.daemon.report import plates
-from tests.faults.plate_runs import kill, spheroidd, start, write_config
+from tests.faults.plate_runs import kill, write_config
+from tests.warm_start import Process
 
+T = TypeVar("T")
 A01, A02, A03, B01, B02 = (WellId(row, column) for row, column in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)))
 TREATMENTS = dict.fromkeys((A01, A02, A03), plates.UNTREATED) | {
     B01: plates.KILLED,
@@ -258,57 +260,80 @@ def test_a_lock_that_cannot_be_had_says_why(data: Path, monkeypatch: pytest.Monk
 
 # Beside a daemon that runs in a process of its own
 
+PATIENCE_S = 200.0
+# Scoring gives way to all else: by a clock, a busy machine takes the whole plate before the first wells are scored.
+HOLDING_THE_LAST_WELL = f"""
+import sys, time
+from pathlib import Path
+from spheroidd.daemon.cli import main
+from spheroidd.sim_emulator.source import EmulatorSource
 
-def wait_for(config: Path, process: "subprocess.Popen[str]", enough: int) -> dict[str, WellRole]:
-    """Until so many wells are scored; the role of each well."""
-    deadline = time.monotonic() + 120
+frames, go_on = EmulatorSource.frames, Path(sys.argv[2]).with_name("go-on")
+
+def held(source, plan, wanted):
+    until_s = time.monotonic() + {PATIENCE_S}
+    while plan.key == source.plans()[-1].key and not go_on.exists():
+        if time.monotonic() > until_s:
+            raise TimeoutError("nobody lets the last well go on")
+        time.sleep(0.05)
+    return frames(source, plan, wanted)
+
+EmulatorSource.frames = held
+main()
+"""
+
+
+@contextmanager
+def holding_the_last_well(config: Path) -> Iterator[Process]:
+    """`spheroidd run`, whose instrument waits with the last well until there is a file "go-on"."""
+    with config.with_suffix(".log").open("a") as log:
+        arguments = ("run", str(config), "--plain")
+        process = warm_start.start(arguments, stdout=log, stderr=log, program=HOLDING_THE_LAST_WELL)
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def wait_for(found: Callable[[CatalogReader], list[T]], config: Path, process: Process) -> list[T]:
+    """What `found` finds in the catalog of a run that goes on, once it finds anything."""
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
-        if (config.parent / "data" / "catalog.sqlite").exists():
-            try:
-                with Catalog.read_only(config.parent / "data") as catalog:
-                    rows = catalog.result_rows()
-            except ConfigError:
-                rows = []
-            if sum(row.result.live_um3 is not None for row in rows) >= enough:
-                return {row.result.well: row.treatment.role for row in rows}
+        with suppress(ConfigError), Catalog.read_only(config.parent / "data") as catalog:  # it may not be there yet
+            if there := found(catalog):
+                return there
         time.sleep(0.1)
     raise AssertionError(config.with_suffix(".log").read_text())
 
 
-def test_beside_a_running_daemon_it_is_taken_up_at_once_and_its_slices_are_all_kept(tmp_path: Path) -> None:
-    source = {
-        "negative_controls": 3,
-        "positive_controls": 1,
-        "doses": 3,
-        "compounds": 1,
-        "pace": "real",
-        "slice_period_s": 0.04,
-    }
-    config = write_config(tmp_path, source=source)
+def three_related_controls(catalog: CatalogReader) -> list[WellId]:
+    rows = [row for row in catalog.result_rows() if row.treatment.role is WellRole.NEGATIVE_CONTROL]
+    related = [row.result.well for row in rows if row.result.v_control is not None]
+    return related if len(related) == 3 else []
+
+
+def test_beside_a_running_daemon_it_is_taken_up_at_once_and_its_slices_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spheroidd.daemon.scoring.exclusions.PATIENCE_S", PATIENCE_S)
+    config = write_config(tmp_path, source={"negative_controls": 3, "doses": 3})
     data = tmp_path / "data"
-    process = start(config)
-    try:
-        roles = wait_for(config, process, 3)
-        control = next(well for well, role in roles.items() if role is WellRole.NEGATIVE_CONTROL)
-        with DaemonClient.of(data) as client:  # the plate would be over before a command starts on a busy machine
-            client.call(client.stub.PausePlate, wire.PausePlateRequest())
-            done = spheroidd("exclude", str(data), "--well", control, "--reason", "a bubble", "--who", "ann")
-            assert done.returncode == 0, done.stderr
-            still_running = process.poll() is None
-            assert "up to date" in done.stdout
-            client.call(client.stub.ResumePlate, wire.ResumePlateRequest())
-        assert process.wait(180) == 0, config.with_suffix(".log").read_text()
-    finally:
-        kill(process)
-    assert still_running
+    with holding_the_last_well(config) as process:
+        control = wait_for(three_related_controls, config, process)[0]
+        done = command("exclude", data, "--well", control, "--reason", "a bubble", "--who", "ann")
+        assert done.exit_code == 0, done.stderr
+        assert "up to date" in done.stdout
+        said = f"control {control} excluded: a bubble"
+        wait_for(lambda catalog: [one for one in catalog.result_changes() if one.reason == said], config, process)
+        (tmp_path / "go-on").touch()
+        assert process.wait(PATIENCE_S) == 0, config.with_suffix(".log").read_text()
     with Catalog.read_only(data) as catalog:
-        rows = {row.result.well: row.result for row in catalog.result_rows()}
-        left = [rows[w].live_um3 or 0.0 for w, r in roles.items() if r is WellRole.NEGATIVE_CONTROL and w != control]
-        for result in rows.values():
-            assert result.n_slices_acked == result.n_slices_expected
-            assert result.v_control == pytest.approx(100 * (result.live_um3 or 0.0) / statistics.median(left))
-        reasons = {change.reason for change in catalog.result_changes()}
-        assert f"control {control} excluded: a bubble" in reasons
+        rows = {row.result.well: row for row in catalog.result_rows()}
+        controls = {well for well, row in rows.items() if row.treatment.role is WellRole.NEGATIVE_CONTROL}
+        median = statistics.median(rows[well].result.live_um3 or 0.0 for well in controls - {control})
+        for row in rows.values():
+            assert row.result.n_slices_acked == row.result.n_slices_expected
+            assert row.result.v_control == pytest.approx(100 * (row.result.live_um3 or 0.0) / median)
         actions = [event.action for event in events(catalog)]
         assert actions.count(Action.RUN_STARTED) == actions.count(Action.WELL_EXCLUDED) == 1
         assert verify(catalog).intact
