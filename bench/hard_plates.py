@@ -1,11 +1,11 @@
 """Networks on plates that the easy emulator does not make: `python -m bench.hard_plates [MODEL ...]` prints JSON.
 
 Each row is a plate of which one thing is hard: no killed well; half of the light out of focus; coarse steps; small
-spheroids; tissue, cells, stains and lenses of the realisms `real` and `hostile`, a plate a seed. Dice and precision are
-of all wells' voxels together, at the stacks' own sampling, where anybody could know what is there; V count is beside
-the live share of the cells in the field, of wells that have one. Limits, masks and counts are made by the code that a
-run uses. No network was chosen by these seeds. Parts: `--only haze`, words of a row's name; rows are kept in
-bench/out/hard-plates.
+spheroids; slices that were computed of raw frames; tissue, cells, stains and lenses of the realisms `real` and
+`hostile`, a plate a seed. Dice and precision are of all wells' voxels together, at the stacks' own sampling, where
+anybody could know what is there; V count is beside the live share of the cells in the field, of wells that have one.
+Limits, masks and counts are made by the code that a run uses. No network was chosen by these seeds. Parts: `--only
+haze`, words of a row's name; rows are kept in bench/out/hard-plates.
 """
 
 import json
@@ -55,6 +55,7 @@ PLATES: dict[str, Hard] = {
     "steps of 3 um": Hard({"z_step_um": 3.0, "n_z": 20}),
     "steps of 5 um": Hard({"z_step_um": 5.0, "n_z": 12}),
     "spheroids of 90 um": Hard({"diameter_um": 90.0, "n_z": 96, "height": 256, "width": 256}),
+    "computed of raw frames": Hard(kind="sim", seed=6100),
     **{f"real {seed}": Hard(kind="real", seed=seed) for seed in range(6100, 6106)},
     **{f"hostile {seed}": Hard(kind="hostile", seed=seed) for seed in range(6100, 6103)},
 }
