@@ -10,8 +10,9 @@ both only every micrometre of depth.
   noise, which differs from pixel to pixel; blur keeps neighbours alike and lowers it. Median of the quarter of slices
   with most structure. It does depend on what else lies in the field: a small spheroid before an empty ground keeps
   neighbours alike at any lag.
-- Detail: of the autocorrelation that is lost between lag L and a distance of 6 um, within which a cell ends, the part
-  that is lost by 2 L. The same in a field full of cells and in one with a small spheroid.
+- Detail: of what pixels differ by more at a distance of 6 um, within which a cell ends, than at lag L, the part that
+  they differ by at 2 L already (squares: a variogram, in which noise is the same at any distance and cancels). The same
+  in a field full of cells and in one with a small spheroid; a slope across the field adds next to nothing.
 - Drift: the peak of the band-passed cross-correlation of slices next to each other, summed over channels.
 - Clipping: how many pixels stand at the highest value, where that value is the type's largest or holds a pile.
 - Hot pixels: those brighter than their neighbours in every slice.
@@ -86,7 +87,7 @@ class _Texture:
         self._near: list[float] = []  # autocovariance at the lag
         self._far: list[float] = []  # and at twice the lag
         self._noise: list[float] = []  # how large either is of noise alone
-        self._lost: list[tuple[float, float]] = []  # autocovariance lost from the lag to twice the lag, and to a cell
+        self._lost: list[tuple[float, float]] = []  # what more is unlike at twice the lag, and across a cell
         self._darkest: Pixels | None = None
 
     def add(self, plane: Pixels, looked_at: bool) -> None:
@@ -105,8 +106,8 @@ class _Texture:
         self._far.append(float(np.einsum("yx,yx->", even[:, : -2 * lag], even[:, 2 * lag :])) / n)
         self._noise.append(float(np.einsum("yx,yx->", even, even)) / n**1.5)
         if rows.shape[1] > self._across:
-            near, far, across = (_alike(even, step) for step in (lag, 2 * lag, self._across))
-            self._lost.append((near - far, near - across))
+            near, far, across = (_unlike(even, step) for step in (lag, 2 * lag, self._across))
+            self._lost.append((far - near, across - near))
 
     def profile(self, raw: "Histogram") -> ChannelProfile:
         near, far, noise = (np.array(values) for values in (self._near, self._far, self._noise))
@@ -133,10 +134,12 @@ class _Texture:
         return float(np.median(by_two[best] / across[best])) if len(best) else None
 
 
-def _alike(even: Floats, step: int) -> float:
-    """The mean product of pixels so far apart along rows, of rows (y, x) whose mean is 0."""
-    one, other = even[:, :-step], even[:, step:]
-    return float(np.einsum("yx,yx->", one, other)) / one.size
+def _unlike(rows: Floats, step: int) -> float:
+    """Half the mean square of what pixels so far apart along rows (y, x) differ by: a slope across a small field adds
+    next to nothing at short steps, which the autocovariance over a field's inside would not say.
+    """
+    apart = rows[:, step:] - rows[:, :-step]
+    return float(np.einsum("yx,yx->", apart, apart)) / (2 * apart.size)
 
 
 def saturated_share(raw: "Histogram") -> float:

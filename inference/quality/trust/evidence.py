@@ -48,7 +48,7 @@ class TrustLimits:
     no_dead_alike: float = 0.985  # without a dead cell, 561 is nothing but bleed-through
     no_dead_beside: float = 0.9  # the same, where there are few cells altogether
     few_cells: float = 0.35  # of the plate's median count
-    detail_per_um2: float = 0.38  # detail over the square of its lag, as long as that is short: 1.13 times as much
+    detail_per_um2: float = 0.38  # detail over the square of its lag, as long as that is short: 1.17 times as much
     detail_um: float = 0.95  # in the least of 102 healthy wells; at long lags cells differ no more than they can
     sharp_per_um2: float = 0.2  # the same of sharpness, where an older version did not measure detail
     sharp_um: float = 1.8

@@ -126,6 +126,13 @@ def test_detail_does_not_depend_on_how_much_of_the_field_is_empty() -> None:
     assert seen.detail == pytest.approx(close.detail, rel=0.15)
 
 
+def test_a_slope_across_a_small_field_is_no_detail() -> None:
+    slope = np.tile(np.linspace(200, 3000, 64), (9, 64, 1))
+    noise = 20 * np.random.default_rng(0).normal(size=slope.shape)
+    seen = profile((slope + noise).astype(np.uint16)[None], ("488",), pixel_um=0.5).channels["488"]
+    assert seen.detail == pytest.approx(3 / (12**2 - 1), abs=0.005)  # of a straight line, by the squares of 1, 2 and 12
+
+
 # Each fault, found and named
 
 
