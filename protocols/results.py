@@ -118,7 +118,8 @@ class ChannelProfile:
     """One channel of one stack, in camera counts (ADU) or as parts of its pixels.
 
     `sharpness` is None where the channel shows no structure above its noise, `contrast_adu` is then about 0. `detail`
-    is None there, too, in fields narrower than a cell, and of stacks that an older version looked at.
+    is None there, too, where pixels are too coarse or the field is narrower than a cell, and of stacks that an older
+    version looked at.
     """
 
     mean_adu_by_z: tuple[float, ...]

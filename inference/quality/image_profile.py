@@ -12,7 +12,8 @@ both only every micrometre of depth.
   neighbours alike at any lag.
 - Detail: of what pixels differ by more at a distance of 6 um, within which a cell ends, than at lag L, the part that
   they differ by at 2 L already (squares: a variogram, in which noise is the same at any distance and cancels). The same
-  in a field full of cells and in one with a small spheroid; a slope across the field adds next to nothing.
+  in a field full of cells and in one with a small spheroid; a slope across the field adds next to nothing. Pixels of
+  more than 1.5 um are too coarse for it.
 - Drift: the peak of the band-passed cross-correlation of slices next to each other, summed over channels.
 - Clipping: how many pixels stand at the highest value, where that value is the type's largest or holds a pile.
 - Hot pixels: those brighter than their neighbours in every slice.
@@ -38,6 +39,7 @@ Floats = NDArray[np.float32]
 ROWS = 96  # about so many rows of a slice are looked at
 LAG_UM = 0.4
 CELL_UM = 6.0  # what is alike beyond is no detail of a cell
+FINE = 4  # lags that a cell is wide, at least: pixels of more than 1.5 um show none of its details
 DEPTH_STEP_UM = 1.0  # texture and drift are measured at this distance in depth, or every slice
 DRIFT_POINTS = 112  # along each side, in the middle of the field
 POINT_UM = 2.5  # no further apart, or cells slip through
@@ -82,7 +84,7 @@ class _Texture:
     def __init__(self, plan: StackPlan) -> None:
         self._row_step = max(1, min(8, plan.height // ROWS))
         self._lag = sharpness_lag(plan)
-        self._across = max(2 * self._lag + 1, round(CELL_UM / plan.pixel_um))
+        self._across = round(CELL_UM / plan.pixel_um)
         self._means: list[float] = []
         self._near: list[float] = []  # autocovariance at the lag
         self._far: list[float] = []  # and at twice the lag
@@ -105,7 +107,7 @@ class _Texture:
         self._near.append(float(np.einsum("yx,yx->", even[:, :-lag], even[:, lag:])) / n)
         self._far.append(float(np.einsum("yx,yx->", even[:, : -2 * lag], even[:, 2 * lag :])) / n)
         self._noise.append(float(np.einsum("yx,yx->", even, even)) / n**1.5)
-        if rows.shape[1] > self._across:
+        if rows.shape[1] > self._across >= FINE * lag:
             near, far, across = (_unlike(even, step) for step in (lag, 2 * lag, self._across))
             self._lost.append((far - near, across - near))
 

@@ -50,7 +50,7 @@ class TrustLimits:
     few_cells: float = 0.35  # of the plate's median count
     detail_per_um2: float = 0.38  # detail over the square of its lag, as long as that is short: 1.17 times as much
     detail_um: float = 0.95  # in the least of 102 healthy wells; at long lags cells differ no more than they can
-    sharp_per_um2: float = 0.2  # the same of sharpness, where an older version did not measure detail
+    sharp_per_um2: float = 0.2  # the same of sharpness, where detail could not be measured
     sharp_um: float = 1.8
     sharp: float = 0.6  # sharpness over the plate's median
     shade: float = 0.75  # small fields of few dead nuclei have .77 by chance

@@ -126,6 +126,13 @@ def test_detail_does_not_depend_on_how_much_of_the_field_is_empty() -> None:
     assert seen.detail == pytest.approx(close.detail, rel=0.15)
 
 
+@pytest.mark.parametrize(("pixel_um", "is_told"), [(0.3, True), (1.5, True), (2.0, False), (8.0, False)])
+def test_pixels_too_coarse_for_a_cell_show_no_detail(odd: Stack, pixel_um: float, is_told: bool) -> None:
+    seen = profile(odd, pixel_um=pixel_um).channels["488"]
+    assert seen.sharpness is not None
+    assert (seen.detail is not None) == is_told
+
+
 def test_a_slope_across_a_small_field_is_no_detail() -> None:
     slope = np.tile(np.linspace(200, 3000, 64), (9, 64, 1))
     noise = 20 * np.random.default_rng(0).normal(size=slope.shape)
