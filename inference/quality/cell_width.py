@@ -18,9 +18,7 @@ from spheroidd.protocols.trust import TrustFlag
 
 LEAST_CELLS = 10  # counted in a stack, of both kinds: what fewer look like is chance
 SHOWN = (0.5, 2.0)  # of the usual width: what lies beyond was never tried
-FITS = (
-    1.15  # of the width as taken, or its inverse: of 23 healthy plates of usual cells one was told 1.14, the next 1.08
-)
+FITS = 1.15  # times the width as taken, or its inverse: plates of usual cells are told .94 to 1.14
 DISAGREE = 1.5  # the widest stack over the narrowest, without the tenths at either end
 
 _OF_SIZE = frozenset((TrustFlag.CELLS_SMALL, TrustFlag.CELLS_LARGE, TrustFlag.OBJECT_SIZE, TrustFlag.FOREIGN))

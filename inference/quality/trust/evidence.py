@@ -48,8 +48,8 @@ class TrustLimits:
     no_dead_alike: float = 0.985  # without a dead cell, 561 is nothing but bleed-through
     no_dead_beside: float = 0.9  # the same, where there are few cells altogether
     few_cells: float = 0.35  # of the plate's median count
-    detail_per_um2: float = 0.38  # detail over the square of its lag, as long as that is short: 1.17 times as much
-    detail_um: float = 0.95  # in the least of 102 healthy wells; at long lags cells differ no more than they can
+    detail_per_um2: float = 0.38  # detail over the square of its lag, as long as that is short (bench.focus)
+    detail_um: float = 0.95  # at long lags cells differ no more than they can
     sharp_per_um2: float = 0.2  # the same of sharpness, where detail could not be measured
     sharp_um: float = 1.8
     sharp: float = 0.6  # sharpness over the plate's median

@@ -67,7 +67,7 @@ def cell_sizes(row: RowEvidence, limits: TrustLimits) -> Flags:
     large = n_dead >= limits.some and _beyond(dead, n_dead, (0.0, limits.exchanged_dead_um3), limits)
     live_fits = n_live < limits.some or small
     dead_fits = n_dead < limits.some or large
-    if fits and (small or large) and live_fits and dead_fits and not is_blurred(row, limits):
+    if fits and (small or large) and live_fits and dead_fits and not is_blurred(row.seen, limits):
         yield TrustFlag.CHANNELS_EXCHANGED
         return
     for n, size, physical in ((n_live, live, limits.live_um3), (n_dead, dead, limits.dead_um3)):

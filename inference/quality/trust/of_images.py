@@ -3,7 +3,7 @@
 import math
 
 from spheroidd.inference.quality.stack_quality import STACK_LIMITS
-from spheroidd.inference.quality.trust.evidence import Flags, RowEvidence, TrustLimits
+from spheroidd.inference.quality.trust.evidence import Flags, RowEvidence, Seen, TrustLimits
 from spheroidd.protocols.evidence import StackLight
 from spheroidd.protocols.stack import CHANNELS, DEAD_CHANNEL, LIVE_CHANNEL
 from spheroidd.protocols.trust import TrustFlag
@@ -136,21 +136,21 @@ def repeated(row: RowEvidence, limits: TrustLimits) -> Flags:
 
 def out_of_focus(row: RowEvidence, limits: TrustLimits) -> Flags:
     """Neighbours at the distance of a fine structure are as alike as those at half of it."""
-    if is_blurred(row, limits):
+    if is_blurred(row.seen, limits):
         yield TrustFlag.OUT_OF_FOCUS
 
 
-def is_blurred(row: RowEvidence, limits: TrustLimits) -> bool:
+def is_blurred(seen: Seen, limits: TrustLimits) -> bool:
     """Whether a stack is out of focus by itself: in its sharper channel, at the lag that its pixels allow."""
-    channels = row.seen.profile.channels.values() if row.seen.profile else ()
+    channels = seen.profile.channels.values() if seen.profile else ()
     detail = [one.detail for one in channels if one.detail is not None]
     if detail:
-        return max(detail) < _least(row, limits.detail_per_um2, limits.detail_um)
+        return max(detail) < _least(seen.lag_um, limits.detail_per_um2, limits.detail_um)
     sharp = [one.sharpness for one in channels if one.sharpness is not None]
-    return bool(sharp) and max(sharp) < _least(row, limits.sharp_per_um2, limits.sharp_um)
+    return bool(sharp) and max(sharp) < _least(seen.lag_um, limits.sharp_per_um2, limits.sharp_um)
 
 
-def _least(row: RowEvidence, per_um2: float, longest_um: float) -> float:
+def _least(lag_um: float, per_um2: float, longest_um: float) -> float:
     """It grows with the square of the lag, and no further than structures can differ."""
-    square = row.seen.lag_um**2
+    square = lag_um**2
     return per_um2 * square / (1 + square / longest_um**2)
